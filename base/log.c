@@ -1,0 +1,367 @@
+#include "base/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+#define QUEUE_BYTES_MAX (1u << 20)
+#define TAIL_BYTES      32 /* kept free in a line for the closing of a cut value */
+
+static const char *const level_names[] = { "error", "warn", "info", "debug" };
+static const char *const format_names[] = { "logfmt", "json" };
+
+static _Atomic int current_level = LOG_INFO;
+static _Atomic int current_format = LOG_LOGFMT;
+
+/* The queue between callers and the writing thread: one side fills while the other is written. */
+static struct {
+    uv_mutex_t mutex;
+    uv_cond_t filled;
+    uv_thread_t thread;
+    char *side;
+    char *writing;
+    size_t used;
+    uint64_t dropped;
+    bool stopping;
+    _Atomic bool running;
+} queue;
+
+void log_configure(enum log_level level, enum log_format format)
+{
+    atomic_store(&current_level, (int)level);
+    atomic_store(&current_format, (int)format);
+}
+
+bool log_enabled(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&current_level, memory_order_relaxed);
+}
+
+static void write_all(const char *bytes, size_t n)
+{
+    while (n > 0) {
+        ssize_t written = write(STDERR_FILENO, bytes, n);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written <= 0) {
+            return; /* nobody can be told */
+        }
+        bytes += written;
+        n -= (size_t)written;
+    }
+}
+
+static void say_dropped(uint64_t dropped)
+{
+    struct log_line line;
+    log_begin(&line, LOG_WARN, "log_dropped");
+    log_number(&line, "lines", (int64_t)dropped);
+    log_text(&line, "remedy", "read stderr faster or lower --log-level");
+    if (line.enabled) {
+        if (atomic_load(&current_format) == LOG_JSON) {
+            line.bytes[line.used++] = '}';
+        }
+        line.bytes[line.used++] = '\n';
+        write_all(line.bytes, line.used);
+    }
+}
+
+static void writer_main(void *unused)
+{
+    (void)unused;
+    uv_mutex_lock(&queue.mutex);
+    for (;;) {
+        while (queue.used == 0 && !queue.stopping) {
+            uv_cond_wait(&queue.filled, &queue.mutex);
+        }
+        if (queue.used == 0) {
+            break;
+        }
+        char *full = queue.side;
+        size_t used = queue.used;
+        uint64_t dropped = queue.dropped;
+        queue.side = queue.writing;
+        queue.writing = full;
+        queue.used = 0;
+        queue.dropped = 0;
+        uv_mutex_unlock(&queue.mutex);
+        write_all(full, used);
+        if (dropped > 0) {
+            say_dropped(dropped);
+        }
+        uv_mutex_lock(&queue.mutex);
+    }
+    uv_mutex_unlock(&queue.mutex);
+}
+
+void log_start(void)
+{
+    assert(!queue.running);
+    queue.side = malloc(QUEUE_BYTES_MAX);
+    queue.writing = malloc(QUEUE_BYTES_MAX);
+    queue.stopping = false;
+    bool ready = queue.side != NULL && queue.writing != NULL && uv_mutex_init(&queue.mutex) == 0 &&
+                 uv_cond_init(&queue.filled) == 0 && uv_thread_create(&queue.thread, writer_main, NULL) == 0;
+    assert(ready);
+    (void)ready;
+    atomic_store(&queue.running, true);
+}
+
+void log_stop(void)
+{
+    if (!atomic_exchange(&queue.running, false)) {
+        return;
+    }
+    uv_mutex_lock(&queue.mutex);
+    queue.stopping = true;
+    uv_cond_signal(&queue.filled);
+    uv_mutex_unlock(&queue.mutex);
+    uv_thread_join(&queue.thread);
+    uv_cond_destroy(&queue.filled);
+    uv_mutex_destroy(&queue.mutex);
+    free(queue.side);
+    free(queue.writing);
+    queue.side = queue.writing = NULL;
+}
+
+static void enqueue(const char *bytes, size_t n)
+{
+    uv_mutex_lock(&queue.mutex);
+    if (queue.used + n > QUEUE_BYTES_MAX) {
+        queue.dropped++;
+    } else {
+        if (queue.used == 0) {
+            uv_cond_signal(&queue.filled);
+        }
+        memcpy(queue.side + queue.used, bytes, n);
+        queue.used += n;
+    }
+    uv_mutex_unlock(&queue.mutex);
+}
+
+static bool add(struct log_line *line, const char *bytes, size_t n)
+{
+    if (line->used + n > sizeof line->bytes - TAIL_BYTES) {
+        line->cut = true;
+        return false;
+    }
+    memcpy(line->bytes + line->used, bytes, n);
+    line->used += n;
+    return true;
+}
+
+static void add_text(struct log_line *line, const char *text)
+{
+    add(line, text, strlen(text));
+}
+
+static bool is_json(void)
+{
+    return atomic_load_explicit(&current_format, memory_order_relaxed) == LOG_JSON;
+}
+
+static void add_key(struct log_line *line, const char *key)
+{
+    if (is_json()) {
+        add_text(line, line->used > 1 ? ",\"" : "\"");
+        add_text(line, key);
+        add_text(line, "\":");
+    } else {
+        add_text(line, line->used > 0 ? " " : "");
+        add_text(line, key);
+        add_text(line, "=");
+    }
+}
+
+/* One byte of a quoted value; JSON knows \u00HH where logfmt is read by people as \xHH. */
+static bool add_escaped(struct log_line *line, unsigned char c)
+{
+    char form[8];
+    int n;
+    if (c == '"' || c == '\\') {
+        n = snprintf(form, sizeof form, "\\%c", c);
+    } else if (c >= 0x20 && c < 0x7f) {
+        n = snprintf(form, sizeof form, "%c", c);
+    } else {
+        n = snprintf(form, sizeof form, is_json() ? "\\u%04x" : "\\x%02x", c);
+    }
+    return add(line, form, (size_t)n);
+}
+
+static bool needs_quotes(struct slice value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned char c = (unsigned char)value.at[i];
+        if (c <= 0x20 || c >= 0x7f || c == '"' || c == '=' || c == '\\') {
+            return true;
+        }
+    }
+    return value.len == 0;
+}
+
+void log_slice(struct log_line *line, const char *key, struct slice value)
+{
+    if (!line->enabled || line->cut || value.at == NULL) {
+        return;
+    }
+    size_t before = line->used;
+    add_key(line, key);
+    bool plain = !is_json() && !needs_quotes(value);
+    if (plain) {
+        add(line, value.at, value.len);
+    } else {
+        add_text(line, "\"");
+    }
+    if (line->cut) {
+        line->used = before; /* no key without its value */
+    }
+    if (plain || line->cut) {
+        return;
+    }
+    for (size_t i = 0; i < value.len && add_escaped(line, (unsigned char)value.at[i]); i++) {
+    }
+    /* The room of TAIL_BYTES lets the quote always close. */
+    line->bytes[line->used++] = '"';
+}
+
+void log_text(struct log_line *line, const char *key, const char *value)
+{
+    if (value != NULL) {
+        log_slice(line, key, slice_of(value));
+    }
+}
+
+void log_number(struct log_line *line, const char *key, int64_t value)
+{
+    if (!line->enabled || line->cut) {
+        return;
+    }
+    char digits[24];
+    int n = snprintf(digits, sizeof digits, "%lld", (long long)value);
+    size_t before = line->used;
+    add_key(line, key);
+    add(line, digits, (size_t)n);
+    if (line->cut) {
+        line->used = before;
+    }
+}
+
+void log_format(struct log_line *line, const char *key, const char *format, ...)
+{
+    if (!line->enabled) {
+        return;
+    }
+    char value[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(value, sizeof value, format, args);
+    va_end(args);
+    log_text(line, key, value);
+}
+
+void log_begin(struct log_line *line, enum log_level level, const char *event)
+{
+    line->used = 0;
+    line->cut = false;
+    line->enabled = log_enabled(level);
+    if (!line->enabled) {
+        return;
+    }
+    struct timeval now;
+    struct tm utc;
+    char stamp[64];
+    gettimeofday(&now, NULL);
+    gmtime_r(&now.tv_sec, &utc);
+    size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(stamp + n, sizeof stamp - n, ".%03dZ", (int)(now.tv_usec / 1000));
+    if (is_json()) {
+        add_text(line, "{");
+    }
+    log_text(line, "time", stamp);
+    log_text(line, "level", log_level_name(level));
+    log_text(line, "event", event);
+}
+
+void log_end(struct log_line *line)
+{
+    if (!line->enabled) {
+        return;
+    }
+    if (line->cut) {
+        const char *mark = is_json() ? ",\"cut\":1" : " cut=1";
+        memcpy(line->bytes + line->used, mark, strlen(mark));
+        line->used += strlen(mark);
+    }
+    if (is_json()) {
+        line->bytes[line->used++] = '}';
+    }
+    line->bytes[line->used++] = '\n';
+    assert(line->used <= sizeof line->bytes);
+    if (atomic_load(&queue.running)) {
+        enqueue(line->bytes, line->used);
+    } else {
+        write_all(line->bytes, line->used);
+    }
+}
+
+void log_event(enum log_level level, const char *event, ...)
+{
+    struct log_line line;
+    log_begin(&line, level, event);
+    va_list pairs;
+    va_start(pairs, event);
+    for (const char *key; (key = va_arg(pairs, const char *)) != NULL;) {
+        log_text(&line, key, va_arg(pairs, const char *));
+    }
+    va_end(pairs);
+    log_end(&line);
+}
+
+static bool name_parse(struct slice name, const char *const *names, size_t n, size_t *index)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (slice_is(name, names[i])) {
+            *index = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool log_level_parse(struct slice name, enum log_level *level)
+{
+    size_t index;
+    bool found = name_parse(name, level_names, sizeof level_names / sizeof level_names[0], &index);
+    if (found) {
+        *level = (enum log_level)index;
+    }
+    return found;
+}
+
+bool log_format_parse(struct slice name, enum log_format *format)
+{
+    size_t index;
+    bool found = name_parse(name, format_names, sizeof format_names / sizeof format_names[0], &index);
+    if (found) {
+        *format = (enum log_format)index;
+    }
+    return found;
+}
+
+const char *log_level_name(enum log_level level)
+{
+    return level_names[level];
+}
+
+const char *log_format_name(enum log_format format)
+{
+    return format_names[format];
+}

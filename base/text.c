@@ -1,0 +1,289 @@
+#include "base/text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+struct slice slice_of(const char *text)
+{
+    return (struct slice){ text, text != NULL ? strlen(text) : 0 };
+}
+
+bool slice_is(struct slice slice, const char *text)
+{
+    return slice.at != NULL && strlen(text) == slice.len && memcmp(slice.at, text, slice.len) == 0;
+}
+
+bool slice_is_nocase(struct slice slice, const char *text)
+{
+    return slice.at != NULL && strlen(text) == slice.len && strncasecmp(slice.at, text, slice.len) == 0;
+}
+
+bool slice_starts_with(struct slice slice, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return slice.at != NULL && slice.len >= n && memcmp(slice.at, prefix, n) == 0;
+}
+
+bool slice_ends_with(struct slice slice, const char *suffix)
+{
+    size_t n = strlen(suffix);
+    return slice.at != NULL && slice.len >= n && memcmp(slice.at + slice.len - n, suffix, n) == 0;
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+struct slice slice_trim(struct slice slice)
+{
+    while (slice.len > 0 && is_blank(slice.at[0])) {
+        slice.at++;
+        slice.len--;
+    }
+    while (slice.len > 0 && is_blank(slice.at[slice.len - 1])) {
+        slice.len--;
+    }
+    return slice;
+}
+
+struct slice slice_next_word(struct slice *rest)
+{
+    *rest = slice_trim(*rest);
+    struct slice word = { rest->at, 0 };
+    while (word.len < rest->len && !is_blank(rest->at[word.len])) {
+        word.len++;
+    }
+    if (word.len > 0) {
+        rest->at += word.len;
+        rest->len -= word.len;
+    }
+    *rest = slice_trim(*rest);
+    return word;
+}
+
+bool slice_copy(struct slice slice, char *to, size_t size)
+{
+    if (slice.len >= size) {
+        to[0] = '\0';
+        return false;
+    }
+    if (slice.len > 0) {
+        memcpy(to, slice.at, slice.len);
+    }
+    to[slice.len] = '\0';
+    return true;
+}
+
+static const char hex_digits[] = "0123456789abcdef";
+
+void hex_encode(const uint8_t *bytes, size_t n, char *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[2 * i] = hex_digits[bytes[i] >> 4];
+        to[2 * i + 1] = hex_digits[bytes[i] & 15];
+    }
+    to[2 * n] = '\0';
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    if (c >= 'A' && c <= 'F') {
+        return c - 'A' + 10;
+    }
+    return -1;
+}
+
+bool hex_decode(struct slice hex, uint8_t *bytes, size_t n)
+{
+    if (hex.at == NULL || hex.len != 2 * n) {
+        return false;
+    }
+    for (size_t i = 0; i < hex.len; i++) {
+        if (hex_value(hex.at[i]) < 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = (uint8_t)(hex_value(hex.at[2 * i]) << 4 | hex_value(hex.at[2 * i + 1]));
+    }
+    return true;
+}
+
+bool number_parse(struct slice digits, uint64_t max, uint64_t *number)
+{
+    if (digits.len == 0) {
+        return false;
+    }
+    uint64_t value = 0;
+    for (size_t i = 0; i < digits.len; i++) {
+        char c = digits.at[i];
+        if (c < '0' || c > '9') {
+            return false;
+        }
+        unsigned digit = (unsigned)(c - '0');
+        if (value > (UINT64_MAX - digit) / 10) {
+            return false;
+        }
+        value = value * 10 + digit;
+    }
+    if (value > max) {
+        return false;
+    }
+    *number = value;
+    return true;
+}
+
+struct unit {
+    const char *suffix; /* longer ones first: "ms" before "s" and "m" */
+    uint64_t factor;
+};
+
+static const struct unit duration_units[] = {
+    { "ms", 1 },
+    { "s", 1000 },
+    { "m", 60000 },
+    { "h", 3600000 },
+};
+static const struct unit size_units[] = {
+    { "G", 1u << 30 },
+    { "M", 1u << 20 },
+    { "K", 1u << 10 },
+    { "", 1 },
+};
+
+#define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
+
+static bool quantity_parse(struct slice text, const struct unit *units, size_t n, uint64_t max, uint64_t *value)
+{
+    text = slice_trim(text);
+    for (size_t i = 0; i < n; i++) {
+        if (slice_ends_with(text, units[i].suffix)) {
+            struct slice digits = { text.at, text.len - strlen(units[i].suffix) };
+            uint64_t number;
+            if (!number_parse(digits, max / units[i].factor, &number)) {
+                return false;
+            }
+            *value = number * units[i].factor;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool duration_parse(struct slice text, uint64_t max_ms, uint64_t *ms)
+{
+    return quantity_parse(text, duration_units, COUNT_OF(duration_units), max_ms, ms);
+}
+
+bool size_parse(struct slice text, uint64_t max_bytes, uint64_t *bytes)
+{
+    return quantity_parse(text, size_units, COUNT_OF(size_units), max_bytes, bytes);
+}
+
+static void quantity_print(uint64_t value, const struct unit *best, char *to, size_t size)
+{
+    snprintf(to, size, "%" PRIu64 "%s", value / best->factor, best->suffix);
+}
+
+void duration_print(uint64_t ms, char *to, size_t size)
+{
+    size_t i = COUNT_OF(duration_units) - 1;
+    while (i > 0 && (ms == 0 ? i != 1 : ms % duration_units[i].factor != 0)) {
+        i--;
+    }
+    quantity_print(ms, &duration_units[i], to, size);
+}
+
+void size_print(uint64_t bytes, char *to, size_t size)
+{
+    size_t i = 0;
+    while (i + 1 < COUNT_OF(size_units) && (bytes == 0 || bytes % size_units[i].factor != 0)) {
+        i++;
+    }
+    quantity_print(bytes, &size_units[i], to, size);
+}
+
+size_t text_escape(struct slice bytes, char *to, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < bytes.len; i++) {
+        unsigned char c = (unsigned char)bytes.at[i];
+        bool plain = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+        size_t need = plain ? 1 : (c == '"' || c == '\\') ? 2 : 4;
+        if (used + need >= size) {
+            break;
+        }
+        if (need == 4) {
+            to[used++] = '\\';
+            to[used++] = 'x';
+            to[used++] = hex_digits[c >> 4];
+            to[used++] = hex_digits[c & 15];
+        } else {
+            if (need == 2) {
+                to[used++] = '\\';
+            }
+            to[used++] = (char)c;
+        }
+    }
+    if (size > 0) {
+        to[used] = '\0';
+    }
+    return used;
+}
+
+/* Bytes of the UTF-8 sequence at `at`, 0 where it is not one (overlong forms and surrogates included). */
+static size_t utf8_sequence(const unsigned char *at, size_t len)
+{
+    static const struct {
+        unsigned char lead_min, lead_max, second_min, second_max;
+        size_t bytes;
+    } forms[] = {
+        { 0xc2, 0xdf, 0x80, 0xbf, 2 }, { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
+        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 }, { 0xf0, 0xf0, 0x90, 0xbf, 4 },
+        { 0xf1, 0xf3, 0x80, 0xbf, 4 }, { 0xf4, 0xf4, 0x80, 0x8f, 4 },
+    };
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
+        if (at[0] < forms[i].lead_min || at[0] > forms[i].lead_max) {
+            continue;
+        }
+        if (len < forms[i].bytes || at[1] < forms[i].second_min || at[1] > forms[i].second_max) {
+            return 0;
+        }
+        for (size_t k = 2; k < forms[i].bytes; k++) {
+            if ((at[k] & 0xc0) != 0x80) {
+                return 0;
+            }
+        }
+        return forms[i].bytes;
+    }
+    return 0;
+}
+
+bool text_is_clean_utf8(struct slice bytes)
+{
+    for (size_t i = 0; i < bytes.len;) {
+        const unsigned char *at = (const unsigned char *)bytes.at + i;
+        if (*at < 0x80) {
+            if (*at < 0x20 || *at == 0x7f) {
+                return false;
+            }
+            i++;
+            continue;
+        }
+        size_t n = utf8_sequence(at, bytes.len - i);
+        if (n == 0) {
+            return false;
+        }
+        i += n;
+    }
+    return true;
+}

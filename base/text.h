@@ -1,0 +1,56 @@
+/* Small operations on bytes that may not be text: slices, hexadecimal, bounded numbers, escaping.
+ *
+ * Nothing here allocates, and nothing depends on the locale.
+ */
+#ifndef BASE_TEXT_H
+#define BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Borrowed bytes, not terminated. { NULL, 0 } means "absent"; a present slice may be empty. */
+struct slice {
+    const char *at;
+    size_t len;
+};
+
+struct slice slice_of(const char *text);
+bool slice_is(struct slice slice, const char *text);        /* exactly, byte for byte */
+bool slice_is_nocase(struct slice slice, const char *text); /* ASCII letters in either case */
+bool slice_starts_with(struct slice slice, const char *prefix);
+bool slice_ends_with(struct slice slice, const char *suffix);
+struct slice slice_trim(struct slice slice); /* without blanks and tabs at both ends */
+
+/* Takes the bytes up to the next blank or tab off the front of *rest; an empty slice when none are left. */
+struct slice slice_next_word(struct slice *rest);
+
+/* Copies a slice and terminates it. Returns false, and leaves `to` empty, where it does not fit in `size`. */
+bool slice_copy(struct slice slice, char *to, size_t size);
+
+/* Lower-case hexadecimal of n bytes into 2n characters and a NUL. */
+void hex_encode(const uint8_t *bytes, size_t n, char *to);
+
+/* Exactly 2n hexadecimal digits, either case, into n bytes. Returns false, writing nothing, on anything else. */
+bool hex_decode(struct slice hex, uint8_t *bytes, size_t n);
+
+/* A decimal number of digits alone, at most `max`. Returns false, writing nothing, on anything else. */
+bool number_parse(struct slice digits, uint64_t max, uint64_t *number);
+
+/* A duration such as "500ms", "10s", "5m", "2h" in milliseconds; a size such as "512", "64K", "256M" in bytes.
+ * Return false, writing nothing, on anything else or above `max`. */
+bool duration_parse(struct slice text, uint64_t max_ms, uint64_t *ms);
+bool size_parse(struct slice text, uint64_t max_bytes, uint64_t *bytes);
+
+/* Prints the shortest exact form that duration_parse or size_parse reads back. `to` holds at least 24 bytes. */
+void duration_print(uint64_t ms, char *to, size_t size);
+void size_print(uint64_t bytes, char *to, size_t size);
+
+/* Writes foreign bytes so that they can break no log line, terminal or header: printable ASCII stays, `"` and `\` get
+ * a backslash, all else becomes \xHH. Cuts at `size`, always terminates. Returns the characters written. */
+size_t text_escape(struct slice bytes, char *to, size_t size);
+
+/* Whether all bytes form valid UTF-8 without control characters. */
+bool text_is_clean_utf8(struct slice bytes);
+
+#endif
