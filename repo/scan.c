@@ -1,0 +1,391 @@
+/* Walks the repository, decides of each file whether it is whole, and checks what was not known.
+ *
+ * What makes it hard: nothing announces that a copy is finished. A file counts as whole when nobody has it open for
+ * writing (a read lease would be refused) and it has looked the same for settle_ms; and its bytes were read only if it
+ * looks the same after reading as before. */
+#include "repo/scan.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A program that keeps a finished file open for writing does not hide it for ever. */
+#define WRITER_PATIENCE_MS 30000
+
+struct scan {
+    const struct scan_input *input;
+    struct scan_result *result;
+    struct catalog *catalog;
+    uint64_t now_ms; /* monotonic */
+    int64_t wall_now_ns;
+    size_t folder_room;
+};
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* --- is it whole? ------------------------------------------------------------------------------------------------ */
+
+/* Whether some process has the file open for writing, where the file system can tell: then it refuses a read lease.
+ * SIGURG, ignored by default, replaces the deadly SIGIO should a writer come while we hold the lease. */
+static bool has_writer(int file)
+{
+    (void)fcntl(file, F_SETSIG, SIGURG);
+    if (fcntl(file, F_SETLEASE, F_RDLCK) == 0) {
+        (void)fcntl(file, F_SETLEASE, F_UNLCK);
+        return false;
+    }
+    return errno == EAGAIN;
+}
+
+/* How long to wait until the file may count as unchanged; 0 = it does. */
+static uint64_t unsettled_ms(const struct scan *scan, const char *path, const struct file_identity *identity,
+                             uint64_t *seen_ms)
+{
+    uint64_t settle_ms = scan->input->settle_ms;
+    int64_t age_ns = scan->wall_now_ns - identity->ctime_ns;
+    *seen_ms = scan->now_ms;
+    if (age_ns >= 0 && (uint64_t)age_ns >= settle_ms * 1000000u) {
+        return 0;
+    }
+    uint64_t seen;
+    if (scan->input->previous != NULL && catalog_awaited_since(scan->input->previous, path, identity, &seen)) {
+        *seen_ms = seen;
+    }
+    uint64_t watched_ms = scan->now_ms - *seen_ms;
+    uint64_t by_looking = watched_ms >= settle_ms ? 0 : settle_ms - watched_ms;
+    if (age_ns < 0) {
+        return by_looking; /* another machine's clock, ahead of ours */
+    }
+    uint64_t by_clock = settle_ms - (uint64_t)age_ns / 1000000u;
+    return by_clock < by_looking ? by_clock : by_looking;
+}
+
+static void look_again_after(struct scan *scan, uint64_t ms)
+{
+    ms = ms > 0 ? ms : 1;
+    if (scan->result->unsettled_ms == 0 || ms < scan->result->unsettled_ms) {
+        scan->result->unsettled_ms = ms;
+    }
+}
+
+/* --- one file ---------------------------------------------------------------------------------------------------- */
+
+static const enum image_use uses[] = {
+    [FILENAME_SKETCH] = IMAGE_USE_SKETCH, [FILENAME_SHARED_FS] = IMAGE_USE_FS, [FILENAME_FS] = IMAGE_USE_FS,
+    [FILENAME_USER1] = IMAGE_USE_SLOT,    [FILENAME_USER2] = IMAGE_USE_SLOT,   [FILENAME_LABEL] = IMAGE_USE_SKETCH,
+};
+
+static void verdict_say(struct image_verdict *verdict, enum image_fault fault, const char *detail, const char *remedy)
+{
+    memset(verdict, 0, sizeof *verdict);
+    verdict->fault = fault;
+    snprintf(verdict->detail, sizeof verdict->detail, "%s", detail);
+    snprintf(verdict->remedy, sizeof verdict->remedy, "%s", remedy);
+}
+
+/* All bytes of the file, or NULL with errno. Read, not mapped: a file that shrinks meanwhile must not fault. */
+static uint8_t *read_all(int file, size_t size)
+{
+    uint8_t *bytes = malloc(size > 0 ? size : 1);
+    size_t used = 0;
+    while (bytes != NULL && used < size) {
+        ssize_t n = read(file, bytes + used, size - used);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            errno = n == 0 ? ESTALE : errno;
+            free(bytes);
+            return NULL;
+        }
+        used += (size_t)n;
+    }
+    return bytes;
+}
+
+static void remember(struct scan *scan, const char *path, const struct file_identity *identity, enum image_use use,
+                     const struct image_facts *facts, const struct image_verdict *verdict)
+{
+    struct digest_finding finding;
+    memset(&finding, 0, sizeof finding);
+    finding.use = use;
+    finding.accepted = facts != NULL;
+    if (facts != NULL) {
+        finding.facts = *facts;
+    } else {
+        finding.verdict = *verdict;
+    }
+    /* A full cache costs another reading at the next start, nothing else. */
+    (void)digest_cache_put(scan->input->cache, slice_of(path), identity, &finding);
+}
+
+/* Reads and checks an opened file. Returns false where it changed under the reading: look again. */
+static bool examine(struct scan *scan, int file, const char *path, const struct filename *name,
+                    const struct file_identity *identity)
+{
+    struct image_facts facts;
+    struct image_verdict verdict;
+    struct file_identity after;
+    enum image_use use = uses[name->role];
+    uint8_t *bytes = read_all(file, identity->size);
+    if (bytes == NULL) {
+        verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno),
+                    "check the file and its medium, then copy it again");
+        catalog_reject(scan->catalog, path, name, identity, &verdict);
+        look_again_after(scan, 10 * scan->input->settle_ms);
+        return true;
+    }
+    memset(&facts, 0, sizeof facts);
+    memset(&verdict, 0, sizeof verdict);
+    bool good = image_check(bytes, identity->size, use, &facts, &verdict);
+    free(bytes);
+    scan->result->read++;
+    if (!file_identity_of(file, &after) || !file_identity_equal(&after, identity)) {
+        return false;
+    }
+    if (good && name->gzip != facts.gzip) {
+        good = false;
+        verdict_say(&verdict, IMAGE_FAULT_WRONG_USE,
+                    facts.gzip ? "the file is compressed, its name does not end in .gz"
+                               : "the file is not compressed, its name ends in .gz",
+                    facts.gzip ? "add .gz to the name" : "take .gz off the name");
+    }
+    remember(scan, path, identity, use, good ? &facts : NULL, &verdict);
+    if (good) {
+        catalog_add(scan->catalog, path, name, &facts, identity);
+    } else {
+        catalog_reject(scan->catalog, path, name, identity, &verdict);
+    }
+    return true;
+}
+
+/* What an earlier scan, or an earlier process, learned of exactly this state of the file. */
+static bool take_known(struct scan *scan, const char *path, const struct filename *name,
+                       const struct file_identity *identity)
+{
+    const struct catalog *previous = scan->input->previous;
+    const struct digest_finding *finding =
+        digest_cache_find(scan->input->cache, slice_of(path), identity, uses[name->role]);
+    struct image *image = previous != NULL ? catalog_find_path(previous, slice_of(path)) : NULL;
+    if (image != NULL && file_identity_equal(&image->identity, identity)) {
+        catalog_share(scan->catalog, image);
+        return true;
+    }
+    if (finding == NULL) {
+        return false;
+    }
+    if (finding->accepted) {
+        catalog_add(scan->catalog, path, name, &finding->facts, identity);
+    } else {
+        catalog_reject(scan->catalog, path, name, identity, &finding->verdict);
+    }
+    return true;
+}
+
+static void scan_opened(struct scan *scan, int file, const char *path, const struct filename *name)
+{
+    struct file_identity identity;
+    struct image_verdict verdict;
+    uint64_t seen_ms;
+    if (!file_identity_of(file, &identity)) {
+        verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, "not a regular file", "put a plain file there");
+        catalog_reject(scan->catalog, path, name, NULL, &verdict);
+        return;
+    }
+    uint64_t wait_ms = unsettled_ms(scan, path, &identity, &seen_ms);
+    if (wait_ms == 0 && has_writer(file) &&
+        scan->wall_now_ns - identity.ctime_ns < (int64_t)WRITER_PATIENCE_MS * 1000000) {
+        wait_ms = scan->input->settle_ms;
+    }
+    if (wait_ms == 0 && identity.size > IMAGE_BYTES_MAX) {
+        verdict_say(&verdict, IMAGE_FAULT_TOO_LARGE, "larger than 32 MiB",
+                    "no device of these families has room for it");
+        catalog_reject(scan->catalog, path, name, &identity, &verdict);
+        return;
+    }
+    if (wait_ms == 0 && !examine(scan, file, path, name, &identity)) {
+        wait_ms = scan->input->settle_ms;
+    }
+    if (wait_ms > 0) {
+        catalog_expect(scan->catalog, path, name, &identity, seen_ms);
+        look_again_after(scan, wait_ms);
+    }
+}
+
+static void scan_file(struct scan *scan, int folder, const char *entry, const char *path)
+{
+    struct filename name;
+    struct filename_refusal refusal;
+    struct image_verdict verdict;
+    struct file_identity identity;
+    struct stat stat;
+    enum filename_result result = filename_parse(slice_of(path), &name, &refusal);
+    if (result == FILENAME_IGNORED) {
+        return;
+    }
+    scan->result->files++;
+    if (result == FILENAME_REFUSED) {
+        verdict_say(&verdict, IMAGE_FAULT_NAME, refusal.detail, refusal.remedy);
+        catalog_reject(scan->catalog, path, NULL, NULL, &verdict);
+        return;
+    }
+    if (fstatat(folder, entry, &stat, 0) == 0) {
+        file_identity_from(&stat, &identity);
+        if (S_ISREG(stat.st_mode) && take_known(scan, path, &name, &identity)) {
+            return;
+        }
+    }
+    int file = openat(folder, entry, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file < 0) {
+        if (errno == ENOENT) {
+            return; /* gone since the folder was read, or a link to nowhere */
+        }
+        verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno), "let the server's user read the file");
+        catalog_reject(scan->catalog, path, &name, NULL, &verdict);
+        look_again_after(scan, 10 * scan->input->settle_ms);
+        return;
+    }
+    scan_opened(scan, file, path, &name);
+    close(file);
+}
+
+/* --- the walk ---------------------------------------------------------------------------------------------------- */
+
+static enum status fail_at(struct scan *scan, const char *path, enum status status)
+{
+    snprintf(scan->result->failed_path, sizeof scan->result->failed_path, "%s%s%s", scan->input->root,
+             path[0] != '\0' ? "/" : "", path);
+    return status;
+}
+
+static enum status remember_folder(struct scan *scan, int descriptor, const char *path)
+{
+    struct scan_result *result = scan->result;
+    struct stat stat;
+    if (fstat(descriptor, &stat) != 0) {
+        return fail_at(scan, path, status_from_errno(errno));
+    }
+    if (result->folder_count >= SCAN_FOLDERS_MAX) {
+        return fail_at(scan, path, STATUS_LIMIT);
+    }
+    if (result->folder_count == scan->folder_room) {
+        scan->folder_room = scan->folder_room == 0 ? 16 : scan->folder_room * 2;
+        struct scan_folder *grown = realloc(result->folders, scan->folder_room * sizeof *grown);
+        assert(grown != NULL);
+        result->folders = grown;
+    }
+    char *copy = strdup(path);
+    assert(copy != NULL);
+    result->folders[result->folder_count++] =
+        (struct scan_folder){ .path = copy, .device = stat.st_dev, .inode = stat.st_ino };
+    return STATUS_OK;
+}
+
+static bool is_folder(int folder, const struct dirent *entry)
+{
+    struct stat stat;
+    if (entry->d_type != DT_UNKNOWN && entry->d_type != DT_LNK) {
+        return entry->d_type == DT_DIR;
+    }
+    return fstatat(folder, entry->d_name, &stat, 0) == 0 && S_ISDIR(stat.st_mode);
+}
+
+static enum status walk_folder(struct scan *scan, int descriptor, const char *path, unsigned depth);
+
+static enum status scan_entry(struct scan *scan, int folder, const struct dirent *entry, const char *path,
+                              unsigned depth)
+{
+    char joined[1024];
+    if (entry->d_name[0] == '.') {
+        return STATUS_OK; /* hidden, and the temporary names of rsync */
+    }
+    int n = snprintf(joined, sizeof joined, "%s%s%s", path, path[0] != '\0' ? "/" : "", entry->d_name);
+    if (n >= (int)sizeof joined) {
+        return STATUS_OK; /* no name of ours is that long */
+    }
+    if (!is_folder(folder, entry)) {
+        if (scan->result->files >= SCAN_FILES_MAX) {
+            return fail_at(scan, joined, STATUS_LIMIT);
+        }
+        scan_file(scan, folder, entry->d_name, joined);
+        return STATUS_OK;
+    }
+    if (depth >= SCAN_DEPTH_MAX) {
+        return STATUS_OK;
+    }
+    int child = openat(folder, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (child < 0 && errno == EACCES) {
+        struct image_verdict verdict;
+        verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, "folder: permission denied",
+                    "let the server's user read the folder");
+        catalog_reject(scan->catalog, joined, NULL, NULL, &verdict);
+        return STATUS_OK;
+    }
+    if (child < 0) {
+        return errno == ENOENT ? STATUS_OK : fail_at(scan, joined, status_from_errno(errno));
+    }
+    return walk_folder(scan, child, joined, depth + 1);
+}
+
+/* Takes the descriptor. */
+static enum status walk_folder(struct scan *scan, int descriptor, const char *path, unsigned depth)
+{
+    DIR *folder = fdopendir(descriptor);
+    if (folder == NULL) {
+        close(descriptor);
+        return fail_at(scan, path, status_from_errno(errno));
+    }
+    enum status status = remember_folder(scan, dirfd(folder), path);
+    while (status == STATUS_OK) {
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (entry == NULL) {
+            status = errno != 0 ? fail_at(scan, path, status_from_errno(errno)) : STATUS_OK;
+            break;
+        }
+        status = scan_entry(scan, dirfd(folder), entry, path, depth);
+    }
+    closedir(folder);
+    return status;
+}
+
+enum status scan_run(const struct scan_input *input, struct scan_result *result)
+{
+    *result = (struct scan_result){ .catalog = NULL };
+    struct scan scan = { .input = input, .result = result, .catalog = catalog_new() };
+    scan.now_ms = clock_ns(CLOCK_MONOTONIC) / 1000000u;
+    scan.wall_now_ns = (int64_t)clock_ns(CLOCK_REALTIME);
+    int root = open(input->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum status status = root < 0 ? fail_at(&scan, "", status_from_errno(errno)) : walk_folder(&scan, root, "", 0);
+    catalog_seal(scan.catalog);
+    if (status != STATUS_OK) {
+        catalog_discard(scan.catalog);
+        return status;
+    }
+    (void)digest_cache_forget_untouched(input->cache);
+    result->catalog = scan.catalog;
+    return STATUS_OK;
+}
+
+void scan_result_close(struct scan_result *result)
+{
+    for (size_t i = 0; i < result->folder_count; i++) {
+        free(result->folders[i].path);
+    }
+    free(result->folders);
+    result->folders = NULL;
+    result->folder_count = 0;
+}
