@@ -1,0 +1,113 @@
+/* A table that is also a queue: uthash keeps its entries in the order of insertion, so re-inserting on each transfer
+ * makes the first entry the one served longest ago. */
+#include "fleet/loop_guard.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+struct entry {
+    uint8_t key[7]; /* MAC and what was served: sketch or file system */
+    uint8_t md5[16];
+    unsigned served; /* whole transfers of this image */
+    uint64_t free_at_ms;
+    uint64_t backoff_ms;
+    UT_hash_handle hh;
+};
+
+struct loop_guard {
+    struct entry *entries;
+    size_t devices_max;
+};
+
+struct loop_guard *loop_guard_new(size_t devices_max)
+{
+    struct loop_guard *guard = calloc(1, sizeof *guard);
+    assert(guard != NULL && devices_max > 0);
+    guard->devices_max = devices_max;
+    return guard;
+}
+
+void loop_guard_free(struct loop_guard *guard)
+{
+    struct entry *entry, *next;
+    HASH_ITER(hh, guard->entries, entry, next)
+    {
+        HASH_DEL(guard->entries, entry);
+        free(entry);
+    }
+    free(guard);
+}
+
+static struct entry *find(const struct loop_guard *guard, const struct loop_guard_key *key)
+{
+    uint8_t bytes[7];
+    struct entry *entry = NULL;
+    memcpy(bytes, key->mac.bytes, 6);
+    bytes[6] = key->fs;
+    HASH_FIND(hh, guard->entries, bytes, sizeof bytes, entry);
+    return entry;
+}
+
+bool loop_guard_holds(const struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16],
+                      unsigned served_max, uint64_t now_ms, uint64_t *wait_ms)
+{
+    const struct entry *entry = find(guard, key);
+    if (entry == NULL || memcmp(entry->md5, md5, 16) != 0 || entry->served < served_max ||
+        now_ms >= entry->free_at_ms) {
+        return false;
+    }
+    *wait_ms = entry->free_at_ms - now_ms;
+    return true;
+}
+
+static struct entry *entry_new(const struct loop_guard_key *key)
+{
+    struct entry *entry = calloc(1, sizeof *entry);
+    assert(entry != NULL);
+    memcpy(entry->key, key->mac.bytes, 6);
+    entry->key[6] = key->fs;
+    return entry;
+}
+
+void loop_guard_sent(struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16],
+                     unsigned served_max, uint64_t now_ms)
+{
+    struct entry *entry = find(guard, key);
+    if (entry != NULL) {
+        HASH_DEL(guard->entries, entry); /* to be inserted anew, as the youngest */
+    } else {
+        entry = entry_new(key);
+    }
+    if (memcmp(entry->md5, md5, 16) != 0) {
+        memcpy(entry->md5, md5, 16);
+        entry->served = 0;
+        entry->backoff_ms = 0;
+    }
+    if (++entry->served >= served_max) {
+        uint64_t next = entry->backoff_ms == 0 ? LOOP_GUARD_BACKOFF_MS : entry->backoff_ms * 2;
+        entry->backoff_ms = next < LOOP_GUARD_BACKOFF_MAX_MS ? next : LOOP_GUARD_BACKOFF_MAX_MS;
+        entry->free_at_ms = now_ms + entry->backoff_ms;
+    }
+    if (HASH_COUNT(guard->entries) >= guard->devices_max) {
+        struct entry *oldest = guard->entries;
+        HASH_DEL(guard->entries, oldest);
+        free(oldest);
+    }
+    HASH_ADD(hh, guard->entries, key, sizeof entry->key, entry);
+}
+
+void loop_guard_forget(struct loop_guard *guard, const struct loop_guard_key *key)
+{
+    struct entry *entry = find(guard, key);
+    if (entry != NULL) {
+        HASH_DEL(guard->entries, entry);
+        free(entry);
+    }
+}
+
+size_t loop_guard_count(const struct loop_guard *guard)
+{
+    return HASH_COUNT(guard->entries);
+}

@@ -1,0 +1,637 @@
+/* One connection's life. What makes it hard: an answer may be sent at once or over minutes, its image may have to be
+ * loaded first, and the device may vanish at any point; so a connection is always in exactly one state, and every way
+ * out goes through conn_close.
+ *
+ *   READING -> (LOADING ->) SENDING -> READING          kept
+ *                                   -> FINISHING         image sent, closing: wait for the device's end
+ *                                   -> LINGERING         refused: let the peer read the answer before it is reset
+ */
+#include "server/http_conn.h"
+
+#include "base/buf.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_MS         100
+#define READ_BYTES      (16u << 10)
+#define INPUT_PAUSE     (16u << 10) /* waiting input above which we stop reading */
+#define INPUT_MAX       (64u << 10)
+#define LINGER_MS       2000
+#define TRANSFER_CHECKS 4 /* a transfer is looked at so often within transfer_ms */
+
+enum conn_state { CONN_READING, CONN_LOADING, CONN_SENDING, CONN_FINISHING, CONN_LINGERING, CONN_CLOSED };
+
+/* An image on its way; made when an answer has one, gone when it is sent. */
+struct transfer {
+    struct blob_wait wait;
+    struct http_conn *conn;
+    bool later; /* the image had to be loaded: the answer is not sent from within the request's reading */
+    struct blob *blob;
+    struct image *image; /* counted */
+    uint64_t started_ms;
+    uint64_t sent_before; /* stream.sent_bytes when its body began */
+    struct http_answer answer;
+};
+
+struct http_conn {
+    struct stream_tcp tcp; /* first: the stream's callbacks find us by it */
+    struct http_server *server;
+    enum conn_state state;
+    bool keep_alive; /* after the answer under way */
+    bool peer_ended; /* it sends no more */
+    bool paused;     /* we stopped reading */
+    bool linger;     /* the answer under way refuses something the peer may still be sending */
+    uint8_t stalls;  /* checks without progress */
+    enum http_wait wait;
+    uint64_t wait_since_ms;
+    uint64_t acknowledged_mark;
+    struct http_conn *previous, *next; /* in its list of waits, or `next` in the free list */
+    struct http_scan scan;
+    struct buf input; /* what came and is not consumed */
+    struct transfer *transfer;
+};
+
+static struct http_conn *of_stream(struct stream *stream)
+{
+    return (struct http_conn *)stream;
+}
+
+static struct stream *stream_of(struct http_conn *conn)
+{
+    return &conn->tcp.stream;
+}
+
+/* --- deadlines ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
+{
+    switch (wait) {
+    case HTTP_WAIT_HEAD:
+        return server->limits.head_ms;
+    case HTTP_WAIT_IDLE:
+        return server->limits.idle_ms;
+    case HTTP_WAIT_TRANSFER:
+        return server->limits.transfer_ms / TRANSFER_CHECKS;
+    default:
+        return LINGER_MS;
+    }
+}
+
+static void wait_remove(struct http_conn *conn)
+{
+    struct http_waits *waits = &conn->server->waits[conn->wait];
+    *(conn->previous != NULL ? &conn->previous->next : &waits->first) = conn->next;
+    *(conn->next != NULL ? &conn->next->previous : &waits->last) = conn->previous;
+    conn->previous = conn->next = NULL;
+}
+
+static void wait_append(struct http_conn *conn, enum http_wait wait)
+{
+    struct http_waits *waits = &conn->server->waits[wait];
+    conn->wait = wait;
+    conn->wait_since_ms = uv_now(conn->server->loop);
+    conn->previous = waits->last;
+    conn->next = NULL;
+    *(waits->last != NULL ? &waits->last->next : &waits->first) = conn;
+    waits->last = conn;
+}
+
+static void wait_for(struct http_conn *conn, enum http_wait wait)
+{
+    wait_remove(conn);
+    wait_append(conn, wait);
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t acknowledged(struct http_conn *conn)
+{
+    struct stream *stream = stream_of(conn);
+    uint64_t open = stream->ops->unacknowledged(stream);
+    return open < stream->sent_bytes ? stream->sent_bytes - open : 0;
+}
+
+/* Ends the transfer and tells who asked for it. `why` NULL = nothing went wrong on our side. `handed`: what the system
+ * has taken counts as arrived, since nothing more will be learned. */
+static void transfer_end(struct http_conn *conn, const char *why, bool handed)
+{
+    struct transfer *transfer = conn->transfer;
+    struct http_server *server = conn->server;
+    if (transfer == NULL) {
+        return;
+    }
+    conn->transfer = NULL;
+    server->transfers--;
+    blob_cancel(&transfer->wait);
+    struct delivery_outcome outcome = { .wanted = transfer->answer.length, .why = why };
+    outcome.ms = uv_now(server->loop) - transfer->started_ms;
+    if (transfer->blob != NULL) {
+        uint64_t done = handed ? stream_of(conn)->sent_bytes : acknowledged(conn);
+        done = done > transfer->sent_before ? done - transfer->sent_before : 0;
+        /* The system counts the end of the connection as one byte more to acknowledge. */
+        outcome.whole = conn->state != CONN_SENDING && done + (conn->state == CONN_FINISHING) >= outcome.wanted;
+        outcome.bytes = outcome.whole ? outcome.wanted : done;
+        if (!outcome.whole && why == NULL) {
+            outcome.why = "ended by the device";
+        }
+        blob_release(transfer->blob);
+    }
+    if (transfer->answer.delivery != NULL) {
+        server->handlers->delivered(server->owner, transfer->answer.delivery, &outcome);
+    }
+    image_unref(transfer->image);
+    free(transfer);
+}
+
+static void conn_close(struct http_conn *conn, const char *why)
+{
+    if (conn->state == CONN_CLOSED) {
+        return;
+    }
+    transfer_end(conn, why, false);
+    conn->state = CONN_CLOSED;
+    wait_remove(conn);
+    buf_close(&conn->input);
+    stream_of(conn)->ops->close(stream_of(conn));
+}
+
+static void on_closed(struct stream *stream)
+{
+    struct http_conn *conn = of_stream(stream);
+    struct http_server *server = conn->server;
+    conn->next = server->free_conns;
+    server->free_conns = conn;
+    server->connections--;
+    if (server->connections == 0) {
+        uv_timer_stop(&server->tick);
+        if (server->draining) {
+            server->on_empty(server->owner);
+            return;
+        }
+    }
+    server->on_room(server->owner);
+}
+
+/* --- answering ---------------------------------------------------------------------------------------------------- */
+
+static const char *date_now(struct http_server *server)
+{
+    uv_timeval64_t now;
+    if (uv_gettimeofday(&now) == 0 && now.tv_sec != server->date_second) {
+        server->date_second = now.tv_sec;
+        http_date(now.tv_sec, server->date);
+    }
+    return server->date;
+}
+
+/* All of the answer is handed to the system. */
+static void answer_sent(struct http_conn *conn)
+{
+    struct stream *stream = stream_of(conn);
+    if (conn->keep_alive) {
+        conn->state = CONN_READING;
+        transfer_end(conn, NULL, true);
+        wait_for(conn, HTTP_WAIT_IDLE);
+        return;
+    }
+    conn->state = conn->transfer != NULL ? CONN_FINISHING : CONN_LINGERING;
+    if (conn->peer_ended || (conn->transfer == NULL && !conn->linger)) {
+        transfer_end(conn, NULL, true);
+        conn_close(conn, NULL);
+        return;
+    }
+    /* The end of our side goes out; the device's own end says that all arrived. */
+    stream->ops->shutdown(stream);
+    wait_for(conn, conn->transfer != NULL ? HTTP_WAIT_TRANSFER : HTTP_WAIT_LINGER);
+    if (conn->paused) {
+        conn->paused = false;
+        (void)stream->ops->read_start(stream);
+    }
+}
+
+static void send_answer(struct http_conn *conn, const struct http_answer *answer, bool head_only)
+{
+    char bytes[HTTP_REPLY_HEAD_MAX + sizeof answer->text];
+    struct stream *stream = stream_of(conn);
+    size_t n = http_reply_head(answer, conn->keep_alive, date_now(conn->server), bytes);
+    if (answer->image == NULL && !head_only && answer->status != 304) {
+        memcpy(bytes + n, answer->text, answer->text_bytes);
+        n += answer->text_bytes;
+    }
+    conn->linger = answer->close;
+    conn->state = CONN_SENDING;
+    switch (stream->ops->send(stream, bytes, n, NULL, 0, 0, !conn->keep_alive)) {
+    case STREAM_SENT:
+        answer_sent(conn);
+        break;
+    case STREAM_PENDING:
+        wait_for(conn, HTTP_WAIT_TRANSFER);
+        break;
+    case STREAM_BROKEN:
+        conn_close(conn, "reset by the device");
+        break;
+    }
+}
+
+/* The image cannot be had at this moment: an updater hears "not now", others when to come again. */
+static void answer_unavailable(struct http_conn *conn, enum status status)
+{
+    struct http_answer answer = { .has_reason = true, .reason = REASON_NOT_YET };
+    struct transfer *transfer = conn->transfer;
+    bool updater = transfer->answer.is_updater;
+    LOG_EVENT(LOG_WARN, "image_not_loaded", "file", transfer->image->path, "why", status_text(status), "remedy",
+              status == STATUS_LIMIT ? "raise --image-memory" : "none needed where the file was just replaced");
+    if (status == STATUS_CHANGED || status == STATUS_NOT_FOUND) {
+        conn->server->handlers->image_changed(conn->server->owner, transfer->image);
+    }
+    conn->state = CONN_SENDING;
+    transfer_end(conn, "not loaded", false);
+    if (updater) {
+        answer.status = 304;
+    } else {
+        answer.retry_after_s = 1;
+        http_answer_text(&answer, 503, "the image is not available at this moment\n");
+    }
+    send_answer(conn, &answer, false);
+}
+
+static void send_image(struct http_conn *conn, struct blob *blob)
+{
+    struct transfer *transfer = conn->transfer;
+    struct stream *stream = stream_of(conn);
+    char head[HTTP_REPLY_HEAD_MAX];
+    transfer->blob = blob;
+    size_t n = http_reply_head(&transfer->answer, conn->keep_alive, date_now(conn->server), head);
+    transfer->sent_before = stream->sent_bytes + n;
+    conn->acknowledged_mark = stream->sent_bytes;
+    conn->stalls = 0;
+    conn->state = CONN_SENDING;
+    switch (
+        stream->ops->send(stream, head, n, blob, transfer->answer.first, transfer->answer.length, !conn->keep_alive)) {
+    case STREAM_SENT:
+        answer_sent(conn);
+        break;
+    case STREAM_PENDING:
+        break;
+    case STREAM_BROKEN:
+        conn_close(conn, "reset by the device");
+        break;
+    }
+}
+
+static void resume(struct http_conn *conn);
+
+static void on_blob_ready(struct blob_wait *wait, enum status status, struct blob *blob)
+{
+    struct transfer *transfer = (struct transfer *)wait; /* its first member */
+    struct http_conn *conn = transfer->conn;
+    bool later = transfer->later;
+    if (status == STATUS_OK) {
+        send_image(conn, blob);
+    } else {
+        answer_unavailable(conn, status);
+    }
+    if (later) {
+        resume(conn);
+    }
+}
+
+static void begin_transfer(struct http_conn *conn, const struct http_answer *answer)
+{
+    struct transfer *transfer = calloc(1, sizeof *transfer);
+    assert(transfer != NULL);
+    transfer->conn = conn;
+    transfer->answer = *answer;
+    transfer->image = answer->image;
+    transfer->wait.ready = on_blob_ready;
+    transfer->started_ms = uv_now(conn->server->loop);
+    image_ref(answer->image);
+    conn->transfer = transfer;
+    conn->server->transfers++;
+    conn->state = CONN_LOADING;
+    wait_for(conn, HTTP_WAIT_TRANSFER);
+    blob_get(conn->server->blobs, transfer->image, &transfer->wait);
+    if (conn->state == CONN_LOADING) {
+        transfer->later = true;
+    }
+}
+
+static void refuse(struct http_conn *conn, unsigned status, const char *why)
+{
+    struct http_answer answer = { .close = true };
+    conn->keep_alive = false;
+    http_answer_text(&answer, status, "%s\n", why);
+    LOG_EVENT(LOG_DEBUG, "request_refused", "why", why);
+    send_answer(conn, &answer, false);
+}
+
+/* A whole head. */
+static void answer_request(struct http_conn *conn, const char *head, size_t n)
+{
+    struct http_server *server = conn->server;
+    struct http_request *request = &server->request;
+    struct http_answer answer;
+    const char *why = "";
+    unsigned status = http_request_parse(head, n, request, &why);
+    if (status != 200) {
+        refuse(conn, status, why);
+        return;
+    }
+    if (request->has_body && request->get) {
+        refuse(conn, 413, "no body is taken with this request");
+        return;
+    }
+    memset(&answer, 0, offsetof(struct http_answer, text));
+    server->handlers->handle(server->owner, request, stream_of(conn), &answer);
+    answer.close = answer.close || request->has_body;
+    conn->keep_alive = request->keep_alive && !answer.close && !server->draining && !conn->peer_ended;
+    bool has_body = answer.image != NULL && (answer.status == 200 || answer.status == 206);
+    if (has_body && !request->head_only) {
+        begin_transfer(conn, &answer);
+    } else {
+        assert(answer.delivery == NULL);
+        send_answer(conn, &answer, request->head_only);
+    }
+}
+
+/* --- reading ------------------------------------------------------------------------------------------------------ */
+
+/* Answers the requests that are whole in bytes[0..n), as long as each is answered at once. Returns the bytes consumed.
+ */
+static size_t process(struct http_conn *conn, const char *bytes, size_t n)
+{
+    size_t used = 0;
+    while (conn->state == CONN_READING && used < n) {
+        size_t head_bytes = 0;
+        const char *why = "";
+        unsigned status = http_request_scan(&conn->scan, bytes + used, n - used, &head_bytes, &why);
+        if (status == 0) {
+            break;
+        }
+        size_t start = conn->scan.start;
+        conn->scan = (struct http_scan){ .looked = 0 };
+        if (status != 200) {
+            refuse(conn, status, why);
+            return n;
+        }
+        answer_request(conn, bytes + used + start, head_bytes - start);
+        used += head_bytes;
+    }
+    return used;
+}
+
+/* Goes on with what was received while an answer was under way. */
+static void resume(struct http_conn *conn)
+{
+    if (conn->state == CONN_READING && conn->input.used > 0) {
+        size_t used = process(conn, conn->input.bytes, conn->input.used);
+        if (conn->state == CONN_CLOSED) {
+            return;
+        }
+        buf_consume(&conn->input, used);
+        if (conn->state == CONN_READING && conn->input.used > 0) {
+            wait_for(conn, HTTP_WAIT_HEAD);
+        }
+    }
+    if (conn->state != CONN_READING) {
+        return;
+    }
+    if (conn->peer_ended) {
+        conn_close(conn, NULL);
+    } else if (conn->paused) {
+        conn->paused = false;
+        if (!stream_of(conn)->ops->read_start(stream_of(conn))) {
+            conn_close(conn, "cannot read");
+        }
+    }
+}
+
+/* Keeps bytes for later. */
+static void keep_input(struct http_conn *conn, const char *bytes, size_t n)
+{
+    if (!buf_add(&conn->input, bytes, n)) {
+        conn_close(conn, "out of memory");
+        return;
+    }
+    if (conn->state != CONN_READING && conn->input.used > INPUT_PAUSE) {
+        conn->paused = true;
+        stream_of(conn)->ops->read_stop(stream_of(conn));
+    }
+}
+
+static void on_read(struct stream *stream, const char *bytes, size_t n)
+{
+    struct http_conn *conn = of_stream(stream);
+    if (conn->state == CONN_FINISHING || conn->state == CONN_LINGERING || conn->state == CONN_CLOSED) {
+        return; /* nothing will be answered any more */
+    }
+    if (conn->input.used > 0 || conn->state != CONN_READING) {
+        keep_input(conn, bytes, n);
+        resume(conn);
+        return;
+    }
+    size_t used = process(conn, bytes, n);
+    if (conn->state == CONN_CLOSED || conn->state == CONN_FINISHING || conn->state == CONN_LINGERING) {
+        return;
+    }
+    if (used < n) {
+        keep_input(conn, bytes + used, n - used);
+        if (conn->state == CONN_READING && conn->wait == HTTP_WAIT_IDLE) {
+            wait_for(conn, HTTP_WAIT_HEAD);
+        }
+    }
+}
+
+static void on_end(struct stream *stream, bool broken)
+{
+    struct http_conn *conn = of_stream(stream);
+    conn->peer_ended = true;
+    switch (conn->state) {
+    case CONN_LOADING:
+    case CONN_SENDING:
+        if (broken) {
+            conn_close(conn, "reset by the device");
+        } /* else it may still read: some clients end their side as soon as they have asked */
+        break;
+    case CONN_CLOSED:
+        break;
+    default:
+        conn_close(conn, broken ? "reset by the device" : NULL);
+    }
+}
+
+static void on_sent(struct stream *stream, bool broken)
+{
+    struct http_conn *conn = of_stream(stream);
+    if (broken) {
+        conn_close(conn, "reset by the device");
+        return;
+    }
+    answer_sent(conn);
+    resume(conn);
+}
+
+/* --- time --------------------------------------------------------------------------------------------------------- */
+
+static void check_transfer(struct http_conn *conn)
+{
+    uint64_t now = acknowledged(conn);
+    conn->stalls = now > conn->acknowledged_mark ? 0 : conn->stalls + 1;
+    conn->acknowledged_mark = now;
+    if (conn->stalls >= TRANSFER_CHECKS) {
+        conn_close(conn, "no progress");
+    } else {
+        wait_for(conn, HTTP_WAIT_TRANSFER);
+    }
+}
+
+static void expire(struct http_conn *conn)
+{
+    switch (conn->wait) {
+    case HTTP_WAIT_HEAD:
+        if (conn->input.used > 0) {
+            refuse(conn, 408, "the request's head took too long");
+        } else {
+            conn_close(conn, NULL);
+        }
+        break;
+    case HTTP_WAIT_TRANSFER:
+        check_transfer(conn);
+        break;
+    default:
+        conn_close(conn, NULL);
+    }
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct http_server *server = timer->data;
+    uint64_t now_ms = uv_now(server->loop);
+    for (enum http_wait wait = 0; wait < HTTP_WAIT_COUNT; wait++) {
+        uint64_t limit_ms = wait_ms(server, wait);
+        struct http_conn *conn;
+        while ((conn = server->waits[wait].first) != NULL && now_ms - conn->wait_since_ms >= limit_ms) {
+            expire(conn); /* closes it or moves it behind the others */
+        }
+    }
+}
+
+/* --- life --------------------------------------------------------------------------------------------------------- */
+
+void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_store *blobs,
+                      const struct http_handlers *handlers, void *owner, const struct http_limits *limits)
+{
+    memset(server, 0, sizeof *server);
+    server->loop = loop;
+    server->blobs = blobs;
+    server->handlers = handlers;
+    server->owner = owner;
+    server->limits = *limits;
+    server->date_second = -1;
+    server->read_buffer.size = READ_BYTES;
+    server->read_buffer.bytes = malloc(READ_BYTES);
+    assert(server->read_buffer.bytes != NULL);
+    uv_timer_init(loop, &server->tick);
+    server->tick.data = server;
+}
+
+bool http_server_is_full(const struct http_server *server)
+{
+    return server->connections >= server->limits.connections_max;
+}
+
+struct http_conn *http_conn_new(struct http_server *server)
+{
+    struct http_conn *conn = server->free_conns;
+    if (conn != NULL) {
+        server->free_conns = conn->next;
+    } else {
+        conn = malloc(sizeof *conn);
+        if (conn == NULL) {
+            return NULL;
+        }
+    }
+    memset(conn, 0, sizeof *conn);
+    conn->server = server;
+    buf_init(&conn->input, INPUT_MAX);
+    stream_tcp_init(&conn->tcp, server->loop, &server->read_buffer);
+    struct stream *stream = stream_of(conn);
+    stream->on_read = on_read;
+    stream->on_end = on_end;
+    stream->on_sent = on_sent;
+    stream->on_closed = on_closed;
+    wait_append(conn, HTTP_WAIT_HEAD);
+    if (server->connections++ == 0) {
+        uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
+    }
+    return conn;
+}
+
+uv_tcp_t *http_conn_tcp(struct http_conn *conn)
+{
+    return &conn->tcp.tcp;
+}
+
+void http_conn_start(struct http_conn *conn)
+{
+    if (!stream_of(conn)->ops->read_start(stream_of(conn))) {
+        conn_close(conn, "cannot read");
+    }
+}
+
+void http_conn_drop(struct http_conn *conn)
+{
+    conn_close(conn, NULL);
+}
+
+void http_server_drain(struct http_server *server)
+{
+    server->draining = true;
+    if (server->connections == 0) {
+        server->on_empty(server->owner);
+        return;
+    }
+    /* Who is between requests is told at once; who has begun one is answered. */
+    struct http_conn *next;
+    for (struct http_conn *conn = server->waits[HTTP_WAIT_IDLE].first; conn != NULL; conn = next) {
+        next = conn->next;
+        conn_close(conn, NULL);
+    }
+    for (struct http_conn *conn = server->waits[HTTP_WAIT_HEAD].first; conn != NULL; conn = next) {
+        next = conn->next;
+        if (conn->input.used == 0) {
+            conn_close(conn, NULL);
+        }
+    }
+}
+
+void http_server_abort(struct http_server *server)
+{
+    for (enum http_wait wait = 0; wait < HTTP_WAIT_COUNT; wait++) {
+        while (server->waits[wait].first != NULL) {
+            conn_close(server->waits[wait].first, "shutting down");
+        }
+    }
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    struct http_server *server = handle->data;
+    while (server->free_conns != NULL) {
+        struct http_conn *conn = server->free_conns;
+        server->free_conns = conn->next;
+        free(conn);
+    }
+    free(server->read_buffer.bytes);
+    void (*on_closed_fn)(void *) = server->on_empty;
+    on_closed_fn(server->owner);
+}
+
+void http_server_close(struct http_server *server, void (*on_server_closed)(void *owner))
+{
+    server->on_empty = on_server_closed;
+    uv_close((uv_handle_t *)&server->tick, on_tick_closed);
+}

@@ -1,0 +1,89 @@
+/* Connections: one after the other each reads a request, has it answered, sends, and goes on or ends.
+ *
+ * http_server holds what they share: the limits, the deadlines, the handler. It knows neither routes nor devices. All
+ * of it is the loop's.
+ */
+#ifndef SERVER_HTTP_CONN_H
+#define SERVER_HTTP_CONN_H
+
+#include "repo/blob.h"
+#include "server/http_reply.h"
+#include "server/http_request.h"
+#include "server/stream_tcp.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+/* How the sending of an image ended. */
+struct delivery_outcome {
+    bool whole;      /* every byte of the answer is acknowledged by the device, or handed over on a kept connection */
+    uint64_t bytes;  /* of the image, acknowledged */
+    uint64_t wanted; /* of the image, in the answer */
+    uint64_t ms;     /* since the answer was decided */
+    const char *why; /* of a cut: "reset by the device", "no progress", "shutting down", "not loaded" */
+};
+
+struct http_handlers {
+    /* Answers a well-formed request without a body; *answer is zeroed but for its text. `stream` tells the peer. */
+    void (*handle)(void *owner, const struct http_request *request, struct stream *stream, struct http_answer *answer);
+    /* Takes back the delivery of an answer, exactly once. */
+    void (*delivered)(void *owner, struct delivery *delivery, const struct delivery_outcome *outcome);
+    /* An image could not be loaded because its file is no longer what the catalog says. */
+    void (*image_changed)(void *owner, const struct image *image);
+};
+
+struct http_limits {
+    uint64_t head_ms;     /* from the first byte of a request, or from the connection, to the end of its head */
+    uint64_t idle_ms;     /* between requests */
+    uint64_t transfer_ms; /* of an answer, without a byte acknowledged */
+    size_t connections_max;
+};
+
+struct http_conn;
+
+enum http_wait { HTTP_WAIT_HEAD, HTTP_WAIT_IDLE, HTTP_WAIT_TRANSFER, HTTP_WAIT_LINGER, HTTP_WAIT_COUNT };
+
+struct http_server {
+    uv_loop_t *loop;
+    struct blob_store *blobs;
+    const struct http_handlers *handlers;
+    void *owner;
+    void (*on_room)(void *owner);  /* a connection left: the listeners may accept again */
+    void (*on_empty)(void *owner); /* the last connection left, while draining */
+    struct http_limits limits;
+    size_t connections, transfers;
+    bool draining;
+    /* below: http_conn's own */
+    uv_timer_t tick;
+    struct http_waits {
+        struct http_conn *first, *last; /* all wait equally long, so the first is due first */
+    } waits[HTTP_WAIT_COUNT];
+    struct http_conn *free_conns;
+    struct stream_read_buffer read_buffer;
+    struct http_request request; /* scratch of the request under way */
+    int64_t date_second;
+    char date[HTTP_DATE_SIZE];
+};
+
+void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_store *blobs,
+                      const struct http_handlers *handlers, void *owner, const struct http_limits *limits);
+
+/* A connection about to be accepted: the caller accepts into http_conn_tcp, then starts or drops it. NULL: no memory.
+ */
+struct http_conn *http_conn_new(struct http_server *server);
+uv_tcp_t *http_conn_tcp(struct http_conn *conn);
+void http_conn_start(struct http_conn *conn);
+void http_conn_drop(struct http_conn *conn);
+
+bool http_server_is_full(const struct http_server *server);
+
+/* Lets transfers end and takes no further request; on_empty follows, at once where there is no connection. */
+void http_server_drain(struct http_server *server);
+/* Cuts what is left. */
+void http_server_abort(struct http_server *server);
+/* After on_empty: closes the timer; free after on_closed. */
+void http_server_close(struct http_server *server, void (*on_closed)(void *owner));
+
+#endif

@@ -1,0 +1,242 @@
+/* Finding a head and reading it. llhttp does the grammar; what it lets pass in one version or another is checked here,
+ * so that 8.1 (Debian 12) and 9.x (Debian 13, Alpine) answer alike. */
+#include "server/http_request.h"
+
+#include <llhttp.h>
+#include <string.h>
+
+/* --- the end of the head ----------------------------------------------------------------------------------------- */
+
+static unsigned refuse(unsigned status, const char *text, const char **why)
+{
+    *why = text;
+    return status;
+}
+
+/* A whole line without its line end. Returns 200 to go on. */
+static unsigned check_line(struct http_scan *scan, const char *line, size_t len, const char **why)
+{
+    if (scan->headers_start == 0) {
+        const char *target = memchr(line, ' ', len);
+        const char *end = target != NULL ? memchr(target + 1, ' ', len - (size_t)(target + 1 - line)) : NULL;
+        size_t target_bytes = target == NULL ? 0 : (size_t)((end != NULL ? end : line + len) - target) - 1;
+        return target_bytes > HTTP_TARGET_MAX ? refuse(414, "request target over 2048 bytes", why) : 200;
+    }
+    if (line[0] == ' ' || line[0] == '\t') {
+        return refuse(400, "folded header line", why);
+    }
+    return line[0] == ':' ? refuse(400, "header without a name", why) : 200;
+}
+
+unsigned http_request_scan(struct http_scan *scan, const char *bytes, size_t n, size_t *head_bytes, const char **why)
+{
+    while (scan->looked < n) {
+        const char *newline = memchr(bytes + scan->looked, '\n', n - scan->looked);
+        if (newline == NULL) {
+            scan->looked = n;
+            break;
+        }
+        size_t at = (size_t)(newline - bytes);
+        if (at == 0 || bytes[at - 1] != '\r') {
+            return refuse(400, "line ends without a carriage return", why);
+        }
+        size_t len = at - 1 - scan->line_start;
+        if (at == scan->line_start) {
+            return refuse(400, "line ends without a carriage return", why);
+        }
+        if (len == 0 && scan->headers_start != 0) {
+            *head_bytes = at + 1;
+            break;
+        }
+        unsigned status = len == 0 ? 200 : check_line(scan, bytes + scan->line_start, len, why);
+        if (status != 200) {
+            return status;
+        }
+        scan->looked = scan->line_start = at + 1;
+        if (len == 0) {
+            scan->start = at + 1; /* empty lines before a request are passed over (RFC 9112, 2.2) */
+        } else if (scan->headers_start == 0) {
+            scan->headers_start = at + 1;
+        }
+    }
+    size_t end = *head_bytes != 0 ? *head_bytes : n;
+    if (scan->headers_start == 0 && end - scan->start > HTTP_LINE_MAX) {
+        return refuse(414, "request target over 2048 bytes", why);
+    }
+    if (scan->headers_start != 0 && end - scan->headers_start > HTTP_HEADERS_MAX) {
+        return refuse(431, "header block over 8192 bytes", why);
+    }
+    if (scan->start > 16) {
+        return refuse(400, "empty lines instead of a request", why);
+    }
+    if (*head_bytes != 0) {
+        return 200;
+    }
+    bool begins =
+        n == scan->start || (bytes[scan->start] >= 'A' && bytes[scan->start] <= 'Z') || bytes[scan->start] == '\r';
+    return begins ? 0 : refuse(400, "not HTTP: a request begins with a method in capitals", why);
+}
+
+/* --- what it says ------------------------------------------------------------------------------------------------ */
+
+struct parse {
+    struct http_request *request;
+    struct slice target;
+    bool complete;
+    bool keep_alive;
+    bool too_many;
+};
+
+static int on_url(llhttp_t *parser, const char *at, size_t n)
+{
+    struct parse *parse = parser->data;
+    parse->target = (struct slice){ at, n };
+    return 0;
+}
+
+static int on_header_field(llhttp_t *parser, const char *at, size_t n)
+{
+    struct parse *parse = parser->data;
+    if (parse->request->header_count == HTTP_HEADER_COUNT_MAX) {
+        parse->too_many = true;
+        return -1;
+    }
+    struct header *header = &parse->request->headers[parse->request->header_count++];
+    header->name = (struct slice){ at, n };
+    header->value = (struct slice){ "", 0 };
+    return 0;
+}
+
+static int on_header_value(llhttp_t *parser, const char *at, size_t n)
+{
+    struct parse *parse = parser->data;
+    struct header *header = &parse->request->headers[parse->request->header_count - 1];
+    header->value = slice_trim((struct slice){ at, n });
+    return 0;
+}
+
+static int on_message_complete(llhttp_t *parser)
+{
+    struct parse *parse = parser->data;
+    parse->complete = true;
+    parse->keep_alive = llhttp_should_keep_alive(parser) != 0;
+    return HPE_PAUSED;
+}
+
+static const llhttp_settings_t *parser_settings(void)
+{
+    static llhttp_settings_t settings;
+    if (settings.on_url == NULL) {
+        llhttp_settings_init(&settings);
+        settings.on_header_field = on_header_field;
+        settings.on_header_value = on_header_value;
+        settings.on_message_complete = on_message_complete;
+        settings.on_url = on_url;
+    }
+    return &settings;
+}
+
+static int hex_digit(char c)
+{
+    uint8_t byte;
+    char two[2] = { '0', c };
+    return hex_decode((struct slice){ two, 2 }, &byte, 1) ? byte : -1;
+}
+
+/* The path of the target into request->path_bytes. Returns false on a bad escape or a NUL. */
+static bool decode_path(struct slice target, struct http_request *request)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < target.len && target.at[i] != '?' && target.at[i] != '#'; i++) {
+        char c = target.at[i];
+        if (c == '%') {
+            int high = i + 2 < target.len ? hex_digit(target.at[i + 1]) : -1;
+            int low = i + 2 < target.len ? hex_digit(target.at[i + 2]) : -1;
+            if (high < 0 || low < 0) {
+                return false;
+            }
+            c = (char)(high << 4 | low);
+            i += 2;
+        }
+        if (c == '\0') {
+            return false;
+        }
+        request->path_bytes[used++] = c;
+    }
+    request->path_bytes[used] = '\0';
+    request->path = (struct slice){ request->path_bytes, used };
+    return true;
+}
+
+/* The headers that mean something to HTTP itself. Returns 200 or a refusal. */
+static unsigned read_known_headers(struct http_request *request, const char **why)
+{
+    unsigned hosts = 0;
+    for (size_t i = 0; i < request->header_count; i++) {
+        const struct header *header = &request->headers[i];
+        uint64_t length = 0;
+        if (slice_is_nocase(header->name, "Host")) {
+            hosts++;
+        } else if (slice_is_nocase(header->name, "If-None-Match")) {
+            request->if_none_match = header->value;
+        } else if (slice_is_nocase(header->name, "If-Range")) {
+            request->if_range = header->value;
+        } else if (slice_is_nocase(header->name, "Range")) {
+            request->range = header->value;
+        } else if (slice_is_nocase(header->name, "Content-Length")) {
+            request->has_body = !number_parse(header->value, UINT64_MAX, &length) || length > 0;
+        } else if (slice_is_nocase(header->name, "Transfer-Encoding")) {
+            if (request->minor_version == 0 || !slice_is_nocase(header->value, "chunked")) {
+                return refuse(400, "Transfer-Encoding other than chunked, or on HTTP/1.0", why);
+            }
+            request->has_body = true;
+        }
+    }
+    if (hosts > 1 || (hosts == 0 && request->minor_version == 1)) {
+        return refuse(400, "HTTP/1.1 needs exactly one Host header", why);
+    }
+    return 200;
+}
+
+unsigned http_request_parse(const char *head, size_t n, struct http_request *request, const char **why)
+{
+    struct parse parse = { .request = request };
+    llhttp_t parser;
+    memset(request, 0, offsetof(struct http_request, headers));
+    llhttp_init(&parser, HTTP_REQUEST, parser_settings());
+    parser.data = &parse;
+    enum llhttp_errno error = llhttp_execute(&parser, head, n);
+    const char *blank = memchr(head, ' ', n);
+    request->method = (struct slice){ head, blank != NULL ? (size_t)(blank - head) : 0 };
+    request->minor_version = llhttp_get_http_minor(&parser);
+    if (parse.too_many) {
+        return refuse(431, "more than 64 headers", why);
+    }
+    /* A head whose body is still to come ends without completion and without an error. */
+    if (!parse.complete && error != HPE_OK) {
+        return refuse(400, "malformed request", why);
+    }
+    if (llhttp_get_http_major(&parser) != 1 || request->minor_version > 1) {
+        return refuse(505, "HTTP/1.0 and HTTP/1.1 are spoken here", why);
+    }
+    if (parse.target.len > HTTP_TARGET_MAX) {
+        return refuse(414, "request target over 2048 bytes", why);
+    }
+    request->head_only = slice_is(request->method, "HEAD");
+    request->get = request->head_only || slice_is(request->method, "GET");
+    request->keep_alive = parse.complete && parse.keep_alive;
+    if (parse.target.len == 0 || (parse.target.at[0] != '/' && request->get) || !decode_path(parse.target, request)) {
+        return refuse(400, "the request target is not a path", why);
+    }
+    return read_known_headers(request, why);
+}
+
+struct slice http_request_header(const struct http_request *request, const char *name)
+{
+    for (size_t i = 0; i < request->header_count; i++) {
+        if (slice_is_nocase(request->headers[i].name, name)) {
+            return request->headers[i].value;
+        }
+    }
+    return (struct slice){ NULL, 0 };
+}

@@ -1,0 +1,56 @@
+/* A connection's bytes, whatever carries them: one table of functions, so that the HTTP code does not know whether it
+ * speaks over TCP or TLS. "Send these bytes of this image" is one call: sendfile is one way to do it, encryption
+ * another.
+ */
+#ifndef SERVER_STREAM_H
+#define SERVER_STREAM_H
+
+#include "base/status.h"
+#include "repo/blob.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct stream;
+
+enum stream_sent {
+    STREAM_SENT,    /* all is handed to the system */
+    STREAM_PENDING, /* on_sent will say */
+    STREAM_BROKEN,  /* the peer is gone: close */
+};
+
+struct stream_ops {
+    /* Begins to call on_read and on_end. Input is never paused by the stream itself. */
+    bool (*read_start)(struct stream *stream);
+    void (*read_stop)(struct stream *stream);
+
+    /* Sends `head` (copied where it must wait), then `length` bytes of `body` from `first` (NULL = none; the blob is
+     * held by the caller until it is done). One send at a time. `last`: nothing will follow on this connection. */
+    enum stream_sent (*send)(struct stream *stream, const char *head, size_t head_bytes, const struct blob *body,
+                             uint64_t first, uint64_t length, bool last);
+
+    /* Says to the peer that nothing follows; reading goes on. */
+    void (*shutdown)(struct stream *stream);
+
+    /* Bytes of all that was sent which the peer's system has not acknowledged yet. */
+    uint64_t (*unacknowledged)(struct stream *stream);
+
+    /* "192.0.2.7:49152" */
+    void (*peer)(struct stream *stream, char *text, size_t size);
+
+    /* Ends it; on_closed follows, later. No other callback does. */
+    void (*close)(struct stream *stream);
+};
+
+struct stream {
+    const struct stream_ops *ops;
+    /* Set by the owner before read_start: */
+    void (*on_read)(struct stream *stream, const char *bytes, size_t n); /* borrowed until it returns */
+    void (*on_end)(struct stream *stream, bool broken);  /* broken: reset or failed; else the peer sends no more */
+    void (*on_sent)(struct stream *stream, bool broken); /* after STREAM_PENDING */
+    void (*on_closed)(struct stream *stream);
+    uint64_t sent_bytes; /* handed to the system so far, heads included */
+};
+
+#endif
