@@ -15,12 +15,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS         100
-#define READ_BYTES      (16u << 10)
-#define INPUT_PAUSE     (16u << 10) /* waiting input above which we stop reading */
-#define INPUT_MAX       (64u << 10)
-#define LINGER_MS       2000
-#define TRANSFER_CHECKS 4 /* a transfer is looked at so often within transfer_ms */
+#define TICK_MS        100
+#define READ_BYTES     (16u << 10)
+#define INPUT_PAUSE    (16u << 10) /* waiting input above which we stop reading */
+#define INPUT_MAX      (64u << 10)
+#define LINGER_MS      2000
+#define FINISH_LOOK_MS 250
+#define TRANSFER_LOOKS 4 /* at a transfer's progress within transfer_ms */
 
 enum conn_state { CONN_READING, CONN_LOADING, CONN_SENDING, CONN_FINISHING, CONN_LINGERING, CONN_CLOSED };
 
@@ -44,10 +45,10 @@ struct http_conn {
     bool peer_ended; /* it sends no more */
     bool paused;     /* we stopped reading */
     bool linger;     /* the answer under way refuses something the peer may still be sending */
-    uint8_t stalls;  /* checks without progress */
     enum http_wait wait;
     uint64_t wait_since_ms;
-    uint64_t acknowledged_mark;
+    uint64_t acknowledged_mark; /* of the answer under way: bytes acknowledged, and when they last grew */
+    uint64_t progress_ms;
     struct http_conn *previous, *next; /* in its list of waits, or `next` in the free list */
     struct http_scan scan;
     struct buf input; /* what came and is not consumed */
@@ -74,7 +75,9 @@ static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
     case HTTP_WAIT_IDLE:
         return server->limits.idle_ms;
     case HTTP_WAIT_TRANSFER:
-        return server->limits.transfer_ms / TRANSFER_CHECKS;
+        return server->limits.transfer_ms / TRANSFER_LOOKS;
+    case HTTP_WAIT_FINISH:
+        return FINISH_LOOK_MS;
     default:
         return LINGER_MS;
     }
@@ -103,6 +106,14 @@ static void wait_for(struct http_conn *conn, enum http_wait wait)
 {
     wait_remove(conn);
     wait_append(conn, wait);
+}
+
+/* An answer begins: from now on it has to make progress. */
+static void wait_for_transfer(struct http_conn *conn)
+{
+    conn->acknowledged_mark = 0;
+    conn->progress_ms = uv_now(conn->server->loop);
+    wait_for(conn, HTTP_WAIT_TRANSFER);
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
@@ -203,9 +214,10 @@ static void answer_sent(struct http_conn *conn)
         conn_close(conn, NULL);
         return;
     }
-    /* The end of our side goes out; the device's own end says that all arrived. */
+    /* The end of our side goes out; the device's own end, or its acknowledgement of the last byte, says that all
+     * arrived. */
     stream->ops->shutdown(stream);
-    wait_for(conn, conn->transfer != NULL ? HTTP_WAIT_TRANSFER : HTTP_WAIT_LINGER);
+    wait_for(conn, conn->transfer != NULL ? HTTP_WAIT_FINISH : HTTP_WAIT_LINGER);
     if (conn->paused) {
         conn->paused = false;
         (void)stream->ops->read_start(stream);
@@ -228,7 +240,7 @@ static void send_answer(struct http_conn *conn, const struct http_answer *answer
         answer_sent(conn);
         break;
     case STREAM_PENDING:
-        wait_for(conn, HTTP_WAIT_TRANSFER);
+        wait_for_transfer(conn);
         break;
     case STREAM_BROKEN:
         conn_close(conn, "reset by the device");
@@ -266,8 +278,6 @@ static void send_image(struct http_conn *conn, struct blob *blob)
     transfer->blob = blob;
     size_t n = http_reply_head(&transfer->answer, conn->keep_alive, date_now(conn->server), head);
     transfer->sent_before = stream->sent_bytes + n;
-    conn->acknowledged_mark = stream->sent_bytes;
-    conn->stalls = 0;
     conn->state = CONN_SENDING;
     switch (
         stream->ops->send(stream, head, n, blob, transfer->answer.first, transfer->answer.length, !conn->keep_alive)) {
@@ -312,7 +322,7 @@ static void begin_transfer(struct http_conn *conn, const struct http_answer *ans
     conn->transfer = transfer;
     conn->server->transfers++;
     conn->state = CONN_LOADING;
-    wait_for(conn, HTTP_WAIT_TRANSFER);
+    wait_for_transfer(conn);
     blob_get(conn->server->blobs, transfer->image, &transfer->wait);
     if (conn->state == CONN_LOADING) {
         transfer->later = true;
@@ -476,15 +486,21 @@ static void on_sent(struct stream *stream, bool broken)
 
 /* --- time --------------------------------------------------------------------------------------------------------- */
 
-static void check_transfer(struct http_conn *conn)
+static void look_at_transfer(struct http_conn *conn)
 {
-    uint64_t now = acknowledged(conn);
-    conn->stalls = now > conn->acknowledged_mark ? 0 : conn->stalls + 1;
-    conn->acknowledged_mark = now;
-    if (conn->stalls >= TRANSFER_CHECKS) {
+    uint64_t now_ms = uv_now(conn->server->loop);
+    uint64_t arrived = acknowledged(conn);
+    if (arrived > conn->acknowledged_mark) {
+        conn->acknowledged_mark = arrived;
+        conn->progress_ms = now_ms;
+    }
+    /* Behind the last byte the system counts the end of the connection as one more. */
+    if (conn->state == CONN_FINISHING && arrived + 1 >= stream_of(conn)->sent_bytes) {
+        conn_close(conn, NULL);
+    } else if (now_ms - conn->progress_ms >= conn->server->limits.transfer_ms) {
         conn_close(conn, "no progress");
     } else {
-        wait_for(conn, HTTP_WAIT_TRANSFER);
+        wait_for(conn, conn->wait);
     }
 }
 
@@ -499,7 +515,8 @@ static void expire(struct http_conn *conn)
         }
         break;
     case HTTP_WAIT_TRANSFER:
-        check_transfer(conn);
+    case HTTP_WAIT_FINISH:
+        look_at_transfer(conn);
         break;
     default:
         conn_close(conn, NULL);

@@ -43,7 +43,14 @@ struct http_limits {
 
 struct http_conn;
 
-enum http_wait { HTTP_WAIT_HEAD, HTTP_WAIT_IDLE, HTTP_WAIT_TRANSFER, HTTP_WAIT_LINGER, HTTP_WAIT_COUNT };
+enum http_wait {
+    HTTP_WAIT_HEAD,
+    HTTP_WAIT_IDLE,
+    HTTP_WAIT_TRANSFER, /* for the next look at its progress */
+    HTTP_WAIT_FINISH,   /* all is sent: for the next look whether all has arrived */
+    HTTP_WAIT_LINGER,
+    HTTP_WAIT_COUNT
+};
 
 struct http_server {
     uv_loop_t *loop;
