@@ -7,8 +7,6 @@
 #include "proto/image.h"
 #include "proto/image_checks.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -16,78 +14,6 @@
 #include <zlib.h>
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
-
-const char *chip_text(enum chip chip)
-{
-    switch (chip) {
-#define X(name, id, text)                                                                                    \
-    case CHIP_##name:                                                                                        \
-        return text;
-        CHIP_LIST(X)
-#undef X
-    }
-    return "unknown chip";
-}
-
-bool chip_is_known(unsigned chip_id)
-{
-    static const unsigned known[] = {
-#define X(name, id, text) id,
-        CHIP_LIST(X)
-#undef X
-    };
-    for (size_t i = 0; i < COUNT_OF(known); i++) {
-        if (known[i] == chip_id) {
-            return chip_id != CHIP_UNKNOWN;
-        }
-    }
-    return false;
-}
-
-bool chip_is_esp32_family(enum chip chip)
-{
-    return chip != CHIP_ESP8266 && chip_is_known((unsigned)chip);
-}
-
-const char *image_kind_text(enum image_kind kind)
-{
-    static const char *const texts[] = {
-        [IMAGE_ESP8266] = "ESP8266 sketch",    [IMAGE_ESP8266_SLOT] = "native ESP8266 slot",
-        [IMAGE_ESP32] = "ESP32-family sketch", [IMAGE_LITTLEFS] = "LittleFS image",
-        [IMAGE_SPIFFS] = "SPIFFS image",
-    };
-    return (size_t)kind < COUNT_OF(texts) ? texts[kind] : "unknown image";
-}
-
-const char *image_fault_word(enum image_fault fault)
-{
-    static const char *const words[] = {
-#define X(name, word) [IMAGE_FAULT_##name] = word,
-        IMAGE_FAULT_LIST(X)
-#undef X
-    };
-    return (size_t)fault < COUNT_OF(words) ? words[fault] : "unknown";
-}
-
-const char *flash_mode_text(unsigned mode)
-{
-    static const char *const texts[IMAGE_FLASH_MODES] = { "qio", "qout", "dio", "dout" };
-    return mode < COUNT_OF(texts) ? texts[mode] : "unknown";
-}
-
-bool image_refuse(struct image_verdict *verdict, enum image_fault fault, const char *remedy,
-                  const char *detail, ...)
-{
-    struct image_verdict refusal = { .fault = fault };
-    assert(fault != IMAGE_FAULT_NONE && strlen(remedy) < sizeof refusal.remedy);
-    va_list arguments;
-    va_start(arguments, detail);
-    vsnprintf(refusal.detail, sizeof refusal.detail, detail, arguments);
-    va_end(arguments);
-    memcpy(refusal.remedy, remedy, strlen(remedy) + 1);
-    *verdict = refusal;
-    return false;
-}
 
 static bool starts_with(struct image_view view, const char *magic, size_t n)
 {
@@ -151,10 +77,9 @@ static bool refuse_stranger(struct image_view view, struct image_facts *facts, s
                                 "%s: it begins with %s, an image with e9 or ea", strangers[i].what, hex);
         }
     }
-    return image_refuse(
-        verdict, IMAGE_FAULT_NOT_AN_IMAGE,
-        "use the .bin that the build wrote; it may have been damaged on its way here",
-        "it begins with %s, a sketch with e9, a native slot with ea, and it is no file system", hex);
+    return image_refuse(verdict, IMAGE_FAULT_NOT_AN_IMAGE,
+                        "use the .bin that the build wrote; it may have been damaged on its way here",
+                        "it begins with %s, a sketch with e9, a native slot with ea, and it is no file system", hex);
 }
 
 typedef bool (*is_fn)(struct image_view view);
@@ -186,12 +111,11 @@ static bool refuse_use(const struct form *form, enum image_use use, struct image
     };
     static const char *const remedies[] = {
         [IMAGE_USE_SKETCH] = "name it <type>/<version>.bin or <project>_<version>.ino.<type>.bin",
-        [IMAGE_USE_FS] =
-            "name it <type>/<version>.fs.bin, or littlefs_<version>_<N>M.bin or spiffs_<version>_<N>M.bin",
+        [IMAGE_USE_FS] = "name it <type>/<version>.fs.bin, or littlefs_<version>_<N>M.bin or spiffs_<version>_<N>M.bin",
         [IMAGE_USE_SLOT] = "name it <type>/<version>.user1.bin or <type>/<version>.user2.bin",
     };
-    return image_refuse(verdict, IMAGE_FAULT_WRONG_USE, remedies[form->use], "it is %s, its name says %s",
-                        form->what, promises[use]);
+    return image_refuse(verdict, IMAGE_FAULT_WRONG_USE, remedies[form->use], "it is %s, its name says %s", form->what,
+                        promises[use]);
 }
 
 static bool check_form(struct image_view view, enum image_use use, struct image_facts *facts,
@@ -244,18 +168,15 @@ static bool judge_inflated(struct image_view file, int result, size_t used, cons
                             "no memory to unpack %zu bytes beyond %zu", file.len, out->len);
     }
     if (result != Z_STREAM_END) {
-        return image_refuse(verdict, IMAGE_FAULT_GZIP, REMEDY_GZIP,
-                            "gzip %s at byte %zu of %zu, %zu bytes unpacked",
+        return image_refuse(verdict, IMAGE_FAULT_GZIP, REMEDY_GZIP, "gzip %s at byte %zu of %zu, %zu bytes unpacked",
                             used == file.len ? "is cut off" : "is damaged", used, file.len, out->len);
     }
     if (used != file.len && image_signature_bytes(file, used) == 0) {
         return image_refuse(verdict, IMAGE_FAULT_GZIP, REMEDY_GZIP,
-                            "gzip ends at %zu, the file at %zu, and no signature lies between", used,
-                            file.len);
+                            "gzip ends at %zu, the file at %zu, and no signature lies between", used, file.len);
     }
     if (out->len == 0) {
-        return image_refuse(verdict, IMAGE_FAULT_EMPTY, REMEDY_GZIP, "%zu bytes of gzip, 0 bytes inside",
-                            file.len);
+        return image_refuse(verdict, IMAGE_FAULT_EMPTY, REMEDY_GZIP, "%zu bytes of gzip, 0 bytes inside", file.len);
     }
     return true;
 }
@@ -312,8 +233,7 @@ bool image_check(const uint8_t *bytes, size_t n, enum image_use use, struct imag
         return image_refuse(verdict, IMAGE_FAULT_EMPTY, "copy the file again", "0 bytes");
     }
     if (n > IMAGE_BYTES_MAX) {
-        return image_refuse(verdict, IMAGE_FAULT_TOO_LARGE,
-                            "use the application's .bin, not a dump of a whole flash",
+        return image_refuse(verdict, IMAGE_FAULT_TOO_LARGE, "use the application's .bin, not a dump of a whole flash",
                             "%zu bytes, at most %u are checked", n, IMAGE_BYTES_MAX);
     }
     struct image_facts found = { 0 };

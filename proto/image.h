@@ -21,21 +21,21 @@
 /* The chip ids are those of offset 12 of an ESP32-family image; ESP8266 has none, so it gets a number
  * outside. */
 /*    name          id      text for people */
-#define CHIP_LIST(X)                                                                                         \
-    X(ESP32, 0x0000, "ESP32")                                                                                \
-    X(ESP32_S2, 0x0002, "ESP32-S2")                                                                          \
-    X(ESP32_C3, 0x0005, "ESP32-C3")                                                                          \
-    X(ESP32_S3, 0x0009, "ESP32-S3")                                                                          \
-    X(ESP32_C2, 0x000c, "ESP32-C2")                                                                          \
-    X(ESP32_C6, 0x000d, "ESP32-C6")                                                                          \
-    X(ESP32_H2, 0x0010, "ESP32-H2")                                                                          \
-    X(ESP32_P4, 0x0012, "ESP32-P4")                                                                          \
-    X(ESP32_C61, 0x0014, "ESP32-C61")                                                                        \
-    X(ESP32_C5, 0x0017, "ESP32-C5")                                                                          \
-    X(ESP32_H21, 0x0019, "ESP32-H21")                                                                        \
-    X(ESP32_H4, 0x001c, "ESP32-H4")                                                                          \
-    X(ESP32_S31, 0x0020, "ESP32-S31")                                                                        \
-    X(ESP8266, 0x8266, "ESP8266")                                                                            \
+#define CHIP_LIST(X)                                                                                                   \
+    X(ESP32, 0x0000, "ESP32")                                                                                          \
+    X(ESP32_S2, 0x0002, "ESP32-S2")                                                                                    \
+    X(ESP32_C3, 0x0005, "ESP32-C3")                                                                                    \
+    X(ESP32_S3, 0x0009, "ESP32-S3")                                                                                    \
+    X(ESP32_C2, 0x000c, "ESP32-C2")                                                                                    \
+    X(ESP32_C6, 0x000d, "ESP32-C6")                                                                                    \
+    X(ESP32_H2, 0x0010, "ESP32-H2")                                                                                    \
+    X(ESP32_P4, 0x0012, "ESP32-P4")                                                                                    \
+    X(ESP32_C61, 0x0014, "ESP32-C61")                                                                                  \
+    X(ESP32_C5, 0x0017, "ESP32-C5")                                                                                    \
+    X(ESP32_H21, 0x0019, "ESP32-H21")                                                                                  \
+    X(ESP32_H4, 0x001c, "ESP32-H4")                                                                                    \
+    X(ESP32_S31, 0x0020, "ESP32-S31")                                                                                  \
+    X(ESP8266, 0x8266, "ESP8266")                                                                                      \
     X(UNKNOWN, 0xffff, "unknown chip")
 
 enum chip {
@@ -66,26 +66,26 @@ enum image_use {
 };
 
 /*    name           word for tables       */
-#define IMAGE_FAULT_LIST(X)                                                                                  \
-    X(NONE, "ok")                                                                                            \
-    X(EMPTY, "empty")                                                                                        \
-    X(TOO_LARGE, "too-large")                                                                                \
-    X(NOT_AN_IMAGE, "not-an-image") /* the first bytes fit nothing we know */                                \
-    X(HTML, "html-page")            /* an error page saved as firmware */                                    \
-    X(FACTORY, "factory-image")     /* bootloader, partitions and app in one */                              \
-    X(WRONG_USE, "wrong-kind")      /* e.g. a file system image under a sketch's name */                     \
-    X(TRUNCATED, "truncated")                                                                                \
-    X(SEGMENTS, "bad-segments")                                                                              \
-    X(CHECKSUM, "bad-checksum")                                                                              \
-    X(DIGEST, "bad-digest")                                                                                  \
-    X(HEADER, "bad-header")                                                                                  \
-    X(CHIP, "unknown-chip")                                                                                  \
-    X(GZIP, "bad-gzip")                                                                                      \
-    X(GZIP_BOMB, "gzip-bomb")                                                                                \
-    X(FILE_SYSTEM, "bad-file-system")                                                                        \
-    /* found before the bytes are looked at (repo/scan) */                                                   \
-    X(NAME, "bad-name")                                                                                      \
-    X(UNREADABLE, "unreadable")                                                                              \
+#define IMAGE_FAULT_LIST(X)                                                                                            \
+    X(NONE, "ok")                                                                                                      \
+    X(EMPTY, "empty")                                                                                                  \
+    X(TOO_LARGE, "too-large")                                                                                          \
+    X(NOT_AN_IMAGE, "not-an-image") /* the first bytes fit nothing we know */                                          \
+    X(HTML, "html-page")            /* an error page saved as firmware */                                              \
+    X(FACTORY, "factory-image")     /* bootloader, partitions and app in one */                                        \
+    X(WRONG_USE, "wrong-kind")      /* e.g. a file system image under a sketch's name */                               \
+    X(TRUNCATED, "truncated")                                                                                          \
+    X(SEGMENTS, "bad-segments")                                                                                        \
+    X(CHECKSUM, "bad-checksum")                                                                                        \
+    X(DIGEST, "bad-digest")                                                                                            \
+    X(HEADER, "bad-header")                                                                                            \
+    X(CHIP, "unknown-chip")                                                                                            \
+    X(GZIP, "bad-gzip")                                                                                                \
+    X(GZIP_BOMB, "gzip-bomb")                                                                                          \
+    X(FILE_SYSTEM, "bad-file-system")                                                                                  \
+    /* found before the bytes are looked at (repo/scan) */                                                             \
+    X(NAME, "bad-name")                                                                                                \
+    X(UNREADABLE, "unreadable")                                                                                        \
     X(DUPLICATE, "duplicate")
 
 enum image_fault {
@@ -122,7 +122,8 @@ struct image_facts {
     uint32_t block_bytes; /* file systems */
     uint64_t flash_bytes; /* flash size that the header asks for; 0 = not said */
     uint64_t file_bytes;  /* as on disk and as sent */
-    uint64_t image_bytes; /* unpacked */
+    uint64_t image_bytes; /* unpacked, without a signature behind it: x-ESP…-sketch-size of a device that runs
+                             it */
     char app_version[33]; /* ESP32 application description, NUL-terminated, bytes as found */
     char app_project[33];
     char app_idf[33];
@@ -132,8 +133,9 @@ struct image_facts {
     /* What a running device reports as its sketch's MD5. ESP8266's Updater writes the device's own flash mode
      * into byte 2, so an image has four; run_md5[m] is the one of mode m. Elsewhere all four are the same. */
     uint8_t run_md5[IMAGE_FLASH_MODES][16];
-    uint8_t run_sha256[32]; /* x-ESP32-sketch-sha256: the appended digest, i.e. of the image without its last
-                               32 bytes */
+    /* x-ESP32-sketch-sha256: the appended digest, i.e. of the image without its last 32 bytes; of the whole
+     * image where none is appended (bootloader_common_get_sha256_of_partition). ESP32 family alone. */
+    uint8_t run_sha256[32];
 };
 
 #define IMAGE_BYTES_MAX (32u << 20) /* a larger file is no image; also the bound of inflation */

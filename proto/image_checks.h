@@ -21,8 +21,8 @@ struct image_view {
 
 /* Writes the verdict and returns false, so that a check ends with it. Texts are plain ASCII; `remedy` is
  * whole. */
-bool image_refuse(struct image_verdict *verdict, enum image_fault fault, const char *remedy,
-                  const char *detail, ...) __attribute__((format(printf, 4, 5)));
+bool image_refuse(struct image_verdict *verdict, enum image_fault fault, const char *remedy, const char *detail, ...)
+    __attribute__((format(printf, 4, 5)));
 
 static inline bool image_has(struct image_view view, size_t at, size_t n)
 {
@@ -69,8 +69,7 @@ size_t image_signature_bytes(struct image_view view, size_t end);
 bool image_is_esp32(struct image_view view);
 bool image_check_esp32(struct image_view view, struct image_facts *facts, struct image_verdict *verdict);
 bool image_is_flash_start(struct image_view view); /* erased flash, then a boot loader */
-bool image_refuse_flash_start(struct image_view view, struct image_facts *facts,
-                              struct image_verdict *verdict);
+bool image_refuse_flash_start(struct image_view view, struct image_facts *facts, struct image_verdict *verdict);
 
 bool image_is_littlefs(struct image_view view);
 bool image_check_littlefs(struct image_view view, struct image_facts *facts, struct image_verdict *verdict);

@@ -30,8 +30,7 @@ static void digester_close(struct digester *digester)
 }
 
 /* The digest of `view`, with byte MODE_AT replaced where `mode` is not NULL. */
-static void digester_run(struct digester *digester, struct image_view view, const uint8_t *mode,
-                         uint8_t *digest)
+static void digester_run(struct digester *digester, struct image_view view, const uint8_t *mode, uint8_t *digest)
 {
     size_t rest = 0;
     bool ok = EVP_DigestInit_ex2(digester->context, digester->md, NULL) == 1;

@@ -35,9 +35,8 @@ enum {
 };
 #define APP_MAGIC 0xabcd5432u
 
-#define REMEDY_FACTORY                                                                                       \
-    "use the app-only file: <name>.bin, not <name>.factory.bin, .merged.bin or .bootloader.bin"
-#define REMEDY_COPY "copy the file again, or build it again: its bytes have changed since"
+#define REMEDY_FACTORY "use the app-only file: <name>.bin, not <name>.factory.bin, .merged.bin or .bootloader.bin"
+#define REMEDY_COPY    "copy the file again, or build it again: its bytes have changed since"
 
 static bool has_app(struct image_view view)
 {
@@ -60,8 +59,7 @@ bool image_is_flash_start(struct image_view view)
     return (blank == 0x1000 || blank == 0x2000) && image_has(view, blank, 1) && view.at[blank] == 0xe9;
 }
 
-bool image_refuse_flash_start(struct image_view view, struct image_facts *facts,
-                              struct image_verdict *verdict)
+bool image_refuse_flash_start(struct image_view view, struct image_facts *facts, struct image_verdict *verdict)
 {
     (void)facts;
     size_t blank = 0;
@@ -82,8 +80,7 @@ static bool check_header(struct image_view view, struct image_facts *facts, stru
     if (!chip_is_known(chip) || !chip_is_esp32_family((enum chip)chip)) {
         return image_refuse(verdict, IMAGE_FAULT_CHIP,
                             "build it for a chip of the list in the documentation, or update this server",
-                            "chip id %u (0x%04x) at byte %d is none that this server knows", chip, chip,
-                            CHIP_AT);
+                            "chip id %u (0x%04x) at byte %d is none that this server knows", chip, chip, CHIP_AT);
     }
     if (view.at[MODE_AT] > MODE_MAX || view.at[HASHED_AT] > 1) {
         return image_refuse(verdict, IMAGE_FAULT_HEADER, REMEDY_COPY,
@@ -114,15 +111,13 @@ static bool check_merged(struct image_view view, const struct image_part *part, 
     return true;
 }
 
-static bool check_bootloader(struct image_view view, const struct image_part *part,
-                             struct image_verdict *verdict)
+static bool check_bootloader(struct image_view view, const struct image_part *part, struct image_verdict *verdict)
 {
     bool described = image_has(view, APP_AT, 1) && view.at[APP_AT] == BOOTLOADER_MAGIC;
     if (!has_app(view) && (described || part->mapped == 0)) {
-        return image_refuse(
-            verdict, IMAGE_FAULT_FACTORY, REMEDY_FACTORY,
-            "a boot loader: no application description at %d, %u of %u segments run from flash", APP_AT,
-            part->mapped, part->segments);
+        return image_refuse(verdict, IMAGE_FAULT_FACTORY, REMEDY_FACTORY,
+                            "a boot loader: no application description at %d, %u of %u segments run from flash", APP_AT,
+                            part->mapped, part->segments);
     }
     return true;
 }
@@ -139,8 +134,8 @@ static bool refuse_sha256(const uint8_t *computed, const uint8_t *found, struct 
     hex_encode(computed + at, 8, computed_hex);
     hex_encode(found + at, 8, found_hex);
     return image_refuse(verdict, IMAGE_FAULT_DIGEST, REMEDY_COPY,
-                        "the SHA-256 of the bytes has %s at its byte %zu, the appended one %s", computed_hex,
-                        at, found_hex);
+                        "the SHA-256 of the bytes has %s at its byte %zu, the appended one %s", computed_hex, at,
+                        found_hex);
 }
 
 static bool check_sha256(struct image_view view, size_t part_end, struct image_facts *facts,
@@ -155,8 +150,7 @@ static bool check_sha256(struct image_view view, size_t part_end, struct image_f
     }
     if (!image_has(view, part_end, SHA256_BYTES)) {
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, "copy the file again; it arrived incomplete",
-                            "the appended SHA-256 ends at %zu, the file at %zu", part_end + SHA256_BYTES,
-                            view.len);
+                            "the appended SHA-256 ends at %zu, the file at %zu", part_end + SHA256_BYTES, view.len);
     }
     if (memcmp(facts->run_sha256, view.at + part_end, SHA256_BYTES) != 0) {
         return refuse_sha256(facts->run_sha256, view.at + part_end, verdict);

@@ -35,29 +35,28 @@ enum {
 
 #define REMEDY_COPY_WHOLE "copy the file again; it arrived incomplete"
 #define REMEDY_COPY       "copy the file again, or build it again: its bytes have changed since"
-#define REMEDY_SINGLE                                                                                        \
-    "export the sketch from the Arduino core; native SDK images are <type>/<version>.user1.bin"
+#define REMEDY_SINGLE     "export the sketch from the Arduino core; native SDK images are <type>/<version>.user1.bin"
 
 static bool walk_segment(struct image_view view, size_t *at, struct image_part *part, uint32_t index,
                          struct image_verdict *verdict)
 {
     if (!image_has(view, *at, SEGMENT_HEADER_BYTES)) {
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_COPY_WHOLE,
-                            "segment %u of %u begins at %zu, the file ends at %zu", index + 1, part->segments,
-                            *at, view.len);
+                            "segment %u of %u begins at %zu, the file ends at %zu", index + 1, part->segments, *at,
+                            view.len);
     }
     uint32_t address = image_u32(view, *at);
     uint32_t bytes = image_u32(view, *at + 4);
     if (bytes > SEGMENT_BYTES_MAX || bytes % part->step != 0) {
         return image_refuse(verdict, IMAGE_FAULT_SEGMENTS, REMEDY_COPY,
-                            "segment %u of %u claims %u bytes; at most %u are possible, in steps of %u",
-                            index + 1, part->segments, bytes, SEGMENT_BYTES_MAX, part->step);
+                            "segment %u of %u claims %u bytes; at most %u are possible, in steps of %u", index + 1,
+                            part->segments, bytes, SEGMENT_BYTES_MAX, part->step);
     }
     size_t data = *at + SEGMENT_HEADER_BYTES;
     if (!image_has(view, data, bytes)) {
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_COPY_WHOLE,
-                            "segment %u of %u ends at %zu, the file at %zu", index + 1, part->segments,
-                            data + bytes, view.len);
+                            "segment %u of %u ends at %zu, the file at %zu", index + 1, part->segments, data + bytes,
+                            view.len);
     }
     for (size_t i = data; i < data + bytes; i++) {
         part->sum ^= view.at[i];
@@ -72,17 +71,14 @@ bool image_part_walk(struct image_view view, size_t at, size_t header_bytes, str
 {
     if (!image_has(view, at, header_bytes)) {
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_COPY_WHOLE,
-                            "the header at %zu has %zu bytes, the file ends at %zu", at, header_bytes,
-                            view.len);
+                            "the header at %zu has %zu bytes, the file ends at %zu", at, header_bytes, view.len);
     }
     *part = (struct image_part){ .segments = view.at[at + 1], .sum = 0xef };
-    part->step = header_bytes == HEADER_BYTES
-                     ? 1
-                     : 4; /* elf2bin.py writes odd lengths, esp_image_format.c wants words */
+    part->step =
+        header_bytes == HEADER_BYTES ? 1 : 4; /* elf2bin.py writes odd lengths, esp_image_format.c wants words */
     if (part->segments == 0 || part->segments > SEGMENTS_MAX) {
-        return image_refuse(verdict, IMAGE_FAULT_SEGMENTS, REMEDY_COPY,
-                            "%u segments at byte %zu, 1 to %d are possible", part->segments, at + 1,
-                            SEGMENTS_MAX);
+        return image_refuse(verdict, IMAGE_FAULT_SEGMENTS, REMEDY_COPY, "%u segments at byte %zu, 1 to %d are possible",
+                            part->segments, at + 1, SEGMENTS_MAX);
     }
     at += header_bytes;
     for (uint32_t i = 0; i < part->segments; i++) {
@@ -161,9 +157,8 @@ bool image_is_esp8266(struct image_view view)
 static bool check_mode(struct image_view view, struct image_facts *facts, struct image_verdict *verdict)
 {
     if (view.at[MODE_AT] > IMAGE_FLASH_DOUT) {
-        return image_refuse(
-            verdict, IMAGE_FAULT_HEADER, "build it again with flash mode DOUT, DIO, QIO or QOUT",
-            "flash mode %u at byte %d, the largest is %d", view.at[MODE_AT], MODE_AT, IMAGE_FLASH_DOUT);
+        return image_refuse(verdict, IMAGE_FAULT_HEADER, "build it again with flash mode DOUT, DIO, QIO or QOUT",
+                            "flash mode %u at byte %d, the largest is %d", view.at[MODE_AT], MODE_AT, IMAGE_FLASH_DOUT);
     }
     facts->flash_mode = view.at[MODE_AT];
     facts->flash_bytes = flash_bytes_of(view.at[SIZE_AT]);
@@ -174,15 +169,13 @@ static bool check_mode(struct image_view view, struct image_facts *facts, struct
 static bool check_boot_part(struct image_view view, struct image_verdict *verdict)
 {
     struct image_part boot;
-    if (!image_part_walk(view, 0, HEADER_BYTES, &boot, verdict) ||
-        !image_part_checksum(&boot, "boot part", verdict)) {
+    if (!image_part_walk(view, 0, HEADER_BYTES, &boot, verdict) || !image_part_checksum(&boot, "boot part", verdict)) {
         return false;
     }
     if (boot.end > SKETCH_AT) {
-        return image_refuse(
-            verdict, IMAGE_FAULT_HEADER, REMEDY_SINGLE,
-            "a single-part image: its first part ends at %zu, beyond %d where a sketch begins", boot.end,
-            SKETCH_AT);
+        return image_refuse(verdict, IMAGE_FAULT_HEADER, REMEDY_SINGLE,
+                            "a single-part image: its first part ends at %zu, beyond %d where a sketch begins",
+                            boot.end, SKETCH_AT);
     }
     if (view.len <= SKETCH_AT) {
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED,
@@ -191,20 +184,17 @@ static bool check_boot_part(struct image_view view, struct image_verdict *verdic
     }
     if (view.at[SKETCH_AT] != 0xe9) {
         return image_refuse(verdict, IMAGE_FAULT_HEADER, REMEDY_SINGLE,
-                            "a single-part image: byte %d is 0x%02x, where a sketch begins with 0xe9",
-                            SKETCH_AT, view.at[SKETCH_AT]);
+                            "a single-part image: byte %d is 0x%02x, where a sketch begins with 0xe9", SKETCH_AT,
+                            view.at[SKETCH_AT]);
     }
     return true;
 }
 
 /* A CRC that holds beside a length that does not, or the other way round, is elf2bin's file with a word
  * damaged. */
-static bool check_sketch_sum(struct image_view view, const struct image_part *sketch,
-                             struct image_verdict *verdict)
+static bool check_sketch_sum(struct image_view view, const struct image_part *sketch, struct image_verdict *verdict)
 {
-    if (sketch->end < CRC_END) {
-        return image_part_checksum(sketch, "sketch part", verdict);
-    }
+    assert(sketch->end >= CRC_END); /* a header and one segment's fill the first row */
     uint32_t length = image_u32(view, LENGTH_AT);
     uint32_t crc = image_u32(view, CRC_AT);
     uint32_t computed = elf2bin_crc(view, sketch->end);
@@ -217,8 +207,7 @@ static bool check_sketch_sum(struct image_view view, const struct image_part *sk
     }
     if (length != sketch->end) {
         return image_refuse(verdict, IMAGE_FAULT_CHECKSUM, REMEDY_COPY,
-                            "the segments end at %zu, the length at %d says %u", sketch->end, LENGTH_AT,
-                            length);
+                            "the segments end at %zu, the length at %d says %u", sketch->end, LENGTH_AT, length);
     }
     return true;
 }
@@ -234,10 +223,9 @@ bool image_check_esp8266(struct image_view view, struct image_facts *facts, stru
         return false;
     }
     if (sketch.end != view.len && image_signature_bytes(view, sketch.end) == 0) {
-        return image_refuse(verdict, IMAGE_FAULT_SEGMENTS,
-                            "use the .bin that the build wrote: no dump of a flash, nothing appended",
-                            "the image ends at %zu, the file at %zu, and no signature lies between",
-                            sketch.end, view.len);
+        return image_refuse(
+            verdict, IMAGE_FAULT_SEGMENTS, "use the .bin that the build wrote: no dump of a flash, nothing appended",
+            "the image ends at %zu, the file at %zu, and no signature lies between", sketch.end, view.len);
     }
     facts->segments = sketch.segments;
     facts->image_bytes = sketch.end;
@@ -257,20 +245,18 @@ static bool check_slot_crc(struct image_view view, size_t end, struct image_verd
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED,
                             "copy the file again; if it was whole, build it with gen_appbin.py or esptool, "
                             "which append the CRC",
-                            "the image with its CRC ends at %zu, the file at %zu", end + SLOT_CRC_BYTES,
-                            view.len);
+                            "the image with its CRC ends at %zu, the file at %zu", end + SLOT_CRC_BYTES, view.len);
     }
     if (view.len > end + SLOT_CRC_BYTES) {
-        return image_refuse(
-            verdict, IMAGE_FAULT_SEGMENTS, "use the .bin that gen_appbin.py or esptool wrote, unchanged",
-            "the image with its CRC ends at %zu, the file at %zu", end + SLOT_CRC_BYTES, view.len);
+        return image_refuse(verdict, IMAGE_FAULT_SEGMENTS,
+                            "use the .bin that gen_appbin.py or esptool wrote, unchanged",
+                            "the image with its CRC ends at %zu, the file at %zu", end + SLOT_CRC_BYTES, view.len);
     }
     uint32_t crc = (uint32_t)crc32_z(0, view.at, end);
     crc = (crc & 0x80000000u) != 0 ? ~crc : crc + 1;
     if (crc != image_u32(view, end)) {
         return image_refuse(verdict, IMAGE_FAULT_DIGEST, REMEDY_COPY,
-                            "the bytes have CRC 0x%08x, the one at %zu is 0x%08x", crc, end,
-                            image_u32(view, end));
+                            "the bytes have CRC 0x%08x, the one at %zu is 0x%08x", crc, end, image_u32(view, end));
     }
     return true;
 }
@@ -296,9 +282,8 @@ bool image_check_slot(struct image_view view, struct image_facts *facts, struct 
     facts->kind = IMAGE_ESP8266_SLOT;
     facts->chip = CHIP_ESP8266;
     if (!image_has(view, 0, SLOT_IROM_AT + SEGMENT_HEADER_BYTES)) {
-        return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_COPY_WHOLE,
-                            "%zu bytes, the headers alone have %d", view.len,
-                            SLOT_IROM_AT + SEGMENT_HEADER_BYTES);
+        return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_COPY_WHOLE, "%zu bytes, the headers alone have %d",
+                            view.len, SLOT_IROM_AT + SEGMENT_HEADER_BYTES);
     }
     uint32_t address = image_u32(view, SLOT_IROM_AT);
     if (view.at[1] != SLOT_SECOND || address != 0) {
@@ -309,8 +294,8 @@ bool image_check_slot(struct image_view view, struct image_facts *facts, struct 
     uint32_t irom = image_u32(view, SLOT_IROM_AT + 4);
     size_t inner = SLOT_IROM_AT + SEGMENT_HEADER_BYTES + (size_t)irom;
     if (!image_has(view, inner, HEADER_BYTES)) {
-        return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_COPY_WHOLE,
-                            "the code ends at %zu, the file at %zu", inner, view.len);
+        return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_COPY_WHOLE, "the code ends at %zu, the file at %zu",
+                            inner, view.len);
     }
     if (view.at[inner] != 0xe9) {
         return image_refuse(verdict, IMAGE_FAULT_SEGMENTS, REMEDY_COPY,
@@ -318,8 +303,8 @@ bool image_check_slot(struct image_view view, struct image_facts *facts, struct 
     }
     struct image_part part;
     if (!check_slot_header(view, inner, facts, verdict) ||
-        !image_part_walk(view, inner, HEADER_BYTES, &part, verdict) ||
-        !image_part_checksum(&part, "image", verdict) || !check_slot_crc(view, part.end, verdict)) {
+        !image_part_walk(view, inner, HEADER_BYTES, &part, verdict) || !image_part_checksum(&part, "image", verdict) ||
+        !check_slot_crc(view, part.end, verdict)) {
         return false;
     }
     facts->segments = part.segments + 1;

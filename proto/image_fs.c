@@ -29,8 +29,7 @@ enum {
     SPIFFS_PROBES = 8, /* blocks looked at before a file without a header is called SPIFFS */
 };
 
-#define REMEDY_WHOLE                                                                                         \
-    "copy the file again, or build it again with the size of the device's file system partition"
+#define REMEDY_WHOLE "copy the file again, or build it again with the size of the device's file system partition"
 
 static bool has_lfs_magic(struct image_view view, size_t block_at)
 {
@@ -78,8 +77,7 @@ static bool lfs_commit_holds(struct image_view view, size_t block_at, size_t blo
             return false;
         }
         if ((tag & 0x78000000u) == 0x50000000u) {
-            uint32_t crc =
-                ~(uint32_t)crc32_z(0, view.at + block_at, at + 4 - block_at); /* no final inversion */
+            uint32_t crc = ~(uint32_t)crc32_z(0, view.at + block_at, at + 4 - block_at); /* no final inversion */
             return crc == image_u32(view, at + 4);
         }
         uint32_t bytes = tag & 0x3ff;
@@ -120,17 +118,16 @@ bool image_check_littlefs(struct image_view view, struct image_facts *facts, str
     uint64_t whole = (uint64_t)bytes * image_u32(view, at + LFS_BLOCK_COUNT_AT);
     if (view.len < whole) {
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_WHOLE,
-                            "LittleFS of %llu bytes, the file ends at %zu", (unsigned long long)whole,
-                            view.len);
+                            "LittleFS of %llu bytes, the file ends at %zu", (unsigned long long)whole, view.len);
     }
     if (view.len - whole >= bytes) { /* a partition's rest that is no whole block is tolerable */
-        return image_refuse(verdict, IMAGE_FAULT_FILE_SYSTEM, REMEDY_WHOLE,
-                            "LittleFS of %llu bytes in a file of %zu", (unsigned long long)whole, view.len);
+        return image_refuse(verdict, IMAGE_FAULT_FILE_SYSTEM, REMEDY_WHOLE, "LittleFS of %llu bytes in a file of %zu",
+                            (unsigned long long)whole, view.len);
     }
     if (!lfs_commit_holds(view, at, bytes)) {
-        return image_refuse(
-            verdict, IMAGE_FAULT_FILE_SYSTEM, REMEDY_WHOLE,
-            "the LittleFS superblock at %zu, of blocks of %u bytes, has not the CRC of its bytes", at, bytes);
+        return image_refuse(verdict, IMAGE_FAULT_FILE_SYSTEM, REMEDY_WHOLE,
+                            "the LittleFS superblock at %zu, of blocks of %u bytes, has not the CRC of its bytes", at,
+                            bytes);
     }
     facts->kind = IMAGE_LITTLEFS;
     facts->chip = CHIP_UNKNOWN;
@@ -190,8 +187,7 @@ bool image_is_spiffs(struct image_view view)
     return spiffs_form_of(view, &form);
 }
 
-static bool check_spiffs_size(struct image_view view, const struct spiffs_form *form,
-                              struct image_verdict *verdict)
+static bool check_spiffs_size(struct image_view view, const struct spiffs_form *form, struct image_verdict *verdict)
 {
     if (form->total != 0 && view.len != form->total * form->block_bytes) {
         bool cut = view.len < form->total * form->block_bytes;
@@ -199,11 +195,9 @@ static bool check_spiffs_size(struct image_view view, const struct spiffs_form *
                             "SPIFFS of %zu blocks, %zu bytes, in a file of %zu", form->total,
                             form->total * form->block_bytes, view.len);
     }
-    if (view.len % IMAGE_SECTOR !=
-        0) { /* 0xfb000 bytes in blocks of 8192, as the cores' 4M1M, leave half a block */
+    if (view.len % IMAGE_SECTOR != 0) { /* 0xfb000 bytes in blocks of 8192, as the cores' 4M1M, leave half a block */
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_WHOLE,
-                            "SPIFFS ends at %zu, which is within a flash sector of %u bytes", view.len,
-                            IMAGE_SECTOR);
+                            "SPIFFS ends at %zu, which is within a flash sector of %u bytes", view.len, IMAGE_SECTOR);
     }
     return true;
 }
@@ -221,8 +215,8 @@ bool image_check_spiffs(struct image_view view, struct image_facts *facts, struc
         unsigned found = spiffs_word(view, form.block_bytes, i);
         if (found != spiffs_magic(&form, i)) {
             return image_refuse(verdict, IMAGE_FAULT_FILE_SYSTEM, REMEDY_WHOLE,
-                                "SPIFFS block %zu of %zu has magic 0x%04x where 0x%04x belongs", i, blocks,
-                                found, spiffs_magic(&form, i));
+                                "SPIFFS block %zu of %zu has magic 0x%04x where 0x%04x belongs", i, blocks, found,
+                                spiffs_magic(&form, i));
         }
     }
     facts->kind = IMAGE_SPIFFS;

@@ -24,8 +24,7 @@ static bool gather_digits(struct slice text, size_t group_digits, const char *se
     for (size_t i = 0; i < text.len; i++) {
         if (i % (group_digits + 1) != group_digits) {
             digits[used++] = text.at[i];
-        } else if (text.at[i] != text.at[group_digits] ||
-                   memchr(separators, text.at[i], strlen(separators)) == NULL) {
+        } else if (text.at[i] != text.at[group_digits] || memchr(separators, text.at[i], strlen(separators)) == NULL) {
             return false;
         }
     }
@@ -44,10 +43,8 @@ bool mac_parse(struct slice text, struct mac *mac)
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         char digits[12];
         uint8_t bytes[6];
-        if (text.len == forms[i].text_len &&
-            gather_digits(text, forms[i].group_digits, forms[i].separators, digits) &&
-            hex_decode((struct slice){ digits, sizeof digits }, bytes, sizeof bytes) &&
-            names_a_device(bytes)) {
+        if (text.len == forms[i].text_len && gather_digits(text, forms[i].group_digits, forms[i].separators, digits) &&
+            hex_decode((struct slice){ digits, sizeof digits }, bytes, sizeof bytes) && names_a_device(bytes)) {
             memcpy(mac->bytes, bytes, sizeof bytes);
             return true;
         }

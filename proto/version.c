@@ -8,7 +8,6 @@
 
 #include <assert.h>
 #include <string.h>
-#include <strings.h>
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
@@ -275,8 +274,7 @@ static int compare_sizes(size_t a, size_t b)
     return (a > b) - (a < b);
 }
 
-/* Numbers before words; numbers by length, as they have no leading zeros, then by digits; words byte by byte.
- */
+/* Numbers before words; numbers by length, having no leading zeros, then by digits; words byte by byte. */
 static int compare_tokens(const struct version *a, size_t i, const struct version *b, size_t k)
 {
     if (a->tokens[i].is_number != b->tokens[k].is_number) {
@@ -292,8 +290,8 @@ static int compare_tokens(const struct version *a, size_t i, const struct versio
 }
 
 /* Tokens [a_at, a_end) against [b_at, b_end); where one list begins the other, the shorter comes first. */
-static int compare_lists(const struct version *a, size_t a_at, size_t a_end, const struct version *b,
-                         size_t b_at, size_t b_end)
+static int compare_lists(const struct version *a, size_t a_at, size_t a_end, const struct version *b, size_t b_at,
+                         size_t b_end)
 {
     while (a_at < a_end && b_at < b_end) {
         int order = compare_tokens(a, a_at++, b, b_at++);
@@ -350,8 +348,7 @@ bool version_is_plain(struct slice text)
     for (size_t i = version.release_count; i < version.token_count; i++) {
         const char *word = version.text + version.tokens[i].at;
         size_t len = version.tokens[i].len;
-        if (!version.tokens[i].is_number && len > 1 &&
-            !word_is_in(word, len, post_words, COUNT_OF(post_words)) &&
+        if (!version.tokens[i].is_number && len > 1 && !word_is_in(word, len, post_words, COUNT_OF(post_words)) &&
             !word_is_in(word, len, pre_words, COUNT_OF(pre_words))) {
             return false;
         }
