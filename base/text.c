@@ -113,7 +113,7 @@ bool hex_decode(struct slice hex, uint8_t *bytes, size_t n)
         }
     }
     for (size_t i = 0; i < n; i++) {
-        bytes[i] = (uint8_t)(hex_value(hex.at[2 * i]) << 4 | hex_value(hex.at[2 * i + 1]));
+        bytes[i] = (uint8_t)((unsigned)hex_value(hex.at[2 * i]) << 4 | (unsigned)hex_value(hex.at[2 * i + 1]));
     }
     return true;
 }

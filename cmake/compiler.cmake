@@ -2,7 +2,7 @@
 add_library(updraft_warnings INTERFACE)
 target_compile_options(updraft_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
-  -Wcast-qual -Wwrite-strings -Wvla -Wundef -Wformat=2 -Wimplicit-fallthrough
+  -Wcast-qual -Wwrite-strings -Wvla -Wundef -Wformat=2
   $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>) # snprintf cuts on purpose: what is shown is bounded
 if(UPDRAFT_WERROR)
   target_compile_options(updraft_warnings INTERFACE -Werror)

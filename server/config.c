@@ -276,7 +276,7 @@ static void variable_name(const struct key *key, char name[64])
 {
     snprintf(name, 64, "UPDRAFT_%s", key->name);
     for (char *c = name; *c != '\0'; c++) {
-        *c = *c == '-' ? '_' : (char)toupper((unsigned char)*c);
+        *c = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
     }
 }
 

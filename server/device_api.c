@@ -164,7 +164,7 @@ static struct delivery *delivery_new(const struct check *check, const struct htt
 {
     const struct build *build = check->decision.build;
     struct delivery *delivery = calloc(1, sizeof *delivery);
-    assert(delivery != NULL);
+    assert(delivery != NULL && build != NULL);
     delivery->has_mac = check->device.has_mac;
     delivery->fs = is_fs(&check->device);
     delivery->full = answer->status == 200;

@@ -202,15 +202,15 @@ static const char *date_now(struct http_server *server)
 static void answer_sent(struct http_conn *conn)
 {
     struct stream *stream = stream_of(conn);
-    if (conn->keep_alive) {
+    bool over = conn->server->draining || (conn->peer_ended && conn->input.used == 0);
+    if (conn->keep_alive && !over) {
         conn->state = CONN_READING;
         transfer_end(conn, NULL, true);
         wait_for(conn, HTTP_WAIT_IDLE);
         return;
     }
     conn->state = conn->transfer != NULL ? CONN_FINISHING : CONN_LINGERING;
-    if (conn->peer_ended || (conn->transfer == NULL && !conn->linger)) {
-        transfer_end(conn, NULL, true);
+    if (conn->transfer == NULL && (conn->peer_ended || !conn->linger)) {
         conn_close(conn, NULL);
         return;
     }
