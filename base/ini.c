@@ -47,13 +47,16 @@ static char *next_line(char *to, int size, void *stream)
     }
     char *from = reading->line + strspn(reading->line, " \t");
     n = (ssize_t)strlen(from);
+    while (n > 0 && (from[n - 1] == '\n' || from[n - 1] == '\r')) {
+        from[--n] = '\0'; /* a line end is none of the line's bytes */
+    }
     if (n > INI_LINE_MAX || n >= size) {
         fail(reading, STATUS_TOO_LONG, "longer than 198 characters");
         return NULL;
     }
     /* inih takes `:` for a separator too, and a MAC address is a key of ours. */
     size_t key_bytes = strcspn(from, "=");
-    for (size_t i = 0; from[0] != '[' && from[key_bytes] == '=' && i < key_bytes; i++) {
+    for (size_t i = 0; from[0] != '[' && i < key_bytes; i++) {
         if (from[i] == ':') {
             from[i] = '-';
         }
@@ -88,11 +91,15 @@ enum status ini_read(const char *path, ini_line_fn on_line, void *owner, char *m
         reading.number = 0;
         fail(&reading, STATUS_IO, strerror(errno));
     }
-    if (reading.status == STATUS_OK && result != 0) {
+    /* inih reads on behind a line that it does not understand: of two mistakes the first is named. */
+    if (result != 0 && (reading.status == STATUS_OK || (result > 0 && (unsigned long)result < reading.failed_line))) {
+        reading.status = STATUS_OK;
         reading.number = result > 0 ? (unsigned long)result : 0;
         fail(&reading, STATUS_INVALID, "neither [section] nor key = value");
     }
-    if (reading.status != STATUS_OK) {
+    if (reading.status != STATUS_OK && reading.failed_line == 0) {
+        snprintf(message, size, "%s: %s", path, reading.why);
+    } else if (reading.status != STATUS_OK) {
         snprintf(message, size, "%s: line %lu: %s", path, reading.failed_line, reading.why);
     }
     fclose(reading.file);

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,8 @@
 #include <uv.h>
 
 #define QUEUE_BYTES_MAX (1u << 20)
-#define TAIL_BYTES      32 /* kept free in a line for the closing of a cut value */
+#define GATHER_NS       10000000u /* the writer waits so long for more lines: one write for many */
+#define TAIL_BYTES      32        /* kept free in a line for the closing of a cut value */
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
 static const char *const format_names[] = { "logfmt", "json" };
@@ -51,6 +53,11 @@ static void write_all(const char *bytes, size_t n)
         if (written < 0 && errno == EINTR) {
             continue;
         }
+        if (written < 0 && errno == EAGAIN) { /* whoever shares stderr made it non-blocking */
+            struct pollfd room = { .fd = STDERR_FILENO, .events = POLLOUT };
+            (void)poll(&room, 1, -1);
+            continue;
+        }
         if (written <= 0) {
             return; /* nobody can be told */
         }
@@ -84,6 +91,9 @@ static void writer_main(void *unused)
         }
         if (queue.used == 0) {
             break;
+        }
+        if (!queue.stopping && queue.used < QUEUE_BYTES_MAX / 2) {
+            (void)uv_cond_timedwait(&queue.filled, &queue.mutex, GATHER_NS);
         }
         char *full = queue.side;
         size_t used = queue.used;
@@ -138,11 +148,13 @@ static void enqueue(const char *bytes, size_t n)
     if (queue.used + n > QUEUE_BYTES_MAX) {
         queue.dropped++;
     } else {
-        if (queue.used == 0) {
+        size_t before = queue.used;
+        memcpy(queue.side + before, bytes, n);
+        queue.used += n;
+        /* The first line wakes the writer; half a queue ends its gathering. */
+        if (before == 0 || (before < QUEUE_BYTES_MAX / 2 && queue.used >= QUEUE_BYTES_MAX / 2)) {
             uv_cond_signal(&queue.filled);
         }
-        memcpy(queue.side + queue.used, bytes, n);
-        queue.used += n;
     }
     uv_mutex_unlock(&queue.mutex);
 }
@@ -262,9 +274,10 @@ void log_format(struct log_line *line, const char *key, const char *format, ...)
     char value[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(value, sizeof value, format, args);
+    int n = vsnprintf(value, sizeof value, format, args);
     va_end(args);
     log_text(line, key, value);
+    line->cut = line->cut || n >= (int)sizeof value;
 }
 
 void log_begin(struct log_line *line, enum log_level level, const char *event)

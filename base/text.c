@@ -3,21 +3,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 struct slice slice_of(const char *text)
 {
     return (struct slice){ text, text != NULL ? strlen(text) : 0 };
-}
-
-bool slice_is(struct slice slice, const char *text)
-{
-    return slice.at != NULL && strlen(text) == slice.len && memcmp(slice.at, text, slice.len) == 0;
-}
-
-bool slice_is_nocase(struct slice slice, const char *text)
-{
-    return slice.at != NULL && strlen(text) == slice.len && strncasecmp(slice.at, text, slice.len) == 0;
 }
 
 bool slice_starts_with(struct slice slice, const char *prefix)

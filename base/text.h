@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <strings.h>
 
 /* Borrowed bytes, not terminated. { NULL, 0 } means "absent"; a present slice may be empty. */
 struct slice {
@@ -16,8 +18,18 @@ struct slice {
 };
 
 struct slice slice_of(const char *text);
-bool slice_is(struct slice slice, const char *text);        /* exactly, byte for byte */
-bool slice_is_nocase(struct slice slice, const char *text); /* ASCII letters in either case */
+/* Exactly, byte for byte; and with ASCII letters in either case. In the header, so that lengths of literals are known.
+ */
+static inline bool slice_is(struct slice slice, const char *text)
+{
+    return slice.at != NULL && strlen(text) == slice.len && memcmp(slice.at, text, slice.len) == 0;
+}
+
+static inline bool slice_is_nocase(struct slice slice, const char *text)
+{
+    return slice.at != NULL && strlen(text) == slice.len && strncasecmp(slice.at, text, slice.len) == 0;
+}
+
 bool slice_starts_with(struct slice slice, const char *prefix);
 bool slice_ends_with(struct slice slice, const char *suffix);
 struct slice slice_trim(struct slice slice); /* without blanks and tabs at both ends */

@@ -20,6 +20,7 @@ struct check {
     const struct assignment *assignment;
     struct decision_input input;
     struct decision decision;
+    char peer[64];         /* "" until it is asked for */
     struct image *running; /* by digest */
 };
 
@@ -113,12 +114,20 @@ static void decide(struct check *check)
 
 /* --- telling ------------------------------------------------------------------------------------------------------ */
 
-static void log_check(const struct check *check, const struct http_answer *answer)
+static const char *check_peer(struct check *check)
+{
+    if (check->peer[0] == '\0' && check->stream != NULL) {
+        check->stream->ops->peer(check->stream, check->peer, sizeof check->peer);
+    }
+    return check->peer;
+}
+
+static void log_check(struct check *check, const struct http_answer *answer)
 {
     const struct device_request *device = &check->device;
     enum log_level level = reason_is_routine(check->decision.reason) ? LOG_DEBUG : LOG_INFO;
     struct log_line line;
-    char mac[MAC_TEXT_SIZE], digest[65], peer[64] = "-";
+    char mac[MAC_TEXT_SIZE], digest[65];
     if (!log_enabled(level)) {
         return;
     }
@@ -153,14 +162,11 @@ static void log_check(const struct check *check, const struct http_answer *answe
     if (check->decision.detail[0] != '\0') {
         log_text(&line, "why", check->decision.detail);
     }
-    if (check->stream != NULL) {
-        check->stream->ops->peer(check->stream, peer, sizeof peer);
-    }
-    log_text(&line, "peer", peer);
+    log_text(&line, "peer", check_peer(check));
     log_end(&line);
 }
 
-static struct delivery *delivery_new(const struct check *check, const struct http_answer *answer)
+static struct delivery *delivery_new(struct check *check, const struct http_answer *answer)
 {
     const struct build *build = check->decision.build;
     struct delivery *delivery = calloc(1, sizeof *delivery);
@@ -174,9 +180,7 @@ static struct delivery *delivery_new(const struct check *check, const struct htt
     (void)slice_copy(check->type, delivery->type, sizeof delivery->type);
     text_escape(check->device.label, delivery->from, sizeof delivery->from);
     snprintf(delivery->to, sizeof delivery->to, "%s", build_name(build));
-    if (check->stream != NULL) {
-        check->stream->ops->peer(check->stream, delivery->peer, sizeof delivery->peer);
-    }
+    snprintf(delivery->peer, sizeof delivery->peer, "%s", check_peer(check));
     return delivery;
 }
 

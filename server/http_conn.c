@@ -402,8 +402,8 @@ static void resume(struct http_conn *conn)
             return;
         }
         buf_consume(&conn->input, used);
-        if (conn->state == CONN_READING && conn->input.used > 0) {
-            wait_for(conn, HTTP_WAIT_HEAD);
+        if (conn->state == CONN_READING && conn->input.used > 0 && conn->wait == HTTP_WAIT_IDLE) {
+            wait_for(conn, HTTP_WAIT_HEAD); /* of the next head; one under way has its deadline, which no byte renews */
         }
     }
     if (conn->state != CONN_READING) {
