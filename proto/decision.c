@@ -82,9 +82,14 @@ static bool runs_newer_version(const struct situation *s)
 
 /* --- can it take it? --------------------------------------------------------------------------------------------- */
 
+/* The client names an ESP8266; of the ESP32 family it is the running build that says which. A digest that contradicts
+ * the client is a lie, and says nothing. */
 static enum chip device_chip(const struct situation *s)
 {
-    return s->in->running != NULL ? s->in->running->facts.chip : s->request->chip;
+    const struct build *running = s->in->running;
+    bool believed =
+        s->request->client == CLIENT_ESP32 && running != NULL && chip_is_esp32_family(running->facts.chip);
+    return believed ? running->facts.chip : s->request->chip;
 }
 
 static bool chip_differs(const struct situation *s)

@@ -78,10 +78,11 @@ static enum device_client find_client(const struct header *headers, size_t n)
     return CLIENT_PLAIN;
 }
 
-/* Collects the values of one family's headers. Returns the name of one that came twice, or NULL. */
+/* Collects the values of one family's headers, the first of each. Returns the name of one that came twice, or NULL. */
 static const char *collect(const struct header *headers, size_t n, enum device_client client,
                            struct slice values[FIELD_COUNT])
 {
+    const char *twice = NULL;
     size_t prefix = strlen(prefixes[client]);
     for (size_t i = 0; i < n; i++) {
         struct slice name = headers[i].name;
@@ -92,14 +93,15 @@ static const char *collect(const struct header *headers, size_t n, enum device_c
         for (size_t k = 0; k < COUNT_OF(fields); k++) {
             if (slice_is_nocase(suffix, fields[k].suffix)) {
                 if (values[fields[k].field].at != NULL) {
-                    return fields[k].names[client];
+                    twice = fields[k].names[client];
+                } else {
+                    values[fields[k].field] = headers[i].value;
                 }
-                values[fields[k].field] = headers[i].value;
                 break;
             }
         }
     }
-    return NULL;
+    return twice;
 }
 
 static bool read_mode(struct slice value, enum device_mode *mode)
@@ -146,21 +148,22 @@ enum device_request_result device_request_read(const struct header *headers, siz
     }
     struct slice values[FIELD_COUNT] = { { NULL, 0 } };
     const char *twice = collect(headers, n, request->client, values);
+    read_optional(values, request);
+    request->has_mac = mac_parse(values[FIELD_STA_MAC], &request->mac);
+    bool mode_is_known = read_mode(values[FIELD_MODE], &request->mode);
     if (twice != NULL) {
         *header = twice;
         return DEVICE_REQUEST_BAD_HEADER;
     }
-    read_optional(values, request);
     if (values[FIELD_STA_MAC].at == NULL) {
         *header = fields[FIELD_STA_MAC].names[request->client];
         return DEVICE_REQUEST_MISSING_HEADER;
     }
-    request->has_mac = mac_parse(values[FIELD_STA_MAC], &request->mac);
     if (!request->has_mac) {
         *header = fields[FIELD_STA_MAC].names[request->client];
         return DEVICE_REQUEST_BAD_HEADER;
     }
-    if (!read_mode(values[FIELD_MODE], &request->mode)) {
+    if (!mode_is_known) {
         *header = fields[FIELD_MODE].names[request->client];
         return DEVICE_REQUEST_BAD_HEADER;
     }

@@ -7,7 +7,6 @@
  */
 #include "repo/digest_cache.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -21,8 +20,7 @@
 #define HASH_NONFATAL_OOM 1 /* an entry without memory is left out, and seen by its hh.tbl */
 #include <uthash.h>
 
-/* To be raised whenever image_check judges or computes otherwise than before: what it once said would else
- * live on. */
+/* To be raised whenever this file's form changes; image_check's own edition says what its findings are worth. */
 #define FORMAT_NUMBER 1
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
@@ -170,14 +168,15 @@ static enum status add(struct digest_cache *cache, struct slice path, const stru
     return STATUS_OK;
 }
 
-enum status digest_cache_put(struct digest_cache *cache, struct slice path,
-                             const struct file_identity *identity, const struct digest_finding *finding)
+enum status digest_cache_put(struct digest_cache *cache, struct slice path, const struct file_identity *identity,
+                             const struct digest_finding *finding)
 {
+    struct digest_finding copy = *finding; /* it may be borrowed from the entry that goes */
     struct entry *old = find(cache, path);
     if (old != NULL) {
         drop(cache, old);
     }
-    return add(cache, path, identity, finding);
+    return add(cache, path, identity, &copy);
 }
 
 size_t digest_cache_forget_untouched(struct digest_cache *cache)
@@ -216,8 +215,7 @@ static void stream_open(struct stream *stream, int descriptor, const char *mode)
     if (stream->file == NULL) {
         close(descriptor);
     }
-    if (stream->file == NULL || stream->digest == NULL ||
-        EVP_DigestInit_ex(stream->digest, EVP_sha256(), NULL) != 1) {
+    if (stream->file == NULL || stream->digest == NULL || EVP_DigestInit_ex(stream->digest, EVP_sha256(), NULL) != 1) {
         stream->status = STATUS_NO_MEMORY;
     }
 }
@@ -276,7 +274,7 @@ static struct file_header header_of(uint64_t count)
     struct file_header header;
     memset(&header, 0, sizeof header);
     memcpy(header.magic, magic, sizeof magic);
-    header.format = FORMAT_NUMBER;
+    header.format = FORMAT_NUMBER << 16 | IMAGE_CHECK_EDITION;
     header.record_bytes = sizeof(struct file_record);
     header.facts_bytes = sizeof(struct image_facts);
     header.verdict_bytes = sizeof(struct image_verdict);
@@ -466,9 +464,8 @@ static void read_all(struct digest_cache *cache, struct stream *stream)
     unsigned char computed[DIGEST_BYTES];
     unsigned char found[DIGEST_BYTES];
     stream_digest_final(stream, computed);
-    if (stream->status == STATUS_OK &&
-        (fread(found, 1, sizeof found, stream->file) != sizeof found || fgetc(stream->file) != EOF ||
-         memcmp(found, computed, sizeof found) != 0)) {
+    if (stream->status == STATUS_OK && (fread(found, 1, sizeof found, stream->file) != sizeof found ||
+                                        fgetc(stream->file) != EOF || memcmp(found, computed, sizeof found) != 0)) {
         stream->status = STATUS_INVALID;
     }
 }

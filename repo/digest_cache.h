@@ -55,8 +55,8 @@ const struct digest_finding *digest_cache_find(struct digest_cache *cache, struc
 /* Copies a finding in, instead of what was known of that path, and touches the entry. STATUS_TOO_LONG: a path
  * that is empty or over DIGEST_CACHE_PATH_MAX. STATUS_LIMIT: the cache is full. STATUS_NO_MEMORY. After a
  * failure nothing is known of the path, so the file is read again next time. */
-enum status digest_cache_put(struct digest_cache *cache, struct slice path,
-                             const struct file_identity *identity, const struct digest_finding *finding);
+enum status digest_cache_put(struct digest_cache *cache, struct slice path, const struct file_identity *identity,
+                             const struct digest_finding *finding);
 
 /* Ends a scan: drops what was neither found nor put since the last call (or the load), and returns how many
  * that are. Not to be called after a scan that failed half-way. */

@@ -102,8 +102,8 @@ static const char *extension(const struct parts *parts)
 
 static bool is_type_character(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
 }
 
 bool type_is_valid(struct slice type)
@@ -225,8 +225,8 @@ static enum filename_result refuse_export(const struct parts *parts, struct slic
     return FILENAME_REFUSED;
 }
 
-static enum filename_result refuse_unversioned(const struct parts *parts, struct slice sketch,
-                                               struct slice type, struct filename_refusal *refusal)
+static enum filename_result refuse_unversioned(const struct parts *parts, struct slice sketch, struct slice type,
+                                               struct filename_refusal *refusal)
 {
     struct version version;
     size_t underscore;
@@ -244,8 +244,7 @@ static bool is_build_part(struct slice type)
     static const char *const names[] = { "bootloader", "partitions", "merged" };
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         size_t n = strlen(names[i]);
-        bool behind_a_type =
-            type.len > n && slice_ends_with(type, names[i]) && type.at[type.len - n - 1] == '.';
+        bool behind_a_type = type.len > n && slice_ends_with(type, names[i]) && type.at[type.len - n - 1] == '.';
         if (slice_is(type, names[i]) || behind_a_type) {
             return true;
         }
@@ -279,8 +278,7 @@ static enum filename_result read_export(const struct parts *parts, struct filena
         return refuse_export(parts, sketch, (struct slice){ NULL, 0 }, refusal);
     }
     if (!type_is_valid(type)) {
-        DETAIL(refusal, "\"%s\" is no type: letters, digits, . _ - alone, %d at most", type_shown.text,
-               TYPE_TEXT_MAX);
+        DETAIL(refusal, "\"%s\" is no type: letters, digits, . _ - alone, %d at most", type_shown.text, TYPE_TEXT_MAX);
         return refuse_export(parts, sketch, slice_of(tidied_type.text), refusal);
     }
     struct slice bare = after(sketch, slice_starts_with(sketch, "_") ? 1 : 0);
@@ -366,8 +364,7 @@ static enum filename_result read_label(const struct parts *parts, struct filenam
     if (!type_is_valid(parts->stem)) {
         struct shown shown = show(parts->stem);
         struct shown proposed = tidied(parts->stem);
-        DETAIL(refusal, "\"%s\" is no label: letters, digits, . _ - alone, %d at most", shown.text,
-               LABEL_TEXT_MAX);
+        DETAIL(refusal, "\"%s\" is no label: letters, digits, . _ - alone, %d at most", shown.text, LABEL_TEXT_MAX);
         REMEDY(refusal, "rename it to %s%s", proposed.text, extension(parts));
         return FILENAME_REFUSED;
     }
@@ -412,8 +409,7 @@ static enum filename_result refuse_folder(const struct parts *parts, struct file
 {
     struct shown folder = show(parts->folder);
     struct shown proposed = tidied(parts->folder);
-    DETAIL(refusal, "folder \"%s\" is no type: letters, digits, . _ - alone, %d at most", folder.text,
-           TYPE_TEXT_MAX);
+    DETAIL(refusal, "folder \"%s\" is no type: letters, digits, . _ - alone, %d at most", folder.text, TYPE_TEXT_MAX);
     REMEDY(refusal, "rename the folder to %s", proposed.text);
     return FILENAME_REFUSED;
 }
@@ -430,8 +426,8 @@ static enum filename_result read_versioned(const struct parts *parts, struct fil
         row++; /* ends at the empty suffix */
     }
     struct version version;
-    const char *fault = lacks_version(parts->stem, &row) ? "it begins with what follows a version"
-                                                         : read_version(text, &version);
+    const char *fault =
+        lacks_version(parts->stem, &row) ? "it begins with what follows a version" : read_version(text, &version);
     if (fault != NULL) {
         struct shown shown = show(text);
         struct shown folder = show(parts->folder);
@@ -498,8 +494,7 @@ static bool is_hidden(const struct parts *parts)
     return false;
 }
 
-enum filename_result filename_parse(struct slice path, struct filename *name,
-                                    struct filename_refusal *refusal)
+enum filename_result filename_parse(struct slice path, struct filename *name, struct filename_refusal *refusal)
 {
     /* The first that applies. The names that say all by themselves come before what the folder says. */
     static const struct {

@@ -6,7 +6,7 @@
 #include "repo/blob.h"
 #include "repo/watch.h"
 #include "server/device_api.h"
-#include "server/http_conn.h"
+#include "server/http_server.h"
 #include "server/listener.h"
 #include "server/router.h"
 
@@ -84,7 +84,11 @@ static void on_room(void *owner)
 
 static void on_blobs_stopped(struct blob_store *store)
 {
-    (void)store; /* the last: the loop ends by itself */
+    /* The last: the loop ends by itself. Until here a second signal must not kill us, which would be no exit 0. */
+    struct app *app = store->loop->data;
+    for (size_t i = 0; i < sizeof app->signals / sizeof app->signals[0]; i++) {
+        uv_close((uv_handle_t *)&app->signals[i], NULL);
+    }
 }
 
 static void on_watch_stopped(void *owner)
@@ -112,9 +116,6 @@ static void on_http_empty(void *owner)
 {
     struct app *app = owner;
     uv_close((uv_handle_t *)&app->drain_timer, NULL);
-    for (size_t i = 0; i < sizeof app->signals / sizeof app->signals[0]; i++) {
-        uv_close((uv_handle_t *)&app->signals[i], NULL);
-    }
     http_server_close(&app->http, on_http_closed);
 }
 
@@ -343,6 +344,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     }
     signal(SIGPIPE, SIG_IGN);
     uv_loop_init(&app.loop);
+    app.loop.data = &app;
     apply_device_settings(&app);
     struct http_limits limits = http_limits_of(&app.config);
     http_server_init(&app.http, &app.loop, &app.blobs, &handlers, &app, &limits);

@@ -380,7 +380,7 @@ void device_api_latest(struct device_api *api, const struct http_request *reques
 /* --- /firmware/<file>[.md5|.sha256] ------------------------------------------------------------------------------- */
 
 /* "<file>.md5" and "<file>.sha256". Returns false where the path is neither of an image that is there. */
-static bool answer_digest(const struct check *check, struct slice path, struct http_answer *answer)
+static bool answer_digest(struct check *check, struct slice path, struct http_answer *answer)
 {
     static const struct {
         const char *suffix;
@@ -397,8 +397,10 @@ static bool answer_digest(const struct check *check, struct slice path, struct h
             const struct image_facts *facts = &image->build.facts;
             hex_encode(digests[i].bytes == 16 ? facts->md5 : facts->sha256, digests[i].bytes, hex);
             http_answer_text(answer, 200, "%s\n", hex);
+            check->decision.reason = REASON_FILE;
             answer->has_reason = true;
             answer->reason = REASON_FILE;
+            log_check(check, answer);
             return true;
         }
     }

@@ -1,6 +1,6 @@
 /* One connection's life. What makes it hard: an answer may be sent at once or over minutes, its image may have to be
  * loaded first, and the device may vanish at any point; so a connection is always in exactly one state, and every way
- * out goes through conn_close.
+ * out goes through http_conn_close.
  *
  *   READING -> (LOADING ->) SENDING -> READING          kept
  *                                   -> FINISHING         image sent, closing: wait for the device's end
@@ -15,13 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS        100
-#define READ_BYTES     (16u << 10)
-#define INPUT_PAUSE    (16u << 10) /* waiting input above which we stop reading */
-#define INPUT_MAX      (64u << 10)
-#define LINGER_MS      2000
-#define FINISH_LOOK_MS 250
-#define TRANSFER_LOOKS 4 /* at a transfer's progress within transfer_ms */
+#define INPUT_PAUSE (16u << 10) /* waiting input above which we stop reading */
+#define INPUT_MAX   (64u << 10)
 
 enum conn_state { CONN_READING, CONN_LOADING, CONN_SENDING, CONN_FINISHING, CONN_LINGERING, CONN_CLOSED };
 
@@ -46,10 +41,10 @@ struct http_conn {
     bool paused;     /* we stopped reading */
     bool linger;     /* the answer under way refuses something the peer may still be sending */
     enum http_wait wait;
-    uint64_t wait_since_ms;
+    struct wait_entry wait_entry;
     uint64_t acknowledged_mark; /* of the answer under way: bytes acknowledged, and when they last grew */
     uint64_t progress_ms;
-    struct http_conn *previous, *next; /* in its list of waits, or `next` in the free list */
+    struct http_conn *next_free;
     struct http_scan scan;
     struct buf input; /* what came and is not consumed */
     struct transfer *transfer;
@@ -65,47 +60,14 @@ static struct stream *stream_of(struct http_conn *conn)
     return &conn->tcp.stream;
 }
 
-/* --- deadlines ---------------------------------------------------------------------------------------------------- */
-
-static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
-{
-    switch (wait) {
-    case HTTP_WAIT_HEAD:
-        return server->limits.head_ms;
-    case HTTP_WAIT_IDLE:
-        return server->limits.idle_ms;
-    case HTTP_WAIT_TRANSFER:
-        return server->limits.transfer_ms / TRANSFER_LOOKS;
-    case HTTP_WAIT_FINISH:
-        return FINISH_LOOK_MS;
-    default:
-        return LINGER_MS;
-    }
-}
-
-static void wait_remove(struct http_conn *conn)
-{
-    struct http_waits *waits = &conn->server->waits[conn->wait];
-    *(conn->previous != NULL ? &conn->previous->next : &waits->first) = conn->next;
-    *(conn->next != NULL ? &conn->next->previous : &waits->last) = conn->previous;
-    conn->previous = conn->next = NULL;
-}
-
-static void wait_append(struct http_conn *conn, enum http_wait wait)
-{
-    struct http_waits *waits = &conn->server->waits[wait];
-    conn->wait = wait;
-    conn->wait_since_ms = uv_now(conn->server->loop);
-    conn->previous = waits->last;
-    conn->next = NULL;
-    *(waits->last != NULL ? &waits->last->next : &waits->first) = conn;
-    waits->last = conn;
-}
+/* --- waiting ------------------------------------------------------------------------------------------------------ */
 
 static void wait_for(struct http_conn *conn, enum http_wait wait)
 {
-    wait_remove(conn);
-    wait_append(conn, wait);
+    struct http_server *server = conn->server;
+    wait_list_remove(&server->waits[conn->wait], &conn->wait_entry);
+    conn->wait = wait;
+    wait_list_append(&server->waits[wait], &conn->wait_entry, uv_now(server->loop));
 }
 
 /* An answer begins: from now on it has to make progress. */
@@ -157,14 +119,14 @@ static void transfer_end(struct http_conn *conn, const char *why, bool handed)
     free(transfer);
 }
 
-static void conn_close(struct http_conn *conn, const char *why)
+void http_conn_close(struct http_conn *conn, const char *why)
 {
     if (conn->state == CONN_CLOSED) {
         return;
     }
     transfer_end(conn, why, false);
     conn->state = CONN_CLOSED;
-    wait_remove(conn);
+    wait_list_remove(&conn->server->waits[conn->wait], &conn->wait_entry);
     buf_close(&conn->input);
     stream_of(conn)->ops->close(stream_of(conn));
 }
@@ -173,30 +135,13 @@ static void on_closed(struct stream *stream)
 {
     struct http_conn *conn = of_stream(stream);
     struct http_server *server = conn->server;
-    conn->next = server->free_conns;
+    conn->next_free = server->free_conns;
     server->free_conns = conn;
     server->connections--;
-    if (server->connections == 0) {
-        uv_timer_stop(&server->tick);
-        if (server->draining) {
-            server->on_empty(server->owner);
-            return;
-        }
-    }
-    server->on_room(server->owner);
+    server->on_left(server);
 }
 
 /* --- answering ---------------------------------------------------------------------------------------------------- */
-
-static const char *date_now(struct http_server *server)
-{
-    uv_timeval64_t now;
-    if (uv_gettimeofday(&now) == 0 && now.tv_sec != server->date_second) {
-        server->date_second = now.tv_sec;
-        http_date(now.tv_sec, server->date);
-    }
-    return server->date;
-}
 
 /* All of the answer is handed to the system. */
 static void answer_sent(struct http_conn *conn)
@@ -211,7 +156,7 @@ static void answer_sent(struct http_conn *conn)
     }
     conn->state = conn->transfer != NULL ? CONN_FINISHING : CONN_LINGERING;
     if (conn->transfer == NULL && (conn->peer_ended || !conn->linger)) {
-        conn_close(conn, NULL);
+        http_conn_close(conn, NULL);
         return;
     }
     /* The end of our side goes out; the device's own end, or its acknowledgement of the last byte, says that all
@@ -228,7 +173,7 @@ static void send_answer(struct http_conn *conn, const struct http_answer *answer
 {
     char bytes[HTTP_REPLY_HEAD_MAX + sizeof answer->text];
     struct stream *stream = stream_of(conn);
-    size_t n = http_reply_head(answer, conn->keep_alive, date_now(conn->server), bytes);
+    size_t n = http_reply_head(answer, conn->keep_alive, http_clock_date(&conn->server->clock), bytes);
     if (answer->image == NULL && !head_only && answer->status != 304) {
         memcpy(bytes + n, answer->text, answer->text_bytes);
         n += answer->text_bytes;
@@ -243,7 +188,7 @@ static void send_answer(struct http_conn *conn, const struct http_answer *answer
         wait_for_transfer(conn);
         break;
     case STREAM_BROKEN:
-        conn_close(conn, "reset by the device");
+        http_conn_close(conn, "reset by the device");
         break;
     }
 }
@@ -276,7 +221,7 @@ static void send_image(struct http_conn *conn, struct blob *blob)
     struct stream *stream = stream_of(conn);
     char head[HTTP_REPLY_HEAD_MAX];
     transfer->blob = blob;
-    size_t n = http_reply_head(&transfer->answer, conn->keep_alive, date_now(conn->server), head);
+    size_t n = http_reply_head(&transfer->answer, conn->keep_alive, http_clock_date(&conn->server->clock), head);
     transfer->sent_before = stream->sent_bytes + n;
     conn->state = CONN_SENDING;
     switch (
@@ -287,7 +232,7 @@ static void send_image(struct http_conn *conn, struct blob *blob)
     case STREAM_PENDING:
         break;
     case STREAM_BROKEN:
-        conn_close(conn, "reset by the device");
+        http_conn_close(conn, "reset by the device");
         break;
     }
 }
@@ -410,11 +355,11 @@ static void resume(struct http_conn *conn)
         return;
     }
     if (conn->peer_ended) {
-        conn_close(conn, NULL);
+        http_conn_close(conn, NULL);
     } else if (conn->paused) {
         conn->paused = false;
         if (!stream_of(conn)->ops->read_start(stream_of(conn))) {
-            conn_close(conn, "cannot read");
+            http_conn_close(conn, "cannot read");
         }
     }
 }
@@ -423,7 +368,7 @@ static void resume(struct http_conn *conn)
 static void keep_input(struct http_conn *conn, const char *bytes, size_t n)
 {
     if (!buf_add(&conn->input, bytes, n)) {
-        conn_close(conn, "out of memory");
+        http_conn_close(conn, "out of memory");
         return;
     }
     if (conn->state != CONN_READING && conn->input.used > INPUT_PAUSE) {
@@ -463,13 +408,13 @@ static void on_end(struct stream *stream, bool broken)
     case CONN_LOADING:
     case CONN_SENDING:
         if (broken) {
-            conn_close(conn, "reset by the device");
+            http_conn_close(conn, "reset by the device");
         } /* else it may still read: some clients end their side as soon as they have asked */
         break;
     case CONN_CLOSED:
         break;
     default:
-        conn_close(conn, broken ? "reset by the device" : NULL);
+        http_conn_close(conn, broken ? "reset by the device" : NULL);
     }
 }
 
@@ -477,7 +422,7 @@ static void on_sent(struct stream *stream, bool broken)
 {
     struct http_conn *conn = of_stream(stream);
     if (broken) {
-        conn_close(conn, "reset by the device");
+        http_conn_close(conn, "reset by the device");
         return;
     }
     answer_sent(conn);
@@ -496,22 +441,22 @@ static void look_at_transfer(struct http_conn *conn)
     }
     /* Behind the last byte the system counts the end of the connection as one more. */
     if (conn->state == CONN_FINISHING && arrived + 1 >= stream_of(conn)->sent_bytes) {
-        conn_close(conn, NULL);
+        http_conn_close(conn, NULL);
     } else if (now_ms - conn->progress_ms >= conn->server->limits.transfer_ms) {
-        conn_close(conn, "no progress");
+        http_conn_close(conn, "no progress");
     } else {
         wait_for(conn, conn->wait);
     }
 }
 
-static void expire(struct http_conn *conn)
+void http_conn_expire(struct http_conn *conn)
 {
     switch (conn->wait) {
     case HTTP_WAIT_HEAD:
         if (conn->input.used > 0) {
             refuse(conn, 408, "the request's head took too long");
         } else {
-            conn_close(conn, NULL);
+            http_conn_close(conn, NULL);
         }
         break;
     case HTTP_WAIT_TRANSFER:
@@ -519,52 +464,17 @@ static void expire(struct http_conn *conn)
         look_at_transfer(conn);
         break;
     default:
-        conn_close(conn, NULL);
-    }
-}
-
-static void on_tick(uv_timer_t *timer)
-{
-    struct http_server *server = timer->data;
-    uint64_t now_ms = uv_now(server->loop);
-    for (enum http_wait wait = 0; wait < HTTP_WAIT_COUNT; wait++) {
-        uint64_t limit_ms = wait_ms(server, wait);
-        struct http_conn *conn;
-        while ((conn = server->waits[wait].first) != NULL && now_ms - conn->wait_since_ms >= limit_ms) {
-            expire(conn); /* closes it or moves it behind the others */
-        }
+        http_conn_close(conn, NULL);
     }
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_store *blobs,
-                      const struct http_handlers *handlers, void *owner, const struct http_limits *limits)
-{
-    memset(server, 0, sizeof *server);
-    server->loop = loop;
-    server->blobs = blobs;
-    server->handlers = handlers;
-    server->owner = owner;
-    server->limits = *limits;
-    server->date_second = -1;
-    server->read_buffer.size = READ_BYTES;
-    server->read_buffer.bytes = malloc(READ_BYTES);
-    assert(server->read_buffer.bytes != NULL);
-    uv_timer_init(loop, &server->tick);
-    server->tick.data = server;
-}
-
-bool http_server_is_full(const struct http_server *server)
-{
-    return server->connections >= server->limits.connections_max;
-}
-
 struct http_conn *http_conn_new(struct http_server *server)
 {
     struct http_conn *conn = server->free_conns;
     if (conn != NULL) {
-        server->free_conns = conn->next;
+        server->free_conns = conn->next_free;
     } else {
         conn = malloc(sizeof *conn);
         if (conn == NULL) {
@@ -580,10 +490,9 @@ struct http_conn *http_conn_new(struct http_server *server)
     stream->on_end = on_end;
     stream->on_sent = on_sent;
     stream->on_closed = on_closed;
-    wait_append(conn, HTTP_WAIT_HEAD);
-    if (server->connections++ == 0) {
-        uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
-    }
+    conn->wait = HTTP_WAIT_HEAD;
+    wait_list_append(&server->waits[HTTP_WAIT_HEAD], &conn->wait_entry, uv_now(server->loop));
+    server->connections++;
     return conn;
 }
 
@@ -595,60 +504,25 @@ uv_tcp_t *http_conn_tcp(struct http_conn *conn)
 void http_conn_start(struct http_conn *conn)
 {
     if (!stream_of(conn)->ops->read_start(stream_of(conn))) {
-        conn_close(conn, "cannot read");
+        http_conn_close(conn, "cannot read");
     }
 }
 
-void http_conn_drop(struct http_conn *conn)
+bool http_conn_has_input(const struct http_conn *conn)
 {
-    conn_close(conn, NULL);
+    return conn->input.used > 0;
 }
 
-void http_server_drain(struct http_server *server)
+struct http_conn *http_conn_of_wait(struct wait_entry *entry)
 {
-    server->draining = true;
-    if (server->connections == 0) {
-        server->on_empty(server->owner);
-        return;
-    }
-    /* Who is between requests is told at once; who has begun one is answered. */
-    struct http_conn *next;
-    for (struct http_conn *conn = server->waits[HTTP_WAIT_IDLE].first; conn != NULL; conn = next) {
-        next = conn->next;
-        conn_close(conn, NULL);
-    }
-    for (struct http_conn *conn = server->waits[HTTP_WAIT_HEAD].first; conn != NULL; conn = next) {
-        next = conn->next;
-        if (conn->input.used == 0) {
-            conn_close(conn, NULL);
-        }
-    }
+    return (struct http_conn *)((char *)entry - offsetof(struct http_conn, wait_entry));
 }
 
-void http_server_abort(struct http_server *server)
+void http_conn_free_all(struct http_conn *conns)
 {
-    for (enum http_wait wait = 0; wait < HTTP_WAIT_COUNT; wait++) {
-        while (server->waits[wait].first != NULL) {
-            conn_close(server->waits[wait].first, "shutting down");
-        }
-    }
-}
-
-static void on_tick_closed(uv_handle_t *handle)
-{
-    struct http_server *server = handle->data;
-    while (server->free_conns != NULL) {
-        struct http_conn *conn = server->free_conns;
-        server->free_conns = conn->next;
+    while (conns != NULL) {
+        struct http_conn *conn = conns;
+        conns = conn->next_free;
         free(conn);
     }
-    free(server->read_buffer.bytes);
-    void (*on_closed_fn)(void *) = server->on_empty;
-    on_closed_fn(server->owner);
-}
-
-void http_server_close(struct http_server *server, void (*on_server_closed)(void *owner))
-{
-    server->on_empty = on_server_closed;
-    uv_close((uv_handle_t *)&server->tick, on_tick_closed);
 }

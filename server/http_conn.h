@@ -10,6 +10,7 @@
 #include "server/http_reply.h"
 #include "server/http_request.h"
 #include "server/stream_tcp.h"
+#include "server/wait_list.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,6 +44,7 @@ struct http_limits {
 
 struct http_conn;
 
+/* What a connection waits for; each has a list in which all wait equally long. */
 enum http_wait {
     HTTP_WAIT_HEAD,
     HTTP_WAIT_IDLE,
@@ -52,45 +54,40 @@ enum http_wait {
     HTTP_WAIT_COUNT
 };
 
+/* What all connections share; server/http_server owns it. */
 struct http_server {
     uv_loop_t *loop;
     struct blob_store *blobs;
     const struct http_handlers *handlers;
     void *owner;
-    void (*on_room)(void *owner);  /* a connection left: the listeners may accept again */
-    void (*on_empty)(void *owner); /* the last connection left, while draining */
+    void (*on_left)(struct http_server *server); /* a connection is gone */
     struct http_limits limits;
     size_t connections, transfers;
     bool draining;
-    /* below: http_conn's own */
-    uv_timer_t tick;
-    struct http_waits {
-        struct http_conn *first, *last; /* all wait equally long, so the first is due first */
-    } waits[HTTP_WAIT_COUNT];
+    struct wait_list waits[HTTP_WAIT_COUNT];
     struct http_conn *free_conns;
     struct stream_read_buffer read_buffer;
     struct http_request request; /* scratch of the request under way */
-    int64_t date_second;
-    char date[HTTP_DATE_SIZE];
+    struct http_clock clock;
+    uv_timer_t tick;
+    void (*on_room)(void *owner);  /* http_server's: a connection left, the listeners may accept again */
+    void (*on_empty)(void *owner); /* http_server's: the last connection left, while draining */
 };
 
-void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_store *blobs,
-                      const struct http_handlers *handlers, void *owner, const struct http_limits *limits);
-
-/* A connection about to be accepted: the caller accepts into http_conn_tcp, then starts or drops it. NULL: no memory.
+/* A connection about to be accepted: the caller accepts into http_conn_tcp, then starts or closes it. NULL: no memory.
  */
 struct http_conn *http_conn_new(struct http_server *server);
 uv_tcp_t *http_conn_tcp(struct http_conn *conn);
 void http_conn_start(struct http_conn *conn);
-void http_conn_drop(struct http_conn *conn);
 
-bool http_server_is_full(const struct http_server *server);
+/* Ends it, whatever it is doing; `why` is for a delivery that is cut by it. */
+void http_conn_close(struct http_conn *conn, const char *why);
 
-/* Lets transfers end and takes no further request; on_empty follows, at once where there is no connection. */
-void http_server_drain(struct http_server *server);
-/* Cuts what is left. */
-void http_server_abort(struct http_server *server);
-/* After on_empty: closes the timer; free after on_closed. */
-void http_server_close(struct http_server *server, void (*on_closed)(void *owner));
+/* Its time in the list of `wait` is over: closes it, or puts it to the end of a list. */
+void http_conn_expire(struct http_conn *conn);
+
+bool http_conn_has_input(const struct http_conn *conn); /* a part of a request is there */
+struct http_conn *http_conn_of_wait(struct wait_entry *entry);
+void http_conn_free_all(struct http_conn *conns); /* a free list */
 
 #endif

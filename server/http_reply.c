@@ -287,3 +287,13 @@ void http_date(int64_t seconds, char text[HTTP_DATE_SIZE])
              months + 3 * utc.tm_mon, (utc.tm_year + 1900) % 10000, utc.tm_hour % 100, utc.tm_min % 100,
              utc.tm_sec % 100);
 }
+
+const char *http_clock_date(struct http_clock *clock)
+{
+    int64_t now = (int64_t)time(NULL);
+    if (now != clock->second) {
+        clock->second = now;
+        http_date(now, clock->date);
+    }
+    return clock->date;
+}

@@ -40,11 +40,18 @@ void http_answer_text(struct http_answer *answer, unsigned status, const char *f
  */
 void http_answer_image(struct http_answer *answer, struct image *image, const struct http_request *request);
 
-/* Writes the head. Returns its bytes, at most HTTP_REPLY_HEAD_MAX. `date` is what http_date gave. */
+/* Writes the head. Returns its bytes, at most HTTP_REPLY_HEAD_MAX. `date` is what http_clock_date gave. */
 size_t http_reply_head(const struct http_answer *answer, bool keep_alive, const char *date, char *to);
 
 /* The Date header's value for a time in seconds since 1970. */
 #define HTTP_DATE_SIZE 30
 void http_date(int64_t seconds, char text[HTTP_DATE_SIZE]);
+
+/* The same for now, formatted once a second. Zeroed before the first use. */
+struct http_clock {
+    int64_t second;
+    char date[HTTP_DATE_SIZE];
+};
+const char *http_clock_date(struct http_clock *clock);
 
 #endif

@@ -80,16 +80,7 @@ static void accept_one(struct listener *listener)
     if (listener->waiting) {
         return;
     }
-    struct http_conn *conn = http_conn_new(server);
-    if (conn == NULL) {
-        listener->waiting = true;
-        return;
-    }
-    if (uv_accept((uv_stream_t *)&listener->tcp, (uv_stream_t *)http_conn_tcp(conn)) != 0) {
-        http_conn_drop(conn);
-        return;
-    }
-    http_conn_start(conn);
+    listener->waiting = !http_server_accept(server, (uv_stream_t *)&listener->tcp);
 }
 
 static void on_connection(uv_stream_t *handle, int error)

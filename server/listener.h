@@ -3,7 +3,7 @@
 #define SERVER_LISTENER_H
 
 #include "base/status.h"
-#include "server/http_conn.h"
+#include "server/http_server.h"
 
 #include <stdbool.h>
 #include <stddef.h>

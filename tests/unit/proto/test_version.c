@@ -108,6 +108,7 @@ static const char *const ascending[][2] = {
     { "1.0.0-patch1", "1.0.0" },
     { "1.0.0-a-b", "1.0.0-a-c" },
     { "v1.0.0-rc.2", "1.0.0-rc.10" },
+    { "1.0.0", "1.0.0-01" }, /* a leading zero is no semantic version: it reads 1.0.0.1 */
     /* Tasmota */
     { "13.3.0.1(tasmota)", "13.4.0(tasmota)" },
     { "13.4.0(sensors)", "13.4.0.2(tasmota)" },

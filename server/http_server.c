@@ -1,0 +1,136 @@
+/* One timer for all deadlines: it walks the heads of the lists, so it costs what is due and nothing else. */
+#include "server/http_server.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_MS        100
+#define READ_BYTES     (16u << 10)
+#define LINGER_MS      2000
+#define FINISH_LOOK_MS 250
+#define TRANSFER_LOOKS 4 /* at a transfer's progress within transfer_ms */
+
+static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
+{
+    switch (wait) {
+    case HTTP_WAIT_HEAD:
+        return server->limits.head_ms;
+    case HTTP_WAIT_IDLE:
+        return server->limits.idle_ms;
+    case HTTP_WAIT_TRANSFER:
+        return server->limits.transfer_ms / TRANSFER_LOOKS;
+    case HTTP_WAIT_FINISH:
+        return FINISH_LOOK_MS;
+    default:
+        return LINGER_MS;
+    }
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct http_server *server = timer->data;
+    uint64_t now_ms = uv_now(server->loop);
+    for (enum http_wait wait = 0; wait < HTTP_WAIT_COUNT; wait++) {
+        uint64_t limit_ms = wait_ms(server, wait);
+        struct wait_entry *due;
+        while ((due = wait_list_due(&server->waits[wait], limit_ms, now_ms)) != NULL) {
+            http_conn_expire(http_conn_of_wait(due));
+        }
+    }
+}
+
+static void on_left(struct http_server *server)
+{
+    if (server->connections == 0) {
+        uv_timer_stop(&server->tick);
+    }
+    if (!server->draining) {
+        server->on_room(server->owner);
+    } else if (server->connections == 0) {
+        server->on_empty(server->owner);
+    }
+}
+
+void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_store *blobs,
+                      const struct http_handlers *handlers, void *owner, const struct http_limits *limits)
+{
+    memset(server, 0, sizeof *server);
+    server->loop = loop;
+    server->blobs = blobs;
+    server->handlers = handlers;
+    server->owner = owner;
+    server->limits = *limits;
+    server->on_left = on_left;
+    server->read_buffer.size = READ_BYTES;
+    server->read_buffer.bytes = malloc(READ_BYTES);
+    assert(server->read_buffer.bytes != NULL);
+    uv_timer_init(loop, &server->tick);
+    server->tick.data = server;
+}
+
+bool http_server_is_full(const struct http_server *server)
+{
+    return server->connections >= server->limits.connections_max;
+}
+
+bool http_server_accept(struct http_server *server, uv_stream_t *listener)
+{
+    struct http_conn *conn = http_conn_new(server);
+    if (conn == NULL) {
+        return false;
+    }
+    if (!uv_is_active((uv_handle_t *)&server->tick)) {
+        uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
+    }
+    if (uv_accept(listener, (uv_stream_t *)http_conn_tcp(conn)) != 0) {
+        http_conn_close(conn, "not accepted");
+    } else {
+        http_conn_start(conn);
+    }
+    return true;
+}
+
+void http_server_drain(struct http_server *server)
+{
+    server->draining = true;
+    if (server->connections == 0) {
+        server->on_empty(server->owner);
+        return;
+    }
+    /* Who is between requests is told at once; who has begun one is answered. */
+    static const enum http_wait resting[] = { HTTP_WAIT_IDLE, HTTP_WAIT_HEAD };
+    for (size_t i = 0; i < sizeof resting / sizeof resting[0]; i++) {
+        struct wait_entry *next;
+        for (struct wait_entry *entry = server->waits[resting[i]].first; entry != NULL; entry = next) {
+            next = entry->next;
+            struct http_conn *conn = http_conn_of_wait(entry);
+            if (!http_conn_has_input(conn)) {
+                http_conn_close(conn, NULL);
+            }
+        }
+    }
+}
+
+void http_server_abort(struct http_server *server)
+{
+    for (enum http_wait wait = 0; wait < HTTP_WAIT_COUNT; wait++) {
+        while (server->waits[wait].first != NULL) {
+            http_conn_close(http_conn_of_wait(server->waits[wait].first), "shutting down");
+        }
+    }
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    struct http_server *server = handle->data;
+    http_conn_free_all(server->free_conns);
+    free(server->read_buffer.bytes);
+    server->on_empty(server->owner);
+}
+
+void http_server_close(struct http_server *server, void (*on_closed)(void *owner))
+{
+    server->on_empty = on_closed;
+    uv_close((uv_handle_t *)&server->tick, on_tick_closed);
+}

@@ -1,0 +1,27 @@
+/* All connections together: their number, their deadlines, their end. */
+#ifndef SERVER_HTTP_SERVER_H
+#define SERVER_HTTP_SERVER_H
+
+#include "server/http_conn.h"
+
+#include <stdbool.h>
+#include <uv.h>
+
+void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_store *blobs,
+                      const struct http_handlers *handlers, void *owner, const struct http_limits *limits);
+
+bool http_server_is_full(const struct http_server *server);
+
+/* Accepts the connection that waits on `listener`. Returns false, leaving it there, without memory. */
+bool http_server_accept(struct http_server *server, uv_stream_t *listener);
+
+/* Takes no further request and lets transfers end; on_empty follows, at once where there is no connection. */
+void http_server_drain(struct http_server *server);
+
+/* Cuts what is left. */
+void http_server_abort(struct http_server *server);
+
+/* After on_empty: closes the timer; free after on_closed. */
+void http_server_close(struct http_server *server, void (*on_closed)(void *owner));
+
+#endif
