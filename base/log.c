@@ -14,7 +14,8 @@
 
 #define QUEUE_BYTES_MAX (1u << 20)
 #define GATHER_NS       10000000u /* the writer waits so long for more lines: one write for many */
-#define TAIL_BYTES      32        /* kept free in a line for the closing of a cut value */
+#define STOP_NS_MAX     2000000000u
+#define TAIL_BYTES      32 /* kept free in a line for the closing of a cut value */
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
 static const char *const format_names[] = { "logfmt", "json" };
@@ -32,6 +33,8 @@ static struct {
     size_t used;
     uint64_t dropped;
     bool stopping;
+    bool finished;
+    uv_cond_t ended;
     _Atomic bool running;
 } queue;
 
@@ -109,6 +112,8 @@ static void writer_main(void *unused)
         }
         uv_mutex_lock(&queue.mutex);
     }
+    queue.finished = true;
+    uv_cond_signal(&queue.ended);
     uv_mutex_unlock(&queue.mutex);
 }
 
@@ -117,9 +122,10 @@ void log_start(void)
     assert(!queue.running);
     queue.side = malloc(QUEUE_BYTES_MAX);
     queue.writing = malloc(QUEUE_BYTES_MAX);
-    queue.stopping = false;
+    queue.stopping = queue.finished = false;
     bool ready = queue.side != NULL && queue.writing != NULL && uv_mutex_init(&queue.mutex) == 0 &&
-                 uv_cond_init(&queue.filled) == 0 && uv_thread_create(&queue.thread, writer_main, NULL) == 0;
+                 uv_cond_init(&queue.filled) == 0 && uv_cond_init(&queue.ended) == 0 &&
+                 uv_thread_create(&queue.thread, writer_main, NULL) == 0;
     assert(ready);
     (void)ready;
     atomic_store(&queue.running, true);
@@ -133,8 +139,16 @@ void log_stop(void)
     uv_mutex_lock(&queue.mutex);
     queue.stopping = true;
     uv_cond_signal(&queue.filled);
+    /* Where nobody reads stderr, the writer is stuck for good: the process ends without it. */
+    while (!queue.finished && uv_cond_timedwait(&queue.ended, &queue.mutex, STOP_NS_MAX) == 0) {
+    }
+    bool finished = queue.finished;
     uv_mutex_unlock(&queue.mutex);
+    if (!finished) {
+        return;
+    }
     uv_thread_join(&queue.thread);
+    uv_cond_destroy(&queue.ended);
     uv_cond_destroy(&queue.filled);
     uv_mutex_destroy(&queue.mutex);
     free(queue.side);

@@ -87,8 +87,7 @@ static bool runs_newer_version(const struct situation *s)
 static enum chip device_chip(const struct situation *s)
 {
     const struct build *running = s->in->running;
-    bool believed =
-        s->request->client == CLIENT_ESP32 && running != NULL && chip_is_esp32_family(running->facts.chip);
+    bool believed = s->request->client == CLIENT_ESP32 && running != NULL && chip_is_esp32_family(running->facts.chip);
     return believed ? running->facts.chip : s->request->chip;
 }
 

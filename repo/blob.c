@@ -170,22 +170,23 @@ static void on_idle_timer(uv_timer_t *timer)
     }
 }
 
+/* One by one, as an answer may take other askers back. */
 static void answer_all(struct blob *blob, enum status status)
 {
-    struct blob_wait *wait = blob->waiting;
-    blob->waiting = NULL;
     blob->holders++; /* it stays while the askers are told */
     if (status != STATUS_OK) {
-        blob->image->blob = NULL; /* who asks anew, even from here, loads anew */
+        blob->image->blob = NULL; /* who asks anew, even from here, loads anew, and the room is free */
+        blob->store->bytes_used -= blob->size;
+        blob->size = 0;
     }
-    while (wait != NULL) {
-        struct blob_wait *next = wait->next;
+    while (blob->waiting != NULL) {
+        struct blob_wait *wait = blob->waiting;
+        blob->waiting = wait->next;
         wait->blob = NULL;
         if (status == STATUS_OK) {
             blob->holders++;
         }
         wait->ready(wait, status, status == STATUS_OK ? blob : NULL);
-        wait = next;
     }
     if (status == STATUS_OK) {
         blob_release(blob);

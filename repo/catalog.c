@@ -279,7 +279,9 @@ static void index_digests(struct catalog *catalog, struct image *image)
 void catalog_seal(struct catalog *catalog)
 {
     assert(!catalog->sealed);
-    qsort(catalog->images, catalog->image_count, sizeof(struct image *), compare_images);
+    if (catalog->image_count > 0) { /* qsort of no array at all is undefined, even of no items */
+        qsort(catalog->images, catalog->image_count, sizeof(struct image *), compare_images);
+    }
     drop_duplicates(catalog);
     if (catalog->rejection_count > 0) {
         qsort(catalog->rejections, catalog->rejection_count, sizeof(struct rejection), compare_rejections);
@@ -525,10 +527,12 @@ static void offer_fs(const struct catalog *catalog, const struct type_entry *typ
     uint64_t flash_bytes = query->flash_bytes != 0 ? query->flash_bytes : type_flash_bytes(catalog, type);
     offer_from_run(catalog, type, FILENAME_FS, query, 0, offer);
     offer_from_run(catalog, shared, FILENAME_SHARED_FS, query, (uint32_t)(flash_bytes >> 20), offer);
-    if (offer->plain != NULL || offer->gzip != NULL || shared == NULL || query->wanted != NULL || type == NULL) {
+    if (offer->plain != NULL || offer->gzip != NULL || shared == NULL || query->wanted != NULL || type == NULL ||
+        query->flash_bytes == 0) {
         return;
     }
-    /* None for this flash: offer one of another size, so that the refusal can name both figures. */
+    /* None for this flash: offer one of another size, so that the refusal can name both figures. A device that does
+     * not say its size would not be refused it, hence gets nothing. */
     size_t count = shared->roles[FILENAME_SHARED_FS].count;
     if (count > 0) {
         struct image *other = catalog->images[shared->roles[FILENAME_SHARED_FS].first];
@@ -547,6 +551,20 @@ static enum reason why_missing(const struct type_entry *type, enum filename_role
     return type->roles[role].rejected && type->roles[role].count == 0 ? REASON_REJECTED : REASON_NO_IMAGE;
 }
 
+static enum reason why_no_offer(const struct catalog *catalog, const struct type_entry *type,
+                                const struct catalog_query *query)
+{
+    if (type == NULL && query->wanted != NULL) {
+        return REASON_NO_IMAGE;
+    }
+    enum reason reason = why_missing(type, query->kind == OFFER_FS ? FILENAME_FS : FILENAME_SKETCH);
+    const struct type_entry *shared = find_type(catalog, slice_of(""));
+    if (reason == REASON_NO_IMAGE && query->kind == OFFER_FS && shared != NULL) {
+        reason = why_missing(shared, FILENAME_SHARED_FS);
+    }
+    return reason;
+}
+
 void catalog_offer(const struct catalog *catalog, const struct catalog_query *query, struct offer *offer,
                    enum reason *missing)
 {
@@ -562,9 +580,7 @@ void catalog_offer(const struct catalog *catalog, const struct catalog_query *qu
         }
     }
     if (offer->plain == NULL && offer->gzip == NULL) {
-        *missing = type == NULL && query->wanted != NULL
-                       ? REASON_NO_IMAGE
-                       : why_missing(type, query->kind == OFFER_FS ? FILENAME_FS : FILENAME_SKETCH);
+        *missing = why_no_offer(catalog, type, query);
     }
 }
 

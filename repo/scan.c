@@ -19,6 +19,10 @@
 
 /* A program that keeps a finished file open for writing does not hide it for ever. */
 #define WRITER_PATIENCE_MS 30000
+/* Not every cure of an unreadable file is an event. */
+#define UNREADABLE_RETRY_MS 5000
+/* For a file that is not whole although it settled, however short settle_ms is. */
+#define LOOK_AGAIN_MS_MIN 100
 
 struct scan {
     const struct scan_input *input;
@@ -81,6 +85,11 @@ static void look_again_after(struct scan *scan, uint64_t ms)
     }
 }
 
+static uint64_t look_again_ms(const struct scan *scan)
+{
+    return scan->input->settle_ms > LOOK_AGAIN_MS_MIN ? scan->input->settle_ms : LOOK_AGAIN_MS_MIN;
+}
+
 /* --- one file ---------------------------------------------------------------------------------------------------- */
 
 static const enum image_use uses[] = {
@@ -96,7 +105,8 @@ static void verdict_say(struct image_verdict *verdict, enum image_fault fault, c
     snprintf(verdict->remedy, sizeof verdict->remedy, "%s", remedy);
 }
 
-/* All bytes of the file, or NULL with errno. Read, not mapped: a file that shrinks meanwhile must not fault. */
+/* All bytes of the file, or NULL with errno: ESTALE where it became shorter. Read, not mapped: a file that shrinks
+ * meanwhile must not fault. */
 static uint8_t *read_all(int file, size_t size)
 {
     uint8_t *bytes = malloc(size > 0 ? size : 1);
@@ -141,11 +151,14 @@ static bool examine(struct scan *scan, int file, const char *path, const struct 
     struct file_identity after;
     enum image_use use = uses[name->role];
     uint8_t *bytes = read_all(file, identity->size);
+    if (bytes == NULL && errno == ESTALE) {
+        return false;
+    }
     if (bytes == NULL) {
         verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno),
                     "check the file and its medium, then copy it again");
         catalog_reject(scan->catalog, path, name, identity, &verdict);
-        look_again_after(scan, 10 * scan->input->settle_ms);
+        look_again_after(scan, UNREADABLE_RETRY_MS);
         return true;
     }
     memset(&facts, 0, sizeof facts);
@@ -208,7 +221,7 @@ static void scan_opened(struct scan *scan, int file, const char *path, const str
     uint64_t wait_ms = unsettled_ms(scan, path, &identity, &seen_ms);
     if (wait_ms == 0 && has_writer(file) &&
         scan->wall_now_ns - identity.ctime_ns < (int64_t)WRITER_PATIENCE_MS * 1000000) {
-        wait_ms = scan->input->settle_ms;
+        wait_ms = look_again_ms(scan);
     }
     if (wait_ms == 0 && identity.size > IMAGE_BYTES_MAX) {
         verdict_say(&verdict, IMAGE_FAULT_TOO_LARGE, "larger than 32 MiB",
@@ -217,10 +230,11 @@ static void scan_opened(struct scan *scan, int file, const char *path, const str
         return;
     }
     if (wait_ms == 0 && !examine(scan, file, path, name, &identity)) {
-        wait_ms = scan->input->settle_ms;
+        wait_ms = look_again_ms(scan);
     }
     if (wait_ms > 0) {
         catalog_expect(scan->catalog, path, name, &identity, seen_ms);
+        scan->result->unsettled++;
         look_again_after(scan, wait_ms);
     }
 }
@@ -255,7 +269,7 @@ static void scan_file(struct scan *scan, int folder, const char *entry, const ch
         }
         verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno), "let the server's user read the file");
         catalog_reject(scan->catalog, path, &name, NULL, &verdict);
-        look_again_after(scan, 10 * scan->input->settle_ms);
+        look_again_after(scan, UNREADABLE_RETRY_MS);
         return;
     }
     scan_opened(scan, file, path, &name);
@@ -303,6 +317,24 @@ static bool is_folder(int folder, const struct dirent *entry)
     return fstatat(folder, entry->d_name, &stat, 0) == 0 && S_ISDIR(stat.st_mode);
 }
 
+/* Whether a link led from a folder back into one above it: its files would be found again under other names. */
+static bool is_loop(const struct scan *scan, int descriptor, const char *path)
+{
+    struct stat stat;
+    if (fstat(descriptor, &stat) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < scan->result->folder_count; i++) {
+        const struct scan_folder *folder = &scan->result->folders[i];
+        size_t n = strlen(folder->path);
+        bool above = n == 0 || (strncmp(folder->path, path, n) == 0 && path[n] == '/');
+        if (above && folder->device == stat.st_dev && folder->inode == stat.st_ino) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum status walk_folder(struct scan *scan, int descriptor, const char *path, unsigned depth);
 
 static enum status scan_entry(struct scan *scan, int folder, const struct dirent *entry, const char *path,
@@ -336,6 +368,10 @@ static enum status scan_entry(struct scan *scan, int folder, const struct dirent
     }
     if (child < 0) {
         return errno == ENOENT ? STATUS_OK : fail_at(scan, joined, status_from_errno(errno));
+    }
+    if (is_loop(scan, child, joined)) {
+        close(child);
+        return STATUS_OK;
     }
     return walk_folder(scan, child, joined, depth + 1);
 }

@@ -27,7 +27,8 @@ struct scan_folder {
 
 struct scan_result {
     struct catalog *catalog;     /* sealed, not adopted; NULL unless STATUS_OK */
-    uint64_t unsettled_ms;       /* look again after so long; 0 = every file has settled */
+    uint64_t unsettled_ms;       /* look again after so long; 0 = there is no need */
+    size_t unsettled;            /* files that are still being written */
     size_t files;                /* that are meant as firmware */
     size_t read;                 /* of those, read and hashed now; the rest was known */
     struct scan_folder *folders; /* every folder that was walked: what to watch */

@@ -12,7 +12,7 @@
 /* Events come in bursts; the first of a burst decides when we look. */
 #define GATHER_MS 100
 /* At start, devices are better served a moment later than told that nothing is there. */
-#define FIRST_SETTLE_ROUNDS_MAX 8
+#define FIRST_SETTLE_MS_MAX 3000
 
 #define RETRY_MS 5000 /* after a scan that failed */
 
@@ -22,6 +22,7 @@ struct folder_watch {
     char *path;
     uint64_t device, inode;
     bool wanted;
+    bool doubtful; /* something happened to the folder itself */
     struct folder_watch *next;
 };
 
@@ -38,7 +39,7 @@ struct watch {
     uv_work_t work;
     bool scanning, again, stopping, watch_warned, failed;
     bool timer_closed;
-    unsigned rounds;
+    uint64_t first_ms; /* when the first scan began */
     struct digest_cache *cache;
     struct catalog *current; /* what the last scan made: lent to the next one */
     struct folder_watch *folders;
@@ -77,12 +78,18 @@ static void look_after(struct watch *watch, uint64_t ms)
 
 /* --- folders ----------------------------------------------------------------------------------------------------- */
 
+/* An event of the folder itself comes with its own last name (libuv's linux-inotify.c). */
+static bool is_of_itself(const struct folder_watch *folder, const char *filename)
+{
+    const char *slash = strrchr(folder->path, '/');
+    return filename == NULL || strcmp(filename, slash != NULL ? slash + 1 : folder->path) == 0;
+}
+
 static void on_change(uv_fs_event_t *event, const char *filename, int events, int error)
 {
     struct folder_watch *folder = event->data;
-    (void)filename;
     (void)events;
-    (void)error;
+    folder->doubtful = folder->doubtful || error != 0 || is_of_itself(folder, filename);
     look_after(folder->watch, GATHER_MS);
 }
 
@@ -126,9 +133,11 @@ static void watch_folder(struct watch *watch, const struct scan_folder *found)
     watch->again = true; /* what changed between the walk and now sent no event */
 }
 
+/* A folder that was deleted and made anew often has the same inode number, but no watch. */
 static bool is_watching(const struct folder_watch *folder, const struct scan_folder *found)
 {
-    return folder->device == found->device && folder->inode == found->inode && strcmp(folder->path, found->path) == 0;
+    return !folder->doubtful && folder->device == found->device && folder->inode == found->inode &&
+           strcmp(folder->path, found->path) == 0;
 }
 
 /* Watches what the scan walked, and no longer what is gone: a folder made anew under an old name is another one. */
@@ -306,9 +315,11 @@ static void scan_failed(struct watch *watch)
 
 static void scan_succeeded(struct watch *watch)
 {
-    bool wait = watch->current == NULL && watch->result.unsettled_ms > 0 && ++watch->rounds < FIRST_SETTLE_ROUNDS_MAX;
+    bool wait = watch->current == NULL && watch->result.unsettled > 0 &&
+                uv_now(watch->loop) - watch->first_ms + watch->result.unsettled_ms < FIRST_SETTLE_MS_MAX;
+    uint64_t soon_ms = watch->result.unsettled_ms;
     watch->failed = false;
-    watch->next_ms = watch->result.unsettled_ms > 0 ? watch->result.unsettled_ms : watch->rescan_ms;
+    watch->next_ms = soon_ms > 0 && soon_ms < watch->rescan_ms ? soon_ms : watch->rescan_ms;
     follow_folders(watch, &watch->result);
     if (wait) {
         catalog_discard(watch->result.catalog);
@@ -383,6 +394,7 @@ struct watch *watch_start(uv_loop_t *loop, const struct watch_config *config, wa
     watch->timer.data = watch;
     uv_timer_init(loop, &watch->timer);
     watch_configure(watch, config->settle_ms, config->rescan_ms);
+    watch->first_ms = uv_now(loop);
     start_scan(watch);
     return watch;
 }

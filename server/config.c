@@ -321,9 +321,10 @@ static enum status read_flags(struct config *config, int argc, char *const *argv
     int index;
     optind = 0; /* getopt starts anew */
     opterr = 0;
-    for (int c; index = -1, (c = getopt_long(argc, argv, "", options, &index)) != -1;) {
+    int at = 1; /* of the argument under way; `+`: in their order, so that this is the one which a mistake is in */
+    for (int c; index = -1, (c = getopt_long(argc, argv, "+", options, &index)) != -1; at = optind) {
         if (c != 0 || index < 0) {
-            snprintf(message, size, "%s: not known, or its value is missing: see updraftd --help", argv[optind - 1]);
+            snprintf(message, size, "%s: not known, or its value is missing: see updraftd --help", argv[at]);
             return STATUS_INVALID;
         }
         if ((size_t)index >= KEY_COUNT) {
@@ -431,15 +432,22 @@ void config_print_help(FILE *to)
           to);
 }
 
+static bool same_listen(const struct config *a, const struct config *b)
+{
+    bool same = a->listen_count == b->listen_count;
+    for (size_t i = 0; same && i < a->listen_count; i++) { /* behind a text lie the bytes of weaker sources */
+        same = strcmp(a->listen[i], b->listen[i]) == 0;
+    }
+    return same;
+}
+
 void config_fixed_differences(const struct config *a, const struct config *b, char *names, size_t size)
 {
     size_t used = 0;
     names[0] = '\0';
     for (size_t i = 0; i < KEY_COUNT; i++) {
         bool differs = keys[i].kind == KIND_TEXT ? strcmp(text_of(a, &keys[i]), text_of(b, &keys[i])) != 0
-                       : keys[i].kind == KIND_LISTEN
-                           ? a->listen_count != b->listen_count || memcmp(a->listen, b->listen, sizeof a->listen) != 0
-                           : false;
+                                                 : keys[i].kind == KIND_LISTEN && !same_listen(a, b);
         if (keys[i].fixed && differs && used < size) {
             used += (size_t)snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", keys[i].name);
         }

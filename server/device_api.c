@@ -211,6 +211,15 @@ void device_api_delivered(struct device_api *api, struct delivery *delivery, con
     free(delivery);
 }
 
+/* For an answer whose text stands already: its reason, and the line in the log. */
+static void tell_reason(struct check *check, enum reason reason, struct http_answer *answer)
+{
+    check->decision.reason = reason;
+    answer->has_reason = true;
+    answer->reason = reason;
+    log_check(check, answer);
+}
+
 /* What is missing, in words for whoever reads the body. */
 static void say_missing(const struct check *check, struct http_answer *answer, unsigned status)
 {
@@ -263,7 +272,7 @@ static void tell(struct check *check, struct http_answer *answer)
         } else if (answer->status != 416 && !check->request->head_only) {
             answer->delivery = delivery_new(check, answer);
         }
-    } else if (status == 304 && updater && check->device.mode != DEVICE_MODE_VERSION) {
+    } else if (status == 304 && updater) {
         answer->status = 304;
     } else if (status == 304) {
         answer->retry_after_s = 1;
@@ -271,9 +280,7 @@ static void tell(struct check *check, struct http_answer *answer)
     } else {
         say_missing(check, answer, status);
     }
-    answer->has_reason = true;
-    answer->reason = check->decision.reason;
-    log_check(check, answer);
+    tell_reason(check, check->decision.reason, answer);
 }
 
 /* --- /update/<type>, /update -------------------------------------------------------------------------------------- */
@@ -292,7 +299,6 @@ static bool read_updater(struct check *check, struct http_answer *answer)
     if (result == DEVICE_REQUEST_OK) {
         return true;
     }
-    check->decision.reason = reasons[result];
     const char *word = reason_word(reasons[result]);
     if (result == DEVICE_REQUEST_NOT_AN_UPDATER) {
         http_answer_text(answer, 403, "%s: the User-Agent header must be ESP8266-http-Update or ESP32-http-Update\n",
@@ -302,9 +308,7 @@ static bool read_updater(struct check *check, struct http_answer *answer)
     } else {
         http_answer_text(answer, 403, "%s: the header %s cannot be read, or came twice\n", word, header);
     }
-    answer->has_reason = true;
-    answer->reason = reasons[result];
-    log_check(check, answer);
+    tell_reason(check, reasons[result], answer);
     return false;
 }
 
@@ -397,10 +401,7 @@ static bool answer_digest(struct check *check, struct slice path, struct http_an
             const struct image_facts *facts = &image->build.facts;
             hex_encode(digests[i].bytes == 16 ? facts->md5 : facts->sha256, digests[i].bytes, hex);
             http_answer_text(answer, 200, "%s\n", hex);
-            check->decision.reason = REASON_FILE;
-            answer->has_reason = true;
-            answer->reason = REASON_FILE;
-            log_check(check, answer);
+            tell_reason(check, REASON_FILE, answer);
             return true;
         }
     }
@@ -410,16 +411,13 @@ static bool answer_digest(struct check *check, struct slice path, struct http_an
 static void refuse_file(struct check *check, struct slice path, struct http_answer *answer)
 {
     const struct rejection *rejection = catalog_find_rejection(check->api->catalog, path);
-    check->decision.reason = rejection != NULL ? REASON_REJECTED : REASON_UNKNOWN_FILE;
     if (rejection != NULL) {
         http_answer_text(answer, 404, "rejected: %s: %s; %s\n", image_fault_word(rejection->verdict.fault),
                          rejection->verdict.detail, rejection->verdict.remedy);
     } else {
         http_answer_text(answer, 404, "unknown-file: the repository has no such file\n");
     }
-    answer->has_reason = true;
-    answer->reason = check->decision.reason;
-    log_check(check, answer);
+    tell_reason(check, rejection != NULL ? REASON_REJECTED : REASON_UNKNOWN_FILE, answer);
 }
 
 /* An image that goes by its label is for the devices it is assigned to; who names no device, names the file. */
@@ -445,11 +443,13 @@ void device_api_firmware(struct device_api *api, const struct http_request *requ
         return;
     }
     check.type = slice_of(image->type);
-    if (may_have_label(&check, image)) {
-        *(image->build.facts.gzip ? &check.input.offer.gzip : &check.input.offer.plain) = &image->build;
-    } else {
-        check.input.missing = REASON_UNASSIGNED;
+    if (!may_have_label(&check, image)) {
+        /* No 304: this is not "nothing newer", and Tasmota would take it for success and restart. */
+        http_answer_text(answer, 403, "unassigned: this image goes by its label; assign it to this device\n");
+        tell_reason(&check, REASON_UNASSIGNED, answer);
+        return;
     }
+    *(image->build.facts.gzip ? &check.input.offer.gzip : &check.input.offer.plain) = &image->build;
     find_running(&check);
     decide(&check);
     if (check.decision.reason == REASON_LATEST) {
@@ -484,9 +484,7 @@ void device_api_native(struct device_api *api, const struct http_request *reques
     if (found && wants_version) {
         /* Exactly the version, no line end: these clients compare the body as it stands. */
         http_answer_text(answer, 200, "%s", build_name(check.decision.build));
-        answer->has_reason = true;
-        answer->reason = check.decision.reason;
-        log_check(&check, answer);
+        tell_reason(&check, check.decision.reason, answer);
         return;
     }
     tell(&check, answer);

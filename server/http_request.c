@@ -28,53 +28,72 @@ static unsigned check_line(struct http_scan *scan, const char *line, size_t len,
     return line[0] == ':' ? refuse(400, "header without a name", why) : 200;
 }
 
-unsigned http_request_scan(struct http_scan *scan, const char *bytes, size_t n, size_t *head_bytes, const char **why)
+/* What was received up to `end`. Returns 200 to go on. */
+static unsigned check_limits(const struct http_scan *scan, size_t end, const char **why)
 {
-    while (scan->looked < n) {
-        const char *newline = memchr(bytes + scan->looked, '\n', n - scan->looked);
-        if (newline == NULL) {
-            scan->looked = n;
-            break;
-        }
-        size_t at = (size_t)(newline - bytes);
-        if (at == 0 || bytes[at - 1] != '\r') {
-            return refuse(400, "line ends without a carriage return", why);
-        }
-        size_t len = at - 1 - scan->line_start;
-        if (at == scan->line_start) {
-            return refuse(400, "line ends without a carriage return", why);
-        }
-        if (len == 0 && scan->headers_start != 0) {
-            *head_bytes = at + 1;
-            break;
-        }
-        unsigned status = len == 0 ? 200 : check_line(scan, bytes + scan->line_start, len, why);
-        if (status != 200) {
-            return status;
-        }
-        scan->looked = scan->line_start = at + 1;
-        if (len == 0) {
-            scan->start = at + 1; /* empty lines before a request are passed over (RFC 9112, 2.2) */
-        } else if (scan->headers_start == 0) {
-            scan->headers_start = at + 1;
-        }
-    }
-    size_t end = *head_bytes != 0 ? *head_bytes : n;
     if (scan->headers_start == 0 && end - scan->start > HTTP_LINE_MAX) {
         return refuse(414, "request target over 2048 bytes", why);
     }
     if (scan->headers_start != 0 && end - scan->headers_start > HTTP_HEADERS_MAX) {
         return refuse(431, "header block over 8192 bytes", why);
     }
-    if (scan->start > 16) {
-        return refuse(400, "empty lines instead of a request", why);
+    return scan->start > 16 ? refuse(400, "empty lines instead of a request", why) : 200;
+}
+
+static unsigned check_start(const struct http_scan *scan, const char *bytes, const char **why)
+{
+    char first = bytes[scan->start];
+    bool begins = scan->headers_start != 0 || (first >= 'A' && first <= 'Z') || first == '\r';
+    return begins ? 200 : refuse(400, "not HTTP: a request begins with a method in capitals", why);
+}
+
+/* Takes the line that ends at `at`. Returns 200 to go on, *head_bytes being set behind the last one. */
+static unsigned take_line(struct http_scan *scan, const char *bytes, size_t at, size_t *head_bytes, const char **why)
+{
+    if (at == 0 || bytes[at - 1] != '\r') {
+        return refuse(400, "line ends without a carriage return", why);
     }
-    if (*head_bytes != 0) {
-        return 200;
+    size_t len = at - 1 - scan->line_start;
+    unsigned status = len == 0 ? 200 : check_line(scan, bytes + scan->line_start, len, why);
+    if (status != 200) {
+        return status;
     }
-    bool begins =
-        n == scan->start || (bytes[scan->start] >= 'A' && bytes[scan->start] <= 'Z') || bytes[scan->start] == '\r';
-    return begins ? 0 : refuse(400, "not HTTP: a request begins with a method in capitals", why);
+    scan->line_start = at + 1;
+    if (len == 0 && scan->headers_start != 0) {
+        *head_bytes = at + 1;
+    } else if (len == 0) {
+        scan->start = at + 1; /* empty lines before a request are passed over (RFC 9112, 2.2) */
+    } else if (scan->headers_start == 0) {
+        scan->headers_start = at + 1;
+    }
+    return 200;
+}
+
+/* Every check is made where the bytes before it are all that is known, so the answer does not depend on how they
+ * arrive. */
+unsigned http_request_scan(struct http_scan *scan, const char *bytes, size_t n, size_t *head_bytes, const char **why)
+{
+    *head_bytes = 0;
+    while (*head_bytes == 0 && scan->looked < n) {
+        const char *newline = memchr(bytes + scan->looked, '\n', n - scan->looked);
+        size_t end = newline != NULL ? (size_t)(newline - bytes) : n;
+        unsigned status = check_start(scan, bytes, why);
+        if (status == 200) {
+            status = check_limits(scan, end, why);
+        }
+        if (status == 200 && newline != NULL) {
+            status = take_line(scan, bytes, end, head_bytes, why);
+            end++;
+        }
+        if (status == 200) {
+            status = check_limits(scan, end, why);
+        }
+        if (status != 200) {
+            return status;
+        }
+        scan->looked = end;
+    }
+    return *head_bytes != 0 ? 200 : 0;
 }
 
 /* --- what it says ------------------------------------------------------------------------------------------------ */
@@ -168,6 +187,18 @@ static bool decode_path(struct slice target, struct http_request *request)
     return true;
 }
 
+/* `http://host/path` as clients of proxies send it, which every server has to take (RFC 9112, 3.2.2). */
+static struct slice without_authority(struct slice target)
+{
+    static const char scheme[] = "http://";
+    size_t n = sizeof scheme - 1;
+    if (target.len <= n || !slice_is_nocase((struct slice){ target.at, n }, scheme)) {
+        return target;
+    }
+    const char *slash = memchr(target.at + n, '/', target.len - n);
+    return slash == NULL ? slice_of("/") : (struct slice){ slash, (size_t)(target.at + target.len - slash) };
+}
+
 /* The headers that mean something to HTTP itself. Returns 200 or a refusal. */
 static unsigned read_known_headers(struct http_request *request, const char **why)
 {
@@ -198,6 +229,14 @@ static unsigned read_known_headers(struct http_request *request, const char **wh
     return 200;
 }
 
+/* llhttp takes `GET / RTSP/1.0` too. */
+static bool is_http(const char *end, struct slice target)
+{
+    const char *behind = target.at + target.len;
+    return target.at != NULL &&
+           slice_starts_with(slice_trim((struct slice){ behind, (size_t)(end - behind) }), "HTTP/");
+}
+
 unsigned http_request_parse(const char *head, size_t n, struct http_request *request, const char **why)
 {
     struct parse parse = { .request = request };
@@ -212,11 +251,14 @@ unsigned http_request_parse(const char *head, size_t n, struct http_request *req
     if (parse.too_many) {
         return refuse(431, "more than 64 headers", why);
     }
-    /* A head whose body is still to come ends without completion and without an error. */
-    if (!parse.complete && error != HPE_OK) {
+    /* A head whose body is still to come ends without completion and without an error. Of foreign versions llhttp lets
+     * 2.0 and 0.9 pass and stops at others. */
+    bool is_foreign =
+        error == HPE_INVALID_VERSION && (llhttp_get_http_major(&parser) != 1 || request->minor_version > 1);
+    if (!parse.complete && error != HPE_OK && !is_foreign) {
         return refuse(400, "malformed request", why);
     }
-    if (llhttp_get_http_major(&parser) != 1 || request->minor_version > 1) {
+    if (llhttp_get_http_major(&parser) != 1 || request->minor_version > 1 || !is_http(head + n, parse.target)) {
         return refuse(505, "HTTP/1.0 and HTTP/1.1 are spoken here", why);
     }
     if (parse.target.len > HTTP_TARGET_MAX) {
@@ -225,7 +267,8 @@ unsigned http_request_parse(const char *head, size_t n, struct http_request *req
     request->head_only = slice_is(request->method, "HEAD");
     request->get = request->head_only || slice_is(request->method, "GET");
     request->keep_alive = parse.complete && parse.keep_alive;
-    if (parse.target.len == 0 || (parse.target.at[0] != '/' && request->get) || !decode_path(parse.target, request)) {
+    struct slice target = without_authority(parse.target);
+    if (target.len == 0 || (target.at[0] != '/' && request->get) || !decode_path(target, request)) {
         return refuse(400, "the request target is not a path", why);
     }
     return read_known_headers(request, why);

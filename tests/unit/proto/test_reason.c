@@ -58,7 +58,7 @@ static FILE *open_page(void)
     static const char here[] = "tests/unit/proto/test_reason.c";
     char path[4096];
     size_t root = strlen(__FILE__) - strlen(here);
-    assert_string_equal(__FILE__ + root, here);
+    assert_string_equal(&__FILE__[root], here);
     snprintf(path, sizeof path, "%.*sdocs/reasons.md", (int)root, __FILE__);
     FILE *page = fopen(path, "r");
     if (page == NULL) {

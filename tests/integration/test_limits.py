@@ -1,0 +1,223 @@
+"""What the server takes from those who connect, and for how long: a thousand devices with bad links, a scanner and a
+forgotten telnet may together not take the place of one device that wants its update."""
+
+import concurrent.futures
+import resource
+import socket
+import time
+
+import pytest
+
+from tests.support.download import (LARGE, Download, assert_whole, cpu_seconds, descriptors, images_in_memory, md5,
+                                    resident_kib)
+from tests.support.updraft import (BIN, ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image,
+                                   read_to_end, wait_until)
+
+HEALTHZ = device_request("/healthz", {}, http="1.1")
+IS_SANITIZED = any(word in (BIN / "updraftd").read_bytes() for word in (b"__asan_", b"__tsan_"))
+
+
+@pytest.fixture
+def image(tmp_path):
+    return make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", size=LARGE, seed=1)
+
+
+def healthy(connection):
+    """Asks on a kept connection."""
+    connection.sendall(HEALTHZ)
+    return Reply(connection.recv(4096)).status == 200
+
+
+def is_waiting(connection, seconds=0.4):
+    """Nothing comes: neither an answer nor an end."""
+    connection.settimeout(seconds)
+    try:
+        connection.recv(1)
+        return False
+    except socket.timeout:
+        return True
+    finally:
+        connection.settimeout(PATIENCE_S)
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+def test_connection_limit_makes_wait(tmp_path):
+    """Beyond --connections-max one waits for room, without being turned away, and is served as soon as one leaves."""
+    with Server(tmp_path, connections_max=4) as server:
+        held = [server.connect() for _ in range(4)]
+        assert all(healthy(connection) for connection in held)
+        fifth = server.connect()
+        fifth.sendall(HEALTHZ)
+        assert is_waiting(fifth)
+        assert all(healthy(connection) for connection in held)
+        held.pop().close()
+        assert Reply(fifth.recv(4096)).status == 200
+        for connection in [*held, fifth]:
+            connection.close()
+
+
+def test_out_of_descriptors(tmp_path, image):
+    """A full server goes on for those it has, follows its repository, does not spin, and takes others in again."""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+
+    with Server(tmp_path, preexec_fn=few, idle_timeout="10m", head_timeout="10m") as server:
+        crowd = [server.connect() for _ in range(100)]
+        for connection in crowd:
+            connection.sendall(HEALTHZ)
+        served = [connection for connection in crowd[:20] if Reply(connection.recv(4096)).status == 200]
+        assert len(served) == 20, "room for far fewer connections than descriptors"
+        assert is_waiting(crowd[-1])
+
+        before = cpu_seconds(server)
+        time.sleep(2)
+        assert cpu_seconds(server) - before < 0.5, "spins while it is full"
+
+        first, second = served[:2]
+        make_image("esp8266", tmp_path / "firmware/gate/2.0.0.bin", seed=2)
+        server.wait_log("event=image_added file=gate/2.0.0.bin")
+        assert healthy(second)
+        first.sendall(device_request("/update/door", ESP8266, http="1.1"))
+        assert_whole(Reply(read_to_end(first)), image)
+
+        for connection in crowd:
+            connection.close()
+        assert check(server, "/healthz", {}).status == 200
+        assert_whole(check(server, "/update/door"), image)
+
+
+def test_nothing_is_left_of_connections(tmp_path):
+    """Descriptors and memory after many connections of every kind are what they were: this process runs for years."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", size="900K", seed=1)
+
+    def crowd(server, rounds):
+        for i in range(rounds):
+            server.connect().close()
+            with server.connect() as partial:
+                partial.sendall(b"GET /update/door HTTP/1.0\r\nUser-")
+            assert check(server, "/healthz", {}).status == 200
+            assert check(server, "/update/none", mac=f"5C:CF:7F:01:00:{i % 256:02X}").status == 404
+            Download(server, "/update/door", mac=f"5C:CF:7F:00:00:{i % 256:02X}").started().reset()
+
+    def settled(server):
+        wait_until(lambda: images_in_memory(server) == 0, "the image to be let go")
+        wait_until(lambda: "socket:" not in str(set(descriptors(server).values()) - sockets), "connections to be gone")
+
+    with Server(tmp_path, image_idle="100ms", log_level="warn", env={"ASAN_OPTIONS": "quarantine_size_mb=1"}) as server:
+        sockets = set(descriptors(server).values())
+        crowd(server, 100)
+        settled(server)
+        before = (len(descriptors(server)), resident_kib(server))
+        crowd(server, 150)
+        settled(server)
+        after = (len(descriptors(server)), resident_kib(server))
+        assert after[0] == before[0], descriptors(server)
+        # 750 connections: 4 MiB would be 5 KiB lost by each. The sanitizer's own books grow.
+        assert after[1] - before[1] < (32 << 10 if IS_SANITIZED else 4 << 10)
+
+
+# --- how long ---------------------------------------------------------------------------------------------------------
+
+def test_head_that_never_ends_is_refused(tmp_path):
+    with Server(tmp_path, head_timeout="300ms", idle_timeout="10m") as server:
+        reply = Reply(server.ask(b"GET /update/door HTTP/1.0\r\nUser-Agent: ESP82"))
+        assert reply.status == 408 and reply.body
+        assert reply.headers["Connection"] == "close"
+
+
+def test_head_that_trickles_is_refused(tmp_path):
+    """A byte now and then renews no deadline (slow loris)."""
+    with Server(tmp_path, head_timeout="1s", idle_timeout="10m") as server, server.connect() as connection:
+        connection.settimeout(0.1)
+        answer = b""
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nX-Slow: ")
+        end = time.monotonic() + PATIENCE_S
+        while not answer and time.monotonic() < end:
+            connection.sendall(b"a")
+            try:
+                answer = connection.recv(4096)
+            except socket.timeout:
+                pass
+        assert Reply(answer).status == 408
+
+
+def test_who_never_asks_is_closed_without_a_word(tmp_path):
+    with Server(tmp_path, head_timeout="300ms", idle_timeout="10m") as server:
+        assert server.ask(b"") == b""
+
+
+def test_idle_connection_is_closed_without_a_word(tmp_path):
+    """A 408 between requests would be taken for the answer to the next one."""
+    with Server(tmp_path, head_timeout="10m", idle_timeout="300ms") as server:
+        reply = Reply(server.ask(HEALTHZ))
+        assert reply.status == 200 and reply.headers["Connection"] == "keep-alive"
+        assert reply.rest == b""
+
+
+def test_transfer_without_progress_is_cut(tmp_path, image):
+    with Server(tmp_path, transfer_timeout="500ms") as server:
+        download = Download(server, "/update/door").started()
+        server.wait_log(r'event=update_cut .*why="no progress"')
+        assert len(download.finish().body) < len(image)
+
+
+def test_slow_but_steady_reader_is_not_cut(tmp_path, image):
+    """Far slower than --transfer-timeout altogether, but never still that long: a weak link, no dead one."""
+    with Server(tmp_path, transfer_timeout="2s") as server:
+        download = Download(server, "/update/door").started()
+        begun = time.monotonic()
+        while "event=update_sent" not in server.log():
+            download.read(48 << 10)
+            assert "event=update_cut" not in server.log()
+            if len(download.data) > len(image):
+                break
+            time.sleep(0.15)
+        assert time.monotonic() - begun > 3, "too fast to prove anything"
+        assert_whole(download.finish(), image)
+
+
+def test_reader_slower_than_the_looks_at_it(tmp_path, image):
+    """Bytes move in lumps, with stillness between that is long, yet shorter than the limit."""
+    with Server(tmp_path, transfer_timeout="3s") as server:
+        download = Download(server, "/update/door").started()
+        for _ in range(4):
+            time.sleep(1.2)
+            download.read(300 << 10)
+        assert_whole(download.finish(), image)
+
+
+# --- half an end ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("headers", [ESP8266, {**ESP8266, "Connection": "keep-alive"}], ids=["close", "keep-alive"])
+def test_peer_that_ends_its_side_gets_its_answer(tmp_path, image, headers):
+    """`printf … | nc` and some clients end their side as soon as they have asked."""
+    request = device_request("/update/door", headers, http="1.1")
+    with Server(tmp_path) as server:
+        for _ in range(2):  # the image is read from disk first, then it is in memory
+            with server.connect() as connection:
+                connection.sendall(request)
+                connection.shutdown(socket.SHUT_WR)
+                assert_whole(Reply(read_to_end(connection)), image)
+        wait_until(lambda: server.log().count("event=update_sent") == 2, "both to be counted as sent")
+
+
+def test_peer_that_ends_its_side_gets_all_its_answers(tmp_path, image):
+    """Requests in one go behind one another, the second short, the first slow."""
+    first = device_request("/update/door", {**ESP8266, "Connection": "keep-alive"}, http="1.1")
+    with Server(tmp_path) as server, server.connect() as connection:
+        connection.sendall(first + HEALTHZ)
+        connection.shutdown(socket.SHUT_WR)
+        reply = Reply(read_to_end(connection))
+        assert md5(reply.body) == md5(image)
+        assert Reply(reply.rest).status == 200
+
+
+def test_herd(tmp_path):
+    """A type's whole fleet at once: 60 devices in parallel, each gets all of it."""
+    data = make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", size="300K", seed=1)
+    with Server(tmp_path) as server, concurrent.futures.ThreadPoolExecutor(60) as pool:
+        replies = pool.map(lambda i: check(server, "/update/door", mac=f"5C:CF:7F:00:00:{i:02X}"), range(60))
+        for reply in replies:
+            assert_whole(reply, data)
+        wait_until(lambda: server.log().count("event=update_sent") == 60, "all to be counted as sent")

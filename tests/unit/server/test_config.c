@@ -1,0 +1,582 @@
+/* The configuration: which source wins, what is refused and how that is said, and that what is printed can be read
+ * back.
+ *
+ * Each test runs in an empty folder of its own, without any variable of ours, so that ./state and ./firmware are not
+ * somebody's.
+ */
+#include "server/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
+#define ARGS_MAX        40
+
+extern char **environ;
+
+static char folder[] = "/tmp/test_config.XXXXXX";
+
+static void forget_variables(void)
+{
+    char name[100];
+    for (size_t i = 0; environ[i] != NULL;) {
+        size_t n = strcspn(environ[i], "=");
+        if (strncmp(environ[i], "UPDRAFT_", 8) == 0 && n < sizeof name) {
+            memcpy(name, environ[i], n);
+            name[n] = '\0';
+            unsetenv(name);
+        } else {
+            i++;
+        }
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    forget_variables();
+    strcpy(folder + strlen(folder) - 6, "XXXXXX");
+    return mkdtemp(folder) == NULL || chdir(folder) != 0 ? -1 : 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    forget_variables();
+    unlink("u.ini");
+    unlink("v.ini");
+    unlink("state/assignments.ini");
+    rmdir("state");
+    return chdir("/") != 0 || rmdir(folder) != 0 ? -1 : 0;
+}
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* --- reading with some arguments --------------------------------------------------------------------------------- */
+
+struct reading {
+    struct config config;
+    enum config_action action;
+    enum status status;
+    char message[1000];
+};
+
+/* Arguments in one text, separated by blanks. */
+static void read_args(struct reading *reading, const char *args)
+{
+    static char copy[4000];
+    char *argv[ARGS_MAX] = { (char[]){ "updraftd" } };
+    int argc = 1;
+    assert_true(strlen(args) < sizeof copy);
+    strcpy(copy, args);
+    for (char *arg = strtok(copy, " "); arg != NULL; arg = strtok(NULL, " ")) {
+        assert_true(argc + 1 < ARGS_MAX);
+        argv[argc++] = arg;
+    }
+    memset(reading, 0x5a, sizeof *reading);
+    reading->message[0] = '\0';
+    reading->status =
+        config_read(&reading->config, argc, argv, &reading->action, reading->message, sizeof reading->message);
+    assert_true((reading->status == STATUS_OK) == (reading->message[0] == '\0') ||
+                strstr(reading->message, "assignments.ini") != NULL);
+}
+
+static void assert_reads(struct reading *reading, const char *args)
+{
+    read_args(reading, args);
+    if (reading->status != STATUS_OK) {
+        fail_msg("%s: %s", args, reading->message);
+    }
+}
+
+/* What config_print says, to be freed. */
+static char *printed(const struct config *config)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *file = open_memstream(&text, &n);
+    assert_non_null(file);
+    config_print(config, file);
+    assert_int_equal(fclose(file), 0);
+    return text;
+}
+
+static void assert_prints(const struct config *config, const char *line)
+{
+    char *text = printed(config);
+    if (strstr(text, line) == NULL) {
+        fail_msg("\"%s\" is not in\n%s", line, text);
+    }
+    free(text);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct reading got;
+    assert_reads(&got, "");
+    const struct config *c = &got.config;
+    assert_int_equal(got.action, CONFIG_RUN);
+    assert_string_equal(c->config, "");
+    assert_string_equal(c->repo, "./firmware");
+    assert_string_equal(c->state, "./state");
+    assert_int_equal(c->listen_count, 1);
+    assert_string_equal(c->listen[0], "0.0.0.0:8080");
+    assert_int_equal(c->drain_timeout_ms, 30000);
+    assert_int_equal(c->head_timeout_ms, 10000);
+    assert_int_equal(c->image_memory_bytes, 256u << 20);
+    assert_int_equal(c->connections_max, 0);
+    assert_int_equal(c->loop_guard_max, 3);
+    assert_int_equal(c->fs_gzip, 0);
+    assert_int_equal(c->log_level, LOG_INFO);
+    assert_int_equal(c->log_format, LOG_LOGFMT);
+    assert_int_equal(assignments_count(c->assignments), 0);
+    assert_prints(c, "listen = 0.0.0.0:8080 ; default\n");
+    assert_prints(c, "; 0 devices have an assignment\n");
+    config_close(&got.config);
+}
+
+/* --- who wins ---------------------------------------------------------------------------------------------------- */
+
+/* One key of each kind, and what it is set to by each source. */
+static const struct {
+    const char *name, *variable;
+    const char *values[4]; /* default, file, environment, flag: as printed */
+} keys[] = {
+    { "repo", "UPDRAFT_REPO", { "./firmware", "/file", "/environment", "/flag" } },
+    { "listen", "UPDRAFT_LISTEN", { "0.0.0.0:8080", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3" } },
+    { "drain-timeout", "UPDRAFT_DRAIN_TIMEOUT", { "30s", "1s", "2s", "3s" } },
+    { "image-memory", "UPDRAFT_IMAGE_MEMORY", { "256M", "33M", "34M", "35M" } },
+    { "loop-guard", "UPDRAFT_LOOP_GUARD", { "3", "4", "5", "6" } },
+    { "fs-gzip", "UPDRAFT_FS_GZIP", { "no", "yes", "no", "yes" } },
+    { "log-level", "UPDRAFT_LOG_LEVEL", { "info", "error", "warn", "debug" } },
+    { "log-format", "UPDRAFT_LOG_FORMAT", { "logfmt", "json", "logfmt", "json" } },
+};
+
+static const char *const sources[] = { "default", "file", "environment", "flag" };
+
+/* Reads with the sources whose bits are set; returns the strongest. */
+static size_t read_sources(struct reading *reading, size_t key, unsigned bits)
+{
+    char args[200] = "", line[100];
+    size_t strongest = 0;
+    if (bits & 1) {
+        snprintf(line, sizeof line, "%s = %s\n", keys[key].name, keys[key].values[1]);
+        write_file("u.ini", line);
+        strcpy(args, "--config u.ini ");
+        strongest = 1;
+    }
+    unsetenv(keys[key].variable);
+    if (bits & 2) {
+        setenv(keys[key].variable, keys[key].values[2], 1);
+        strongest = 2;
+    }
+    if (bits & 4) {
+        snprintf(args + strlen(args), sizeof args - strlen(args), "--%s %s", keys[key].name, keys[key].values[3]);
+        strongest = 3;
+    }
+    assert_reads(reading, args);
+    return strongest;
+}
+
+/* Else what an operator sets for one run would be overruled by a forgotten file. */
+static void test_precedence(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        for (unsigned bits = 0; bits < 8; bits++) {
+            struct reading got;
+            char expected[200];
+            size_t strongest = read_sources(&got, i, bits);
+            snprintf(expected, sizeof expected, "%s = %s ; %s\n", keys[i].name, keys[i].values[strongest],
+                     sources[strongest]);
+            assert_prints(&got.config, expected);
+            config_close(&got.config);
+        }
+        unsetenv(keys[i].variable);
+    }
+}
+
+/* Else a listener of the defaults, or of the file, would stay open beside those that the operator asked for. */
+static void test_lists_replace_and_gather(void **state)
+{
+    (void)state;
+    struct reading got;
+    write_file("u.ini", "listen = 127.0.0.1:1\nlisten = [::1]:2\n");
+    assert_reads(&got, "--config u.ini");
+    assert_int_equal(got.config.listen_count, 2);
+    assert_string_equal(got.config.listen[0], "127.0.0.1:1");
+    assert_string_equal(got.config.listen[1], "[::1]:2");
+    config_close(&got.config);
+    setenv("UPDRAFT_LISTEN", "127.0.0.1:3, 127.0.0.1:4,127.0.0.1:5", 1);
+    assert_reads(&got, "--config u.ini");
+    assert_int_equal(got.config.listen_count, 3);
+    assert_string_equal(got.config.listen[1], "127.0.0.1:4");
+    config_close(&got.config);
+    assert_reads(&got, "--listen 127.0.0.1:6 --config u.ini --listen 127.0.0.1:7");
+    assert_int_equal(got.config.listen_count, 2);
+    assert_string_equal(got.config.listen[0], "127.0.0.1:6");
+    assert_string_equal(got.config.listen[1], "127.0.0.1:7");
+    config_close(&got.config);
+}
+
+static void test_variables(void **state)
+{
+    (void)state;
+    struct reading got;
+    setenv("UPDRAFT_REPO", "/srv/a,b", 1); /* only lists are taken apart */
+    setenv("UPDRAFT_LOG_LEVEL", "", 1);    /* empty is not set */
+    write_file("u.ini", "loop-guard = 7\n");
+    setenv("UPDRAFT_CONFIG", "u.ini", 1);
+    assert_reads(&got, "");
+    assert_string_equal(got.config.repo, "/srv/a,b");
+    assert_int_equal(got.config.log_level, LOG_INFO);
+    assert_int_equal(got.config.loop_guard_max, 7);
+    assert_string_equal(got.config.config, "u.ini"); /* SIGHUP reads it again */
+    config_close(&got.config);
+    write_file("v.ini", "loop-guard = 8\n");
+    assert_reads(&got, "--config v.ini");
+    assert_int_equal(got.config.loop_guard_max, 8);
+    assert_string_equal(got.config.config, "v.ini");
+    config_close(&got.config);
+}
+
+/* --- what is refused --------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *args;
+    const char *message;
+} flags[] = {
+    { "--listen 8080", "--listen: \"8080\" is not usable: give an address and a port, such as 0.0.0.0:8080 or "
+                       "[::]:8080; at most 16 of them" },
+    { "--listen :8080", "--listen: \":8080\" is not usable: give an address and a port, such as 0.0.0.0:8080 or "
+                        "[::]:8080; at most 16 of them" },
+    { "--listen 127.0.0.1:65536", "--listen: \"127.0.0.1:65536\" is not usable: give an address and a port, such as "
+                                  "0.0.0.0:8080 or [::]:8080; at most 16 of them" },
+    { "--drain-timeout 30", "--drain-timeout: \"30\" is not usable: give a time from 0s to 24h, such as 500ms, 10s "
+                            "or 5m" },
+    { "--drain-timeout 25h", "--drain-timeout: \"25h\" is not usable: give a time from 0s to 24h, such as 500ms, 10s "
+                             "or 5m" },
+    { "--head-timeout 99ms", "--head-timeout: \"99ms\" is not usable: give a time from 100ms to 24h, such as 500ms, "
+                             "10s or 5m" },
+    { "--rescan-interval 0s", "--rescan-interval: \"0s\" is not usable: give a time from 1s to 24h, such as 500ms, "
+                              "10s or 5m" },
+    { "--image-memory 1M", "--image-memory: \"1M\" is not usable: give a size from 32M to 1024G, such as 64M" },
+    { "--image-memory 64MB", "--image-memory: \"64MB\" is not usable: give a size from 32M to 1024G, such as 64M" },
+    { "--loop-guard 0", "--loop-guard: \"0\" is not usable: give a number from 1 to 1000" },
+    { "--loop-guard -1", "--loop-guard: \"-1\" is not usable: give a number from 1 to 1000" },
+    { "--connections-max many", "--connections-max: \"many\" is not usable: give a number from 0 to 1000000" },
+    { "--fs-gzip true", "--fs-gzip: \"true\" is not usable: give yes or no" },
+    { "--log-level INFO", "--log-level: \"INFO\" is not usable: give error, warn, info or debug" },
+    { "--log-format xml", "--log-format: \"xml\" is not usable: give logfmt or json" },
+    { "--repo=", "--repo: \"\" is not usable: give a name of 1 to 1023 bytes" },
+    { "--log-level \x1b[2J", "--log-level: \"\\x1b[2J\" is not usable: give error, warn, info or debug" },
+    { "--bogus", "--bogus: not known, or its value is missing: see updraftd --help" },
+    { "--tls-listen 0.0.0.0:1", "--tls-listen: not known, or its value is missing: see updraftd --help" },
+    { "--check-config=yes", "--check-config=yes: not known, or its value is missing: see updraftd --help" },
+    { "--loop-guard 4 --repo", "--repo: not known, or its value is missing: see updraftd --help" },
+    { "-x", "-x: not known, or its value is missing: see updraftd --help" },
+    { "--fs-gzip yes -xyz", "-xyz: not known, or its value is missing: see updraftd --help" },
+    { "/srv/firmware", "/srv/firmware: only flags are taken: see updraftd --help" },
+    { "--fs-gzip yes now --loop-guard 4", "now: only flags are taken: see updraftd --help" },
+    { "--config none.ini", "none.ini: No such file or directory" },
+};
+
+/* Else an operator would be told that something is wrong, and not what, or be told of the wrong flag. */
+static void test_bad_flags(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(flags); i++) {
+        struct reading got;
+        read_args(&got, flags[i].args);
+        if (got.status == STATUS_OK || strcmp(got.message, flags[i].message) != 0) {
+            fail_msg("%s: %s \"%s\"", flags[i].args, status_name(got.status), got.message);
+        }
+        config_close(&got.config);
+    }
+}
+
+static void test_too_many_listeners(void **state)
+{
+    (void)state;
+    struct reading got;
+    char args[1000] = "";
+    for (int i = 0; i < CONFIG_LISTEN_MAX; i++) {
+        snprintf(args + strlen(args), sizeof args - strlen(args), "--listen 127.0.0.1:%d ", i);
+    }
+    assert_reads(&got, args);
+    assert_int_equal(got.config.listen_count, CONFIG_LISTEN_MAX);
+    config_close(&got.config);
+    strcat(args, "--listen 127.0.0.1:99");
+    read_args(&got, args);
+    assert_int_equal(got.status, STATUS_INVALID);
+    assert_non_null(strstr(got.message, "at most 16 of them"));
+    config_close(&got.config);
+}
+
+/* A path of 1023 bytes is a path; one more would be cut to another one. */
+static void test_longest_text(void **state)
+{
+    (void)state;
+    for (size_t n = CONFIG_TEXT_MAX - 1; n <= CONFIG_TEXT_MAX; n++) {
+        struct reading got;
+        char args[CONFIG_TEXT_MAX + 20] = "--repo ";
+        memset(args + strlen(args), 'a', n);
+        read_args(&got, args);
+        assert_int_equal(got.status, n < CONFIG_TEXT_MAX ? STATUS_OK : STATUS_INVALID);
+        if (n < CONFIG_TEXT_MAX) {
+            assert_int_equal(strlen(got.config.repo), n);
+        } else {
+            assert_true(strlen(got.message) < 400);
+        }
+        config_close(&got.config);
+    }
+}
+
+static const struct {
+    const char *text;
+    const char *message;
+} files[] = {
+    { "repo = a\nport = 8080\n", "u.ini: line 2: key \"port\" is not known: see updraftd --help for those that are" },
+    { "Repo = a\n", "u.ini: line 1: key \"Repo\" is not known: see updraftd --help for those that are" },
+    { "config = v.ini\n", "u.ini: line 1: key \"config\" is not known: see updraftd --help for those that are" },
+    { "help = yes\n", "u.ini: line 1: key \"help\" is not known: see updraftd --help for those that are" },
+    { "[server]\nrepo = a\n", "u.ini: line 2: section [server] is not known: keys stand before any section, devices "
+                              "in [assign]" },
+    { "\nloop-guard = no\n", "u.ini: line 2: loop-guard: \"no\" is not usable: give a number from 1 to 1000" },
+    { "repo =\n", "u.ini: line 1: repo: \"\" is not usable: give a name of 1 to 1023 bytes" },
+    { "repo\n", "u.ini: line 1: neither [section] nor key = value" },
+    { "[assign]\nloop-guard = 4\n", "u.ini: line 2: loop-guard: the key is no MAC address such as 5C:CF:7F:B1:E0:42" },
+    { "[assign]\n5C:CF:7F:B1:E0:42 = a\n5CCF7FB1E042 = b\n",
+      "u.ini: line 3: 5CCF7FB1E042: this MAC is assigned already: delete one of the two lines" },
+};
+
+static void test_bad_files(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        struct reading got;
+        write_file("u.ini", files[i].text);
+        read_args(&got, "--config u.ini");
+        if (got.status == STATUS_OK || strcmp(got.message, files[i].message) != 0) {
+            fail_msg("file %zu: %s \"%s\"", i, status_name(got.status), got.message);
+        }
+        config_close(&got.config);
+    }
+}
+
+static void test_bad_variables(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *value, *message;
+    } variables[] = {
+        { "UPDRAFT_LOOP_GUARD", "0",
+          "UPDRAFT_LOOP_GUARD: loop-guard: \"0\" is not usable: give a number from 1 to 1000" },
+        { "UPDRAFT_LISTEN", "127.0.0.1:1,",
+          "UPDRAFT_LISTEN: listen: \"\" is not usable: give an address and a port, such as 0.0.0.0:8080 or "
+          "[::]:8080; at most 16 of them" },
+        { "UPDRAFT_CONFIG", "none.ini", "none.ini: No such file or directory" },
+    };
+    for (size_t i = 0; i < COUNT_OF(variables); i++) {
+        struct reading got;
+        setenv(variables[i].name, variables[i].value, 1);
+        read_args(&got, "");
+        assert_true(got.status != STATUS_OK);
+        assert_string_equal(got.message, variables[i].message);
+        unsetenv(variables[i].name);
+        config_close(&got.config);
+    }
+}
+
+/* --- actions ----------------------------------------------------------------------------------------------------- */
+
+/* Else --help would be refused by the very mistake that it would help with. */
+static void test_actions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *args;
+        enum config_action action;
+    } actions[] = {
+        { "--help", CONFIG_HELP },
+        { "--version", CONFIG_VERSION },
+        { "--config none.ini --help", CONFIG_HELP },
+        { "--version --loop-guard 0", CONFIG_VERSION },
+        { "--check-config", CONFIG_CHECK },
+        { "--loop-guard 4 --check-config", CONFIG_CHECK },
+    };
+    for (size_t i = 0; i < COUNT_OF(actions); i++) {
+        struct reading got;
+        assert_reads(&got, actions[i].args);
+        assert_int_equal(got.action, actions[i].action);
+        config_close(&got.config);
+    }
+    struct reading got;
+    read_args(&got, "--check-config --loop-guard 0"); /* the whole point of it */
+    assert_int_equal(got.status, STATUS_INVALID);
+    config_close(&got.config);
+}
+
+/* --- assignments ------------------------------------------------------------------------------------------------- */
+
+static void test_assignments_of_both_files(void **state)
+{
+    (void)state;
+    struct reading got;
+    assert_int_equal(mkdir("state", 0700), 0);
+    write_file("u.ini", "loop-guard = 4\n[assign]\n5C:CF:7F:B1:E0:42 = door newest\n");
+    write_file("state/assignments.ini", "[assign]\n5C:CF:7F:B1:E0:43 = DOOR-7\n");
+    assert_reads(&got, "--config u.ini");
+    assert_int_equal(assignments_count(got.config.assignments), 2);
+    assert_prints(&got.config, "; 2 devices have an assignment\n");
+    config_close(&got.config);
+    write_file("state/assignments.ini", "[assign]\n5C:CF:7F:B1:E0:42 = DOOR-7\n");
+    read_args(&got, "--config u.ini");
+    assert_int_equal(got.status, STATUS_BUSY);
+    assert_string_equal(got.message, "./state/assignments.ini: line 2: 5C-CF-7F-B1-E0-42: this MAC is assigned "
+                                     "already: delete one of the two lines");
+    config_close(&got.config);
+}
+
+/* --- showing ----------------------------------------------------------------------------------------------------- */
+
+/* The printed lines without where each value came from. */
+static char *printed_values(const struct config *config)
+{
+    char *text = printed(config), *to = text;
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        size_t n = strlen(line);
+        char *source = strstr(line, " ; ");
+        if (line[0] != ';' && source != NULL) {
+            n = (size_t)(source - line);
+        }
+        memmove(to, line, n);
+        to += n;
+        *to++ = '\n';
+    }
+    *to = '\0';
+    return text;
+}
+
+/* Else what --check-config shows would not be what is in effect, or could not be used as a file. */
+static void test_printed_is_a_file_that_reads_the_same(void **state)
+{
+    (void)state;
+    struct reading first, second;
+    assert_reads(&first, "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
+                         "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
+                         "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
+                         "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --fs-gzip yes --log-level debug "
+                         "--log-format json");
+    char *values = printed_values(&first.config), *text = printed(&first.config);
+    write_file("u.ini", text);
+    assert_reads(&second, "--config u.ini");
+    char *again = printed_values(&second.config);
+    assert_string_equal(again, values);
+    assert_null(strstr(text, "default")); /* every key took part */
+    free(again);
+    free(text);
+    free(values);
+    config_close(&first.config);
+    config_close(&second.config);
+}
+
+static void test_help_names_every_key(void **state)
+{
+    (void)state;
+    struct reading got;
+    char *help = NULL;
+    size_t n = 0;
+    FILE *file = open_memstream(&help, &n);
+    config_print_help(file);
+    fclose(file);
+    assert_reads(&got, "");
+    char *text = printed_values(&got.config);
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        char name[50], flag[60];
+        if (line[0] != ';' && sscanf(line, "%49s =", name) == 1) {
+            snprintf(flag, sizeof flag, "\n  --%s ", name);
+            const char *shown = strstr(help, flag);
+            assert_non_null(shown);
+            assert_true(memchr(shown + 1, '[', strcspn(shown + 1, "\n")) != NULL); /* and its default */
+        }
+    }
+    free(text);
+    free(help);
+    config_close(&got.config);
+}
+
+static const struct {
+    const char *before, *after;
+    const char *file_before, *file_after;
+    const char *names;
+} differences[] = {
+    { "", "", "", "", "" },
+    { "--loop-guard 4 --log-level debug", "", "", "", "" }, /* takes effect at once */
+    { "--repo a", "--repo b", "", "", "repo" },
+    { "--repo a --state b", "--listen 127.0.0.1:1", "", "", "repo, state, listen" },
+    { "--listen 127.0.0.1:1", "--listen 127.0.0.1:1 --listen 127.0.0.1:2", "", "", "listen" },
+    { "--listen 127.0.0.1:1 --listen 127.0.0.1:2", "--listen 127.0.0.1:2 --listen 127.0.0.1:1", "", "", "listen" },
+    /* The file's listeners are not in effect: else a reload would warn of a change that is none. */
+    { "--listen 127.0.0.1:1", "--listen 127.0.0.1:1", "listen = 127.0.0.1:20000\n", "listen = 127.0.0.1:23456\n", "" },
+    { "--listen 127.0.0.1:1", "--listen 127.0.0.1:1", "listen = 127.0.0.1:2\nlisten = 127.0.0.1:3\n", "", "" },
+};
+
+static void test_differences_that_need_a_restart(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(differences); i++) {
+        struct reading before, after;
+        char names[200], args[200];
+        write_file("u.ini", differences[i].file_before);
+        snprintf(args, sizeof args, "--config u.ini %s", differences[i].before);
+        assert_reads(&before, args);
+        write_file("u.ini", differences[i].file_after);
+        snprintf(args, sizeof args, "--config u.ini %s", differences[i].after);
+        assert_reads(&after, args);
+        config_fixed_differences(&before.config, &after.config, names, sizeof names);
+        if (strcmp(names, differences[i].names) != 0) {
+            fail_msg("case %zu: \"%s\"", i, names);
+        }
+        config_close(&before.config);
+        config_close(&after.config);
+    }
+}
+
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        IN_FOLDER(test_defaults),
+        IN_FOLDER(test_precedence),
+        IN_FOLDER(test_lists_replace_and_gather),
+        IN_FOLDER(test_variables),
+        IN_FOLDER(test_bad_flags),
+        IN_FOLDER(test_too_many_listeners),
+        IN_FOLDER(test_longest_text),
+        IN_FOLDER(test_bad_files),
+        IN_FOLDER(test_bad_variables),
+        IN_FOLDER(test_actions),
+        IN_FOLDER(test_assignments_of_both_files),
+        IN_FOLDER(test_printed_is_a_file_that_reads_the_same),
+        IN_FOLDER(test_help_names_every_key),
+        IN_FOLDER(test_differences_that_need_a_restart),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
