@@ -17,7 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TYPE_TEXT_MAX    64  /* bytes; letters, digits, `.`, `_`, `-`, not beginning with `.` */
+#define TYPE_TEXT_MAX    64 /* bytes; letters, digits, `.`, `_`, `-`, not beginning with `.` */
 #define LABEL_TEXT_MAX   64
 #define PROJECT_TEXT_MAX 64
 
@@ -27,7 +27,7 @@ enum filename_role {
     FILENAME_FS,        /* type, version */
     FILENAME_USER1,     /* type, version */
     FILENAME_USER2,
-    FILENAME_LABEL,     /* label */
+    FILENAME_LABEL, /* label */
 };
 
 enum filename_result {

@@ -321,6 +321,9 @@ static const struct difference assigned[] = {
       .reason = REASON_ASSIGNED, .form = PLAIN },
     { "a file system of that version, a known sketch", .mode = DEVICE_MODE_FS, .assigned = "0.9.0", .offers = "0.9.0",
       .says = "0.9.0", .runs = "1.0.0", .reason = REASON_UP_TO_DATE, .form = PLAIN },
+    /* Who asks for an image without asking whether gets it, though it be the one it runs. */
+    { "that version, asked for by name", .assigned = "1.1.0", .says = "1.1.0", .unconditional = true,
+      .reason = REASON_LATEST, .form = PLAIN },
 };
 
 static void test_assigned(void **state)
@@ -374,6 +377,9 @@ static const struct difference flashes[] = {
       .reason = REASON_NEWER, .form = PLAIN },
     { "a file system for whatever flash", .mode = DEVICE_MODE_FS, .chip = CHIP_UNKNOWN, .flash_mib = 4, .silent = true,
       .reason = REASON_NEWER, .form = PLAIN },
+    { "a file system for less flash, asked for by name", .mode = DEVICE_MODE_FS, .chip = CHIP_UNKNOWN, .flash_mib = 2,
+      .unconditional = true, .reason = REASON_WRONG_FLASH, .form = PLAIN,
+      .detail = "image is for 2 MiB of flash, device has 4194304 bytes" },
 };
 
 static void test_flashes(void **state)
@@ -403,6 +409,9 @@ static const struct difference compressed[] = {
     { "another mode", .forms = FORM_GZIP, .flash_mode = 0, .runs = "1.0.0", .runs_mode = 2 + 1,
       .reason = REASON_WRONG_FLASH, .form = GZIP,
       .detail = "compressed image has flash mode qio, device runs in dio; add the uncompressed .bin" },
+    { "nobody knows it, asked for by name", .forms = FORM_GZIP, .flash_mode = 2, .unconditional = true,
+      .reason = REASON_WRONG_FLASH, .form = GZIP,
+      .detail = "compressed image has flash mode dio, device runs in unknown; add the uncompressed .bin" },
     { "the device's mode", .forms = FORM_GZIP, .flash_mode = 2, .runs = "1.0.0", .runs_mode = 2 + 1,
       .reason = REASON_NEWER, .form = GZIP },
     { "DOUT runs everywhere", .forms = FORM_GZIP, .flash_mode = IMAGE_FLASH_DOUT, .reason = REASON_NEWER,

@@ -327,7 +327,7 @@ static const struct {
     { "/%+1", NULL },
     { "/%0x1", NULL },
     { "/a%00b", NULL },
-    { "/%2500", "/%00" }, /* decoded once */
+    { "/%2500", "/%00" },     /* decoded once */
     { "http://a/b?c", "/b" }, /* the absolute form */
     { "HTTP://a", "/" },
     { "https://a/b", NULL }, /* no proxy for other schemes */
