@@ -260,13 +260,16 @@ static enum status on_line(void *owner, const char *section, const char *name, c
         }
         return status;
     }
+    char shown[128];
     if (section[0] != '\0') {
-        snprintf(why, size, "section [%s] is not known: keys stand before any section, devices in [assign]", section);
+        text_escape(slice_of(section), shown, sizeof shown);
+        snprintf(why, size, "section [%s] is not known: keys stand before any section, devices in [assign]", shown);
         return STATUS_INVALID;
     }
     const struct key *key = find_key(name);
     if (key == NULL || strcmp(name, "config") == 0) {
-        snprintf(why, size, "key \"%s\" is not known: see updraftd --help for those that are", name);
+        text_escape(slice_of(name), shown, sizeof shown);
+        snprintf(why, size, "key \"%s\" is not known: see updraftd --help for those that are", shown);
         return STATUS_INVALID;
     }
     return set(config, key, value, from_file, why, size);
