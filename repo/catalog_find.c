@@ -155,13 +155,17 @@ static enum reason why_missing(const struct type_entry *type, enum filename_role
 static enum reason why_no_offer(const struct catalog *catalog, const struct type_entry *type,
                                 const struct catalog_query *query)
 {
+    const struct type_entry *nameless = find_type(catalog, slice_of("")); /* labels, and file systems for all types */
+    if (query->wanted != NULL && query->kind == OFFER_SKETCH && nameless != NULL &&
+        nameless->roles[FILENAME_LABEL].expected) {
+        return REASON_NOT_YET; /* perhaps the wanted one: it is heard of again in a moment */
+    }
     if (type == NULL && query->wanted != NULL) {
         return REASON_NO_IMAGE;
     }
     enum reason reason = why_missing(type, query->kind == OFFER_FS ? FILENAME_FS : FILENAME_SKETCH);
-    const struct type_entry *shared = find_type(catalog, slice_of(""));
-    if (reason == REASON_NO_IMAGE && query->kind == OFFER_FS && shared != NULL) {
-        reason = why_missing(shared, FILENAME_SHARED_FS);
+    if (reason == REASON_NO_IMAGE && query->kind == OFFER_FS && nameless != NULL) {
+        reason = why_missing(nameless, FILENAME_SHARED_FS);
     }
     return reason;
 }

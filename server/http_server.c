@@ -74,14 +74,20 @@ bool http_server_is_full(const struct http_server *server)
     return server->connections >= server->limits.connections_max;
 }
 
-bool http_server_accept(struct http_server *server, uv_stream_t *listener)
+struct http_conn *http_server_new_conn(struct http_server *server)
 {
     struct http_conn *conn = http_conn_new(server);
+    if (conn != NULL && !uv_is_active((uv_handle_t *)&server->tick)) {
+        uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
+    }
+    return conn;
+}
+
+bool http_server_accept(struct http_server *server, uv_stream_t *listener)
+{
+    struct http_conn *conn = http_server_new_conn(server);
     if (conn == NULL) {
         return false;
-    }
-    if (!uv_is_active((uv_handle_t *)&server->tick)) {
-        uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     }
     if (uv_accept(listener, (uv_stream_t *)http_conn_tcp(conn)) != 0) {
         http_conn_close(conn, "not accepted");

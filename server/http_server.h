@@ -12,6 +12,10 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
 
 bool http_server_is_full(const struct http_server *server);
 
+/* A connection about to be accepted, under the deadlines from now on: the caller opens http_conn_tcp of it, then starts
+ * or closes it. NULL: no memory. */
+struct http_conn *http_server_new_conn(struct http_server *server);
+
 /* Accepts the connection that waits on `listener`. Returns false, leaving it there, without memory. */
 bool http_server_accept(struct http_server *server, uv_stream_t *listener);
 

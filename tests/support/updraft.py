@@ -11,7 +11,7 @@ import subprocess
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("UPDRAFT_BIN", ROOT / "build/release/bin"))
+BIN = pathlib.Path(os.environ.get("UPDRAFT_BIN", ROOT / "build/release/bin")).resolve()
 PATIENCE_S = 60  # a test that waits longer has found a defect, however slow the machine
 
 

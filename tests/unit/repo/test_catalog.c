@@ -514,6 +514,8 @@ static void test_why_missing(void **state)
         { "littlefs_1.0_4M.bin", EXPECTED, "d1/1.0.bin", ADDED, OFFER_FS, NULL, REASON_NOT_YET },
         { "littlefs_1.0_4M.bin", REJECTED, "d1/1.0.bin", ADDED, OFFER_FS, NULL, REASON_REJECTED },
         { "littlefs_1.0_4M.bin", EXPECTED, NULL, NOTHING, OFFER_FS, NULL, REASON_UNKNOWN_TYPE },
+        { "DOOR-7.bin", EXPECTED, NULL, NOTHING, OFFER_SKETCH, "DOOR-7", REASON_NOT_YET },
+        { "DOOR-7.bin", REJECTED, NULL, NOTHING, OFFER_SKETCH, "DOOR-7", REASON_NO_IMAGE },
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct catalog *catalog = catalog_new();

@@ -202,7 +202,7 @@ static void test_empty_repository(void **state)
 }
 
 /* A file that nobody may read never becomes whole; the others' first catalog does not wait for it. The bound is far
- * above what a slow machine needs, and below the seven looks, five seconds apart, that a file under way would get. */
+ * above what a slow machine needs. */
 static void test_first_catalog_despite_unreadable(void **state)
 {
     (void)state;
