@@ -138,7 +138,7 @@ struct image_facts {
     uint8_t run_sha256[32];
 };
 
-/* To be raised whenever image_check judges or computes differently: what was learned by another edition is forgotten. */
+/* To be raised whenever image_check judges or computes differently: what another edition learned is forgotten. */
 #define IMAGE_CHECK_EDITION 1
 
 #define IMAGE_BYTES_MAX (32u << 20) /* a larger file is no image; also the bound of inflation */

@@ -206,7 +206,9 @@ static void test_cut_lines_stay_valid(void **state)
     char value[2000];
     for (size_t f = 0; f < sizeof fillers; f++) {
         memset(value, fillers[f], sizeof value);
-        for (size_t n = 200; n<1700; n += n> 1350 && n < 1480 ? 1 : 31) {
+        size_t n = 200;
+        while (n < 1700) {
+            n += (n > 1350 && n < 1480) ? 1 : 31;
             for (int format = LOG_LOGFMT; format <= LOG_JSON; format++) {
                 capture(LOG_INFO, (enum log_format)format);
                 struct log_line line;

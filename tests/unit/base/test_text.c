@@ -14,10 +14,10 @@
 #include <cmocka.h>
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
-#define BYTES(literal)                                                                                                 \
-    {                                                                                                                  \
-        literal, sizeof(literal) - 1                                                                                   \
-    } /* with the NULs in it */
+/* With the NULs in it. */
+/* clang-format off */
+#define BYTES(literal) { literal, sizeof(literal) - 1 }
+/* clang-format on */
 
 static const struct slice absent = { NULL, 0 };
 
