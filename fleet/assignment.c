@@ -42,7 +42,7 @@ static enum status read_words(struct slice words, struct assignment *assignment,
     struct slice first = slice_next_word(&words);
     struct slice second = slice_next_word(&words);
     struct slice label = second.len > 0 ? second : first;
-    *why = "give a label, or a type and a label";
+    *why = "give a label, or a type and a label or version; a comment begins with ;";
     if (first.len == 0 || words.len > 0) {
         return STATUS_INVALID;
     }
@@ -89,7 +89,11 @@ static enum status on_line(void *owner, const char *section, const char *key, co
 {
     const char *reason = "";
     if (strcmp(section, "assign") != 0) {
-        snprintf(why, size, "[%s]: only the section [assign] belongs here", section);
+        if (section[0] == '\0') {
+            snprintf(why, size, "write [assign] above the first device");
+        } else {
+            snprintf(why, size, "[%s]: only the section [assign] belongs here", section);
+        }
         return STATUS_INVALID;
     }
     enum status status = assignments_add_line(owner, slice_of(key), slice_of(value), &reason);

@@ -132,10 +132,18 @@ static bool gzip_flash_mode_differs(const struct situation *s)
            s->build->facts.flash_mode != IMAGE_FLASH_DOUT && s->build->facts.flash_mode != s->in->running_flash_mode;
 }
 
+/* eboot unpacks over the running sketch, from the start of flash on: into its room and what is free behind it. */
+static uint64_t unpacked_room(const struct situation *s)
+{
+    uint64_t sketch_bytes = (s->request->sketch_bytes + 4095) & ~(uint64_t)4095;
+    return s->request->sketch_bytes != 0 ? s->request->free_bytes + sketch_bytes : UINT64_MAX;
+}
+
 static bool is_larger_than(const struct build *build, const struct situation *s)
 {
     if (is_sketch(s)) {
-        return s->request->free_bytes != 0 && build->facts.file_bytes > s->request->free_bytes;
+        return s->request->free_bytes != 0 && (build->facts.file_bytes > s->request->free_bytes ||
+                                               (build->facts.gzip && build->facts.image_bytes > unpacked_room(s)));
     }
     /* free-space is of the sketch's partition; of a file system it is only known that it lies inside the flash. */
     return s->request->flash_bytes != 0 && build->facts.image_bytes > s->request->flash_bytes;

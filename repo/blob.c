@@ -212,10 +212,10 @@ static void on_load_done(uv_work_t *work, int cancelled)
 
 static bool make_room(struct blob_store *store, size_t size)
 {
-    while (store->bytes_used + size > store->bytes_max && store->oldest_idle != NULL) {
+    while ((store->bytes_used + size > store->bytes_max || store->blobs >= BLOBS_MAX) && store->oldest_idle != NULL) {
         let_go_oldest(store);
     }
-    return store->bytes_used + size <= store->bytes_max;
+    return store->bytes_used + size <= store->bytes_max && store->blobs < BLOBS_MAX;
 }
 
 static struct load *load_new(struct blob_store *store, const struct image *image)

@@ -41,6 +41,8 @@ struct blob_wait {
     struct blob_wait *next;
 };
 
+#define BLOBS_MAX 64 /* each takes a descriptor */
+
 struct blob_store {
     uv_loop_t *loop;
     uv_timer_t timer; /* lets go of what is idle */
@@ -55,7 +57,7 @@ struct blob_store {
 };
 
 /* `root` is the repository; a blob without holders is let go after idle_ms, or at once where room is needed: all blobs
- * together never exceed bytes_max. */
+ * together never exceed bytes_max, nor BLOBS_MAX in number. */
 void blob_store_start(struct blob_store *store, uv_loop_t *loop, const char *root, uint64_t idle_ms, size_t bytes_max);
 void blob_store_configure(struct blob_store *store, uint64_t idle_ms, size_t bytes_max);
 

@@ -26,9 +26,10 @@ struct image {
     char type[TYPE_TEXT_MAX + 1];
     char project[PROJECT_TEXT_MAX + 1];
     struct file_identity identity;
-    bool fresh;        /* made by the scan under way, in no catalog before */
-    unsigned refs;     /* the loop's */
-    struct blob *blob; /* the loop's, see repo/blob.h; NULL = not in memory */
+    bool fresh;         /* made by the scan under way, in no catalog before */
+    bool label_doubted; /* the loop's: said that its version header differs from its file name */
+    unsigned refs;      /* the loop's */
+    struct blob *blob;  /* the loop's, see repo/blob.h; NULL = not in memory */
 };
 
 /* A file that is meant as firmware and is not served, and why. */

@@ -3,6 +3,7 @@
 #include "repo/catalog_parts.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 size_t catalog_image_count(const struct catalog *catalog)
@@ -125,6 +126,9 @@ static void offer_fs(const struct catalog *catalog, const struct type_entry *typ
                      struct offer *offer)
 {
     const struct type_entry *shared = find_type(catalog, slice_of(""));
+    if (type == NULL && query->wanted == NULL) {
+        return; /* nobody has heard of this type: it may be mistyped */
+    }
     uint64_t flash_bytes = query->flash_bytes != 0 ? query->flash_bytes : type_flash_bytes(catalog, type);
     offer_from_run(catalog, type, FILENAME_FS, query, 0, offer);
     offer_from_run(catalog, shared, FILENAME_SHARED_FS, query, (uint32_t)(flash_bytes >> 20), offer);
@@ -152,6 +156,19 @@ static enum reason why_missing(const struct type_entry *type, enum filename_role
     return type->roles[role].rejected && type->roles[role].count == 0 ? REASON_REJECTED : REASON_NO_IMAGE;
 }
 
+static bool is_rejected_label(const struct catalog *catalog, const char *label)
+{
+    static const char *const endings[] = { ".bin", ".bin.gz" };
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+        char path[LABEL_TEXT_MAX + 16];
+        int n = snprintf(path, sizeof path, "%s%s", label, endings[i]);
+        if (n < (int)sizeof path && catalog_find_rejection(catalog, slice_of(path)) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum reason why_no_offer(const struct catalog *catalog, const struct type_entry *type,
                                 const struct catalog_query *query)
 {
@@ -161,7 +178,8 @@ static enum reason why_no_offer(const struct catalog *catalog, const struct type
         return REASON_NOT_YET; /* perhaps the wanted one: it is heard of again in a moment */
     }
     if (type == NULL && query->wanted != NULL) {
-        return REASON_NO_IMAGE;
+        bool rejected = query->kind == OFFER_SKETCH && is_rejected_label(catalog, query->wanted);
+        return rejected ? REASON_REJECTED : REASON_NO_IMAGE;
     }
     enum reason reason = why_missing(type, query->kind == OFFER_FS ? FILENAME_FS : FILENAME_SKETCH);
     if (reason == REASON_NO_IMAGE && query->kind == OFFER_FS && nameless != NULL) {

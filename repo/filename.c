@@ -483,6 +483,45 @@ static enum filename_result refuse_bytes(const struct parts *parts, struct filen
     return FILENAME_REFUSED;
 }
 
+/* A sketch's name, a type and a label have none; one would shift what the other parts mean. */
+static bool has_blank(const struct parts *parts)
+{
+    return memchr(parts->path.at, ' ', parts->path.len) != NULL;
+}
+
+static enum filename_result refuse_blank(const struct parts *parts, struct filename *name,
+                                         struct filename_refusal *refusal)
+{
+    (void)name;
+    struct shown shown = show(parts->path);
+    DETAIL(refusal, "a blank in \"%s\"", shown.text);
+    REMEDY(refusal, "rename it with _ or - instead of the blank");
+    return FILENAME_REFUSED;
+}
+
+/* `.BIN`, as some systems write it. */
+static bool has_capital_ending(const struct parts *parts)
+{
+    static const char *const wanted[] = { ".bin", ".bin.gz" };
+    for (size_t i = 0; i < COUNT_OF(wanted); i++) {
+        size_t n = strlen(wanted[i]);
+        if (parts->name.len > n && slice_is_nocase(after(parts->name, parts->name.len - n), wanted[i])) {
+            return !parts->is_bin;
+        }
+    }
+    return false;
+}
+
+static enum filename_result refuse_capital_ending(const struct parts *parts, struct filename *name,
+                                                  struct filename_refusal *refusal)
+{
+    (void)parts;
+    (void)name;
+    DETAIL(refusal, "the ending is written in capitals");
+    REMEDY(refusal, "write the ending .bin or .bin.gz in small letters");
+    return FILENAME_REFUSED;
+}
+
 /* Hidden, or in a hidden folder: editors, synchronisers and version control keep their own there. */
 static bool is_hidden(const struct parts *parts)
 {
@@ -502,12 +541,13 @@ enum filename_result filename_parse(struct slice path, struct filename *name, st
         enum filename_result (*read)(const struct parts *parts, struct filename *name,
                                      struct filename_refusal *refusal);
     } conventions[] = {
-        { has_unclean_bytes, refuse_bytes },   { has_ino, read_export },
+        { has_unclean_bytes, refuse_bytes },   { has_capital_ending, refuse_capital_ending },
+        { has_blank, refuse_blank },           { has_ino, read_export },
         { has_fs_prefix, read_shared_fs },     { is_at_top, read_label },
         { is_in_type_folder, read_versioned }, { is_anything, refuse_depth },
     };
     struct parts parts = take_apart(path);
-    if (!parts.is_bin || is_hidden(&parts)) {
+    if ((!parts.is_bin && !has_capital_ending(&parts)) || is_hidden(&parts)) {
         return FILENAME_IGNORED;
     }
     size_t row = 0;

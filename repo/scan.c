@@ -18,7 +18,9 @@
 #include <unistd.h>
 
 /* A program that keeps a finished file open for writing does not hide it for ever. */
-#define WRITER_PATIENCE_MS 30000
+#define WRITER_PATIENCE_MS        30000
+#define SPIFFS_WRITER_PATIENCE_MS 600000
+#define SPIFFS_REST_MS            5000
 /* Not every cure of an unreadable file is an event. */
 #define UNREADABLE_RETRY_MS 5000
 /* For a file that is not whole although it settled, however short settle_ms is. */
@@ -42,16 +44,29 @@ static uint64_t clock_ns(clockid_t clock)
 
 /* --- is it whole? ------------------------------------------------------------------------------------------------ */
 
-/* Whether some process has the file open for writing, where the file system can tell: then it refuses a read lease.
+enum writer { WRITER_NONE, WRITER_THERE, WRITER_UNKNOWN };
+
+/* Whether some process has the file open for writing: then the system refuses a read lease. It grants leases to the
+ * file's owner alone (and to root), and not on every file system; then nobody knows.
  * SIGURG, ignored by default, replaces the deadly SIGIO should a writer come while we hold the lease. */
-static bool has_writer(int file)
+static enum writer find_writer(int file)
 {
     (void)fcntl(file, F_SETSIG, SIGURG);
     if (fcntl(file, F_SETLEASE, F_RDLCK) == 0) {
         (void)fcntl(file, F_SETLEASE, F_UNLCK);
-        return false;
+        return WRITER_NONE;
     }
-    return errno == EAGAIN;
+    return errno == EAGAIN ? WRITER_THERE : WRITER_UNKNOWN;
+}
+
+/* How long a file must have been quiet although it passed its checks. A SPIFFS image has no length and no checksum, so
+ * the first half of one passes too: where somebody still has it open, or nobody knows, it has to rest. */
+static uint64_t rest_ms(const struct image_facts *facts, enum writer writer)
+{
+    if (facts->kind != IMAGE_SPIFFS || writer == WRITER_NONE) {
+        return 0;
+    }
+    return writer == WRITER_THERE ? SPIFFS_WRITER_PATIENCE_MS : SPIFFS_REST_MS;
 }
 
 /* How long to wait until the file may count as unchanged; 0 = it does. */
@@ -142,9 +157,10 @@ static void remember(struct scan *scan, const char *path, const struct file_iden
     (void)digest_cache_put(scan->input->cache, slice_of(path), identity, &finding);
 }
 
-/* Reads and checks an opened file. Returns false where it changed under the reading: look again. */
-static bool examine(struct scan *scan, int file, const char *path, const struct filename *name,
-                    const struct file_identity *identity)
+/* Reads and checks an opened file that has been quiet for quiet_ms. Returns 0, or how long to wait until it may be
+ * looked at again: it changed under the reading, or has to rest. */
+static uint64_t examine(struct scan *scan, int file, const char *path, const struct filename *name,
+                        const struct file_identity *identity, enum writer writer, uint64_t quiet_ms)
 {
     struct image_facts facts;
     struct image_verdict verdict;
@@ -152,14 +168,14 @@ static bool examine(struct scan *scan, int file, const char *path, const struct 
     enum image_use use = uses[name->role];
     uint8_t *bytes = read_all(file, identity->size);
     if (bytes == NULL && errno == ESTALE) {
-        return false;
+        return look_again_ms(scan);
     }
     if (bytes == NULL) {
         verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno),
                     "check the file and its medium, then copy it again");
         catalog_reject(scan->catalog, path, name, identity, &verdict);
         look_again_after(scan, UNREADABLE_RETRY_MS);
-        return true;
+        return 0;
     }
     memset(&facts, 0, sizeof facts);
     memset(&verdict, 0, sizeof verdict);
@@ -167,7 +183,10 @@ static bool examine(struct scan *scan, int file, const char *path, const struct 
     free(bytes);
     scan->result->read++;
     if (!file_identity_of(file, &after) || !file_identity_equal(&after, identity)) {
-        return false;
+        return look_again_ms(scan);
+    }
+    if (good && quiet_ms < rest_ms(&facts, writer)) {
+        return rest_ms(&facts, writer) - quiet_ms;
     }
     if (good && name->gzip != facts.gzip) {
         good = false;
@@ -176,13 +195,15 @@ static bool examine(struct scan *scan, int file, const char *path, const struct 
                                : "the file is not compressed, its name ends in .gz",
                     facts.gzip ? "add .gz to the name" : "take .gz off the name");
     }
-    remember(scan, path, identity, use, good ? &facts : NULL, &verdict);
+    if (good || verdict.fault != IMAGE_FAULT_UNREADABLE) { /* which is our own want of memory, not the file's fault */
+        remember(scan, path, identity, use, good ? &facts : NULL, &verdict);
+    }
     if (good) {
         catalog_add(scan->catalog, path, name, &facts, identity);
     } else {
         catalog_reject(scan->catalog, path, name, identity, &verdict);
     }
-    return true;
+    return 0;
 }
 
 /* What an earlier scan, or an earlier process, learned of exactly this state of the file. */
@@ -208,6 +229,20 @@ static bool take_known(struct scan *scan, const char *path, const struct filenam
     return true;
 }
 
+/* Not whole yet. Where the file replaces an image, that one stays until then: who has its bytes in memory is served,
+ * nobody falls back to the version before. */
+static void await(struct scan *scan, const char *path, const struct filename *name,
+                  const struct file_identity *identity, uint64_t seen_ms)
+{
+    const struct catalog *previous = scan->input->previous;
+    struct image *replaced = previous != NULL ? catalog_find_path(previous, slice_of(path)) : NULL;
+    if (replaced != NULL) {
+        catalog_share(scan->catalog, replaced);
+    }
+    catalog_expect(scan->catalog, path, name, identity, seen_ms);
+    scan->result->unsettled++;
+}
+
 static void scan_opened(struct scan *scan, int file, const char *path, const struct filename *name)
 {
     struct file_identity identity;
@@ -219,8 +254,11 @@ static void scan_opened(struct scan *scan, int file, const char *path, const str
         return;
     }
     uint64_t wait_ms = unsettled_ms(scan, path, &identity, &seen_ms);
-    if (wait_ms == 0 && has_writer(file) &&
-        scan->wall_now_ns - identity.ctime_ns < (int64_t)WRITER_PATIENCE_MS * 1000000) {
+    enum writer writer = wait_ms == 0 ? find_writer(file) : WRITER_NONE;
+    int64_t age_ms = (scan->wall_now_ns - identity.ctime_ns) / 1000000;
+    uint64_t watched_ms = scan->now_ms - seen_ms;
+    uint64_t quiet_ms = age_ms > 0 && (uint64_t)age_ms > watched_ms ? (uint64_t)age_ms : watched_ms;
+    if (writer == WRITER_THERE && quiet_ms < WRITER_PATIENCE_MS) {
         wait_ms = look_again_ms(scan);
     }
     if (wait_ms == 0 && identity.size > IMAGE_BYTES_MAX) {
@@ -229,12 +267,11 @@ static void scan_opened(struct scan *scan, int file, const char *path, const str
         catalog_reject(scan->catalog, path, name, &identity, &verdict);
         return;
     }
-    if (wait_ms == 0 && !examine(scan, file, path, name, &identity)) {
-        wait_ms = look_again_ms(scan);
+    if (wait_ms == 0) {
+        wait_ms = examine(scan, file, path, name, &identity, writer, quiet_ms);
     }
     if (wait_ms > 0) {
-        catalog_expect(scan->catalog, path, name, &identity, seen_ms);
-        scan->result->unsettled++;
+        await(scan, path, name, &identity, seen_ms);
         look_again_after(scan, wait_ms);
     }
 }

@@ -40,6 +40,7 @@ struct watch {
     bool scanning, again, stopping, watch_warned, failed;
     bool timer_closed;
     uint64_t first_ms; /* when the first scan began */
+    size_t read;       /* files read and hashed since the last catalog was published */
     struct digest_cache *cache;
     struct catalog *current; /* what the last scan made: lent to the next one */
     struct folder_watch *folders;
@@ -196,8 +197,10 @@ static void log_difference(const struct catalog *before, const struct catalog *n
         const struct image *image = catalog_image_at(now, i);
         const struct image *old = catalog_find_path(before, slice_of(image->path));
         if (old != image) {
-            LOG_EVENT(LOG_INFO, old == NULL ? "image_added" : "image_replaced", "file", image->path, "type",
-                      image->type, "version", image->build.version.text);
+            const char *label = image->build.label[0] != '\0' ? image->build.label : NULL;
+            LOG_EVENT(LOG_INFO, old == NULL ? "image_added" : "image_replaced", "file", image->path,
+                      label != NULL ? "label" : "type", label != NULL ? label : image->type, "version",
+                      image->build.version.text);
         }
     }
     for (size_t i = 0; before != NULL && i < catalog_image_count(before); i++) {
@@ -208,16 +211,30 @@ static void log_difference(const struct catalog *before, const struct catalog *n
     }
 }
 
-/* Two programs under one type: devices of the type would get whichever has the higher version. */
-static void warn_of_mixed_projects(const struct catalog *catalog)
+static bool is_new(const struct catalog *before, const struct image *image)
 {
-    for (size_t i = 1; i < catalog_image_count(catalog); i++) {
-        const struct image *a = catalog_image_at(catalog, i - 1);
-        const struct image *b = catalog_image_at(catalog, i);
-        if (a->role == FILENAME_SKETCH && b->role == FILENAME_SKETCH && strcmp(a->type, b->type) == 0 &&
-            a->project[0] != '\0' && b->project[0] != '\0' && strcmp(a->project, b->project) != 0) {
-            LOG_EVENT(LOG_WARN, "projects_mixed", "type", a->type, "project", a->project, "other", b->project, "remedy",
+    return before == NULL || catalog_find_path(before, slice_of(image->path)) != image;
+}
+
+/* Two programs, or two chips, under one type: its devices would get whichever has the higher version. Said once for
+ * each pair of neighbours, when one of the two comes. */
+static void warn_of_mixtures(const struct catalog *before, const struct catalog *now)
+{
+    for (size_t i = 1; i < catalog_image_count(now); i++) {
+        const struct image *a = catalog_image_at(now, i - 1);
+        const struct image *b = catalog_image_at(now, i);
+        if (a->role != FILENAME_SKETCH || b->role != FILENAME_SKETCH || strcmp(a->type, b->type) != 0 ||
+            (!is_new(before, a) && !is_new(before, b))) {
+            continue;
+        }
+        if (a->project[0] != '\0' && b->project[0] != '\0' && strcmp(a->project, b->project) != 0) {
+            LOG_EVENT(LOG_WARN, "projects_mixed", "type", a->type, "file", a->path, "other", b->path, "remedy",
                       "all devices of a type get its highest version: give each project types of its own");
+        }
+        if (a->build.facts.chip != b->build.facts.chip) {
+            LOG_EVENT(LOG_WARN, "chips_mixed", "type", a->type, "file", a->path, "chip", chip_text(a->build.facts.chip),
+                      "other", b->path, "other_chip", chip_text(b->build.facts.chip), "remedy",
+                      "devices are refused the highest version where it is for the other chip: move one file");
         }
     }
 }
@@ -250,7 +267,7 @@ static void log_catalog(const struct watch *watch, const struct catalog *catalog
     log_number(&line, "images", (int64_t)catalog_image_count(catalog));
     log_number(&line, "types", (int64_t)catalog_type_count(catalog));
     log_number(&line, "rejected", (int64_t)catalog_rejection_count(catalog));
-    log_number(&line, "read", (int64_t)watch->result.read);
+    log_number(&line, "read", (int64_t)watch->read);
     log_number(&line, "ms", (int64_t)((uv_hrtime() - watch->started_ns) / 1000000));
     log_end(&line);
 }
@@ -263,9 +280,10 @@ static void publish(struct watch *watch)
     catalog_adopt(now);
     if (is_changed(before, now)) {
         log_difference(before, now);
-        warn_of_mixed_projects(now);
+        warn_of_mixtures(before, now);
         log_catalog(watch, now);
     }
+    watch->read = 0;
     watch->current = now;
     catalog_ref(now);
     watch->on_catalog(watch->owner, now, first);
@@ -319,6 +337,7 @@ static void scan_succeeded(struct watch *watch)
                 uv_now(watch->loop) - watch->first_ms + watch->result.unsettled_ms < FIRST_SETTLE_MS_MAX;
     uint64_t soon_ms = watch->result.unsettled_ms;
     watch->failed = false;
+    watch->read += watch->result.read;
     watch->next_ms = soon_ms > 0 && soon_ms < watch->rescan_ms ? soon_ms : watch->rescan_ms;
     follow_folders(watch, &watch->result);
     if (wait) {

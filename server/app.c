@@ -22,8 +22,8 @@
 #include <unistd.h>
 #include <uv.h>
 
-/* Descriptors that are not connections: the loop's own, folders under watch, images in memory, files being read. */
-#define DESCRIPTORS_RESERVED 128
+/* Descriptors that are not connections: the images in memory, the loop's own, files being read. */
+#define DESCRIPTORS_RESERVED (BLOBS_MAX + 64)
 
 struct app {
     uv_loop_t loop;
@@ -63,14 +63,17 @@ static void delivered(void *owner, struct delivery *delivery, const struct deliv
     device_api_delivered(&app->device_api, delivery, outcome);
 }
 
-static void image_changed(void *owner, const struct image *image)
+static void unavailable(void *owner, const struct image *image, const struct delivery *delivery, enum status status,
+                        struct http_answer *answer)
 {
     struct app *app = owner;
-    (void)image;
-    watch_rescan(app->watch);
+    device_api_unavailable(delivery, image, status, answer);
+    if (status == STATUS_CHANGED || status == STATUS_NOT_FOUND) {
+        watch_rescan(app->watch);
+    }
 }
 
-static const struct http_handlers handlers = { handle, delivered, image_changed };
+static const struct http_handlers handlers = { handle, delivered, unavailable };
 
 static void on_room(void *owner)
 {

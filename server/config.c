@@ -371,7 +371,13 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
         return status;
     }
     if (file != NULL && file[0] != '\0') {
-        status = ini_read(file, on_line, config, message, size);
+        char why[512];
+        status = ini_read(file, on_line, config, why, sizeof why);
+        if (status != STATUS_OK) {
+            bool missing = status == STATUS_NOT_FOUND || status == STATUS_DENIED;
+            snprintf(message, size, "--config %s%s", why,
+                     missing ? ": name a file that the server's user can read" : "");
+        }
     }
     if (status == STATUS_OK) {
         status = read_environment(config, message, size);

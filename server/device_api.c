@@ -25,7 +25,7 @@ struct check {
 };
 
 struct delivery {
-    bool has_mac, fs, full; /* full: not a part only */
+    bool has_mac, fs, updater, full; /* full: not a part only */
     struct loop_guard_key key;
     uint8_t run_md5[16];
     unsigned served_max;
@@ -88,12 +88,30 @@ static struct loop_guard_key guard_key(const struct check *check)
 
 static void ask_guard(struct check *check)
 {
-    const struct build *build = check->input.offer.plain != NULL ? check->input.offer.plain : check->input.offer.gzip;
+    const struct build *forms[] = { check->input.offer.plain, check->input.offer.gzip };
     struct loop_guard_key key = guard_key(check);
     uint64_t wait_ms;
-    check->input.guarded = build != NULL && check->device.has_mac &&
-                           loop_guard_holds(check->api->guard, &key, build->facts.run_md5[0], served_max(check),
-                                            uv_now(check->api->loop), &wait_ms);
+    for (size_t i = 0; check->device.has_mac && i < sizeof forms / sizeof forms[0]; i++) {
+        check->input.guarded =
+            check->input.guarded ||
+            (forms[i] != NULL && loop_guard_holds(check->api->guard, &key, forms[i]->facts.run_md5[0],
+                                                  served_max(check), uv_now(check->api->loop), &wait_ms));
+    }
+}
+
+/* The digest says which build it is, its header another version: the label inside the sketch was forgotten. Once an
+ * image. */
+static void warn_of_wrong_label(const struct check *check)
+{
+    const struct device_request *device = &check->device;
+    struct image *image = check->running;
+    if (image == NULL || image->label_doubted || is_fs(device) || device->version.text[0] == '\0' ||
+        image->build.version.text[0] == '\0' || version_compare(&device->version, &image->build.version) == 0) {
+        return;
+    }
+    image->label_doubted = true;
+    LOG_EVENT(LOG_WARN, "label_wrong", "file", image->path, "says", device->version.text, "remedy",
+              "its devices are known by their digest all the same; build the next one with the version of its name");
 }
 
 static void decide(struct check *check)
@@ -105,6 +123,7 @@ static void decide(struct check *check)
         snprintf(check->decision.detail, sizeof check->decision.detail,
                  "sent whole %u times and asked for again; the device must be failing to start it", served_max(check));
     }
+    warn_of_wrong_label(check);
     bool installed = check->decision.reason == REASON_SAME_DIGEST || check->decision.reason == REASON_UP_TO_DATE;
     if (installed && check->device.has_mac) {
         struct loop_guard_key key = guard_key(check);
@@ -139,8 +158,15 @@ static void log_check(struct check *check, const struct http_answer *answer)
         log_text(&line, "device", mac);
     }
     log_text(&line, "client", device_client_text(device->client));
-    log_slice(&line, "type", check->type);
-    log_text(&line, "mode", device_mode_text(device->mode));
+    if (device->client == CLIENT_PLAIN || check->type.len == 0) {
+        log_slice(&line, "path", check->request->path);
+    }
+    if (check->type.len > 0) {
+        log_slice(&line, "type", check->type);
+    }
+    if (device->client != CLIENT_PLAIN) {
+        log_text(&line, "mode", device_mode_text(device->mode));
+    }
     log_slice(&line, "from", device->label);
     if (device->has_md5) {
         hex_encode(device->sketch_md5, 16, digest);
@@ -161,6 +187,8 @@ static void log_check(struct check *check, const struct http_answer *answer)
     }
     if (check->decision.detail[0] != '\0') {
         log_text(&line, "why", check->decision.detail);
+    } else if (check->decision.build == NULL && check->input.assigned != NULL) {
+        log_text(&line, "assigned", check->input.assigned);
     }
     log_text(&line, "peer", check_peer(check));
     log_end(&line);
@@ -173,6 +201,7 @@ static struct delivery *delivery_new(struct check *check, const struct http_answ
     assert(delivery != NULL && build != NULL);
     delivery->has_mac = check->device.has_mac;
     delivery->fs = is_fs(&check->device);
+    delivery->updater = check->device.client != CLIENT_PLAIN;
     delivery->full = answer->status == 200;
     delivery->key = guard_key(check);
     delivery->served_max = served_max(check);
@@ -184,22 +213,57 @@ static struct delivery *delivery_new(struct check *check, const struct http_answ
     return delivery;
 }
 
+static void log_who(struct log_line *line, const struct delivery *delivery)
+{
+    char mac[MAC_TEXT_SIZE];
+    if (delivery->has_mac) {
+        mac_print(&delivery->key.mac, mac);
+        log_text(line, "device", mac);
+    }
+    log_text(line, "type", delivery->type);
+    log_text(line, "mode", delivery->fs ? "fs" : "sketch");
+    log_text(line, "from", delivery->from);
+    log_text(line, "to", delivery->to);
+}
+
+void device_api_unavailable(const struct delivery *delivery, const struct image *image, enum status status,
+                            struct http_answer *answer)
+{
+    struct log_line line;
+    answer->has_reason = true;
+    answer->reason = REASON_NOT_YET;
+    if (delivery->updater) {
+        answer->status = 304;
+    } else {
+        answer->retry_after_s = 1;
+        http_answer_text(answer, 503, "%s: come again\n", reason_word(REASON_NOT_YET));
+    }
+    bool replaced = status == STATUS_CHANGED || status == STATUS_NOT_FOUND;
+    log_begin(&line, replaced ? LOG_INFO : LOG_WARN, "check");
+    log_text(&line, "reason", reason_word(REASON_NOT_YET));
+    log_number(&line, "status", answer->status);
+    log_who(&line, delivery);
+    log_text(&line, "image", image->path);
+    log_text(&line, "why",
+             replaced                 ? "its file is being replaced, or was deleted"
+             : status == STATUS_LIMIT ? "image-memory is in use by other images: raise it"
+                                      : status_text(status));
+    log_text(&line, "peer", delivery->peer);
+    log_end(&line);
+}
+
 void device_api_delivered(struct device_api *api, struct delivery *delivery, const struct delivery_outcome *outcome)
 {
     struct log_line line;
-    char mac[MAC_TEXT_SIZE];
+    if (!outcome->begun) {
+        free(delivery); /* device_api_unavailable has told */
+        return;
+    }
     if (outcome->whole && delivery->full && delivery->has_mac) {
         loop_guard_sent(api->guard, &delivery->key, delivery->run_md5, delivery->served_max, uv_now(api->loop));
     }
     log_begin(&line, LOG_INFO, outcome->whole ? "update_sent" : "update_cut");
-    if (delivery->has_mac) {
-        mac_print(&delivery->key.mac, mac);
-        log_text(&line, "device", mac);
-    }
-    log_text(&line, "type", delivery->type);
-    log_text(&line, "mode", delivery->fs ? "fs" : "sketch");
-    log_text(&line, "from", delivery->from);
-    log_text(&line, "to", delivery->to);
+    log_who(&line, delivery);
     log_number(&line, "bytes", (int64_t)outcome->bytes);
     if (!outcome->whole) {
         log_number(&line, "of", (int64_t)outcome->wanted);
@@ -235,6 +299,10 @@ static void say_missing(const struct check *check, struct http_answer *answer, u
         http_answer_text(answer, status, "%s: every %s of type \"%s\" failed its checks; the log says why\n", word,
                          kind, type);
         break;
+    case REASON_UNKNOWN_FILE:
+        http_answer_text(answer, status,
+                         "%s: there are /latest/<type>.bin and /native/<type>/version, user1.bin, user2.bin\n", word);
+        break;
     default:
         if (check->input.assigned != NULL) {
             http_answer_text(answer, status, "%s: no %s \"%s\" is in the repository\n", word, kind,
@@ -262,7 +330,6 @@ static void tell(struct check *check, struct http_answer *answer)
     const struct decision *decision = &check->decision;
     unsigned status = reason_http_status(decision->reason);
     bool updater = check->device.client != CLIENT_PLAIN;
-    answer->is_updater = updater;
     if (check->device.mode == DEVICE_MODE_VERSION && decision->build != NULL) {
         answer_version(check, answer);
     } else if (decision_serves(decision)) {
@@ -300,6 +367,7 @@ static bool read_updater(struct check *check, struct http_answer *answer)
         return true;
     }
     const char *word = reason_word(reasons[result]);
+    snprintf(check->decision.detail, sizeof check->decision.detail, "header %s", header);
     if (result == DEVICE_REQUEST_NOT_AN_UPDATER) {
         http_answer_text(answer, 403, "%s: the User-Agent header must be ESP8266-http-Update or ESP32-http-Update\n",
                          word);
@@ -412,6 +480,7 @@ static void refuse_file(struct check *check, struct slice path, struct http_answ
 {
     const struct rejection *rejection = catalog_find_rejection(check->api->catalog, path);
     if (rejection != NULL) {
+        snprintf(check->decision.detail, sizeof check->decision.detail, "%s", rejection->verdict.detail);
         http_answer_text(answer, 404, "rejected: %s: %s; %s\n", image_fault_word(rejection->verdict.fault),
                          rejection->verdict.detail, rejection->verdict.remedy);
     } else {

@@ -99,7 +99,9 @@ static void transfer_end(struct http_conn *conn, const char *why, bool handed)
     conn->transfer = NULL;
     server->transfers--;
     blob_cancel(&transfer->wait);
-    struct delivery_outcome outcome = { .wanted = transfer->answer.length, .why = why };
+    struct delivery_outcome outcome = { .begun = transfer->blob != NULL,
+                                        .wanted = transfer->answer.length,
+                                        .why = why };
     outcome.ms = uv_now(server->loop) - transfer->started_ms;
     if (transfer->blob != NULL) {
         uint64_t done = handed ? stream_of(conn)->sent_bytes : acknowledged(conn);
@@ -193,25 +195,16 @@ static void send_answer(struct http_conn *conn, const struct http_answer *answer
     }
 }
 
-/* The image cannot be had at this moment: an updater hears "not now", others when to come again. */
+/* The image cannot be had at this moment: what to say then is the handler's. */
 static void answer_unavailable(struct http_conn *conn, enum status status)
 {
-    struct http_answer answer = { .has_reason = true, .reason = REASON_NOT_YET };
+    struct http_server *server = conn->server;
     struct transfer *transfer = conn->transfer;
-    bool updater = transfer->answer.is_updater;
-    LOG_EVENT(LOG_WARN, "image_not_loaded", "file", transfer->image->path, "why", status_text(status), "remedy",
-              status == STATUS_LIMIT ? "raise --image-memory" : "none needed where the file was just replaced");
-    if (status == STATUS_CHANGED || status == STATUS_NOT_FOUND) {
-        conn->server->handlers->image_changed(conn->server->owner, transfer->image);
-    }
+    struct http_answer answer;
+    memset(&answer, 0, offsetof(struct http_answer, text));
+    server->handlers->unavailable(server->owner, transfer->image, transfer->answer.delivery, status, &answer);
     conn->state = CONN_SENDING;
     transfer_end(conn, "not loaded", false);
-    if (updater) {
-        answer.status = 304;
-    } else {
-        answer.retry_after_s = 1;
-        http_answer_text(&answer, 503, "the image is not available at this moment\n");
-    }
     send_answer(conn, &answer, false);
 }
 
@@ -283,8 +276,8 @@ static void refuse(struct http_conn *conn, unsigned status, const char *why)
     send_answer(conn, &answer, false);
 }
 
-/* A whole head. */
-static void answer_request(struct http_conn *conn, const char *head, size_t n)
+/* A whole head; `more`: bytes have come behind it. */
+static void answer_request(struct http_conn *conn, const char *head, size_t n, bool more)
 {
     struct http_server *server = conn->server;
     struct http_request *request = &server->request;
@@ -302,7 +295,7 @@ static void answer_request(struct http_conn *conn, const char *head, size_t n)
     memset(&answer, 0, offsetof(struct http_answer, text));
     server->handlers->handle(server->owner, request, stream_of(conn), &answer);
     answer.close = answer.close || request->has_body;
-    conn->keep_alive = request->keep_alive && !answer.close && !server->draining && !conn->peer_ended;
+    conn->keep_alive = request->keep_alive && !answer.close && !server->draining && (!conn->peer_ended || more);
     bool has_body = answer.image != NULL && (answer.status == 200 || answer.status == 206);
     if (has_body && !request->head_only) {
         begin_transfer(conn, &answer);
@@ -332,7 +325,7 @@ static size_t process(struct http_conn *conn, const char *bytes, size_t n)
             refuse(conn, status, why);
             return n;
         }
-        answer_request(conn, bytes + used + start, head_bytes - start);
+        answer_request(conn, bytes + used + start, head_bytes - start, used + head_bytes < n);
         used += head_bytes;
     }
     return used;
@@ -400,6 +393,26 @@ static void on_read(struct stream *stream, const char *bytes, size_t n)
     }
 }
 
+static void look_at_transfer(struct http_conn *conn)
+{
+    uint64_t now_ms = uv_now(conn->server->loop);
+    uint64_t arrived = acknowledged(conn);
+    if (arrived > conn->acknowledged_mark) {
+        conn->acknowledged_mark = arrived;
+        conn->progress_ms = now_ms;
+    }
+    /* Behind the last byte the system counts the end of the connection as one more. */
+    if (conn->state == CONN_FINISHING && arrived + 1 >= stream_of(conn)->sent_bytes) {
+        http_conn_close(conn, NULL);
+    } else if (stream_of(conn)->ops->is_dead(stream_of(conn))) {
+        http_conn_close(conn, "reset by the device");
+    } else if (now_ms - conn->progress_ms >= conn->server->limits.transfer_ms) {
+        http_conn_close(conn, "no progress");
+    } else {
+        wait_for(conn, conn->wait);
+    }
+}
+
 static void on_end(struct stream *stream, bool broken)
 {
     struct http_conn *conn = of_stream(stream);
@@ -407,9 +420,14 @@ static void on_end(struct stream *stream, bool broken)
     switch (conn->state) {
     case CONN_LOADING:
     case CONN_SENDING:
+    case CONN_FINISHING:
         if (broken) {
             http_conn_close(conn, "reset by the device");
-        } /* else it may still read: some clients end their side as soon as they have asked */
+        } else if (conn->state == CONN_FINISHING) {
+            look_at_transfer(conn); /* mostly all has arrived, and this was its end */
+        } else {
+            wait_for(conn, HTTP_WAIT_FINISH); /* it may still read, but its death would not be heard: look often */
+        }
         break;
     case CONN_CLOSED:
         break;
@@ -430,24 +448,6 @@ static void on_sent(struct stream *stream, bool broken)
 }
 
 /* --- time --------------------------------------------------------------------------------------------------------- */
-
-static void look_at_transfer(struct http_conn *conn)
-{
-    uint64_t now_ms = uv_now(conn->server->loop);
-    uint64_t arrived = acknowledged(conn);
-    if (arrived > conn->acknowledged_mark) {
-        conn->acknowledged_mark = arrived;
-        conn->progress_ms = now_ms;
-    }
-    /* Behind the last byte the system counts the end of the connection as one more. */
-    if (conn->state == CONN_FINISHING && arrived + 1 >= stream_of(conn)->sent_bytes) {
-        http_conn_close(conn, NULL);
-    } else if (now_ms - conn->progress_ms >= conn->server->limits.transfer_ms) {
-        http_conn_close(conn, "no progress");
-    } else {
-        wait_for(conn, conn->wait);
-    }
-}
 
 void http_conn_expire(struct http_conn *conn)
 {

@@ -19,6 +19,7 @@
 
 /* How the sending of an image ended. */
 struct delivery_outcome {
+    bool begun;      /* the image was there to be sent */
     bool whole;      /* every byte of the answer is acknowledged by the device, or handed over on a kept connection */
     uint64_t bytes;  /* of the image, acknowledged */
     uint64_t wanted; /* of the image, in the answer */
@@ -31,8 +32,10 @@ struct http_handlers {
     void (*handle)(void *owner, const struct http_request *request, struct stream *stream, struct http_answer *answer);
     /* Takes back the delivery of an answer, exactly once. */
     void (*delivered)(void *owner, struct delivery *delivery, const struct delivery_outcome *outcome);
-    /* An image could not be loaded because its file is no longer what the catalog says. */
-    void (*image_changed)(void *owner, const struct image *image);
+    /* An image that was to be sent cannot be had: STATUS_CHANGED, STATUS_NOT_FOUND (its file is another or gone),
+     * STATUS_LIMIT (memory), STATUS_IO …. Fills *answer (zeroed but for its text); `delivered` follows. */
+    void (*unavailable)(void *owner, const struct image *image, const struct delivery *delivery, enum status status,
+                        struct http_answer *answer);
 };
 
 struct http_limits {

@@ -16,7 +16,6 @@ struct delivery; /* what device_api wants to know again when an image has been s
 struct http_answer {
     unsigned status;
     bool has_reason;
-    bool is_updater;                    /* "not now" is told as 304 */
     bool close;                         /* close the connection whatever the request wished */
     enum reason reason;                 /* X-Updraft-Reason */
     struct image *image;                /* whose bytes are the body; borrowed, counted by who keeps it; NULL = text */

@@ -35,7 +35,8 @@ static enum status explain(int error, const char *address, char *message, size_t
         enum status status;
         const char *remedy;
     } rows[] = {
-        { UV_EADDRINUSE, STATUS_BUSY, "another program has this port: stop it, or choose another port" },
+        { UV_EADDRINUSE, STATUS_BUSY,
+          "another program has this port: stop it, or choose another, as in --listen 0.0.0.0:8081" },
         { UV_EACCES, STATUS_DENIED, "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port" },
         { UV_EADDRNOTAVAIL, STATUS_NOT_FOUND, "this machine has no such address: use 0.0.0.0 for all of its own" },
     };

@@ -32,5 +32,7 @@ void router_answer(struct device_api *api, const struct http_request *request, s
             return;
         }
     }
-    http_answer_text(answer, 404, "no such address; devices ask /update/<type>\n");
+    http_answer_text(answer, 404,
+                     "no such address; there are /update/<type>, /latest/<type>.bin, /firmware/<file>, "
+                     "/native/<type>/version and /healthz\n");
 }

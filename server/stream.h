@@ -36,6 +36,9 @@ struct stream_ops {
     /* Bytes of all that was sent which the peer's system has not acknowledged yet. */
     uint64_t (*unacknowledged)(struct stream *stream);
 
+    /* Whether the connection is dead: after the peer's end the loop no longer hears of a reset. */
+    bool (*is_dead)(struct stream *stream);
+
     /* "192.0.2.7:49152" */
     void (*peer)(struct stream *stream, char *text, size_t size);
 

@@ -135,7 +135,12 @@ static enum stream_sent send_rest_of_head(struct stream_tcp *tcp, const char *by
         return STREAM_BROKEN;
     }
     memcpy(tcp->head_rest, bytes, n);
-    return wait_with(tcp, tcp->head_rest, n);
+    enum stream_sent sent = wait_with(tcp, tcp->head_rest, n);
+    if (sent == STREAM_BROKEN) {
+        free(tcp->head_rest);
+        tcp->head_rest = NULL;
+    }
+    return sent;
 }
 
 static enum stream_sent tcp_send(struct stream *stream, const char *head, size_t head_bytes, const struct blob *body,
@@ -174,10 +179,19 @@ static void tcp_shutdown(struct stream *stream)
 static uint64_t tcp_unacknowledged(struct stream *stream)
 {
     int bytes = 0;
+    size_t queued = uv_stream_get_write_queue_size((const uv_stream_t *)&of_stream(stream)->tcp);
     if (ioctl(descriptor_of(of_stream(stream)), SIOCOUTQ, &bytes) != 0 || bytes < 0) {
-        return 0;
+        return queued;
     }
-    return (uint64_t)bytes;
+    return (uint64_t)bytes + queued;
+}
+
+static bool tcp_is_dead(struct stream *stream)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    int fd = descriptor_of(of_stream(stream));
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
 static void tcp_peer(struct stream *stream, char *text, size_t size)
@@ -220,6 +234,7 @@ static const struct stream_ops tcp_ops = {
     .send = tcp_send,
     .shutdown = tcp_shutdown,
     .unacknowledged = tcp_unacknowledged,
+    .is_dead = tcp_is_dead,
     .peer = tcp_peer,
     .close = tcp_close,
 };

@@ -195,7 +195,7 @@ static bool is_check(const struct http_request *request)
 static bool ask(struct device_api *api, const struct http_request *request)
 {
     struct http_answer answer;
-    struct delivery_outcome outcome = { .whole = true };
+    struct delivery_outcome outcome = { .begun = true, .whole = true };
     memset(&answer, 0, offsetof(struct http_answer, text));
     router_answer(api, request, NULL, &answer);
     check_head(&answer);

@@ -43,11 +43,15 @@ static void delivered(void *owner, struct delivery *delivery, const struct deliv
     device_api_delivered(&world.api, delivery, outcome);
 }
 
-static void image_changed(void *owner, const struct image *image)
+static void unavailable(void *owner, const struct image *image, const struct delivery *delivery, enum status status,
+                        struct http_answer *answer)
 {
     (void)owner;
     (void)image;
-    assert(!"nobody changed an image");
+    (void)delivery;
+    (void)status;
+    (void)answer;
+    assert(!"the image is there");
 }
 
 static void on_room(void *owner)
@@ -55,7 +59,7 @@ static void on_room(void *owner)
     (void)owner;
 }
 
-static const struct http_handlers handlers = { handle, delivered, image_changed };
+static const struct http_handlers handlers = { handle, delivered, unavailable };
 
 static void write_image(const char *folder)
 {

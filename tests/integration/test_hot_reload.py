@@ -2,10 +2,12 @@
 copy by rsync, scp, cp, a network drive and their build tool, and none of them announces its end."""
 
 import os
+import pathlib
 import re
 import shutil
 import signal
 import statistics
+import tempfile
 import threading
 import time
 
@@ -419,6 +421,28 @@ def test_file_held_open_and_written_slowly(tmp_path):
                     assert not watcher.whole or piece is pieces[-1]
             wait_until(lambda: watcher.whole, "the whole image to be served", GENEROUS_S)
         assert watcher.wrong == [] and watcher.asked > 20
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
+def test_file_of_another_user_written_slowly():
+    """A service's user owns no image that an operator copies in, so the system does not say whether somebody writes it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        os.chmod(folder, 0o755)
+        (folder / "firmware/door").mkdir(parents=True)
+        (folder / "state").mkdir()
+        os.chown(folder / "state", 65534, 65534)
+        data = make_image("spiffs", folder / "made.bin", size="1M", chip="esp8266", seed=1)
+        half = len(data) // 2
+        with Server(folder, preexec_fn=lambda: os.setuid(65534)) as server:
+            with Watcher(server, "door/1.0.0.fs.bin", data) as watcher:
+                with open(server.repo / "door/1.0.0.fs.bin", "wb") as file:
+                    file.write(data[:half])
+                    file.flush()
+                    time.sleep(2)
+                    file.write(data[half:])
+                wait_until(lambda: watcher.whole, "the whole image to be served")
+            assert watcher.wrong == [] and watcher.asked > 20
 
 
 def test_file_appended_to_and_closed_each_time(tmp_path):

@@ -89,7 +89,7 @@ def test_image_memory_has_a_limit(tmp_path):
         assert (plain.status, plain.reason) == (503, "not-yet")
         assert int(plain.headers["Retry-After"]) > 0
         assert "x-MD5" not in plain.headers
-        server.wait_log(r"event=image_not_loaded file=b/1\.fs\.bin .*--image-memory")
+        server.wait_log(r"event=check reason=not-yet .*image=b/1\.fs\.bin why=.image-memory")
 
         assert first.finish().status == 200
         server.wait_log("event=update_sent")

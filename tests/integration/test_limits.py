@@ -4,6 +4,7 @@ forgotten telnet may together not take the place of one device that wants its up
 import concurrent.futures
 import resource
 import socket
+import struct
 import time
 
 import pytest
@@ -221,3 +222,54 @@ def test_herd(tmp_path):
         for reply in replies:
             assert_whole(reply, data)
         wait_until(lambda: server.log().count("event=update_sent") == 60, "all to be counted as sent")
+
+
+def test_peer_that_ends_its_side_while_it_reads(tmp_path, image):
+    """It ends after all was handed to the kernel: still not the end of the download, which would be told as cut."""
+    with Server(tmp_path) as server:
+        download = Download(server, "/update/door").started()
+        time.sleep(0.5)
+        download.socket.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
+        assert_whole(download.finish(), image)
+        server.wait_log("event=update_sent .*bytes=" + str(len(image)))
+        assert "event=update_cut" not in server.log()
+
+
+def test_peer_that_ends_its_side_with_three_requests_waiting(tmp_path, image):
+    """Each of them was asked before the end, so each is answered."""
+    healthz = device_request("/healthz", {}, http="1.1")
+    with Server(tmp_path) as server:
+        with server.connect() as connection:
+            connection.sendall(device_request("/latest/door.bin", {}, http="1.1") + 3 * healthz)
+            connection.shutdown(socket.SHUT_WR)
+            answers = read_to_end(connection)
+        assert answers.count(b"HTTP/1.1 200 OK\r\n") == 4
+
+
+def test_peer_that_dies_after_it_ended_its_side_frees_its_place(tmp_path, image):
+    """After its end the loop hears no reset: the place must not be held until the transfer's deadline."""
+    with Server(tmp_path, connections_max=1, transfer_timeout="1h") as server:
+        download = Download(server, "/update/door").started()
+        download.socket.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
+        download.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        download.socket.close()
+        assert check(server, "/healthz", {}).status == 200
+        server.wait_log("event=update_cut .*reset by the device")
+
+
+def test_not_yet_is_said_in_the_log_too(tmp_path):
+    """What the wire says and what the log says must be one word."""
+    with Server(tmp_path) as server:
+        make_image("esp8266", server.repo / "door/2.0.0.bin", size="64K")
+        wait_until(lambda: check(server, "/update/door", mac="5C:CF:7F:00:00:09").status == 200, "the image")
+        server.wait_log("event=update_sent")
+    with Server(tmp_path, rescan_interval="1h", image_idle="0ms") as server:
+        path = server.repo / "door/2.0.0.bin"
+        data = path.read_bytes()
+        path.write_bytes(data)  # same bytes, another state of the file: what the catalog knows is gone for a moment
+        reply = check(server, "/update/door")
+        word = reply.reason
+        assert (reply.status, word) in {(304, "not-yet"), (200, "newer")}
+        server.wait_log(f"event=check reason={word} status={reply.status} device=5ccf7fb1e042")

@@ -112,7 +112,7 @@ def test_port_in_use(folders):
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         text = complaint(*folders, "--listen", address)
-        assert re.search(rf"--listen {address}: .*in use.*another port", text)
+        assert re.search(rf"--listen {address}: .*in use.*choose another", text)
 
 
 def test_port_of_another_updraftd(tmp_path, folders):
@@ -143,7 +143,7 @@ def test_mistake_in_the_file(tmp_path, folders, text, expected):
 @pytest.mark.parametrize("text, expected", [
     ("[assign]\n\nthe front door = door 1\n", r"line 3: the front door: .*no MAC"),
     ("[assign]\n5C:CF:7F:B1:E0:42 = door 1 please\n", r"line 2: .*give a label, or a type and a label"),
-    ("loop-guard = 2\n", r"line 1: .*only the section \[assign\]"),
+    ("loop-guard = 2\n", r"line 1: write \[assign\] above"),
 ])
 def test_mistake_in_the_assignments(tmp_path, folders, text, expected):
     """A device that silently loses its assignment gets whatever is newest."""

@@ -515,7 +515,7 @@ static void test_why_missing(void **state)
         { "littlefs_1.0_4M.bin", REJECTED, "d1/1.0.bin", ADDED, OFFER_FS, NULL, REASON_REJECTED },
         { "littlefs_1.0_4M.bin", EXPECTED, NULL, NOTHING, OFFER_FS, NULL, REASON_UNKNOWN_TYPE },
         { "DOOR-7.bin", EXPECTED, NULL, NOTHING, OFFER_SKETCH, "DOOR-7", REASON_NOT_YET },
-        { "DOOR-7.bin", REJECTED, NULL, NOTHING, OFFER_SKETCH, "DOOR-7", REASON_NO_IMAGE },
+        { "DOOR-7.bin", REJECTED, NULL, NOTHING, OFFER_SKETCH, "DOOR-7", REASON_REJECTED },
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         struct catalog *catalog = catalog_new();
@@ -905,6 +905,9 @@ static void check_best(const struct catalog *catalog, const struct round *round,
 {
     struct catalog_query query = { .type = slice_of(type), .kind = kind, .flash_bytes = 4 * MIB };
     struct best best = kind == OFFER_FS ? find_best_fs(round, type) : find_best(round, FILENAME_SKETCH, type);
+    if (!type_is_there(round, type)) {
+        best = (struct best){ .version = NULL }; /* a type that nobody has heard of gets nothing */
+    }
     const char *plain = best.is_there[0] ? round->paths[best.at[0]] : "";
     const char *gzip = best.is_there[1] ? round->paths[best.at[1]] : "";
     struct offer offer;

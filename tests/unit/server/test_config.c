@@ -293,7 +293,8 @@ static const struct {
     { "--fs-gzip yes -xyz", "-xyz: not known, or its value is missing: see updraftd --help" },
     { "/srv/firmware", "/srv/firmware: only flags are taken: see updraftd --help" },
     { "--fs-gzip yes now --loop-guard 4", "now: only flags are taken: see updraftd --help" },
-    { "--config none.ini", "none.ini: No such file or directory" },
+    { "--config none.ini",
+      "--config none.ini: No such file or directory: name a file that the server's user can read" },
 };
 
 /* Else an operator would be told that something is wrong, and not what, or be told of the wrong flag. */
@@ -351,18 +352,22 @@ static const struct {
     const char *text;
     const char *message;
 } files[] = {
-    { "repo = a\nport = 8080\n", "u.ini: line 2: key \"port\" is not known: see updraftd --help for those that are" },
-    { "Repo = a\n", "u.ini: line 1: key \"Repo\" is not known: see updraftd --help for those that are" },
-    { "config = v.ini\n", "u.ini: line 1: key \"config\" is not known: see updraftd --help for those that are" },
-    { "help = yes\n", "u.ini: line 1: key \"help\" is not known: see updraftd --help for those that are" },
-    { "[server]\nrepo = a\n", "u.ini: line 2: section [server] is not known: keys stand before any section, devices "
-                              "in [assign]" },
-    { "\nloop-guard = no\n", "u.ini: line 2: loop-guard: \"no\" is not usable: give a number from 1 to 1000" },
-    { "repo =\n", "u.ini: line 1: repo: \"\" is not usable: give a name of 1 to 1023 bytes" },
-    { "repo\n", "u.ini: line 1: neither [section] nor key = value" },
-    { "[assign]\nloop-guard = 4\n", "u.ini: line 2: loop-guard: the key is no MAC address such as 5C:CF:7F:B1:E0:42" },
+    { "repo = a\nport = 8080\n",
+      "--config u.ini: line 2: key \"port\" is not known: see updraftd --help for those that are" },
+    { "Repo = a\n", "--config u.ini: line 1: key \"Repo\" is not known: see updraftd --help for those that are" },
+    { "config = v.ini\n",
+      "--config u.ini: line 1: key \"config\" is not known: see updraftd --help for those that are" },
+    { "help = yes\n", "--config u.ini: line 1: key \"help\" is not known: see updraftd --help for those that are" },
+    { "[server]\nrepo = a\n",
+      "--config u.ini: line 2: section [server] is not known: keys stand before any section, devices "
+      "in [assign]" },
+    { "\nloop-guard = no\n", "--config u.ini: line 2: loop-guard: \"no\" is not usable: give a number from 1 to 1000" },
+    { "repo =\n", "--config u.ini: line 1: repo: \"\" is not usable: give a name of 1 to 1023 bytes" },
+    { "repo\n", "--config u.ini: line 1: neither [section] nor key = value" },
+    { "[assign]\nloop-guard = 4\n",
+      "--config u.ini: line 2: loop-guard: the key is no MAC address such as 5C:CF:7F:B1:E0:42" },
     { "[assign]\n5C:CF:7F:B1:E0:42 = a\n5CCF7FB1E042 = b\n",
-      "u.ini: line 3: 5CCF7FB1E042: this MAC is assigned already: delete one of the two lines" },
+      "--config u.ini: line 3: 5CCF7FB1E042: this MAC is assigned already: delete one of the two lines" },
 };
 
 static void test_bad_files(void **state)
@@ -390,7 +395,8 @@ static void test_bad_variables(void **state)
         { "UPDRAFT_LISTEN", "127.0.0.1:1,",
           "UPDRAFT_LISTEN: listen: \"\" is not usable: give an address and a port, such as 0.0.0.0:8080 or "
           "[::]:8080; at most 16 of them" },
-        { "UPDRAFT_CONFIG", "none.ini", "none.ini: No such file or directory" },
+        { "UPDRAFT_CONFIG", "none.ini",
+          "--config none.ini: No such file or directory: name a file that the server's user can read" },
     };
     for (size_t i = 0; i < COUNT_OF(variables); i++) {
         struct reading got;
