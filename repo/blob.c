@@ -341,6 +341,7 @@ void blob_store_configure(struct blob_store *store, uint64_t idle_ms, size_t byt
 {
     store->idle_ms = idle_ms;
     store->bytes_max = bytes_max;
+    (void)make_room(store, 0);
     if (store->oldest_idle != NULL) {
         uv_timer_start(&store->timer, on_idle_timer, 0, 0);
     }
