@@ -227,9 +227,16 @@ static void describe(const struct situation *s, enum reason reason, char *detail
         }
         break;
     case REASON_DOES_NOT_FIT:
-        snprintf(detail, size, "image has %" PRIu64 " bytes, device has room for %" PRIu64,
-                 is_sketch(s) ? facts->file_bytes : facts->image_bytes,
-                 is_sketch(s) ? s->request->free_bytes : s->request->flash_bytes);
+        if (!is_sketch(s)) {
+            snprintf(detail, size, "image has %" PRIu64 " bytes, device has room for %" PRIu64, facts->image_bytes,
+                     s->request->flash_bytes);
+        } else if (facts->file_bytes > s->request->free_bytes) {
+            snprintf(detail, size, "image has %" PRIu64 " bytes, device has room for %" PRIu64, facts->file_bytes,
+                     s->request->free_bytes);
+        } else {
+            snprintf(detail, size, "image has %" PRIu64 " bytes unpacked, device has room for %" PRIu64,
+                     facts->image_bytes, unpacked_room(s));
+        }
         break;
     case REASON_NO_GZIP:
         snprintf(detail, size, "only a compressed image is there and this client would not inflate it; add the .bin");

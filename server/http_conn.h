@@ -1,7 +1,7 @@
-/* Connections: one after the other each reads a request, has it answered, sends, and goes on or ends.
+/* One connection: one after the other it reads a request, has it answered, sends, and goes on or ends.
  *
- * http_server holds what they share: the limits, the deadlines, the handler. It knows neither routes nor devices. All
- * of it is the loop's.
+ * It knows neither routes nor devices: handlers answer. struct http_server is what all connections share, and
+ * server/http_server owns it. All of it is the loop's.
  */
 #ifndef SERVER_HTTP_CONN_H
 #define SERVER_HTTP_CONN_H

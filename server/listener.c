@@ -1,5 +1,6 @@
 /* libuv accepts one connection ahead of us and stops polling the socket until it is taken: not taking it is how we
- * pause. Out of descriptors, libuv itself lets go of a spare one to refuse the connection, so the loop never spins. */
+ * pause. We never accept into the last descriptors (app.c keeps some aside); should the system be out
+ * of them all the same, libuv lets go of a spare one of its own to refuse the connection. */
 #include "server/listener.h"
 
 #include "base/log.h"

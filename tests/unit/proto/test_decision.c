@@ -101,7 +101,7 @@ struct difference {
     const char *runs_label; /* the same, a build that only a label names */
     enum chip runs_chip;
     uint8_t runs_mode; /* the variant that matched, + 1 */
-    uint64_t free_bytes, flash_bytes;
+    uint64_t free_bytes, flash_bytes, sketch_bytes;
     bool silent; /* says neither room nor flash */
     /* the offer */
     enum { FORM_PLAIN, FORM_GZIP, FORM_BOTH } forms;
@@ -130,6 +130,7 @@ static void differ_request(struct fixture *f, const struct difference *d)
     if (d->says != NULL) {
         say(f, d->says);
     }
+    r->sketch_bytes = d->sketch_bytes;
     r->free_bytes = d->silent ? 0 : d->free_bytes != 0 ? d->free_bytes : r->free_bytes;
     r->flash_bytes = d->silent ? 0 : d->flash_bytes != 0 ? d->flash_bytes : r->flash_bytes;
     r->has_md5 = d->digest == DIGEST_OF_OFFER;
@@ -448,7 +449,13 @@ static const struct difference rooms[] = {
     { "exactly the room", .file_bytes = MIB, .reason = REASON_NEWER, .form = PLAIN },
     { "a signature needs room too", .file_bytes = MIB + 1, .image_bytes = MIB, .reason = REASON_DOES_NOT_FIT,
       .form = PLAIN, .detail = "image has 1048577 bytes, device has room for 1048576" },
-    { "compressed, it is what is sent that counts", .forms = FORM_GZIP, .flash_mode = IMAGE_FLASH_DOUT,
+    /* It is unpacked over the running sketch, in whole sectors, and what is free behind it: 2 MiB here, no more. */
+    { "compressed, room to unpack it", .forms = FORM_GZIP, .flash_mode = IMAGE_FLASH_DOUT, .image_bytes = 2 * MIB,
+      .sketch_bytes = MIB - 1, .reason = REASON_NEWER, .form = GZIP },
+    { "compressed, one byte too many unpacked", .forms = FORM_GZIP, .flash_mode = IMAGE_FLASH_DOUT,
+      .image_bytes = 2 * MIB + 1, .sketch_bytes = MIB - 1, .reason = REASON_DOES_NOT_FIT, .form = GZIP,
+      .detail = "image has 2097153 bytes unpacked, device has room for 2097152" },
+    { "compressed, the running sketch's size unknown", .forms = FORM_GZIP, .flash_mode = IMAGE_FLASH_DOUT,
       .image_bytes = 2 * MIB, .reason = REASON_NEWER, .form = GZIP },
     /* free-space is the sketch's: a file system lies elsewhere. */
     { "a file system larger than the sketch's room", .mode = DEVICE_MODE_FS, .chip = CHIP_UNKNOWN,
