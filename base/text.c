@@ -276,3 +276,22 @@ bool text_is_clean_utf8(struct slice bytes)
     }
     return true;
 }
+
+bool json_is_deeper(struct slice text, size_t max)
+{
+    size_t depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.at[i];
+        if (c == '"') {
+            in_string = !in_string;
+        } else if (in_string) {
+            i += c == '\\'; /* whatever it escapes */
+        } else if ((c == '{' || c == '[') && ++depth > max) {
+            return true;
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            depth--;
+        }
+    }
+    return false;
+}

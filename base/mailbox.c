@@ -1,0 +1,142 @@
+/* A locked list and a wake-up. What makes it hard: a wake-up may come late, early or for many messages at once, so it
+ * means "look", never "one has come"; and the last poster may still be inside when its message is taken, so the owner
+ * is woken before the lock is let go. */
+#include "base/mailbox.h"
+
+#include <assert.h>
+
+#define WAIT_NS_MAX 3600000000000u /* a longer wait is several: libuv adds it to the clock, which may overflow */
+
+static void open_box(struct mailbox *box, size_t max)
+{
+    assert(max > 0);
+    box->closed = false;
+    box->first = NULL;
+    box->end = &box->first;
+    box->count = 0;
+    box->max = max;
+    box->on_mail = NULL;
+    box->owner = NULL;
+    box->on_closed = NULL;
+    int error = uv_mutex_init(&box->mutex);
+    assert(error == 0);
+}
+
+static void on_async(uv_async_t *async)
+{
+    struct mailbox *box = async->data;
+    box->on_mail(box, box->owner);
+}
+
+void mailbox_open_loop(struct mailbox *box, size_t max, uv_loop_t *loop, mailbox_fn on_mail, void *owner)
+{
+    open_box(box, max);
+    box->of_loop = true;
+    box->on_mail = on_mail;
+    box->owner = owner;
+    int error = uv_async_init(loop, &box->async, on_async);
+    assert(error == 0); /* no descriptor is left for the loop's own wake-up: nothing could run */
+    box->async.data = box;
+}
+
+void mailbox_open_thread(struct mailbox *box, size_t max)
+{
+    open_box(box, max);
+    box->of_loop = false;
+    int error = uv_cond_init(&box->filled);
+    assert(error == 0);
+}
+
+static void wake_owner(struct mailbox *box)
+{
+    if (box->of_loop) {
+        int error = uv_async_send(&box->async);
+        assert(error == 0);
+    } else {
+        uv_cond_signal(&box->filled);
+    }
+}
+
+bool mailbox_post(struct mailbox *box, struct mail *mail)
+{
+    uv_mutex_lock(&box->mutex);
+    bool taken = !box->closed && box->count < box->max;
+    if (taken) {
+        mail->next = NULL;
+        *box->end = mail;
+        box->end = &mail->next;
+        if (box->count++ == 0) {
+            wake_owner(box); /* who takes, takes everything: later ones need no wake-up of their own */
+        }
+    }
+    uv_mutex_unlock(&box->mutex);
+    return taken;
+}
+
+static struct mail *take_locked(struct mailbox *box)
+{
+    struct mail *first = box->first;
+    box->first = NULL;
+    box->end = &box->first;
+    box->count = 0;
+    return first;
+}
+
+struct mail *mailbox_take(struct mailbox *box)
+{
+    uv_mutex_lock(&box->mutex);
+    struct mail *first = take_locked(box);
+    uv_mutex_unlock(&box->mutex);
+    return first;
+}
+
+struct mail *mailbox_wait(struct mailbox *box, uint64_t timeout_ms)
+{
+    assert(!box->of_loop);
+    uint64_t start_ns = uv_hrtime();
+    uint64_t timeout_ns = timeout_ms > UINT64_MAX / 1000000 ? UINT64_MAX : timeout_ms * 1000000;
+    uv_mutex_lock(&box->mutex);
+    while (box->first == NULL && !box->closed) {
+        uint64_t waited_ns = uv_hrtime() - start_ns; /* a condition may wake without a reason */
+        if (waited_ns >= timeout_ns) {
+            break;
+        }
+        uint64_t left_ns = timeout_ns - waited_ns;
+        (void)uv_cond_timedwait(&box->filled, &box->mutex, left_ns < WAIT_NS_MAX ? left_ns : WAIT_NS_MAX);
+    }
+    struct mail *first = take_locked(box);
+    uv_mutex_unlock(&box->mutex);
+    return first;
+}
+
+void mailbox_shut(struct mailbox *box)
+{
+    uv_mutex_lock(&box->mutex);
+    box->closed = true;
+    if (!box->of_loop) {
+        uv_cond_signal(&box->filled);
+    }
+    uv_mutex_unlock(&box->mutex);
+}
+
+static void on_async_closed(uv_handle_t *handle)
+{
+    struct mailbox *box = handle->data;
+    uv_mutex_destroy(&box->mutex);
+    if (box->on_closed != NULL) {
+        box->on_closed(box->owner);
+    }
+}
+
+void mailbox_close(struct mailbox *box, void (*on_closed)(void *owner))
+{
+    assert(box->closed && box->first == NULL);
+    box->on_closed = on_closed;
+    if (box->of_loop) {
+        uv_close((uv_handle_t *)&box->async, on_async_closed);
+        return;
+    }
+    assert(on_closed == NULL);
+    uv_cond_destroy(&box->filled);
+    uv_mutex_destroy(&box->mutex);
+}

@@ -1,0 +1,61 @@
+/* Messages between threads, whole and in order: any thread posts, one owner takes. The owner is the loop, which is
+ * woken by uv_async, or a thread, which waits.
+ *
+ * Wake-ups merge (100,000 uv_async_send made two callbacks), so the owner always takes everything. Ownership: a posted
+ * message belongs to the box until it is taken; a refused one stays with the poster.
+ */
+#ifndef BASE_MAILBOX_H
+#define BASE_MAILBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+/* The first member of every message. */
+struct mail {
+    struct mail *next;
+};
+
+struct mailbox;
+
+/* Called on the loop when something may have come: take it with mailbox_take. Posting from within is allowed. */
+typedef void (*mailbox_fn)(struct mailbox *box, void *owner);
+
+struct mailbox {
+    uv_mutex_t mutex;
+    uv_cond_t filled; /* a thread's */
+    uv_async_t async; /* a loop's */
+    bool of_loop;
+    bool closed;
+    struct mail *first;
+    struct mail **end;
+    size_t count, max;
+    mailbox_fn on_mail;
+    void *owner;
+    void (*on_closed)(void *owner);
+};
+
+/* A box of at most `max` waiting messages, whose owner is the loop. Called on the loop. */
+void mailbox_open_loop(struct mailbox *box, size_t max, uv_loop_t *loop, mailbox_fn on_mail, void *owner);
+
+/* The same, whose owner is the thread that calls mailbox_wait. */
+void mailbox_open_thread(struct mailbox *box, size_t max);
+
+/* From any thread. Returns false, and the message stays the caller's, where the box is full or shut. */
+bool mailbox_post(struct mailbox *box, struct mail *mail);
+
+/* Everything that waits, oldest first, linked by `next`; NULL = nothing. */
+struct mail *mailbox_take(struct mailbox *box);
+
+/* The same for a thread: waits until something is there, or until `timeout_ms` have passed (then NULL). */
+struct mail *mailbox_wait(struct mailbox *box, uint64_t timeout_ms);
+
+/* Refuses what is posted from now on; wakes a waiting thread. What waits can still be taken. */
+void mailbox_shut(struct mailbox *box);
+
+/* After mailbox_shut, when nobody posts any more and all is taken (asserted): a loop's box calls on_closed, later, and
+ * its memory is the owner's again then; a thread's is closed on return, on_closed is NULL. */
+void mailbox_close(struct mailbox *box, void (*on_closed)(void *owner));
+
+#endif
