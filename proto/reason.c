@@ -6,8 +6,9 @@ static const struct {
     const char *word;
     unsigned http_status;
     bool routine;
+    const char *text;
 } rows[] = {
-#define X(name, word, status, routine) { word, status, routine },
+#define X(name, word, status, routine, text) { word, status, routine, text },
     REASON_LIST(X)
 #undef X
 };
@@ -16,6 +17,12 @@ const char *reason_word(enum reason reason)
 {
     assert(reason < REASON_COUNT);
     return rows[reason].word;
+}
+
+const char *reason_text(enum reason reason)
+{
+    assert(reason < REASON_COUNT);
+    return rows[reason].text;
 }
 
 unsigned reason_http_status(enum reason reason)

@@ -10,45 +10,47 @@
 
 #include <stdbool.h>
 
-/*    name            word              status  routine: nothing to tell the operator, so logged at debug */
+/* name, word, status, routine (nothing to tell the operator, so logged at debug), and what it means, said of a device
+ */
 #define REASON_LIST(X)                                                                                                 \
     /* served */                                                                                                       \
-    X(NEWER, "newer", 200, false)                                                                                      \
-    X(ASSIGNED, "assigned", 200, false)                                                                                \
-    X(UNKNOWN_BUILD, "unknown-build", 200, false)                                                                      \
-    X(LATEST, "latest", 200, false)                                                                                    \
-    X(FILE, "file", 200, false)                                                                                        \
+    X(NEWER, "newer", 200, false, "a newer image is there, and it is sent")                                            \
+    X(ASSIGNED, "assigned", 200, false, "it is to run exactly this build, and does not yet: it is sent")               \
+    X(UNKNOWN_BUILD, "unknown-build", 200, false, "nobody can tell what it runs, so it is sent the newest")            \
+    X(LATEST, "latest", 200, false, "it asked for the newest image, whatever it runs")                                 \
+    X(FILE, "file", 200, false, "it asked for this file by its name")                                                  \
     /* nothing to do */                                                                                                \
-    X(SAME_DIGEST, "same-digest", 304, true)                                                                           \
-    X(UP_TO_DATE, "up-to-date", 304, true)                                                                             \
-    X(DEVICE_NEWER, "device-newer", 304, true)                                                                         \
-    X(NOT_MODIFIED, "not-modified", 304, true)                                                                         \
+    X(SAME_DIGEST, "same-digest", 304, true, "it runs this very image")                                                \
+    X(UP_TO_DATE, "up-to-date", 304, true, "it runs this version already")                                             \
+    X(DEVICE_NEWER, "device-newer", 304, true, "it runs a newer version than the newest here")                         \
+    X(NOT_MODIFIED, "not-modified", 304, true, "it has these bytes already")                                           \
     /* refused before byte one */                                                                                      \
-    X(UNASSIGNED, "unassigned", 304, false)                                                                            \
-    X(WRONG_CHIP, "wrong-chip", 304, false)                                                                            \
-    X(WRONG_FLASH, "wrong-flash", 304, false)                                                                          \
-    X(DOES_NOT_FIT, "does-not-fit", 304, false)                                                                        \
-    X(NO_GZIP, "no-gzip", 304, false)                                                                                  \
-    X(LOOP_GUARD, "loop-guard", 304, false)                                                                            \
-    X(NOT_YET, "not-yet", 304, false)                                                                                  \
+    X(UNASSIGNED, "unassigned", 304, false, "it is assigned to no type or build")                                      \
+    X(WRONG_CHIP, "wrong-chip", 304, false, "the image is for another chip")                                           \
+    X(WRONG_FLASH, "wrong-flash", 304, false, "the image does not suit its flash")                                     \
+    X(DOES_NOT_FIT, "does-not-fit", 304, false, "the image is larger than its room")                                   \
+    X(NO_GZIP, "no-gzip", 304, false, "only a compressed image is there, which it would not inflate")                  \
+    X(LOOP_GUARD, "loop-guard", 304, false, "it was sent this image again and again and never came back with it")      \
+    X(NOT_YET, "not-yet", 304, false, "the file is still being copied in, or memory is short")                         \
     /* not there */                                                                                                    \
-    X(UNKNOWN_TYPE, "unknown-type", 404, false)                                                                        \
-    X(NO_IMAGE, "no-image", 404, false)                                                                                \
-    X(REJECTED, "rejected", 404, false)                                                                                \
-    X(UNKNOWN_FILE, "unknown-file", 404, false)                                                                        \
+    X(UNKNOWN_TYPE, "unknown-type", 404, false, "no file in the repository is for this type")                          \
+    X(NO_IMAGE, "no-image", 404, false, "the type has no image of this kind or version")                               \
+    X(REJECTED, "rejected", 404, false, "every file of this kind failed its checks")                                   \
+    X(UNKNOWN_FILE, "unknown-file", 404, false, "there is no such file")                                               \
     /* no updater, or one that says too little */                                                                      \
-    X(NOT_AN_UPDATER, "not-an-updater", 403, false)                                                                    \
-    X(MISSING_HEADER, "missing-header", 403, false)                                                                    \
-    X(BAD_HEADER, "bad-header", 403, false)
+    X(NOT_AN_UPDATER, "not-an-updater", 403, false, "its User-Agent is no updater's")                                  \
+    X(MISSING_HEADER, "missing-header", 403, false, "a header that every core sends is missing")                       \
+    X(BAD_HEADER, "bad-header", 403, false, "a header cannot be read")
 
 enum reason {
-#define X(name, word, status, routine) REASON_##name,
+#define X(name, word, status, routine, text) REASON_##name,
     REASON_LIST(X)
 #undef X
         REASON_COUNT
 };
 
 const char *reason_word(enum reason reason);
+const char *reason_text(enum reason reason);     /* "a newer image is there, and it is sent" */
 unsigned reason_http_status(enum reason reason); /* as answered to an updater's check */
 bool reason_is_routine(enum reason reason);
 
