@@ -12,8 +12,10 @@ BELOW = {
     "proto": {"base"},
     "repo": {"base", "proto"},
     "fleet": {"base", "proto"},
-    "server": {"base", "proto", "repo", "fleet"},
-    "tests": {"base", "proto", "repo", "fleet", "server"},
+    "mqtt": {"base", "proto"},
+    "server": {"base", "proto", "repo", "fleet", "mqtt"},
+    "cli": {"base"},
+    "tests": {"base", "proto", "repo", "fleet", "mqtt", "server", "cli"},
 }
 
 
@@ -51,7 +53,7 @@ def test_libraries_link_down_only():
     for folder in BELOW.keys() - {"tests"}:
         text = (ROOT / folder / "CMakeLists.txt").read_text()
         call = re.search(r"updraft_library\(\w+(.*?)\)", text, re.S).group(1)
-        linked = set(re.findall(r"updraft_(base|proto|repo|fleet|server)\b", call))
+        linked = set(re.findall(r"updraft_(base|proto|repo|fleet|mqtt|server|cli)\b", call))
         assert linked <= BELOW[folder], f"{folder}/CMakeLists.txt links upward: {linked - BELOW[folder]}"
 
 
@@ -61,3 +63,19 @@ def test_proto_is_pure():
     found = [f"{path.relative_to(ROOT)}: {match.group(0)}" for path in sources()
              if path.relative_to(ROOT).parts[0] == "proto" for match in forbidden.finditer(path.read_text())]
     assert not found, "\n".join(found)
+
+
+def test_the_simulator_repeats_no_mistake():
+    """tests/sim stands on base/ alone: what it shared with the server it could not find wrong there."""
+    found = [f"{path.relative_to(ROOT)}: {match.group(1)}" for path in sources()
+             if path.relative_to(ROOT).parts[:2] == ("tests", "sim")
+             for match in re.finditer(r'#\s*include\s+"((?!base/|tests/sim/)[^"]+)"', path.read_text())]
+    assert not found, "\n".join(found)
+
+
+def test_the_loop_meets_other_threads_in_mailboxes_alone():
+    """Threads belong to base/log and mqtt/ (house rule: all state belongs to the loop)."""
+    found = [str(path.relative_to(ROOT)) for path in sources()
+             if path.relative_to(ROOT).parts[0] not in ("tests", "mqtt") and path.name not in ("log.c", "mailbox.c", "mailbox.h")
+             and re.search(r"uv_thread_create|pthread_create|uv_mutex_|uv_async_send", path.read_text())]
+    assert not found, found

@@ -1,0 +1,58 @@
+/* The devices that were seen since the start: who, of which type, what it runs, when. In memory, bounded; what it does
+ * not know it learns from the next check-in. Time is a parameter.
+ */
+#ifndef FLEET_DEVICE_H
+#define FLEET_DEVICE_H
+
+#include "base/text.h"
+#include "proto/mac.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FLEET_DEVICES_MAX 1000000
+#define FLEET_TYPES_MAX   65535
+
+struct fleet_type { /* its devices in a list, newest first seen first */
+    char name[65];
+    size_t device_count;
+    struct device *first;
+};
+
+struct device {
+    struct mac mac;
+    bool has_md5;
+    bool online;      /* said over MQTT */
+    bool said_online; /* ever */
+    uint8_t md5[16];  /* of the running sketch, as last reported */
+    uint64_t seen_ms; /* last check-in; 0 = known from MQTT alone */
+    struct fleet_type *type;
+    struct device *next_of_type, *previous_of_type;
+};
+
+struct fleet;
+
+struct fleet *fleet_new(size_t devices_max);
+void fleet_free(struct fleet *fleet);
+
+/* A check-in: the device's record, made where there was none. A device that asks for another type than before moves to
+ * it. `md5` NULL = not said (what it said before stays). NULL where devices_max or FLEET_TYPES_MAX is reached: the
+ * device is served, and not remembered; counted. */
+struct device *fleet_saw(struct fleet *fleet, const struct mac *mac, struct slice type, const uint8_t *md5,
+                         uint64_t now_ms);
+
+/* It said over MQTT that it is there or gone. A device never seen at a check-in is remembered only with a type. */
+void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online);
+
+struct device *fleet_find(const struct fleet *fleet, const struct mac *mac);
+
+/* The one device whose MAC ends so; NULL where there is none, or more than one. */
+struct device *fleet_find_tail(const struct fleet *fleet, const uint8_t tail[3]);
+
+const struct fleet_type *fleet_find_type(const struct fleet *fleet, struct slice type);
+
+size_t fleet_count(const struct fleet *fleet);
+uint64_t fleet_forgotten(const struct fleet *fleet); /* check-ins that found no room */
+
+#endif
