@@ -85,6 +85,7 @@ struct image *catalog_image_at(const struct catalog *catalog, size_t i); /* orde
 size_t catalog_rejection_count(const struct catalog *catalog);
 const struct rejection *catalog_rejection_at(const struct catalog *catalog, size_t i); /* ordered by path */
 
+bool catalog_has_type(const struct catalog *catalog, struct slice type); /* some file is for it */
 struct image *catalog_find_path(const struct catalog *catalog, struct slice path);
 const struct rejection *catalog_find_rejection(const struct catalog *catalog, struct slice path);
 

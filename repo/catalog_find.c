@@ -67,6 +67,11 @@ static const struct type_entry *find_type(const struct catalog *catalog, struct 
     return type;
 }
 
+bool catalog_has_type(const struct catalog *catalog, struct slice type)
+{
+    return type.len > 0 && find_type(catalog, type) != NULL;
+}
+
 struct image *image_of_build(const struct build *build)
 {
     static_assert(offsetof(struct image, build) == 0, "a build is the beginning of its image");
