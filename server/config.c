@@ -2,16 +2,33 @@
 #include "server/config.h"
 
 #include "base/ini.h"
+#include "proto/announce.h"
+#include "proto/template.h"
+#include "server/broker_url.h"
+#include "server/public_url.h"
 
 #include <assert.h>
 #include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { KIND_TEXT, KIND_LISTEN, KIND_DURATION, KIND_SIZE, KIND_COUNT, KIND_BOOL, KIND_LEVEL, KIND_FORMAT };
+enum kind {
+    KIND_TEXT,
+    KIND_SECRET,     /* a text that is never printed; UPDRAFT_…_FILE names a file that holds it */
+    KIND_SECRET_URL, /* the same, shown without user and password */
+    KIND_LISTEN,
+    KIND_DURATION,
+    KIND_SIZE,
+    KIND_COUNT,
+    KIND_BOOL,
+    KIND_CHOICE, /* one of the words of `argument`; its place is the number */
+    KIND_LEVEL,
+    KIND_FORMAT,
+};
 
 #define DAY_MS 86400000u
 
@@ -32,6 +49,47 @@ static const struct key {
     { "state", KIND_TEXT, FIELD(state), "./state", 0, 0, true, "DIR", "runtime state; made where its parent is there" },
     { "listen", KIND_LISTEN, FIELD(listen), "0.0.0.0:8080", 0, 0, true, "ADDR:PORT",
       "plain HTTP for devices; repeatable; port 0 picks one" },
+    { "public-url", KIND_TEXT, FIELD(public_url), "", 0, 0, false, "URL",
+      "what devices are told to fetch from (default: worked out from the addresses in use)" },
+    { "mqtt", KIND_SECRET_URL, FIELD(mqtt), "", 0, 0, true, "URL",
+      "broker: mqtt://[user:pass@]host[:1883] or mqtts://host[:8883]; none = pull only" },
+    { "mqtt-user", KIND_TEXT, FIELD(mqtt_user), "", 0, 0, true, "NAME", "user at the broker" },
+    { "mqtt-password", KIND_SECRET, FIELD(mqtt_password), "", 0, 0, true, "TEXT",
+      "its password; flags can be seen by all, so rather UPDRAFT_MQTT_PASSWORD_FILE" },
+    { "mqtt-ca", KIND_TEXT, FIELD(mqtt_ca), "", 0, 0, true, "FILE",
+      "certificates of authorities that mqtts:// trusts (default: the system's)" },
+    { "mqtt-cert", KIND_TEXT, FIELD(mqtt_cert), "", 0, 0, true, "FILE", "our certificate for the broker" },
+    { "mqtt-key", KIND_TEXT, FIELD(mqtt_key), "", 0, 0, true, "FILE", "its key" },
+    { "mqtt-client-id", KIND_TEXT, FIELD(mqtt_client_id), "", 0, 0, true, "ID",
+      "client id at the broker (default: a random one each start)" },
+    { "mqtt-version", KIND_CHOICE, FIELD(mqtt_version), "auto", 0, 0, true, "auto|3.1.1|5",
+      "MQTT version; auto = 5, or 3.1.1 where the broker knows no other" },
+    { "mqtt-keep-alive", KIND_DURATION, FIELD(mqtt_keep_alive_ms), "30s", 1000, 3600000, true, "TIME",
+      "how often a silent link is proved alive" },
+    { "mqtt-in-flight", KIND_COUNT, FIELD(mqtt_in_flight), "64", 1, 1000, true, "N",
+      "messages sent before the first is acknowledged; never more than the broker allows" },
+    { "mqtt-queue", KIND_COUNT, FIELD(mqtt_queue), "20000", 1, 200000, true, "N",
+      "commands kept while the broker is away" },
+    { "mqtt-preset", KIND_TEXT, FIELD(mqtt_preset), "updraft", 0, 0, true, "NAME",
+      "topics and payloads of a firmware: updraft, tasmota or homie" },
+    { "command-topic", KIND_TEXT, FIELD(command_topic), "", 0, 0, true, "TEMPLATE",
+      "where a type is told, such as updraft/{type}/update (default: the preset's)" },
+    { "device-command-topic", KIND_TEXT, FIELD(device_command_topic), "", 0, 0, true, "TEMPLATE",
+      "where one device is told, such as updraft/{type}/{mac}/update (default: the preset's)" },
+    { "command-payload", KIND_TEXT, FIELD(command_payload), "", 0, 0, true, "TEMPLATE",
+      "what they are told, with places such as {url} {version} {id}; the manual lists them" },
+    { "status-topic", KIND_TEXT, FIELD(status_topic), "", 0, 0, true, "TEMPLATE",
+      "where devices report, such as updraft/{type}/{mac}/status (default: the preset's)" },
+    { "online-topic", KIND_TEXT, FIELD(online_topic), "", 0, 0, true, "TEMPLATE",
+      "where devices say that they are there (default: the preset's)" },
+    { "command-retain", KIND_BOOL, FIELD(command_retain), "no", 0, 0, true, "yes|no",
+      "commands are retained while their rollout is under way" },
+    { "command-expiry", KIND_DURATION, FIELD(command_expiry_ms), "1h", 0, 30ull * DAY_MS, true, "TIME",
+      "how long a command is good for, here and (MQTT 5) at the broker; 0 = without end" },
+    { "admin-socket", KIND_TEXT, FIELD(admin_socket), "", 0, 0, true, "PATH",
+      "Unix socket of the admin API (default: STATE/admin.sock), mode 0660" },
+    { "admin-listen", KIND_TEXT, FIELD(admin_listen), "", 0, 0, true, "ADDR:PORT",
+      "admin API and metrics over TCP; needs a token (updraft token new); off by default" },
     { "drain-timeout", KIND_DURATION, FIELD(drain_timeout_ms), "30s", 0, DAY_MS, false, "TIME",
       "how long transfers may go on after SIGTERM" },
     { "head-timeout", KIND_DURATION, FIELD(head_timeout_ms), "10s", 100, DAY_MS, false, "TIME",
@@ -75,6 +133,16 @@ static const struct {
 
 /* --- one value ---------------------------------------------------------------------------------------------------- */
 
+static bool is_secret(const struct key *key)
+{
+    return key->kind == KIND_SECRET || key->kind == KIND_SECRET_URL;
+}
+
+static bool is_text(const struct key *key)
+{
+    return key->kind == KIND_TEXT || is_secret(key);
+}
+
 static uint64_t *number_of(const struct config *config, const struct key *key)
 {
     return (uint64_t *)((uintptr_t)config + key->offset);
@@ -93,6 +161,32 @@ static bool is_address(struct slice value)
         port_at--;
     }
     return port_at > 1 && number_parse((struct slice){ value.at + port_at, value.len - port_at }, 65535, &port);
+}
+
+/* The words of a choice stand in `argument`, separated by `|`: the number is the word's place. */
+static bool find_choice(const struct key *key, struct slice value, uint64_t *number)
+{
+    const char *word = key->argument;
+    for (uint64_t i = 0;; i++) {
+        size_t n = strcspn(word, "|");
+        if (value.len == n && memcmp(value.at, word, n) == 0) {
+            *number = i;
+            return true;
+        }
+        if (word[n] == '\0') {
+            return false;
+        }
+        word += n + 1;
+    }
+}
+
+static void print_choice(const struct key *key, uint64_t number, char *to, size_t size)
+{
+    const char *word = key->argument;
+    while (number-- > 0) {
+        word += strcspn(word, "|") + 1;
+    }
+    snprintf(to, size, "%.*s", (int)strcspn(word, "|"), word);
 }
 
 static bool set_number(struct config *config, const struct key *key, struct slice value)
@@ -114,6 +208,9 @@ static bool set_number(struct config *config, const struct key *key, struct slic
     case KIND_BOOL:
         number = slice_is(value, "yes");
         good = number == 1 || slice_is(value, "no");
+        break;
+    case KIND_CHOICE:
+        good = find_choice(key, value, &number);
         break;
     case KIND_LEVEL:
         good = log_level_parse(value, &level);
@@ -143,6 +240,9 @@ static void print_number(const struct key *key, uint64_t number, char *to, size_
         break;
     case KIND_BOOL:
         snprintf(to, size, "%s", number ? "yes" : "no");
+        break;
+    case KIND_CHOICE:
+        print_choice(key, number, to, size);
         break;
     case KIND_LEVEL:
         snprintf(to, size, "%s", log_level_name((enum log_level)number));
@@ -176,10 +276,15 @@ static void describe_key(const struct key *key, char *to, size_t size)
                  CONFIG_LISTEN_MAX);
         break;
     case KIND_TEXT:
-        snprintf(to, size, "give a name of 1 to %d bytes", CONFIG_TEXT_MAX - 1);
+    case KIND_SECRET:
+    case KIND_SECRET_URL:
+        snprintf(to, size, "give a text of 1 to %d bytes", CONFIG_TEXT_MAX - 1);
         break;
     default:
-        snprintf(to, size, "give %s", key->kind == KIND_BOOL ? "yes or no" : key->help);
+        snprintf(to, size, "give %s",
+                 key->kind == KIND_BOOL     ? "yes or no"
+                 : key->kind == KIND_CHOICE ? key->argument
+                                            : key->help);
     }
 }
 
@@ -202,7 +307,7 @@ static enum status set(struct config *config, const struct key *key, const char 
             config->listen_count = 0; /* a stronger source replaces the list of a weaker one */
         }
         good = add_listen(config, text);
-    } else if (key->kind == KIND_TEXT) {
+    } else if (is_text(key)) {
         good = text.len > 0 && slice_copy(text, text_of(config, key), CONFIG_TEXT_MAX);
     } else {
         good = set_number(config, key, text);
@@ -211,7 +316,7 @@ static enum status set(struct config *config, const struct key *key, const char 
     if (!good) {
         char wanted[160], shown[128];
         describe_key(key, wanted, sizeof wanted);
-        text_escape(text, shown, sizeof shown);
+        text_escape(!is_secret(key) ? text : slice_of("(hidden)"), shown, sizeof shown);
         snprintf(why, size, "%s: \"%s\" is not usable: %s", key->name, shown, wanted);
         return STATUS_INVALID;
     }
@@ -283,31 +388,75 @@ static void variable_name(const struct key *key, char name[64])
     }
 }
 
-static enum status read_environment(struct config *config, char *message, size_t size)
+/* One variable's value; of a list, which is separated by commas, each in turn. */
+static enum status set_from_environment(struct config *config, const struct key *key, const char *name,
+                                        const char *value, char *message, size_t size)
 {
-    for (size_t i = 0; i < KEY_COUNT; i++) {
-        char name[64], why[400], list[CONFIG_TEXT_MAX * 2];
-        variable_name(&keys[i], name);
-        const char *value = getenv(name);
-        if (value == NULL || value[0] == '\0') {
-            continue;
-        }
-        enum status status = STATUS_TOO_LONG;
-        snprintf(why, sizeof why, "longer than %zu characters", sizeof list - 1);
-        if (slice_copy(slice_of(value), list, sizeof list)) {
-            /* A list is separated by commas; other values may have them. */
-            char *rest = list;
-            do {
-                char *piece = keys[i].kind == KIND_LISTEN ? strsep(&rest, ",") : rest;
-                status = set(config, &keys[i], piece, from_environment, why, sizeof why);
-            } while (status == STATUS_OK && keys[i].kind == KIND_LISTEN && rest != NULL);
-        }
-        if (status != STATUS_OK) {
-            snprintf(message, size, "%s: %s", name, why);
-            return status;
-        }
+    char why[400], list[CONFIG_TEXT_MAX * 2];
+    enum status status = STATUS_TOO_LONG;
+    snprintf(why, sizeof why, "longer than %zu characters", sizeof list - 1);
+    if (slice_copy(slice_of(value), list, sizeof list)) {
+        char *rest = list;
+        do {
+            char *piece = key->kind == KIND_LISTEN ? strsep(&rest, ",") : rest;
+            status = set(config, key, piece, from_environment, why, sizeof why);
+        } while (status == STATUS_OK && key->kind == KIND_LISTEN && rest != NULL);
+    }
+    if (status != STATUS_OK) {
+        snprintf(message, size, "%s: %s", name, why);
+    }
+    return status;
+}
+
+/* A secret in a file of its own, as container engines hand them over: its first line. */
+static enum status read_secret(const char *name, const char *path, char *value, size_t value_size, char *message,
+                               size_t size)
+{
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        snprintf(message, size, "%s: %s: %s: name a file that the server's user can read", name, path, strerror(errno));
+        return status_from_errno(errno);
+    }
+    bool good = fgets(value, (int)value_size, file) != NULL;
+    bool failed = ferror(file) != 0;
+    fclose(file);
+    value[good ? strcspn(value, "\r\n") : 0] = '\0';
+    if (failed || value[0] == '\0') {
+        snprintf(message, size, "%s: %s: nothing in its first line: write the secret there", name, path);
+        return STATUS_INVALID;
     }
     return STATUS_OK;
+}
+
+static enum status read_variable(struct config *config, const struct key *key, char *message, size_t size)
+{
+    char name[64], secret[CONFIG_TEXT_MAX + 1]; /* one that is too long is seen to be */
+    variable_name(key, name);
+    const char *value = getenv(name);
+    bool has_value = value != NULL && value[0] != '\0';
+    if (is_secret(key)) {
+        char file_name[72];
+        snprintf(file_name, sizeof file_name, "%s_FILE", name);
+        const char *path = getenv(file_name);
+        if (path != NULL && path[0] != '\0') {
+            if (has_value) {
+                snprintf(message, size, "%s and %s are both set: keep one of them", name, file_name);
+                return STATUS_INVALID;
+            }
+            enum status status = read_secret(file_name, path, secret, sizeof secret, message, size);
+            return status == STATUS_OK ? set_from_environment(config, key, file_name, secret, message, size) : status;
+        }
+    }
+    return has_value ? set_from_environment(config, key, name, value, message, size) : STATUS_OK;
+}
+
+static enum status read_environment(struct config *config, char *message, size_t size)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < KEY_COUNT && status == STATUS_OK; i++) {
+        status = read_variable(config, &keys[i], message, size);
+    }
+    return status;
 }
 
 /* Walks the flags; with `config` NULL it only looks for --config, which must be known before the file is read. */
@@ -357,6 +506,67 @@ static enum status read_assignments(struct config *config, char *message, size_t
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
 
+/* --- what no key can tell alone ----------------------------------------------------------------------------------- */
+
+/* Each of these texts has a grammar of its own. */
+static enum status check_templates(const struct config *config, char *message, size_t size)
+{
+    const struct {
+        const char *key;
+        const char *text;
+        enum template_use use;
+    } rows[] = {
+        { "command-topic", config->command_topic, TEMPLATE_TOPIC_TYPE },
+        { "device-command-topic", config->device_command_topic, TEMPLATE_TOPIC_DEVICE },
+        { "command-payload", config->command_payload, TEMPLATE_PAYLOAD },
+        { "status-topic", config->status_topic, TEMPLATE_TOPIC_FROM },
+        { "online-topic", config->online_topic, TEMPLATE_TOPIC_FROM },
+    };
+    char why[300];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].text[0] != '\0' && template_check(rows[i].text, rows[i].use, why, sizeof why) != STATUS_OK) {
+            snprintf(message, size, "--%s %s: %s", rows[i].key, rows[i].text, why);
+            return STATUS_INVALID;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status check_mqtt(const struct config *config, char *message, size_t size)
+{
+    struct broker_url url;
+    char why[300];
+    if (config->mqtt[0] != '\0' && broker_url_read(config->mqtt, &url, why, sizeof why) != STATUS_OK) {
+        snprintf(message, size, "--mqtt: %s", why);
+        return STATUS_INVALID;
+    }
+    if (announce_preset(config->mqtt_preset) == NULL) {
+        snprintf(message, size, "--mqtt-preset %s: there are %s", config->mqtt_preset, announce_preset_names);
+        return STATUS_INVALID;
+    }
+    if ((config->mqtt_cert[0] == '\0') != (config->mqtt_key[0] == '\0')) {
+        snprintf(message, size, "--mqtt-cert and --mqtt-key belong together: give both or none");
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+static enum status check_together(const struct config *config, char *message, size_t size)
+{
+    char why[300];
+    if (config->public_url[0] != '\0' && public_url_check(config->public_url, why, sizeof why) != STATUS_OK) {
+        snprintf(message, size, "--public-url %s: %s", config->public_url, why);
+        return STATUS_INVALID;
+    }
+    if (config->admin_listen[0] != '\0' && !is_address(slice_of(config->admin_listen))) {
+        snprintf(message, size, "--admin-listen %s: give an address and a port, such as 127.0.0.1:8090",
+                 config->admin_listen);
+        return STATUS_INVALID;
+    }
+    enum status status = check_mqtt(config, message, size);
+    return status == STATUS_OK ? check_templates(config, message, size) : status;
+}
+
 enum status config_read(struct config *config, int argc, char *const *argv, enum config_action *action, char *message,
                         size_t size)
 {
@@ -385,6 +595,9 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
     if (status == STATUS_OK) {
         status = read_flags(config, argc, argv, &file, action, message, size);
     }
+    if (status == STATUS_OK) {
+        status = check_together(config, message, size);
+    }
     return status == STATUS_OK ? read_assignments(config, message, size) : status;
 }
 
@@ -398,6 +611,31 @@ void config_close(struct config *config)
 
 /* --- showing ------------------------------------------------------------------------------------------------------ */
 
+/* What is not set has no line; what is secret is not shown. */
+static void print_text(const struct config *config, const struct key *key, const char *source, FILE *to)
+{
+    const char *text = text_of(config, key);
+    struct broker_url url;
+    char shown[300], why[300];
+    if (text[0] == '\0') {
+        return;
+    }
+    switch (key->kind) {
+    case KIND_TEXT:
+        fprintf(to, "%s = %s ; %s\n", key->name, text, source);
+        break;
+    case KIND_SECRET:
+        fprintf(to, "; %s is set and not shown ; %s\n", key->name, source);
+        break;
+    default:
+        (void)broker_url_read(text, &url, why, sizeof why);
+        broker_url_print(&url, shown, sizeof shown);
+        fprintf(to, "%s = %s ; %s%s\n", key->name, shown, source,
+                url.user[0] != '\0' ? "; user and password are not shown" : "");
+        break;
+    }
+}
+
 void config_print(const struct config *config, FILE *to)
 {
     for (size_t i = 0; i < KEY_COUNT; i++) {
@@ -409,8 +647,8 @@ void config_print(const struct config *config, FILE *to)
             for (size_t k = 0; k < config->listen_count; k++) {
                 fprintf(to, "%s = %s ; %s\n", keys[i].name, config->listen[k], config->sources[i]);
             }
-        } else if (keys[i].kind == KIND_TEXT) {
-            fprintf(to, "%s = %s ; %s\n", keys[i].name, text_of(config, &keys[i]), config->sources[i]);
+        } else if (is_text(&keys[i])) {
+            print_text(config, &keys[i], config->sources[i], to);
         } else {
             print_number(&keys[i], *number_of(config, &keys[i]), number, sizeof number);
             fprintf(to, "%s = %s ; %s\n", keys[i].name, number, config->sources[i]);
@@ -450,15 +688,34 @@ static bool same_listen(const struct config *a, const struct config *b)
     return same;
 }
 
-void config_fixed_differences(const struct config *a, const struct config *b, char *names, size_t size)
+static bool same_value(const struct config *a, const struct config *b, const struct key *key)
+{
+    if (key->kind == KIND_LISTEN) {
+        return same_listen(a, b);
+    }
+    return is_text(key) ? strcmp(text_of(a, key), text_of(b, key)) == 0 : *number_of(a, key) == *number_of(b, key);
+}
+
+void config_keep_fixed(struct config *config, const struct config *before, char *names, size_t size)
 {
     size_t used = 0;
     names[0] = '\0';
     for (size_t i = 0; i < KEY_COUNT; i++) {
-        bool differs = keys[i].kind == KIND_TEXT ? strcmp(text_of(a, &keys[i]), text_of(b, &keys[i])) != 0
-                                                 : keys[i].kind == KIND_LISTEN && !same_listen(a, b);
-        if (keys[i].fixed && differs && used < size) {
-            used += (size_t)snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", keys[i].name);
+        const struct key *key = &keys[i];
+        if (!key->fixed || same_value(config, before, key)) {
+            continue;
+        }
+        if (used < size) {
+            used += (size_t)snprintf(names + used, size - used, "%s%s", used > 0 ? ", " : "", key->name);
+        }
+        config->sources[i] = before->sources[i];
+        if (key->kind == KIND_LISTEN) {
+            config->listen_count = before->listen_count;
+            memcpy(config->listen, before->listen, sizeof config->listen);
+        } else if (is_text(key)) {
+            memcpy(text_of(config, key), text_of(before, key), CONFIG_TEXT_MAX);
+        } else {
+            *number_of(config, key) = *number_of(before, key);
         }
     }
 }

@@ -30,8 +30,23 @@ struct config {
     uint64_t loop_guard_max;
     uint64_t fs_gzip; /* 0 or 1 */
     uint64_t log_level, log_format;
+    char public_url[CONFIG_TEXT_MAX];   /* "" = worked out */
+    char admin_socket[CONFIG_TEXT_MAX]; /* "" = STATE/admin.sock */
+    char admin_listen[CONFIG_TEXT_MAX]; /* "" = off */
+    char mqtt[CONFIG_TEXT_MAX];         /* "" = pull only */
+    char mqtt_user[CONFIG_TEXT_MAX], mqtt_password[CONFIG_TEXT_MAX];
+    char mqtt_ca[CONFIG_TEXT_MAX], mqtt_cert[CONFIG_TEXT_MAX], mqtt_key[CONFIG_TEXT_MAX];
+    char mqtt_client_id[CONFIG_TEXT_MAX];
+    uint64_t mqtt_version; /* enum session_version */
+    uint64_t mqtt_keep_alive_ms;
+    uint64_t mqtt_in_flight, mqtt_queue;
+    char mqtt_preset[CONFIG_TEXT_MAX];
+    char command_topic[CONFIG_TEXT_MAX], device_command_topic[CONFIG_TEXT_MAX], command_payload[CONFIG_TEXT_MAX];
+    char status_topic[CONFIG_TEXT_MAX], online_topic[CONFIG_TEXT_MAX]; /* "" = as the preset has them */
+    uint64_t command_retain;                                           /* 0 or 1 */
+    uint64_t command_expiry_ms;
     struct assignments *assignments; /* owned */
-    const char *sources[32];         /* where each key's value came from, by the table's order */
+    const char *sources[64];         /* where each key's value came from, by the table's order */
 };
 
 enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_HELP, CONFIG_VERSION };
@@ -46,7 +61,8 @@ void config_close(struct config *config);
 void config_print(const struct config *config, FILE *to);
 void config_print_help(FILE *to);
 
-/* Names, separated by ", ", the keys that differ and take effect only at a start; "" where there are none. */
-void config_fixed_differences(const struct config *a, const struct config *b, char *names, size_t size);
+/* After a reload: keys that take effect only at a start keep their values of `before`; `names` lists those that were
+ * to change, separated by ", ". */
+void config_keep_fixed(struct config *config, const struct config *before, char *names, size_t size);
 
 #endif

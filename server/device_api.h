@@ -1,28 +1,33 @@
 /* The device side: what is answered to a device that asks. Read this room first.
  *
- * It only asks: what did the device say (proto/device_request), what have we (repo/catalog), what is it to run
- * (fleet/assignment), has it had that often enough (fleet/loop_guard), so what (proto/decision)? None of them waits.
+ * It reads what the device says, has it decided (server/check), answers, and tells those who follow the fleet: the log,
+ * the metrics, the devices seen, the rollouts under way. None of them waits.
  */
 #ifndef SERVER_DEVICE_API_H
 #define SERVER_DEVICE_API_H
 
-#include "fleet/assignment.h"
-#include "fleet/loop_guard.h"
-#include "repo/catalog.h"
+#include "fleet/device.h"
+#include "fleet/rollout.h"
+#include "server/check.h"
 #include "server/http_conn.h"
 #include "server/http_reply.h"
 #include "server/http_request.h"
+#include "server/metrics.h"
 
 #include <stdbool.h>
-#include <uv.h>
+#include <stdint.h>
+#include <sys/socket.h>
 
 struct device_api {
-    const uv_loop_t *loop;         /* for the time */
-    const struct catalog *catalog; /* never NULL once requests come */
-    const struct assignments *assignments;
-    struct loop_guard *guard;
-    unsigned loop_guard_max; /* whole transfers of one image to one device before it has to wait */
-    bool fs_gzip;            /* compressed file systems are inflated by the sketches in use */
+    struct check_sources sources;
+    /* Who hears of what happens: */
+    struct fleet *fleet;
+    struct rollouts *rollouts;
+    struct metrics *metrics;
+    /* Where the newest check-in of an updater arrived: our end of its connection, looked at once a while. */
+    bool has_used_address;
+    struct sockaddr_storage used_address;
+    uint64_t used_address_ms;
 };
 
 /* Handlers for the router: `rest` is the path behind the route's prefix. */
@@ -41,8 +46,14 @@ void device_api_healthz(struct device_api *api, const struct http_request *reque
                         struct stream *stream, struct http_answer *answer);
 
 /* The image of an answer cannot be had: an updater hears "not now", others when to come again. Said in the log, too. */
-void device_api_unavailable(const struct delivery *delivery, const struct image *image, enum status status,
-                            struct http_answer *answer);
+void device_api_unavailable(struct device_api *api, const struct delivery *delivery, const struct image *image,
+                            enum status status, struct http_answer *answer);
+
+/* The bytes of a delivery begin to go out. */
+void device_api_begun(struct device_api *api, struct delivery *delivery);
+
+/* To which rollout's image a delivery belongs. */
+const uint8_t *device_api_delivery_md5(const struct delivery *delivery);
 
 /* The sending of an image ended. Frees the delivery. */
 void device_api_delivered(struct device_api *api, struct delivery *delivery, const struct delivery_outcome *outcome);

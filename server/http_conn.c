@@ -3,6 +3,7 @@
  * out goes through http_conn_close.
  *
  *   READING -> (LOADING ->) SENDING -> READING          kept
+ *           -> (COLLECTING ->) (AWAITING ->) SENDING    a body is taken; the handler answers later
  *                                   -> FINISHING         image sent, closing: wait for the device's end
  *                                   -> LINGERING         refused: let the peer read the answer before it is reset
  */
@@ -18,7 +19,29 @@
 #define INPUT_PAUSE (16u << 10) /* waiting input above which we stop reading */
 #define INPUT_MAX   (64u << 10)
 
-enum conn_state { CONN_READING, CONN_LOADING, CONN_SENDING, CONN_FINISHING, CONN_LINGERING, CONN_CLOSED };
+enum conn_state {
+    CONN_READING,
+    CONN_COLLECTING,
+    CONN_AWAITING,
+    CONN_LOADING,
+    CONN_SENDING,
+    CONN_FINISHING,
+    CONN_LINGERING,
+    CONN_CLOSED
+};
+
+/* A request whose body is being collected: its head, which is parsed again when all is there, and the body behind it.
+ */
+struct collection {
+    size_t head_bytes, wanted, used;
+    char bytes[];
+};
+
+struct http_later {
+    struct http_conn *conn; /* NULL = it has gone */
+    struct http_server *server;
+    struct collection *collection; /* what the handler may still read of the request's body; NULL = it had none */
+};
 
 /* An image on its way; made when an answer has one, gone when it is sent. */
 struct transfer {
@@ -33,12 +56,13 @@ struct transfer {
 };
 
 struct http_conn {
-    struct stream_tcp tcp; /* first: the stream's callbacks find us by it */
+    struct stream_socket socket; /* first: the stream's callbacks find us by it */
     struct http_server *server;
     enum conn_state state;
     bool keep_alive; /* after the answer under way */
     bool peer_ended; /* it sends no more */
     bool paused;     /* we stopped reading */
+    bool head_only;  /* of the request that waits for its answer */
     bool linger;     /* the answer under way refuses something the peer may still be sending */
     enum http_wait wait;
     struct wait_entry wait_entry;
@@ -48,6 +72,8 @@ struct http_conn {
     struct http_scan scan;
     struct buf input; /* what came and is not consumed */
     struct transfer *transfer;
+    struct collection *collection;
+    struct http_later *later;
 };
 
 static struct http_conn *of_stream(struct stream *stream)
@@ -57,7 +83,7 @@ static struct http_conn *of_stream(struct stream *stream)
 
 static struct stream *stream_of(struct http_conn *conn)
 {
-    return &conn->tcp.stream;
+    return &conn->socket.stream;
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
@@ -121,6 +147,20 @@ static void transfer_end(struct http_conn *conn, const char *why, bool handed)
     free(transfer);
 }
 
+static void collection_free(struct http_server *server, struct collection *collection)
+{
+    if (collection != NULL) {
+        server->bodies_bytes -= collection->wanted;
+        free(collection);
+    }
+}
+
+static void collection_end(struct http_conn *conn)
+{
+    collection_free(conn->server, conn->collection);
+    conn->collection = NULL;
+}
+
 void http_conn_close(struct http_conn *conn, const char *why)
 {
     if (conn->state == CONN_CLOSED) {
@@ -128,6 +168,10 @@ void http_conn_close(struct http_conn *conn, const char *why)
     }
     transfer_end(conn, why, false);
     conn->state = CONN_CLOSED;
+    collection_end(conn);
+    if (conn->later != NULL) {
+        conn->later->conn = NULL;
+    }
     wait_list_remove(&conn->server->waits[conn->wait], &conn->wait_entry);
     buf_close(&conn->input);
     stream_of(conn)->ops->close(stream_of(conn));
@@ -171,18 +215,34 @@ static void answer_sent(struct http_conn *conn)
     }
 }
 
-static void send_answer(struct http_conn *conn, const struct http_answer *answer, bool head_only)
+/* Sends the head and the text behind it in one piece; the stream copies what it cannot hand over at once. */
+static enum stream_sent send_text(struct http_conn *conn, const struct http_answer *answer, bool with_body)
 {
-    char bytes[HTTP_REPLY_HEAD_MAX + sizeof answer->text];
+    char small[HTTP_REPLY_HEAD_MAX + sizeof answer->text];
+    const char *text = answer->body != NULL ? answer->body : answer->text;
+    size_t text_bytes = !with_body ? 0 : answer->body != NULL ? answer->body_bytes : answer->text_bytes;
     struct stream *stream = stream_of(conn);
-    size_t n = http_reply_head(answer, conn->keep_alive, http_clock_date(&conn->server->clock), bytes);
-    if (answer->image == NULL && !head_only && answer->status != 304) {
-        memcpy(bytes + n, answer->text, answer->text_bytes);
-        n += answer->text_bytes;
+    char *bytes = answer->body != NULL ? malloc(HTTP_REPLY_HEAD_MAX + text_bytes) : small;
+    if (bytes == NULL) {
+        return STREAM_BROKEN;
     }
+    size_t n = http_reply_head(answer, conn->keep_alive, http_clock_date(&conn->server->clock), bytes);
+    memcpy(bytes + n, text, text_bytes);
+    enum stream_sent sent = stream->ops->send(stream, bytes, n + text_bytes, NULL, 0, 0, !conn->keep_alive);
+    if (bytes != small) {
+        free(bytes);
+    }
+    return sent;
+}
+
+static void send_answer(struct http_conn *conn, struct http_answer *answer, bool head_only)
+{
     conn->linger = answer->close;
     conn->state = CONN_SENDING;
-    switch (stream->ops->send(stream, bytes, n, NULL, 0, 0, !conn->keep_alive)) {
+    enum stream_sent sent = send_text(conn, answer, answer->image == NULL && !head_only && answer->status != 304);
+    free(answer->body);
+    answer->body = NULL;
+    switch (sent) {
     case STREAM_SENT:
         answer_sent(conn);
         break;
@@ -214,6 +274,9 @@ static void send_image(struct http_conn *conn, struct blob *blob)
     struct stream *stream = stream_of(conn);
     char head[HTTP_REPLY_HEAD_MAX];
     transfer->blob = blob;
+    if (transfer->answer.delivery != NULL) {
+        conn->server->handlers->begun(conn->server->owner, transfer->answer.delivery);
+    }
     size_t n = http_reply_head(&transfer->answer, conn->keep_alive, http_clock_date(&conn->server->clock), head);
     transfer->sent_before = stream->sent_bytes + n;
     conn->state = CONN_SENDING;
@@ -271,10 +334,130 @@ static void refuse(struct http_conn *conn, unsigned status, const char *why)
 {
     struct http_answer answer = { .close = true };
     conn->keep_alive = false;
-    http_answer_text(&answer, status, "%s\n", why);
+    if (conn->server->handlers->refused != NULL) {
+        conn->server->handlers->refused(conn->server->owner, status, why, &answer);
+    } else {
+        http_answer_text(&answer, status, "%s\n", why);
+    }
     LOG_EVENT(LOG_DEBUG, "request_refused", "why", why);
     send_answer(conn, &answer, false);
 }
+
+static void take_answer(struct http_conn *conn, const struct http_request *request, struct http_answer *answer,
+                        bool more)
+{
+    struct http_server *server = conn->server;
+    answer->close = answer->close || (request->has_body && request->body.at == NULL);
+    conn->keep_alive = request->keep_alive && !answer->close && !server->draining && (!conn->peer_ended || more);
+    conn->head_only = request->head_only;
+    bool has_body = answer->image != NULL && (answer->status == 200 || answer->status == 206);
+    if (answer->later != NULL) {
+        conn->later = answer->later;
+        *conn->later = (struct http_later){ conn, server, conn->collection };
+        conn->collection = NULL;
+        conn->state = CONN_AWAITING;
+        wait_for(conn, HTTP_WAIT_ANSWER);
+    } else if (has_body && !request->head_only) {
+        begin_transfer(conn, answer);
+    } else {
+        assert(answer->delivery == NULL);
+        send_answer(conn, answer, request->head_only);
+    }
+}
+
+struct http_later *http_later_new(void)
+{
+    struct http_later *later = calloc(1, sizeof *later);
+    assert(later != NULL);
+    return later;
+}
+
+static void resume(struct http_conn *conn);
+
+void http_later_answer(struct http_later *later, struct http_answer *answer)
+{
+    struct http_conn *conn = later->conn;
+    collection_free(later->server, later->collection);
+    free(later);
+    if (conn == NULL) {
+        free(answer->body);
+        return;
+    }
+    assert(conn->state == CONN_AWAITING && answer->image == NULL && answer->later == NULL);
+    conn->later = NULL;
+    conn->keep_alive = conn->keep_alive && !answer->close && !conn->server->draining;
+    send_answer(conn, answer, conn->head_only);
+    resume(conn);
+}
+
+/* --- bodies ------------------------------------------------------------------------------------------------------- */
+
+/* The handler wants the body that this head announces. */
+static void begin_collection(struct http_conn *conn, const char *head, size_t n, const struct http_request *request)
+{
+    static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct http_server *server = conn->server;
+    if (request->chunked) {
+        refuse(conn, 411, "a body is taken with a Content-Length only");
+        return;
+    }
+    size_t room = server->limits.bodies_bytes_max - server->bodies_bytes;
+    struct collection *collection =
+        request->body_bytes <= room ? malloc(sizeof *collection + n + request->body_bytes) : NULL;
+    if (collection == NULL) {
+        refuse(conn, 503, "too many bodies are being received: come again");
+        return;
+    }
+    *collection = (struct collection){ .head_bytes = n, .wanted = request->body_bytes };
+    memcpy(collection->bytes, head, n);
+    server->bodies_bytes += collection->wanted;
+    conn->collection = collection;
+    conn->state = CONN_COLLECTING;
+    wait_for(conn, HTTP_WAIT_BODY);
+    /* So small, and nothing is queued before it: the system takes it whole, or the connection is dead. */
+    struct stream *stream = stream_of(conn);
+    if (request->expects_continue &&
+        stream->ops->send(stream, go_on, sizeof go_on - 1, NULL, 0, 0, false) != STREAM_SENT) {
+        http_conn_close(conn, "reset by the client");
+    }
+}
+
+/* The body is there: its request is answered. `more`: bytes have come behind it. */
+static void end_collection(struct http_conn *conn, bool more)
+{
+    struct http_server *server = conn->server;
+    struct collection *collection = conn->collection;
+    struct http_request *request = &server->request;
+    struct http_answer answer;
+    const char *why;
+    unsigned status = http_request_parse(collection->bytes, collection->head_bytes, request, &why);
+    assert(status == 200); /* it was parsed before */
+    (void)status;
+    request->body = (struct slice){ collection->bytes + collection->head_bytes, collection->wanted };
+    memset(&answer, 0, offsetof(struct http_answer, text));
+    server->handlers->handle(server->owner, request, stream_of(conn), &answer);
+    assert(answer.status != HTTP_SEND_BODY);
+    conn->state = CONN_READING;
+    take_answer(conn, request, &answer, more);
+    collection_end(conn);
+}
+
+/* Takes what belongs to the body. Returns the bytes consumed. */
+static size_t collect(struct http_conn *conn, const char *bytes, size_t n)
+{
+    struct collection *collection = conn->collection;
+    size_t rest = collection->wanted - collection->used;
+    size_t taken = n < rest ? n : rest;
+    memcpy(collection->bytes + collection->head_bytes + collection->used, bytes, taken);
+    collection->used += taken;
+    wait_for(conn, HTTP_WAIT_BODY);
+    if (collection->used == collection->wanted) {
+        end_collection(conn, taken < n);
+    }
+    return taken;
+}
+
+/* --- requests ----------------------------------------------------------------------------------------------------- */
 
 /* A whole head; `more`: bytes have come behind it. */
 static void answer_request(struct http_conn *conn, const char *head, size_t n, bool more)
@@ -294,25 +477,30 @@ static void answer_request(struct http_conn *conn, const char *head, size_t n, b
     }
     memset(&answer, 0, offsetof(struct http_answer, text));
     server->handlers->handle(server->owner, request, stream_of(conn), &answer);
-    answer.close = answer.close || request->has_body;
-    conn->keep_alive = request->keep_alive && !answer.close && !server->draining && (!conn->peer_ended || more);
-    bool has_body = answer.image != NULL && (answer.status == 200 || answer.status == 206);
-    if (has_body && !request->head_only) {
-        begin_transfer(conn, &answer);
+    if (answer.status == HTTP_SEND_BODY) {
+        begin_collection(conn, head, n, request);
     } else {
-        assert(answer.delivery == NULL);
-        send_answer(conn, &answer, request->head_only);
+        take_answer(conn, request, &answer, more);
     }
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
+
+static bool is_taking(const struct http_conn *conn)
+{
+    return conn->state == CONN_READING || conn->state == CONN_COLLECTING;
+}
 
 /* Answers the requests that are whole in bytes[0..n), as long as each is answered at once. Returns the bytes consumed.
  */
 static size_t process(struct http_conn *conn, const char *bytes, size_t n)
 {
     size_t used = 0;
-    while (conn->state == CONN_READING && used < n) {
+    while (is_taking(conn) && used < n) {
+        if (conn->state == CONN_COLLECTING) {
+            used += collect(conn, bytes + used, n - used);
+            continue;
+        }
         size_t head_bytes = 0;
         const char *why = "";
         unsigned status = http_request_scan(&conn->scan, bytes + used, n - used, &head_bytes, &why);
@@ -334,7 +522,7 @@ static size_t process(struct http_conn *conn, const char *bytes, size_t n)
 /* Goes on with what was received while an answer was under way. */
 static void resume(struct http_conn *conn)
 {
-    if (conn->state == CONN_READING && conn->input.used > 0) {
+    if (is_taking(conn) && conn->input.used > 0) {
         size_t used = process(conn, conn->input.bytes, conn->input.used);
         if (conn->state == CONN_CLOSED) {
             return;
@@ -344,7 +532,7 @@ static void resume(struct http_conn *conn)
             wait_for(conn, HTTP_WAIT_HEAD); /* of the next head; one under way has its deadline, which no byte renews */
         }
     }
-    if (conn->state != CONN_READING) {
+    if (!is_taking(conn)) {
         return;
     }
     if (conn->peer_ended) {
@@ -364,7 +552,7 @@ static void keep_input(struct http_conn *conn, const char *bytes, size_t n)
         http_conn_close(conn, "out of memory");
         return;
     }
-    if (conn->state != CONN_READING && conn->input.used > INPUT_PAUSE) {
+    if (!is_taking(conn) && conn->input.used > INPUT_PAUSE) {
         conn->paused = true;
         stream_of(conn)->ops->read_stop(stream_of(conn));
     }
@@ -376,7 +564,7 @@ static void on_read(struct stream *stream, const char *bytes, size_t n)
     if (conn->state == CONN_FINISHING || conn->state == CONN_LINGERING || conn->state == CONN_CLOSED) {
         return; /* nothing will be answered any more */
     }
-    if (conn->input.used > 0 || conn->state != CONN_READING) {
+    if (conn->input.used > 0 || !is_taking(conn)) {
         keep_input(conn, bytes, n);
         resume(conn);
         return;
@@ -429,6 +617,11 @@ static void on_end(struct stream *stream, bool broken)
             wait_for(conn, HTTP_WAIT_FINISH); /* it may still read, but its death would not be heard: look often */
         }
         break;
+    case CONN_AWAITING:
+        if (broken) {
+            http_conn_close(conn, "reset by the client");
+        }
+        break;
     case CONN_CLOSED:
         break;
     default:
@@ -459,6 +652,13 @@ void http_conn_expire(struct http_conn *conn)
             http_conn_close(conn, NULL);
         }
         break;
+    case HTTP_WAIT_BODY:
+        collection_end(conn);
+        refuse(conn, 408, "the request's body took too long");
+        break;
+    case HTTP_WAIT_ANSWER:
+        wait_for(conn, HTTP_WAIT_ANSWER);
+        break;
     case HTTP_WAIT_TRANSFER:
     case HTTP_WAIT_FINISH:
         look_at_transfer(conn);
@@ -484,7 +684,7 @@ struct http_conn *http_conn_new(struct http_server *server)
     memset(conn, 0, sizeof *conn);
     conn->server = server;
     buf_init(&conn->input, INPUT_MAX);
-    stream_tcp_init(&conn->tcp, server->loop, &server->read_buffer);
+    stream_socket_init(&conn->socket, server->loop, &server->read_buffer, server->of_unix);
     struct stream *stream = stream_of(conn);
     stream->on_read = on_read;
     stream->on_end = on_end;
@@ -493,12 +693,13 @@ struct http_conn *http_conn_new(struct http_server *server)
     conn->wait = HTTP_WAIT_HEAD;
     wait_list_append(&server->waits[HTTP_WAIT_HEAD], &conn->wait_entry, uv_now(server->loop));
     server->connections++;
+    server->accepted++;
     return conn;
 }
 
-uv_tcp_t *http_conn_tcp(struct http_conn *conn)
+uv_stream_t *http_conn_socket(struct http_conn *conn)
 {
-    return &conn->tcp.tcp;
+    return &conn->socket.uv.stream;
 }
 
 void http_conn_start(struct http_conn *conn)
@@ -506,6 +707,19 @@ void http_conn_start(struct http_conn *conn)
     if (!stream_of(conn)->ops->read_start(stream_of(conn))) {
         http_conn_close(conn, "cannot read");
     }
+}
+
+bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery, uint64_t *bytes)
+{
+    const struct transfer *transfer = conn->transfer;
+    if (transfer == NULL || transfer->blob == NULL || transfer->answer.delivery == NULL) {
+        return false;
+    }
+    uint64_t done = acknowledged(conn);
+    *delivery = transfer->answer.delivery;
+    *bytes = done > transfer->sent_before ? done - transfer->sent_before : 0;
+    *bytes = *bytes < transfer->answer.length ? *bytes : transfer->answer.length;
+    return true;
 }
 
 bool http_conn_has_input(const struct http_conn *conn)

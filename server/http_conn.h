@@ -9,7 +9,7 @@
 #include "repo/blob.h"
 #include "server/http_reply.h"
 #include "server/http_request.h"
-#include "server/stream_tcp.h"
+#include "server/stream_socket.h"
 #include "server/wait_list.h"
 
 #include <stdbool.h>
@@ -28,14 +28,21 @@ struct delivery_outcome {
 };
 
 struct http_handlers {
-    /* Answers a well-formed request without a body; *answer is zeroed but for its text. `stream` tells the peer. */
+    /* Answers a well-formed request; *answer is zeroed but for its text. `stream` tells the peer. A request that
+     * announces a body comes first without it: answered HTTP_SEND_BODY (it is then collected, and the request comes
+     * again with it), or with a refusal. What cannot be answered yet is answered later: answer->later =
+     * http_later_new(). */
     void (*handle)(void *owner, const struct http_request *request, struct stream *stream, struct http_answer *answer);
+    /* The image of an answer is there, and its bytes go out now. */
+    void (*begun)(void *owner, struct delivery *delivery);
     /* Takes back the delivery of an answer, exactly once. */
     void (*delivered)(void *owner, struct delivery *delivery, const struct delivery_outcome *outcome);
     /* An image that was to be sent cannot be had: STATUS_CHANGED, STATUS_NOT_FOUND (its file is another or gone),
      * STATUS_LIMIT (memory), STATUS_IO …. Fills *answer (zeroed but for its text); `delivered` follows. */
     void (*unavailable)(void *owner, const struct image *image, const struct delivery *delivery, enum status status,
                         struct http_answer *answer);
+    /* Words a refusal of the connection's own: malformed, too long, too late. NULL = one line of text. */
+    void (*refused)(void *owner, unsigned status, const char *why, struct http_answer *answer);
 };
 
 struct http_limits {
@@ -43,14 +50,22 @@ struct http_limits {
     uint64_t idle_ms;     /* between requests */
     uint64_t transfer_ms; /* of an answer, without a byte acknowledged */
     size_t connections_max;
+    size_t bodies_bytes_max; /* of all bodies being collected; over: 503 */
 };
 
 struct http_conn;
+
+/* An answer that comes later. The handler keeps it and calls http_later_answer exactly once, never from within
+ * `handle`, also where the connection has gone meanwhile. Until then the body of the request stays. */
+struct http_later *http_later_new(void);
+void http_later_answer(struct http_later *later, struct http_answer *answer);
 
 /* What a connection waits for; each has a list in which all wait equally long. */
 enum http_wait {
     HTTP_WAIT_HEAD,
     HTTP_WAIT_IDLE,
+    HTTP_WAIT_BODY,     /* for the next bytes of a body */
+    HTTP_WAIT_ANSWER,   /* for a handler that answers later: without a limit, it does */
     HTTP_WAIT_TRANSFER, /* for the next look at its progress */
     HTTP_WAIT_FINISH,   /* all is sent: for the next look whether all has arrived */
     HTTP_WAIT_LINGER,
@@ -65,7 +80,10 @@ struct http_server {
     void *owner;
     void (*on_left)(struct http_server *server); /* a connection is gone */
     struct http_limits limits;
+    bool of_unix;      /* its connections come over a Unix socket */
+    uint64_t accepted; /* connections so far */
     size_t connections, transfers;
+    size_t bodies_bytes; /* of bodies being collected */
     bool draining;
     struct wait_list waits[HTTP_WAIT_COUNT];
     struct http_conn *free_conns;
@@ -77,10 +95,10 @@ struct http_server {
     void (*on_empty)(void *owner); /* http_server's: the last connection left, while draining */
 };
 
-/* A connection about to be accepted: the caller accepts into http_conn_tcp, then starts or closes it. NULL: no memory.
- */
+/* A connection about to be accepted: the caller accepts into http_conn_socket, then starts or closes it. NULL: no
+ * memory. */
 struct http_conn *http_conn_new(struct http_server *server);
-uv_tcp_t *http_conn_tcp(struct http_conn *conn);
+uv_stream_t *http_conn_socket(struct http_conn *conn);
 void http_conn_start(struct http_conn *conn);
 
 /* Ends it, whatever it is doing; `why` is for a delivery that is cut by it. */
@@ -88,6 +106,9 @@ void http_conn_close(struct http_conn *conn, const char *why);
 
 /* Its time in the list of `wait` is over: closes it, or puts it to the end of a list. */
 void http_conn_expire(struct http_conn *conn);
+
+/* The image it is sending: its delivery and the bytes acknowledged so far. Returns false where it sends none. */
+bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery, uint64_t *bytes);
 
 bool http_conn_has_input(const struct http_conn *conn); /* a part of a request is there */
 struct http_conn *http_conn_of_wait(struct wait_entry *entry);

@@ -12,17 +12,24 @@ static const struct {
     const char *line;
 } status_lines[] = {
     { 200, "HTTP/1.1 200 OK\r\n" },
+    { 201, "HTTP/1.1 201 Created\r\n" },
+    { 202, "HTTP/1.1 202 Accepted\r\n" },
     { 206, "HTTP/1.1 206 Partial Content\r\n" },
     { 304, "HTTP/1.1 304 Not Modified\r\n" },
     { 400, "HTTP/1.1 400 Bad Request\r\n" },
+    { 401, "HTTP/1.1 401 Unauthorized\r\n" },
     { 403, "HTTP/1.1 403 Forbidden\r\n" },
     { 404, "HTTP/1.1 404 Not Found\r\n" },
     { 405, "HTTP/1.1 405 Method Not Allowed\r\n" },
     { 408, "HTTP/1.1 408 Request Timeout\r\n" },
+    { 409, "HTTP/1.1 409 Conflict\r\n" },
+    { 411, "HTTP/1.1 411 Length Required\r\n" },
     { 413, "HTTP/1.1 413 Content Too Large\r\n" },
     { 414, "HTTP/1.1 414 URI Too Long\r\n" },
     { 416, "HTTP/1.1 416 Range Not Satisfiable\r\n" },
+    { 422, "HTTP/1.1 422 Unprocessable Content\r\n" },
     { 431, "HTTP/1.1 431 Request Header Fields Too Large\r\n" },
+    { 500, "HTTP/1.1 500 Internal Server Error\r\n" },
     { 503, "HTTP/1.1 503 Service Unavailable\r\n" },
     { 505, "HTTP/1.1 505 HTTP Version Not Supported\r\n" },
 };
@@ -255,7 +262,7 @@ size_t http_reply_head(const struct http_answer *answer, bool keep_alive, const 
         add_image_headers(&head, answer);
     } else if (answer->status != 304) {
         add_header(&head, "Content-Type: ", answer->content_type != NULL ? answer->content_type : "text/plain");
-        add_length(&head, answer->text_bytes);
+        add_length(&head, answer->body != NULL ? answer->body_bytes : answer->text_bytes);
     }
     if (answer->version[0] != '\0') {
         add_header(&head, "x-version: ", answer->version);
@@ -265,6 +272,12 @@ size_t http_reply_head(const struct http_answer *answer, bool keep_alive, const 
     }
     if (answer->allow != NULL) {
         add_header(&head, "Allow: ", answer->allow);
+    }
+    if (answer->challenge != NULL) {
+        add_header(&head, "WWW-Authenticate: ", answer->challenge);
+    }
+    if (answer->location[0] != '\0') {
+        add_header(&head, "Location: ", answer->location);
     }
     if (answer->retry_after_s != 0) {
         add(&head, "Retry-After: ");

@@ -11,25 +11,34 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct delivery; /* what device_api wants to know again when an image has been sent */
+struct http_later; /* an answer that comes later, see server/http_conn.h */
+struct delivery;   /* what device_api wants to know again when an image has been sent */
 
 struct http_answer {
     unsigned status;
     bool has_reason;
-    bool close;                         /* close the connection whatever the request wished */
-    enum reason reason;                 /* X-Updraft-Reason */
-    struct image *image;                /* whose bytes are the body; borrowed, counted by who keeps it; NULL = text */
-    uint64_t first, length;             /* the part of the image that is the body */
-    struct delivery *delivery;          /* the connection hands it back, exactly once, where it is not NULL */
+    bool close;                /* close the connection whatever the request wished */
+    enum reason reason;        /* X-Updraft-Reason */
+    struct image *image;       /* whose bytes are the body; borrowed, counted by who keeps it; NULL = text */
+    uint64_t first, length;    /* the part of the image that is the body */
+    struct delivery *delivery; /* the connection hands it back, exactly once, where it is not NULL */
+    struct http_later *later;  /* the answer comes later; nothing else of this one counts */
+    char *body;                /* of a longer text: malloc'd, body_bytes of it; who sends the answer frees it */
+    size_t body_bytes;
     const char *content_type;           /* of a text; NULL = text/plain */
+    const char *challenge;              /* WWW-Authenticate of a 401 */
     const char *allow;                  /* of a 405 */
     unsigned retry_after_s;             /* of a 503 */
     char version[VERSION_TEXT_MAX + 1]; /* x-version; "" = none */
+    char location[80];                  /* Location of a 201 or 202; "" = none */
     size_t text_bytes;
     char text[512]; /* the body where there is no image */
 };
 
 #define HTTP_REPLY_HEAD_MAX 1024
+
+/* A status that is no answer but says: send the body, then I shall answer. */
+#define HTTP_SEND_BODY 100
 
 /* An answer with one short line of text, printf-like. */
 void http_answer_text(struct http_answer *answer, unsigned status, const char *format, ...)

@@ -162,15 +162,15 @@ static int hex_digit(char c)
     return hex_decode((struct slice){ two, 2 }, &byte, 1) ? byte : -1;
 }
 
-/* The path of the target into request->path_bytes. Returns false on a bad escape or a NUL. */
-static bool decode_path(struct slice target, struct http_request *request)
+/* Percent-decodes into `to`, of at least from.len + 1 bytes. Returns false on a bad escape or a NUL. */
+static bool percent_decode(struct slice from, bool plus_is_blank, char *to, size_t *n)
 {
     size_t used = 0;
-    for (size_t i = 0; i < target.len && target.at[i] != '?' && target.at[i] != '#'; i++) {
-        char c = target.at[i];
+    for (size_t i = 0; i < from.len; i++) {
+        char c = plus_is_blank && from.at[i] == '+' ? ' ' : from.at[i];
         if (c == '%') {
-            int high = i + 2 < target.len ? hex_digit(target.at[i + 1]) : -1;
-            int low = i + 2 < target.len ? hex_digit(target.at[i + 2]) : -1;
+            int high = i + 2 < from.len ? hex_digit(from.at[i + 1]) : -1;
+            int low = i + 2 < from.len ? hex_digit(from.at[i + 2]) : -1;
             if (high < 0 || low < 0) {
                 return false;
             }
@@ -180,11 +180,51 @@ static bool decode_path(struct slice target, struct http_request *request)
         if (c == '\0') {
             return false;
         }
-        request->path_bytes[used++] = c;
+        to[used++] = c;
     }
-    request->path_bytes[used] = '\0';
-    request->path = (struct slice){ request->path_bytes, used };
+    to[used] = '\0';
+    *n = used;
     return true;
+}
+
+/* The path of the target into request->path_bytes, and where the query lies. Returns false on a bad escape or a NUL. */
+static bool decode_target(struct slice target, struct http_request *request)
+{
+    size_t path_len = 0;
+    while (path_len < target.len && target.at[path_len] != '?' && target.at[path_len] != '#') {
+        path_len++;
+    }
+    if (path_len < target.len && target.at[path_len] == '?') {
+        const char *query = target.at + path_len + 1;
+        size_t len = target.len - path_len - 1;
+        const char *fragment = memchr(query, '#', len);
+        request->query = (struct slice){ query, fragment != NULL ? (size_t)(fragment - query) : len };
+    }
+    request->path.at = request->path_bytes;
+    return percent_decode((struct slice){ target.at, path_len }, false, request->path_bytes, &request->path.len);
+}
+
+bool http_query_next(struct slice *query, struct http_parameter *parameter, bool *good)
+{
+    *good = true;
+    while (query->len > 0 && query->at[0] == '&') {
+        query->at++;
+        query->len--;
+    }
+    if (query->len == 0) {
+        return false;
+    }
+    const char *end = memchr(query->at, '&', query->len);
+    struct slice pair = { query->at, end != NULL ? (size_t)(end - query->at) : query->len };
+    query->at += pair.len;
+    query->len -= pair.len;
+    const char *equals = memchr(pair.at, '=', pair.len);
+    struct slice name = { pair.at, equals != NULL ? (size_t)(equals - pair.at) : pair.len };
+    struct slice value = { pair.at + name.len + (equals != NULL), pair.len - name.len - (equals != NULL) };
+    size_t n;
+    *good = name.len <= HTTP_PARAMETER_MAX && value.len <= HTTP_PARAMETER_MAX &&
+            percent_decode(name, true, parameter->name, &n) && percent_decode(value, true, parameter->value, &n);
+    return *good;
 }
 
 /* `http://host/path` as clients of proxies send it, which every server has to take (RFC 9112, 3.2.2). */
@@ -216,11 +256,15 @@ static unsigned read_known_headers(struct http_request *request, const char **wh
             request->range = header->value;
         } else if (slice_is_nocase(header->name, "Content-Length")) {
             request->has_body = !number_parse(header->value, UINT64_MAX, &length) || length > 0;
+            request->body_bytes = length;
         } else if (slice_is_nocase(header->name, "Transfer-Encoding")) {
             if (request->minor_version == 0 || !slice_is_nocase(header->value, "chunked")) {
                 return refuse(400, "Transfer-Encoding other than chunked, or on HTTP/1.0", why);
             }
             request->has_body = true;
+            request->chunked = true;
+        } else if (slice_is_nocase(header->name, "Expect")) {
+            request->expects_continue = request->minor_version == 1 && slice_is_nocase(header->value, "100-continue");
         }
     }
     if (hosts > 1 || (hosts == 0 && request->minor_version == 1)) {
@@ -266,9 +310,9 @@ unsigned http_request_parse(const char *head, size_t n, struct http_request *req
     }
     request->head_only = slice_is(request->method, "HEAD");
     request->get = request->head_only || slice_is(request->method, "GET");
-    request->keep_alive = parse.complete && parse.keep_alive;
+    request->keep_alive = parse.complete ? parse.keep_alive : llhttp_should_keep_alive(&parser) != 0;
     struct slice target = without_authority(parse.target);
-    if (target.len == 0 || (target.at[0] != '/' && request->get) || !decode_path(target, request)) {
+    if (target.len == 0 || (target.at[0] != '/' && request->get) || !decode_target(target, request)) {
         return refuse(400, "the request target is not a path", why);
     }
     return read_known_headers(request, why);

@@ -32,9 +32,14 @@ struct http_request {
     bool get;       /* GET or HEAD */
     bool keep_alive;
     bool has_body;
+    bool chunked;           /* its body comes in chunks, of unknown length */
+    bool expects_continue;  /* the client waits to hear that its body is wanted */
     unsigned minor_version; /* HTTP/1.x */
+    uint64_t body_bytes;    /* as announced */
     struct slice method;
-    struct slice path; /* of the target, percent-decoded, without the query; begins with `/` */
+    struct slice path;  /* of the target, percent-decoded, without the query; begins with `/` */
+    struct slice query; /* behind its `?`, as sent; absent = { NULL, 0 } */
+    struct slice body;  /* once it is there, for those who take one; absent before */
     struct slice if_none_match, if_range, range; /* absent = { NULL, 0 } */
     size_t header_count;
     struct header headers[HTTP_HEADER_COUNT_MAX];
@@ -48,6 +53,15 @@ unsigned http_request_scan(struct http_scan *scan, const char *bytes, size_t n, 
 /* Parses a whole head as found by http_request_scan (from scan->start). Returns 200, or the status to refuse with
  * (400, 431, 505) and *why. Slices borrow from `head` and from *request itself. */
 unsigned http_request_parse(const char *head, size_t n, struct http_request *request, const char **why);
+
+/* The next `name=value` of a query, percent-decoded into name and value (`+` is a blank). Returns false at the end,
+ * with *good false where it cannot be read: a bad escape, a NUL, or longer than HTTP_PARAMETER_MAX. */
+#define HTTP_PARAMETER_MAX 256
+struct http_parameter {
+    char name[HTTP_PARAMETER_MAX + 1];
+    char value[HTTP_PARAMETER_MAX + 1];
+};
+bool http_query_next(struct slice *query, struct http_parameter *parameter, bool *good);
 
 /* The value of a header by name (any case), absent where it is not there. */
 struct slice http_request_header(const struct http_request *request, const char *name);

@@ -9,6 +9,7 @@
 #define READ_BYTES     (16u << 10)
 #define LINGER_MS      2000
 #define FINISH_LOOK_MS 250
+#define ANSWER_LOOK_MS 60000
 #define TRANSFER_LOOKS 4 /* at a transfer's progress within transfer_ms */
 
 static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
@@ -18,6 +19,10 @@ static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
         return server->limits.head_ms;
     case HTTP_WAIT_IDLE:
         return server->limits.idle_ms;
+    case HTTP_WAIT_BODY:
+        return server->limits.transfer_ms;
+    case HTTP_WAIT_ANSWER:
+        return ANSWER_LOOK_MS;
     case HTTP_WAIT_TRANSFER:
         return server->limits.transfer_ms / TRANSFER_LOOKS;
     case HTTP_WAIT_FINISH:
@@ -89,12 +94,26 @@ bool http_server_accept(struct http_server *server, uv_stream_t *listener)
     if (conn == NULL) {
         return false;
     }
-    if (uv_accept(listener, (uv_stream_t *)http_conn_tcp(conn)) != 0) {
+    if (uv_accept(listener, http_conn_socket(conn)) != 0) {
         http_conn_close(conn, "not accepted");
     } else {
         http_conn_start(conn);
     }
     return true;
+}
+
+void http_server_progress(struct http_server *server, http_progress_fn on_progress, void *owner)
+{
+    static const enum http_wait sending[] = { HTTP_WAIT_TRANSFER, HTTP_WAIT_FINISH };
+    for (size_t i = 0; i < sizeof sending / sizeof sending[0]; i++) {
+        for (struct wait_entry *entry = server->waits[sending[i]].first; entry != NULL; entry = entry->next) {
+            const struct delivery *delivery;
+            uint64_t bytes;
+            if (http_conn_progress(http_conn_of_wait(entry), &delivery, &bytes)) {
+                on_progress(owner, delivery, bytes);
+            }
+        }
+    }
 }
 
 void http_server_drain(struct http_server *server)

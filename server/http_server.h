@@ -12,12 +12,16 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
 
 bool http_server_is_full(const struct http_server *server);
 
-/* A connection about to be accepted, under the deadlines from now on: the caller opens http_conn_tcp of it, then starts
- * or closes it. NULL: no memory. */
+/* A connection about to be accepted, under the deadlines from now on: the caller opens http_conn_socket of it, then
+ * starts or closes it. NULL: no memory. */
 struct http_conn *http_server_new_conn(struct http_server *server);
 
 /* Accepts the connection that waits on `listener`. Returns false, leaving it there, without memory. */
 bool http_server_accept(struct http_server *server, uv_stream_t *listener);
+
+/* Tells how far each image on its way has come. It asks the system about each, so not more than now and then. */
+typedef void (*http_progress_fn)(void *owner, const struct delivery *delivery, uint64_t bytes);
+void http_server_progress(struct http_server *server, http_progress_fn on_progress, void *owner);
 
 /* Takes no further request and lets transfers end; on_empty follows, at once where there is no connection. */
 void http_server_drain(struct http_server *server);

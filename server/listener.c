@@ -7,8 +7,14 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #define BACKLOG 4096
 
@@ -29,7 +35,7 @@ static bool parse_address(const char *text, struct sockaddr_storage *address)
     return uv_ip4_addr(host, (int)port, (struct sockaddr_in *)address) == 0;
 }
 
-static enum status explain(int error, const char *address, char *message, size_t size)
+static enum status explain(int error, const char *flag, const char *address, char *message, size_t size)
 {
     static const struct {
         int error;
@@ -37,43 +43,126 @@ static enum status explain(int error, const char *address, char *message, size_t
         const char *remedy;
     } rows[] = {
         { UV_EADDRINUSE, STATUS_BUSY,
-          "another program has this port: stop it, or choose another, as in --listen 0.0.0.0:8081" },
+          "another program has this port: stop it, or choose another, such as 0.0.0.0:8081" },
         { UV_EACCES, STATUS_DENIED, "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port" },
         { UV_EADDRNOTAVAIL, STATUS_NOT_FOUND, "this machine has no such address: use 0.0.0.0 for all of its own" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i].error == error) {
-            snprintf(message, size, "--listen %s: %s: %s", address, uv_strerror(error), rows[i].remedy);
+            snprintf(message, size, "--%s %s: %s: %s", flag, address, uv_strerror(error), rows[i].remedy);
             return rows[i].status;
         }
     }
-    snprintf(message, size, "--listen %s: %s", address, uv_strerror(error));
+    snprintf(message, size, "--%s %s: %s", flag, address, uv_strerror(error));
     return STATUS_IO;
 }
 
-enum status listener_bind(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *address,
-                          char *message, size_t size)
+static void listener_init(struct listener *listener, struct http_server *server)
 {
-    struct sockaddr_storage socket_address;
     memset(listener, 0, sizeof *listener);
     listener->server = server;
-    uv_tcp_init(loop, &listener->tcp);
-    listener->tcp.data = listener;
+}
+
+enum status listener_bind(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *flag,
+                          const char *address, char *message, size_t size)
+{
+    struct sockaddr_storage socket_address;
+    listener_init(listener, server);
+    uv_tcp_init(loop, &listener->uv.tcp);
+    listener->uv.handle.data = listener;
     if (!parse_address(address, &socket_address)) {
-        snprintf(message, size, "--listen %s: not an address and a port: use 0.0.0.0:8080 or [::]:8080", address);
+        snprintf(message, size, "--%s %s: not an address and a port: use 0.0.0.0:8080 or [::]:8080", flag, address);
         return STATUS_INVALID;
     }
-    int error = uv_tcp_bind(&listener->tcp, (struct sockaddr *)&socket_address, 0);
+    int error = uv_tcp_bind(&listener->uv.tcp, (struct sockaddr *)&socket_address, 0);
     if (error != 0) {
-        return explain(error, address, message, size);
+        return explain(error, flag, address, message, size);
     }
-    stream_tcp_prepare_listener(&listener->tcp);
+    stream_socket_prepare_listener(&listener->uv.tcp);
     /* libuv reports "in use" only here or at listen: ask at once, so that the error comes before the first scan. */
     struct sockaddr_storage bound;
     int length = sizeof bound;
-    error = uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&bound, &length);
-    return error != 0 ? explain(error, address, message, size) : STATUS_OK;
+    error = uv_tcp_getsockname(&listener->uv.tcp, (struct sockaddr *)&bound, &length);
+    return error != 0 ? explain(error, flag, address, message, size) : STATUS_OK;
 }
+
+/* --- Unix sockets ------------------------------------------------------------------------------------------------- */
+
+/* Whether somebody answers at the socket's file. */
+static bool is_alive(const char *path)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    bool alive = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return alive;
+}
+
+/* Makes room for the socket's file. Returns false where something is there that is not ours to remove. */
+static bool remove_stale(const char *path, const char **why)
+{
+    struct stat found;
+    if (lstat(path, &found) != 0) {
+        return true;
+    }
+    if (!S_ISSOCK(found.st_mode)) {
+        *why = "a file that is no socket has this name: move it, or choose another name";
+        return false;
+    }
+    if (is_alive(path)) {
+        *why = "another server listens there: stop it, or give each a folder of its own (--state)";
+        return false;
+    }
+    return unlink(path) == 0;
+}
+
+/* A socket's name has at most 107 bytes, a path may have more: then by its folder's descriptor, which stays open. */
+static bool socket_name(const char *path, char *name, size_t size)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    if (strlen(path) < size) {
+        snprintf(name, size, "%s", path);
+        return true;
+    }
+    if (slash == NULL || !slice_copy((struct slice){ path, (size_t)(slash - path) }, folder, sizeof folder)) {
+        return false;
+    }
+    int fd = open(folder[0] != '\0' ? folder : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd >= 0 && (size_t)snprintf(name, size, "/proc/self/fd/%d/%s", fd, slash + 1) < size;
+}
+
+enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *flag,
+                               const char *path, char *message, size_t size)
+{
+    const char *why = "the old socket cannot be removed: look at the folder's permissions";
+    listener_init(listener, server);
+    uv_pipe_init(loop, &listener->uv.pipe, 0);
+    listener->uv.handle.data = listener;
+    if (!socket_name(path, listener->path, sizeof listener->path)) {
+        snprintf(message, size, "--%s %s: its folder is not there, or its name is too long: choose another", flag,
+                 path);
+        return STATUS_TOO_LONG;
+    }
+    if (!remove_stale(listener->path, &why)) {
+        snprintf(message, size, "--%s %s: %s", flag, path, why);
+        return STATUS_BUSY;
+    }
+    mode_t mask = umask(0117); /* uv_pipe_chmod would give it to everyone */
+    int error = uv_pipe_bind(&listener->uv.pipe, listener->path);
+    umask(mask);
+    if (error != 0) {
+        snprintf(message, size, "--%s %s: %s: the server's user must be able to write to its folder", flag, path,
+                 uv_strerror(error));
+        return STATUS_IO;
+    }
+    return STATUS_OK;
+}
+
+/* --- accepting ---------------------------------------------------------------------------------------------------- */
 
 static void accept_one(struct listener *listener)
 {
@@ -82,7 +171,7 @@ static void accept_one(struct listener *listener)
     if (listener->waiting) {
         return;
     }
-    listener->waiting = !http_server_accept(server, (uv_stream_t *)&listener->tcp);
+    listener->waiting = !http_server_accept(server, &listener->uv.stream);
 }
 
 static void on_connection(uv_stream_t *handle, int error)
@@ -101,9 +190,13 @@ enum status listener_start(struct listener *listener, char *address, size_t size
     struct sockaddr_storage bound;
     int length = sizeof bound;
     char host[INET6_ADDRSTRLEN];
-    int error = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
+    int error = uv_listen(&listener->uv.stream, BACKLOG, on_connection);
+    if (error == 0 && listener->path[0] != '\0') {
+        snprintf(address, size, "%s", listener->path);
+        return STATUS_OK;
+    }
     if (error == 0) {
-        error = uv_tcp_getsockname(&listener->tcp, (struct sockaddr *)&bound, &length);
+        error = uv_tcp_getsockname(&listener->uv.tcp, (struct sockaddr *)&bound, &length);
     }
     if (error != 0) {
         snprintf(address, size, "%s", uv_strerror(error));
@@ -123,7 +216,7 @@ enum status listener_start(struct listener *listener, char *address, size_t size
 
 void listener_resume(struct listener *listener)
 {
-    if (listener->waiting && !uv_is_closing((uv_handle_t *)&listener->tcp)) {
+    if (listener->waiting && !uv_is_closing(&listener->uv.handle)) {
         accept_one(listener);
     }
 }
@@ -137,5 +230,5 @@ static void on_closed(uv_handle_t *handle)
 void listener_close(struct listener *listener, void (*on_listener_closed)(struct listener *listener))
 {
     listener->on_closed = on_listener_closed;
-    uv_close((uv_handle_t *)&listener->tcp, on_closed);
+    uv_close(&listener->uv.handle, on_closed);
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 struct stream;
 
@@ -39,8 +40,11 @@ struct stream_ops {
     /* Whether the connection is dead: after the peer's end the loop no longer hears of a reset. */
     bool (*is_dead)(struct stream *stream);
 
-    /* "192.0.2.7:49152" */
+    /* "192.0.2.7:49152", "unix uid=1000" */
     void (*peer)(struct stream *stream, char *text, size_t size);
+
+    /* Our end's address. Returns false where there is none any more. */
+    bool (*local)(struct stream *stream, struct sockaddr_storage *address);
 
     /* Ends it; on_closed follows, later. No other callback does. */
     void (*close)(struct stream *stream);

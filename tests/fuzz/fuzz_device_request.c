@@ -211,20 +211,34 @@ static bool ask(struct device_api *api, const struct http_request *request)
     return whole;
 }
 
+static void on_rollout_changed(void *owner, struct rollout *rollout)
+{
+    (void)owner;
+    (void)rollout;
+}
+
 /* The same check again and again, each answered whole: it must end. */
 static void ask_until_held(const struct http_request *request)
 {
-    struct device_api api = { .loop = &loop, .catalog = catalog, .assignments = assignments, .loop_guard_max = 3 };
+    static struct metrics metrics;
+    struct device_api api = {
+        .sources = { .loop = &loop, .catalog = catalog, .assignments = assignments, .loop_guard_max = 3 },
+        .metrics = &metrics,
+    };
     bool sent = true;
     unsigned times = 0;
-    api.fs_gzip = slice_ends_with(request->path, "+");
-    api.guard = loop_guard_new(4);
-    while (sent && times <= api.loop_guard_max) {
+    api.fleet = fleet_new(4);
+    api.rollouts = rollouts_new(on_rollout_changed, NULL);
+    api.sources.fs_gzip = slice_ends_with(request->path, "+");
+    api.sources.guard = loop_guard_new(4);
+    while (sent && times <= api.sources.loop_guard_max) {
         sent = ask(&api, request);
         times++;
     }
     assert(!sent || !is_check(request));
-    loop_guard_free(api.guard);
+    loop_guard_free(api.sources.guard);
+    rollouts_free(api.rollouts);
+    fleet_free(api.fleet);
 }
 
 static void add_line(struct buf *head, const uint8_t *line, size_t n)

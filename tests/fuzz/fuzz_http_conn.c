@@ -26,6 +26,7 @@ static struct {
     struct blob_store blobs;
     struct http_server http;
     struct device_api api;
+    struct metrics metrics;
     char output[1 << 18];
     size_t output_bytes;
 } world;
@@ -34,6 +35,12 @@ static void handle(void *owner, const struct http_request *request, struct strea
 {
     (void)owner;
     router_answer(&world.api, request, stream, answer);
+}
+
+static void begun(void *owner, struct delivery *delivery)
+{
+    (void)owner;
+    device_api_begun(&world.api, delivery);
 }
 
 static void delivered(void *owner, struct delivery *delivery, const struct delivery_outcome *outcome)
@@ -54,12 +61,18 @@ static void unavailable(void *owner, const struct image *image, const struct del
     assert(!"the image is there");
 }
 
+static void on_rollout_changed(void *owner, struct rollout *rollout)
+{
+    (void)owner;
+    (void)rollout;
+}
+
 static void on_room(void *owner)
 {
     (void)owner;
 }
 
-static const struct http_handlers handlers = { handle, delivered, unavailable };
+static const struct http_handlers handlers = { handle, begun, delivered, unavailable, NULL };
 
 static void write_image(const char *folder)
 {
@@ -79,7 +92,7 @@ static void make_world(void)
 {
     static char folder[] = "/tmp/updraft-fuzz-XXXXXX";
     struct scan_result result;
-    struct http_limits limits = { 10000, 30000, 60000, 16 };
+    struct http_limits limits = { 10000, 30000, 60000, 16, 0 };
     assert(mkdtemp(folder) != NULL);
     write_image(folder);
     log_configure(LOG_ERROR, LOG_LOGFMT);
@@ -92,9 +105,14 @@ static void make_world(void)
     scan_result_close(&result);
     digest_cache_free(cache);
     blob_store_start(&world.blobs, &world.loop, folder, 60000, 64u << 20);
-    world.api = (struct device_api){ .loop = &world.loop, .catalog = result.catalog, .loop_guard_max = 3 };
-    world.api.assignments = assignments_new();
-    world.api.guard = loop_guard_new(64);
+    world.api = (struct device_api){
+        .sources = { .loop = &world.loop, .catalog = result.catalog, .loop_guard_max = 3 },
+        .fleet = fleet_new(64),
+        .rollouts = rollouts_new(on_rollout_changed, NULL),
+        .metrics = &world.metrics,
+    };
+    world.api.sources.assignments = assignments_new();
+    world.api.sources.guard = loop_guard_new(64);
     http_server_init(&world.http, &world.loop, &world.blobs, &handlers, NULL, &limits);
     world.http.on_room = on_room;
     world.ready = true;
@@ -155,7 +173,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
     assert(made == 0);
     struct http_conn *conn = http_server_new_conn(&world.http);
-    int opened = uv_tcp_open(http_conn_tcp(conn), pair[0]);
+    int opened = uv_tcp_open((uv_tcp_t *)http_conn_socket(conn), pair[0]);
     assert(opened == 0);
     http_conn_start(conn);
     feed(pair[1], data, size);

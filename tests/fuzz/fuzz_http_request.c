@@ -30,7 +30,6 @@ static void check_request(const struct http_request *request, const char *head, 
     assert(request->path_bytes[request->path.len] == '\0');
     assert(!request->get || request->path_bytes[0] == '/');
     assert(!request->head_only || request->get);
-    assert(!request->keep_alive || !request->has_body); /* else the body would be read as the next request */
     assert(request->minor_version <= 1 && request->header_count <= HTTP_HEADER_COUNT_MAX);
     assert(lies_in(request->method, head, n) && request->method.len > 0);
     for (size_t i = 0; i < request->header_count; i++) {

@@ -68,7 +68,7 @@ def folders(tmp_path):
     (["--log-level", "loud"], r'--log-level: "loud" .*error, warn, info or debug'),
     (["--log-format", "xml"], r'--log-format: "xml" .*logfmt or json'),
     (["--frobnicate", "1"], r"--frobnicate: not known.*--help"),
-    (["--mqtt", "mqtt://localhost"], r"--mqtt: not known.*--help"),
+    (["--tls-listen", "0.0.0.0:8443"], r"--tls-listen: not known.*--help"),
     (["--repo"], r"--repo: .*value is missing.*--help"),
     (["firmware"], r"firmware: only flags are taken.*--help"),
     (["--config", "/nowhere/updraft.ini"], r"/nowhere/updraft\.ini: No such file"),
@@ -243,7 +243,8 @@ def ask_at(address, family=socket.AF_INET):
 def test_says_where_it_listens_then_ready(tmp_path):
     """One line a listener, with the port that port 0 became: scripts read these."""
     with Server(tmp_path, listen=["127.0.0.1:0", "127.0.0.2:0"]) as server:
-        assert len(server.said) == 3 and server.said[2] == "ready"
+        assert len(server.said) == 4 and server.said[3] == "ready"
+        assert server.said[2] == f"listening admin {tmp_path}/state/admin.sock"
         for line, host in zip(server.said, ("127.0.0.1", "127.0.0.2")):
             match = re.fullmatch(rf"listening http {host}:(\d+)", line)
             assert match and int(match.group(1)) > 0

@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
-#define ARGS_MAX        40
+#define ARGS_MAX        100
 
 extern char **environ;
 
@@ -53,6 +53,7 @@ static int tear_down(void **state)
     forget_variables();
     unlink("u.ini");
     unlink("v.ini");
+    unlink("secret");
     unlink("state/assignments.ini");
     rmdir("state");
     return chdir("/") != 0 || rmdir(folder) != 0 ? -1 : 0;
@@ -124,6 +125,15 @@ static void assert_prints(const struct config *config, const char *line)
     free(text);
 }
 
+static void assert_prints_not(const struct config *config, const char *piece)
+{
+    char *text = printed(config);
+    if (strstr(text, piece) != NULL) {
+        fail_msg("\"%s\" is in\n%s", piece, text);
+    }
+    free(text);
+}
+
 static void test_defaults(void **state)
 {
     (void)state;
@@ -144,6 +154,18 @@ static void test_defaults(void **state)
     assert_int_equal(c->fs_gzip, 0);
     assert_int_equal(c->log_level, LOG_INFO);
     assert_int_equal(c->log_format, LOG_LOGFMT);
+    assert_string_equal(c->public_url, "");
+    assert_string_equal(c->admin_socket, "");
+    assert_string_equal(c->admin_listen, "");
+    assert_string_equal(c->mqtt, "");
+    assert_string_equal(c->mqtt_password, "");
+    assert_string_equal(c->mqtt_preset, "updraft");
+    assert_int_equal(c->mqtt_version, 0);
+    assert_int_equal(c->mqtt_keep_alive_ms, 30000);
+    assert_int_equal(c->mqtt_in_flight, 64);
+    assert_int_equal(c->mqtt_queue, 20000);
+    assert_int_equal(c->command_retain, 0); /* a retained command would update whoever ever connects */
+    assert_int_equal(c->command_expiry_ms, 3600000);
     assert_int_equal(assignments_count(c->assignments), 0);
     assert_prints(c, "listen = 0.0.0.0:8080 ; default\n");
     assert_prints(c, "; 0 devices have an assignment\n");
@@ -164,6 +186,10 @@ static const struct {
     { "loop-guard", "UPDRAFT_LOOP_GUARD", { "3", "4", "5", "6" } },
     { "fs-gzip", "UPDRAFT_FS_GZIP", { "no", "yes", "no", "yes" } },
     { "log-level", "UPDRAFT_LOG_LEVEL", { "info", "error", "warn", "debug" } },
+    { "mqtt", "UPDRAFT_MQTT", { NULL, "mqtt://file:1883", "mqtts://environment:8883", "mqtt://flag:7" } },
+    { "mqtt-version", "UPDRAFT_MQTT_VERSION", { "auto", "3.1.1", "5", "auto" } },
+    { "command-expiry", "UPDRAFT_COMMAND_EXPIRY", { "1h", "0s", "1m", "2m" } },
+    { "status-topic", "UPDRAFT_STATUS_TOPIC", { NULL, "file/{mac}", "environment/{mac}", "flag/{mac}" } },
     { "log-format", "UPDRAFT_LOG_FORMAT", { "logfmt", "json", "logfmt", "json" } },
 };
 
@@ -202,9 +228,14 @@ static void test_precedence(void **state)
             struct reading got;
             char expected[200];
             size_t strongest = read_sources(&got, i, bits);
-            snprintf(expected, sizeof expected, "%s = %s ; %s\n", keys[i].name, keys[i].values[strongest],
-                     sources[strongest]);
-            assert_prints(&got.config, expected);
+            if (keys[i].values[strongest] != NULL) {
+                snprintf(expected, sizeof expected, "%s = %s ; %s\n", keys[i].name, keys[i].values[strongest],
+                         sources[strongest]);
+                assert_prints(&got.config, expected);
+            } else { /* what is not set has no line */
+                snprintf(expected, sizeof expected, "\n%s = ", keys[i].name);
+                assert_prints_not(&got.config, expected);
+            }
             config_close(&got.config);
         }
         unsetenv(keys[i].variable);
@@ -283,7 +314,16 @@ static const struct {
     { "--fs-gzip true", "--fs-gzip: \"true\" is not usable: give yes or no" },
     { "--log-level INFO", "--log-level: \"INFO\" is not usable: give error, warn, info or debug" },
     { "--log-format xml", "--log-format: \"xml\" is not usable: give logfmt or json" },
-    { "--repo=", "--repo: \"\" is not usable: give a name of 1 to 1023 bytes" },
+    { "--repo=", "--repo: \"\" is not usable: give a text of 1 to 1023 bytes" },
+    { "--mqtt-version 4", "--mqtt-version: \"4\" is not usable: give auto|3.1.1|5" },
+    { "--mqtt-version 3.1.1|5", "--mqtt-version: \"3.1.1|5\" is not usable: give auto|3.1.1|5" },
+    { "--mqtt-version=", "--mqtt-version: \"\" is not usable: give auto|3.1.1|5" },
+    { "--mqtt-version aut", "--mqtt-version: \"aut\" is not usable: give auto|3.1.1|5" },
+    { "--mqtt-queue 200001", "--mqtt-queue: \"200001\" is not usable: give a number from 1 to 200000" },
+    { "--mqtt-in-flight 0", "--mqtt-in-flight: \"0\" is not usable: give a number from 1 to 1000" },
+    { "--command-retain true", "--command-retain: \"true\" is not usable: give yes or no" },
+    { "--mqtt=", "--mqtt: \"(hidden)\" is not usable: give a text of 1 to 1023 bytes" },
+    { "--mqtt-password=", "--mqtt-password: \"(hidden)\" is not usable: give a text of 1 to 1023 bytes" },
     { "--log-level \x1b[2J", "--log-level: \"\\x1b[2J\" is not usable: give error, warn, info or debug" },
     { "--bogus", "--bogus: not known, or its value is missing: see updraftd --help" },
     { "--tls-listen 0.0.0.0:1", "--tls-listen: not known, or its value is missing: see updraftd --help" },
@@ -309,6 +349,60 @@ static void test_bad_flags(void **state)
         }
         config_close(&got.config);
     }
+}
+
+/* What no key can tell alone: each complaint names the flag, and what to do. */
+static const struct {
+    const char *args;
+    const char *pieces[3];
+} mismatches[] = {
+    { "--mqtt broker", { "--mqtt: ", "begins with mqtt://" } },
+    { "--mqtt mqtt://ann:hunter2@broker:0", { "--mqtt: ", "host or port", "mqtt://user:password@host:1883" } },
+    { "--mqtt mqtt://ann:hunter2%@broker", { "--mqtt: ", "user or password" } },
+    { "--mqtt-preset esphome", { "--mqtt-preset esphome: ", "updraft, tasmota, homie" } },
+    { "--mqtt-cert a.pem", { "--mqtt-cert and --mqtt-key belong together" } },
+    { "--mqtt-key a.key", { "--mqtt-cert and --mqtt-key belong together" } },
+    { "--public-url updraft.example", { "--public-url updraft.example: ", "http" } },
+    { "--public-url http://a?b=c", { "--public-url http://a?b=c: " } },
+    { "--admin-listen 8090", { "--admin-listen 8090: ", "127.0.0.1:8090" } },
+    { "--admin-listen :8090", { "--admin-listen :8090: ", "127.0.0.1:8090" } },
+    { "--command-topic updraft/{kind}", { "--command-topic updraft/{kind}: " } },
+    { "--command-topic updraft/{mac}", { "--command-topic updraft/{mac}: " } },
+    { "--command-topic updraft/+/update", { "--command-topic updraft/+/update: " } },
+    { "--device-command-topic updraft/{type}", { "--device-command-topic updraft/{type}: " } },
+    { "--command-payload {\"a\":{url}}", { "--command-payload {\"a\":{url}}: " } },
+    { "--status-topic updraft/status", { "--status-topic updraft/status: " } },
+    { "--online-topic {mac}/{mac}", { "--online-topic {mac}/{mac}: " } },
+};
+
+static void test_mismatches(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(mismatches); i++) {
+        struct reading got;
+        read_args(&got, mismatches[i].args);
+        for (size_t k = 0; k < 3 && mismatches[i].pieces[k] != NULL; k++) {
+            if (got.status == STATUS_OK || strstr(got.message, mismatches[i].pieces[k]) == NULL) {
+                fail_msg("%s: %s \"%s\"", mismatches[i].args, status_name(got.status), got.message);
+            }
+        }
+        assert_null(strstr(got.message, "hunter2"));
+        config_close(&got.config);
+    }
+}
+
+/* A setting of the file that a flag overrules is not complained of, and one that stays is, whatever set it. */
+static void test_mismatches_of_what_is_in_effect(void **state)
+{
+    (void)state;
+    struct reading got;
+    write_file("u.ini", "mqtt = broker\nmqtt-cert = a.pem\n");
+    assert_reads(&got, "--config u.ini --mqtt mqtt://broker --mqtt-key a.key");
+    config_close(&got.config);
+    setenv("UPDRAFT_MQTT_PRESET", "homy", 1);
+    read_args(&got, "");
+    assert_int_equal(got.status, STATUS_INVALID);
+    config_close(&got.config);
 }
 
 static void test_too_many_listeners(void **state)
@@ -362,7 +456,7 @@ static const struct {
       "--config u.ini: line 2: section [server] is not known: keys stand before any section, devices "
       "in [assign]" },
     { "\nloop-guard = no\n", "--config u.ini: line 2: loop-guard: \"no\" is not usable: give a number from 1 to 1000" },
-    { "repo =\n", "--config u.ini: line 1: repo: \"\" is not usable: give a name of 1 to 1023 bytes" },
+    { "repo =\n", "--config u.ini: line 1: repo: \"\" is not usable: give a text of 1 to 1023 bytes" },
     { "repo\n", "--config u.ini: line 1: neither [section] nor key = value" },
     { "[assign]\nloop-guard = 4\n",
       "--config u.ini: line 2: loop-guard: the key is no MAC address such as 5C:CF:7F:B1:E0:42" },
@@ -405,6 +499,113 @@ static void test_bad_variables(void **state)
         assert_true(got.status != STATUS_OK);
         assert_string_equal(got.message, variables[i].message);
         unsetenv(variables[i].name);
+        config_close(&got.config);
+    }
+}
+
+/* --- secrets ----------------------------------------------------------------------------------------------------- */
+
+/* What --check-config prints goes into tickets and chats. */
+static void test_secrets_are_not_shown(void **state)
+{
+    (void)state;
+    struct reading got;
+    assert_reads(&got, "--mqtt mqtts://ann:hunter2@broker --mqtt-user bob --mqtt-password hunter3");
+    assert_string_equal(got.config.mqtt, "mqtts://ann:hunter2@broker");
+    assert_string_equal(got.config.mqtt_password, "hunter3");
+    assert_prints(&got.config, "mqtt = mqtts://broker:8883 ; flag; user and password are not shown\n");
+    assert_prints(&got.config, "; mqtt-password is set and not shown ; flag\n");
+    assert_prints(&got.config, "mqtt-user = bob ; flag\n");
+    assert_prints_not(&got.config, "hunter");
+    assert_prints_not(&got.config, "ann");
+    config_close(&got.config);
+}
+
+static const struct {
+    const char *text;
+    const char *secret; /* NULL: refused */
+} secrets[] = {
+    { "hunter2", "hunter2" },
+    { "hunter2\n", "hunter2" },
+    { "hunter2\r\n", "hunter2" },
+    { "hunter2\nsecond line\n", "hunter2" },
+    { "a,b;c#d e\n", "a,b;c#d e" }, /* nothing in it means anything */
+    { "", NULL },
+    { "\n", NULL },
+    { "\nhunter2\n", NULL },
+};
+
+/* As container engines hand them over. */
+static void test_secrets_from_files(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(secrets); i++) {
+        struct reading got;
+        write_file("secret", secrets[i].text);
+        setenv("UPDRAFT_MQTT_PASSWORD_FILE", "secret", 1);
+        read_args(&got, "");
+        assert_int_equal(got.status, secrets[i].secret != NULL ? STATUS_OK : STATUS_INVALID);
+        if (secrets[i].secret != NULL) {
+            assert_string_equal(got.config.mqtt_password, secrets[i].secret);
+            assert_prints(&got.config, "; mqtt-password is set and not shown ; environment\n");
+        } else {
+            assert_string_equal(got.message, "UPDRAFT_MQTT_PASSWORD_FILE: secret: nothing in its first line: write the "
+                                             "secret there");
+        }
+        config_close(&got.config);
+    }
+}
+
+static void test_ranks_of_secret_files(void **state)
+{
+    (void)state;
+    struct reading got;
+    write_file("secret", "mqtt://ann:hunter2@environment\n");
+    setenv("UPDRAFT_MQTT_FILE", "secret", 1);
+    write_file("u.ini", "mqtt = mqtt://file\n");
+    assert_reads(&got, "--config u.ini");
+    assert_string_equal(got.config.mqtt, "mqtt://ann:hunter2@environment");
+    config_close(&got.config);
+    assert_reads(&got, "--mqtt mqtt://flag");
+    assert_string_equal(got.config.mqtt, "mqtt://flag");
+    config_close(&got.config);
+    setenv("UPDRAFT_MQTT", "mqtt://other", 1); /* which of the two was meant? */
+    read_args(&got, "");
+    assert_string_equal(got.message, "UPDRAFT_MQTT and UPDRAFT_MQTT_FILE are both set: keep one of them");
+    config_close(&got.config);
+    setenv("UPDRAFT_MQTT", "", 1); /* empty is not set */
+    assert_reads(&got, "");
+    config_close(&got.config);
+    setenv("UPDRAFT_MQTT_FILE", "none", 1);
+    read_args(&got, "");
+    assert_string_equal(got.message, "UPDRAFT_MQTT_FILE: none: No such file or directory: name a file that the "
+                                     "server's user can read");
+    config_close(&got.config);
+    setenv("UPDRAFT_MQTT_FILE", "", 1);
+    setenv("UPDRAFT_REPO_FILE", "none", 1); /* no secret: nobody's variable */
+    assert_reads(&got, "");
+    config_close(&got.config);
+}
+
+/* Else a long secret would be cut to a wrong one, and the broker's refusal be a riddle. */
+static void test_longest_secret(void **state)
+{
+    (void)state;
+    for (size_t n = CONFIG_TEXT_MAX - 1; n <= CONFIG_TEXT_MAX + 1; n++) {
+        struct reading got;
+        char secret[CONFIG_TEXT_MAX + 10];
+        memset(secret, 's', n);
+        strcpy(secret + n, "\n");
+        write_file("secret", secret);
+        setenv("UPDRAFT_MQTT_PASSWORD_FILE", "secret", 1);
+        read_args(&got, "");
+        assert_int_equal(got.status, n < CONFIG_TEXT_MAX ? STATUS_OK : STATUS_INVALID);
+        if (got.status == STATUS_OK) {
+            assert_int_equal(strlen(got.config.mqtt_password), n);
+        } else {
+            assert_null(strstr(got.message, "sss"));
+            assert_non_null(strstr(got.message, "1 to 1023 bytes"));
+        }
         config_close(&got.config);
     }
 }
@@ -488,7 +689,12 @@ static void test_printed_is_a_file_that_reads_the_same(void **state)
                          "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
                          "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
                          "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --fs-gzip yes --log-level debug "
-                         "--log-format json");
+                         "--log-format json --public-url https://updraft.example:8443/path --admin-socket /run/u.sock "
+                         "--admin-listen 127.0.0.1:0 --mqtt mqtts://[::1]:7 --mqtt-user ann --mqtt-ca /a/ca.pem "
+                         "--mqtt-cert /a/c.pem --mqtt-key /a/c.key --mqtt-client-id u1 --mqtt-version 3.1.1 "
+                         "--mqtt-keep-alive 90s --mqtt-in-flight 1 --mqtt-queue 200000 --mqtt-preset tasmota "
+                         "--command-topic a/{type} --device-command-topic b/{mac} --command-payload {url} "
+                         "--status-topic c/{mac} --online-topic d/{mac} --command-retain yes --command-expiry 720h");
     char *values = printed_values(&first.config), *text = printed(&first.config);
     write_file("u.ini", text);
     assert_reads(&second, "--config u.ini");
@@ -537,6 +743,11 @@ static const struct {
     { "--repo a", "--repo b", "", "", "repo" },
     { "--repo a --state b", "--listen 127.0.0.1:1", "", "", "repo, state, listen" },
     { "--listen 127.0.0.1:1", "--listen 127.0.0.1:1 --listen 127.0.0.1:2", "", "", "listen" },
+    { "--public-url http://a", "--public-url http://b", "", "", "" },
+    { "--mqtt mqtt://a", "--mqtt mqtt://b --mqtt-version 5", "", "", "mqtt, mqtt-version" },
+    { "--mqtt mqtt://a", "", "", "", "mqtt" },
+    { "", "--mqtt-password hunter2 --command-retain yes", "", "", "mqtt-password, command-retain" },
+    { "--admin-listen 127.0.0.1:1", "--admin-socket a", "", "", "admin-socket, admin-listen" },
     { "--listen 127.0.0.1:1 --listen 127.0.0.1:2", "--listen 127.0.0.1:2 --listen 127.0.0.1:1", "", "", "listen" },
     /* The file's listeners are not in effect: else a reload would warn of a change that is none. */
     { "--listen 127.0.0.1:1", "--listen 127.0.0.1:1", "listen = 127.0.0.1:20000\n", "listen = 127.0.0.1:23456\n", "" },
@@ -555,10 +766,12 @@ static void test_differences_that_need_a_restart(void **state)
         write_file("u.ini", differences[i].file_after);
         snprintf(args, sizeof args, "--config u.ini %s", differences[i].after);
         assert_reads(&after, args);
-        config_fixed_differences(&before.config, &after.config, names, sizeof names);
+        config_keep_fixed(&after.config, &before.config, names, sizeof names);
         if (strcmp(names, differences[i].names) != 0) {
             fail_msg("case %zu: \"%s\"", i, names);
         }
+        config_keep_fixed(&after.config, &before.config, names, sizeof names);
+        assert_string_equal(names, ""); /* what was kept is as it was */
         config_close(&before.config);
         config_close(&after.config);
     }
@@ -574,10 +787,16 @@ int main(void)
         IN_FOLDER(test_lists_replace_and_gather),
         IN_FOLDER(test_variables),
         IN_FOLDER(test_bad_flags),
+        IN_FOLDER(test_mismatches),
+        IN_FOLDER(test_mismatches_of_what_is_in_effect),
         IN_FOLDER(test_too_many_listeners),
         IN_FOLDER(test_longest_text),
         IN_FOLDER(test_bad_files),
         IN_FOLDER(test_bad_variables),
+        IN_FOLDER(test_secrets_are_not_shown),
+        IN_FOLDER(test_secrets_from_files),
+        IN_FOLDER(test_ranks_of_secret_files),
+        IN_FOLDER(test_longest_secret),
         IN_FOLDER(test_actions),
         IN_FOLDER(test_assignments_of_both_files),
         IN_FOLDER(test_printed_is_a_file_that_reads_the_same),

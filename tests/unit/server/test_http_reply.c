@@ -50,14 +50,21 @@ static const struct {
     const char *line;
 } statuses[] = {
     { 200, "HTTP/1.1 200 OK" },
+    { 201, "HTTP/1.1 201 Created" },
+    { 202, "HTTP/1.1 202 Accepted" },
     { 400, "HTTP/1.1 400 Bad Request" },
+    { 401, "HTTP/1.1 401 Unauthorized" },
     { 403, "HTTP/1.1 403 Forbidden" },
     { 404, "HTTP/1.1 404 Not Found" },
     { 405, "HTTP/1.1 405 Method Not Allowed" },
     { 408, "HTTP/1.1 408 Request Timeout" },
+    { 409, "HTTP/1.1 409 Conflict" },
+    { 411, "HTTP/1.1 411 Length Required" },
     { 413, "HTTP/1.1 413 Content Too Large" },
     { 414, "HTTP/1.1 414 URI Too Long" },
+    { 422, "HTTP/1.1 422 Unprocessable Content" },
     { 431, "HTTP/1.1 431 Request Header Fields Too Large" },
+    { 500, "HTTP/1.1 500 Internal Server Error" },
     { 503, "HTTP/1.1 503 Service Unavailable" },
     { 505, "HTTP/1.1 505 HTTP Version Not Supported" },
 };
@@ -103,6 +110,29 @@ static void test_every_extra(void **state)
                         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 0\r\n"
                         "x-version: 1.2.3\r\nX-Updraft-Reason: newer\r\nAllow: GET, HEAD\r\nRetry-After: 120\r\n"
                         "Date: " DATE "\r\nConnection: close\r\n\r\n");
+}
+
+/* What only the operator's side says. A body of its own counts, not the text beside it. */
+static void test_admin_heads(void **state)
+{
+    (void)state;
+    char body[2000] = "";
+    struct http_answer answer = {
+        .status = 201,
+        .content_type = "application/json",
+        .body = body,
+        .body_bytes = sizeof body,
+        .text_bytes = 5,
+        .location = "/api/v1/rollouts/0123456789abcdef",
+    };
+    assert_string_equal(head_of(&answer, true),
+                        "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 2000\r\n"
+                        "Location: /api/v1/rollouts/0123456789abcdef\r\nDate: " DATE "\r\n"
+                        "Connection: keep-alive\r\n\r\n");
+    struct http_answer stranger = { .status = 401, .challenge = "Bearer", .body = body, .body_bytes = 0 };
+    assert_string_equal(head_of(&stranger, false),
+                        "HTTP/1.1 401 Unauthorized\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
+                        "WWW-Authenticate: Bearer\r\nDate: " DATE "\r\nConnection: close\r\n\r\n");
 }
 
 /* Else a long text would be announced with more bytes than are there. */
@@ -297,6 +327,8 @@ static void test_longest_head(void **state)
     memset(answer.version, '1', sizeof answer.version - 1);
     answer.allow = "GET, HEAD";
     answer.retry_after_s = UINT32_MAX;
+    answer.challenge = "Bearer";
+    memset(answer.location, '/', sizeof answer.location - 1);
     const char *head = head_of(&answer, true);
     assert_non_null(strstr(head, "\r\nContent-Length: 8446744073709551616\r\n"));
     assert_non_null(strstr(head, "\r\nContent-Range: bytes 9999999999999999999-18446744073709551614/"
@@ -332,11 +364,17 @@ static void test_dates(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text_heads),   cmocka_unit_test(test_not_now),
-        cmocka_unit_test(test_every_extra),  cmocka_unit_test(test_long_text_is_cut),
-        cmocka_unit_test(test_image_heads),  cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_conditions),   cmocka_unit_test(test_names_of_files),
-        cmocka_unit_test(test_longest_head), cmocka_unit_test(test_dates),
+        cmocka_unit_test(test_text_heads),
+        cmocka_unit_test(test_not_now),
+        cmocka_unit_test(test_every_extra),
+        cmocka_unit_test(test_admin_heads),
+        cmocka_unit_test(test_long_text_is_cut),
+        cmocka_unit_test(test_image_heads),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_conditions),
+        cmocka_unit_test(test_names_of_files),
+        cmocka_unit_test(test_longest_head),
+        cmocka_unit_test(test_dates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
-/* Plain TCP as a stream: libuv for readiness, sendfile for images. */
-#ifndef SERVER_STREAM_TCP_H
-#define SERVER_STREAM_TCP_H
+/* A plain socket as a stream, TCP or Unix: libuv for readiness, sendfile for images. */
+#ifndef SERVER_STREAM_SOCKET_H
+#define SERVER_STREAM_SOCKET_H
 
 #include "server/stream.h"
 
@@ -11,10 +11,15 @@ struct stream_read_buffer {
     char *bytes;
 };
 
-struct stream_tcp {
+struct stream_socket {
     struct stream stream; /* first */
     struct stream_read_buffer *read_buffer;
-    uv_tcp_t tcp;
+    union {
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+    } uv;
     uv_write_t write;
     const struct blob *body; /* the send under way */
     uint64_t offset, remaining;
@@ -23,9 +28,10 @@ struct stream_tcp {
 };
 
 /* Initialises the handle and the stream; `read_buffer` is shared by all streams of the loop. */
-void stream_tcp_init(struct stream_tcp *tcp, uv_loop_t *loop, struct stream_read_buffer *read_buffer);
+void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct stream_read_buffer *read_buffer,
+                        bool of_unix);
 
 /* Options that accepted connections inherit, set once on a listening socket. */
-void stream_tcp_prepare_listener(uv_tcp_t *listener);
+void stream_socket_prepare_listener(uv_tcp_t *listener);
 
 #endif

@@ -1,0 +1,466 @@
+/* The repository over the API: list, add, remove. What makes it hard: adding is done when devices can have the image,
+ * so the answer waits for the worker that checks and writes, and then for the catalog that has it.
+ */
+#include "server/admin_parts.h"
+
+#include "base/log.h"
+#include "repo/place.h"
+#include "repo/scan.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LIST_MAX       1000
+#define CHANGE_WAIT_MS 30000 /* for the catalog to follow a change */
+
+/* A change under way: on the worker, then waiting for the catalog. */
+struct firmware_change {
+    struct firmware_change *next;
+    struct admin_api *api;
+    struct http_later *later;
+    uv_work_t work;
+    bool removal, written;
+    uint64_t written_ms;
+    struct place_order order;
+    struct place_outcome outcome;
+    enum status removed;
+    char root[CONFIG_TEXT_MAX];
+    char path[4096]; /* of a removal, or order.path */
+};
+
+/* --- listing ------------------------------------------------------------------------------------------------------ */
+
+static const char *const kinds[] = {
+    [FILENAME_SKETCH] = "sketch", [FILENAME_SHARED_FS] = "shared-fs", [FILENAME_FS] = "fs",
+    [FILENAME_USER1] = "user1",   [FILENAME_USER2] = "user2",         [FILENAME_LABEL] = "label"
+};
+
+/* What a device of the type would be offered; labels and slots by their own rules, slots by version alone. */
+static bool is_newest(const struct catalog *catalog, const struct image *image)
+{
+    struct offer offer = { NULL, NULL };
+    struct image *slots[2];
+    enum reason missing;
+    struct catalog_query query = { .type = slice_of(image->type),
+                                   .kind = image->role == FILENAME_FS ? OFFER_FS : OFFER_SKETCH };
+    switch (image->role) {
+    case FILENAME_SKETCH:
+    case FILENAME_FS:
+        catalog_offer(catalog, &query, &offer, &missing);
+        return offer.plain == &image->build || offer.gzip == &image->build;
+    case FILENAME_USER1:
+    case FILENAME_USER2:
+        return catalog_slots(catalog, query.type, slots, &missing) && (slots[0] == image || slots[1] == image);
+    default:
+        return false;
+    }
+}
+
+static json_t *image_json(const struct catalog *catalog, const struct image *image)
+{
+    const struct build *build = &image->build;
+    const struct image_facts *facts = &build->facts;
+    bool is_fs = facts->kind == IMAGE_LITTLEFS || facts->kind == IMAGE_SPIFFS;
+    json_t *json =
+        json_pack("{s:o, s:s, s:s, s:s, s:s, s:b, s:s, s:s}", "file", admin_text(image->path), "type", image->type,
+                  "version", build->version.text, "label", build->label, "kind", kinds[image->role], "gzip",
+                  facts->gzip, "chip", is_fs ? "" : chip_text(facts->chip), "flash_mode",
+                  facts->flash_mode < IMAGE_FLASH_MODES ? flash_mode_text(facts->flash_mode) : "");
+    assert(json != NULL);
+    json_object_set_new(json, "flash_bytes", json_integer((json_int_t)facts->flash_bytes));
+    json_object_set_new(json, "flash_mib", json_integer(build->flash_mib));
+    json_object_set_new(json, "bytes", json_integer((json_int_t)facts->file_bytes));
+    json_object_set_new(json, "image_bytes", json_integer((json_int_t)facts->image_bytes));
+    json_object_set_new(json, "md5", admin_hex(facts->md5, 16));
+    json_object_set_new(json, "sha256", admin_hex(facts->sha256, 32));
+    json_object_set_new(json, "project", admin_text(image->project));
+    json_object_set_new(json, "app_version", admin_text(facts->app_version));
+    json_object_set_new(json, "app_project", admin_text(facts->app_project));
+    json_object_set_new(json, "newest", json_boolean(is_newest(catalog, image)));
+    return json;
+}
+
+void admin_get_firmware(struct admin_call *call)
+{
+    const struct catalog *catalog = call->api->catalog;
+    char type[HTTP_PARAMETER_MAX + 1] = "";
+    uint64_t offset = 0, limit = LIST_MAX;
+    bool of_type = false;
+    size_t total = 0;
+    const struct admin_parameter parameters[] = {
+        { "type", ADMIN_TEXT, type, 0, &of_type },
+        { "offset", ADMIN_NUMBER, &offset, SCAN_FILES_MAX, NULL },
+        { "limit", ADMIN_NUMBER, &limit, LIST_MAX, NULL },
+    };
+    if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
+        return;
+    }
+    json_t *images = json_array();
+    for (size_t i = 0; i < catalog_image_count(catalog); i++) {
+        const struct image *image = catalog_image_at(catalog, i);
+        if (of_type && strcmp(image->type, type) != 0) {
+            continue;
+        }
+        if (total >= offset && total - offset < limit) {
+            json_array_append_new(images, image_json(catalog, image));
+        }
+        total++;
+    }
+    admin_answer(
+        call->answer, 200,
+        json_pack("{s:I, s:I, s:o}", "total", (json_int_t)total, "offset", (json_int_t)offset, "images", images));
+}
+
+static json_t *rejection_json(const struct rejection *rejection)
+{
+    return json_pack("{s:o, s:s, s:s, s:o, s:o}", "file", admin_text(rejection->path), "type", rejection->type, "fault",
+                     image_fault_word(rejection->verdict.fault), "detail", admin_text(rejection->verdict.detail),
+                     "remedy", admin_text(rejection->verdict.remedy));
+}
+
+void admin_get_rejected(struct admin_call *call)
+{
+    const struct catalog *catalog = call->api->catalog;
+    size_t total = catalog_rejection_count(catalog);
+    if (!admin_read_query(call, NULL, 0)) {
+        return;
+    }
+    json_t *files = json_array();
+    for (size_t i = 0; i < total && i < LIST_MAX; i++) {
+        json_array_append_new(files, rejection_json(catalog_rejection_at(catalog, i)));
+    }
+    admin_answer(call->answer, 200, json_pack("{s:I, s:o}", "total", (json_int_t)total, "files", files));
+}
+
+/* --- a change's end ----------------------------------------------------------------------------------------------- */
+
+static void change_end(struct firmware_change *change, struct http_answer *answer)
+{
+    struct firmware_change **at = &change->api->changes;
+    while (*at != change) {
+        at = &(*at)->next;
+    }
+    *at = change->next;
+    admin_answer_later(change->api, change->later, answer);
+    free(change);
+}
+
+static void refuse_placing(const struct place_outcome *outcome, struct http_answer *answer)
+{
+    const char *word = place_result_word(outcome->result);
+    switch (outcome->result) {
+    case PLACE_REJECTED:
+        admin_refuse_image(answer, &outcome->verdict);
+        break;
+    case PLACE_EXISTS:
+        admin_refuse(answer, 409, word, outcome->remedy, "%s", outcome->message);
+        break;
+    case PLACE_FAILED:
+        admin_refuse(answer, 500, word, outcome->remedy, "%s", outcome->message);
+        break;
+    default:
+        admin_refuse(answer, 422, word, outcome->remedy, "%s", outcome->message);
+    }
+}
+
+/* The catalog has the image that was added: these very bytes. */
+static bool is_served(const struct firmware_change *change, const struct image **image)
+{
+    *image = catalog_find_path(change->api->catalog, slice_of(change->path));
+    return *image != NULL && memcmp((*image)->build.facts.sha256, change->outcome.facts.sha256, 32) == 0;
+}
+
+/* Looks whether the catalog has followed. Ends the change where it has, or will not. */
+static void change_look(struct firmware_change *change, bool too_late)
+{
+    struct admin_api *api = change->api;
+    struct http_answer answer = { .status = 0 };
+    const struct image *image = NULL;
+    const struct rejection *rejection = catalog_find_rejection(api->catalog, slice_of(change->path));
+    if (change->removal) {
+        if (catalog_find_path(api->catalog, slice_of(change->path)) == NULL && rejection == NULL) {
+            admin_answer(&answer, 200, json_pack("{s:o}", "removed", admin_text(change->path)));
+        }
+    } else if (is_served(change, &image)) {
+        admin_answer(&answer, 201, image_json(api->catalog, image));
+    } else if (rejection != NULL && file_identity_equal(&rejection->identity, &change->outcome.identity)) {
+        admin_refuse_image(&answer, &rejection->verdict);
+    }
+    if (answer.status == 0 && too_late) {
+        admin_refuse(&answer, 503, "busy", "`updraft firmware ls` shows when it is",
+                     "%s is %s, but the catalog has not followed yet", change->path,
+                     change->removal ? "removed" : "written");
+    }
+    if (answer.status != 0) {
+        change_end(change, &answer);
+    }
+}
+
+void admin_api_catalog_changed(struct admin_api *api)
+{
+    struct firmware_change *next;
+    for (struct firmware_change *change = api->changes; change != NULL; change = next) {
+        next = change->next;
+        if (change->written) {
+            change_look(change, false);
+        }
+    }
+}
+
+void admin_api_tick(struct admin_api *api)
+{
+    struct firmware_change *next;
+    uint64_t now_ms = uv_now(api->loop);
+    for (struct firmware_change *change = api->changes; change != NULL; change = next) {
+        next = change->next;
+        if (change->written) {
+            change_look(change, now_ms - change->written_ms > CHANGE_WAIT_MS || api->closing);
+        }
+    }
+}
+
+void admin_api_close(struct admin_api *api)
+{
+    api->closing = true;
+    admin_api_tick(api);
+}
+
+/* --- on the worker, and back -------------------------------------------------------------------------------------- */
+
+static void on_work(uv_work_t *work)
+{
+    struct firmware_change *change = work->data;
+    if (change->removal) {
+        change->removed = place_remove(change->root, change->path);
+    } else {
+        place_image(&change->order, &change->outcome);
+    }
+}
+
+static void log_change(const struct firmware_change *change)
+{
+    bool done = change->removal ? change->removed == STATUS_OK : change->outcome.result == PLACE_DONE;
+    struct log_line line;
+    log_begin(&line, LOG_INFO, change->removal ? "firmware_removed" : "firmware_added");
+    log_text(&line, "file", change->path);
+    if (!done) {
+        log_text(&line, "refused",
+                 change->removal ? status_text(change->removed) : place_result_word(change->outcome.result));
+    }
+    log_end(&line);
+}
+
+static void on_worked(uv_work_t *work, int error)
+{
+    struct firmware_change *change = work->data;
+    struct http_answer answer = { .status = 0 };
+    assert(error == 0);
+    (void)error;
+    log_change(change);
+    if (change->removal && change->removed != STATUS_OK) {
+        admin_refuse(&answer, 500, "not-removed", "the server's user must be able to write to its --repo",
+                     "%s cannot be removed: %s", change->path, status_text(change->removed));
+    } else if (!change->removal && change->outcome.result != PLACE_DONE) {
+        refuse_placing(&change->outcome, &answer);
+    }
+    if (answer.status != 0) {
+        change_end(change, &answer);
+        return;
+    }
+    change->written = true;
+    change->written_ms = uv_now(change->api->loop);
+    change->api->rescan(change->api->owner);
+    change_look(change, change->api->closing);
+}
+
+static struct firmware_change *change_begin(struct admin_call *call)
+{
+    struct admin_api *api = call->api;
+    struct firmware_change *change = api->closing ? NULL : calloc(1, sizeof *change);
+    if (api->changes != NULL || change == NULL) {
+        free(change);
+        admin_refuse(call->answer, 503, "busy", "come again in a moment",
+                     "another change of the repository is under way");
+        return NULL;
+    }
+    change->api = api;
+    change->work.data = change;
+    snprintf(change->root, sizeof change->root, "%s", api->config->repo);
+    change->order.root = change->root;
+    return change;
+}
+
+static void change_start(struct admin_call *call, struct firmware_change *change)
+{
+    struct admin_api *api = call->api;
+    change->next = api->changes;
+    api->changes = change;
+    change->later = call->answer->later = http_later_new();
+    int error = uv_queue_work(api->loop, &change->work, on_work, on_worked);
+    assert(error == 0);
+    (void)error;
+}
+
+/* --- adding ------------------------------------------------------------------------------------------------------- */
+
+/* The chip of the type's other images; CHIP_UNKNOWN where it has none. */
+static enum chip chip_of_type(const struct catalog *catalog, const char *type, const char *but_path)
+{
+    for (size_t i = 0; i < catalog_image_count(catalog); i++) {
+        const struct image *image = catalog_image_at(catalog, i);
+        if (strcmp(image->type, type) == 0 && image->build.facts.chip != CHIP_UNKNOWN &&
+            strcmp(image->path, but_path) != 0) {
+            return image->build.facts.chip;
+        }
+    }
+    return CHIP_UNKNOWN;
+}
+
+/* Another file that is the same version of the type in the same form, wherever it lies. */
+static const struct image *find_same(const struct catalog *catalog, const struct place_order *order)
+{
+    for (size_t i = 0; i < catalog_image_count(catalog); i++) {
+        const struct image *image = catalog_image_at(catalog, i);
+        if (image->role == order->name.role && strcmp(image->type, order->name.type) == 0 &&
+            image->build.facts.gzip == order->name.gzip &&
+            version_compare(&image->build.version, &order->name.version) == 0) {
+            return image;
+        }
+    }
+    return NULL;
+}
+
+struct add_words {
+    char type[HTTP_PARAMETER_MAX + 1], version[HTTP_PARAMETER_MAX + 1], kind[HTTP_PARAMETER_MAX + 1];
+    bool gzip, gzip_given, replace;
+};
+
+static bool read_add(struct admin_call *call, struct add_words *words, enum filename_role *role)
+{
+    static const enum filename_role roles[] = { FILENAME_SKETCH, FILENAME_FS, FILENAME_USER1, FILENAME_USER2 };
+    const struct admin_parameter parameters[] = {
+        { "type", ADMIN_TEXT, words->type, 0, NULL },
+        { "version", ADMIN_TEXT, words->version, 0, NULL },
+        { "kind", ADMIN_TEXT, words->kind, 0, NULL },
+        { "gzip", ADMIN_YES_NO, &words->gzip, 0, &words->gzip_given },
+        { "replace", ADMIN_YES_NO, &words->replace, 0, NULL },
+    };
+    snprintf(words->kind, sizeof words->kind, "sketch");
+    if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
+        if (strcmp(kinds[roles[i]], words->kind) == 0) {
+            *role = roles[i];
+            return true;
+        }
+    }
+    admin_refuse(call->answer, 400, "bad-request", "there are sketch, fs, user1 and user2", "kind=%s is not known",
+                 words->kind);
+    return false;
+}
+
+/* The order, or the refusal of its name. */
+static bool make_order(struct admin_call *call, const struct add_words *words, enum filename_role role,
+                       struct place_order *order)
+{
+    struct slice body = call->request->body;
+    const char *why = "";
+    bool bad_type = false;
+    bool looks_gzip = body.len > 1 && (uint8_t)body.at[0] == 0x1f && (uint8_t)body.at[1] == 0x8b;
+    if (!place_path(slice_of(words->type), slice_of(words->version), role, words->gzip_given ? words->gzip : looks_gzip,
+                    order, &bad_type, &why)) {
+        admin_refuse(call->answer, 400, bad_type ? "bad-type" : "bad-version", why, "\"%s\" cannot be a %s",
+                     bad_type ? words->type : words->version, bad_type ? "type" : "version");
+        return false;
+    }
+    order->bytes = (const uint8_t *)body.at;
+    order->size = body.len;
+    order->replace = words->replace;
+    order->chip = chip_of_type(call->api->catalog, order->name.type, order->path);
+    const struct image *same = find_same(call->api->catalog, order);
+    if (same != NULL && (!words->replace || strcmp(same->path, order->path) != 0)) {
+        admin_refuse(call->answer, 409, "exists",
+                     strcmp(same->path, order->path) == 0
+                         ? "give the build a version of its own, or --replace"
+                         : "give the build a version of its own, or remove that file first",
+                     "%s is version %s of type \"%s\" already", same->path, same->build.version.text, same->type);
+        return false;
+    }
+    return true;
+}
+
+void admin_add_firmware(struct admin_call *call)
+{
+    struct add_words words = { .gzip = false };
+    enum filename_role role = FILENAME_SKETCH;
+    if (!read_add(call, &words, &role)) {
+        return;
+    }
+    if (call->request->body.at == NULL) {
+        admin_refuse(call->answer, 400, "bad-request", "send the image's bytes as the body", "there is no body");
+        return;
+    }
+    struct firmware_change *change = change_begin(call);
+    if (change == NULL) {
+        return;
+    }
+    if (!make_order(call, &words, role, &change->order)) {
+        free(change);
+        return;
+    }
+    snprintf(change->path, sizeof change->path, "%s", change->order.path);
+    change_start(call, change);
+}
+
+/* --- removing ----------------------------------------------------------------------------------------------------- */
+
+static const struct rollout *rollout_of(const struct admin_api *api, const struct image *image)
+{
+    for (size_t i = 0; i < rollouts_count(api->rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(api->rollouts, i);
+        const struct rollout_target *target = &rollout->order.target;
+        for (size_t k = 0; k < target->image_count && !rollout_is_over(rollout); k++) {
+            if (memcmp(target->md5[k], image->build.facts.md5, 16) == 0) {
+                return rollout;
+            }
+        }
+    }
+    return NULL;
+}
+
+void admin_remove_firmware(struct admin_call *call)
+{
+    struct admin_api *api = call->api;
+    bool force = false;
+    const struct admin_parameter parameters[] = { { "force", ADMIN_YES_NO, &force, 0, NULL } };
+    if (!admin_read_query(call, parameters, 1)) {
+        return;
+    }
+    const struct image *image = catalog_find_path(api->catalog, call->rest);
+    if (image == NULL && catalog_find_rejection(api->catalog, call->rest) == NULL) {
+        admin_refuse(call->answer, 404, "unknown-file",
+                     "`updraft firmware ls` and `updraft firmware rejected` list them",
+                     "the repository has no such file");
+        return;
+    }
+    const struct rollout *rollout = image != NULL ? rollout_of(api, image) : NULL;
+    if (rollout != NULL && !force) {
+        admin_refuse(call->answer, 409, "in-rollout", "wait until it has ended, or --force",
+                     "rollout %s is sending this image to devices", rollout->id);
+        return;
+    }
+    struct firmware_change *change = change_begin(call);
+    if (change == NULL) {
+        return;
+    }
+    change->removal = true;
+    if (!slice_copy(call->rest, change->path, sizeof change->path)) {
+        free(change);
+        admin_refuse(call->answer, 404, "unknown-file", "", "the repository has no such file");
+        return;
+    }
+    change_start(call, change);
+}

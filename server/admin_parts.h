@@ -1,0 +1,69 @@
+/* What the rooms of the admin API share; nobody else's. */
+#ifndef SERVER_ADMIN_PARTS_H
+#define SERVER_ADMIN_PARTS_H
+
+#include "server/admin_api.h"
+
+#include <jansson.h>
+
+/* One request inside. */
+struct admin_call {
+    struct admin_api *api;
+    const struct http_request *request;
+    struct slice rest; /* of the path, behind the route's */
+    struct http_answer *answer;
+};
+
+/* Answers with JSON, whose reference is taken over. */
+void admin_answer(struct http_answer *answer, unsigned status, json_t *json);
+
+/* {"error":{"code","message","remedy"}} */
+void admin_refuse(struct http_answer *answer, unsigned status, const char *code, const char *remedy, const char *format,
+                  ...) __attribute__((format(printf, 5, 6)));
+
+/* 422: what the image check said; "fault" has its word. */
+void admin_refuse_image(struct http_answer *answer, const struct image_verdict *verdict);
+
+/* The answer to a call that set answer->later. */
+void admin_answer_later(struct admin_api *api, struct http_later *later, struct http_answer *answer);
+
+/* JSON text of foreign bytes: what is no UTF-8, or a control character, becomes escaped ASCII. */
+json_t *admin_text(const char *text);
+json_t *admin_hex(const uint8_t *bytes, size_t n);
+json_t *admin_time(time_t seconds); /* RFC 3339, UTC */
+
+/* A table of the parameters or members that a call takes. */
+enum admin_kind { ADMIN_TEXT, ADMIN_NUMBER, ADMIN_YES_NO };
+struct admin_parameter {
+    const char *name;
+    enum admin_kind kind;
+    void *to;     /* char[HTTP_PARAMETER_MAX + 1], uint64_t or bool */
+    uint64_t max; /* of a number */
+    bool *given;  /* NULL = does not matter */
+};
+
+/* Reads the query. Returns false with the refusal: an unknown parameter, one that cannot be read, one twice. */
+bool admin_read_query(struct admin_call *call, const struct admin_parameter *parameters, size_t count);
+
+/* Reads the body as one JSON object whose members are all in `members`. Returns NULL with the refusal; else the
+ * caller's. */
+json_t *admin_read_body(struct admin_call *call, const char *const *members, size_t count);
+
+/* Rooms. */
+void admin_get_status(struct admin_call *call);
+void admin_get_metrics(struct admin_call *call);
+void admin_get_explain(struct admin_call *call);
+void admin_get_firmware(struct admin_call *call);
+void admin_get_rejected(struct admin_call *call);
+void admin_add_firmware(struct admin_call *call);
+void admin_remove_firmware(struct admin_call *call);
+void admin_get_rollouts(struct admin_call *call);
+void admin_get_rollout(struct admin_call *call);
+void admin_begin_rollout(struct admin_call *call);
+void admin_get_tokens(struct admin_call *call);
+void admin_make_token(struct admin_call *call);
+void admin_remove_token(struct admin_call *call);
+
+json_t *admin_broker_json(const struct admin_api *api); /* {"state","error"} */
+
+#endif

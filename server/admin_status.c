@@ -1,0 +1,354 @@
+/* What the server is doing, in JSON for the operator and in Prometheus' text; and what it would say to a device. */
+#include "server/admin_parts.h"
+
+#include "server/check.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* --- status ------------------------------------------------------------------------------------------------------- */
+
+static const char *broker_state(const struct admin_api *api)
+{
+    return api->session == NULL ? "off" : session_state_word(session_view(api->session)->state);
+}
+
+json_t *admin_broker_json(const struct admin_api *api)
+{
+    const char *error = api->session != NULL ? session_view(api->session)->error : "no broker is configured";
+    bool connected = api->session != NULL && session_view(api->session)->state == SESSION_CONNECTED;
+    return json_pack("{s:s, s:o}", "state", broker_state(api), "error", admin_text(connected ? "" : error));
+}
+
+static json_t *mqtt_json(const struct admin_api *api)
+{
+    static const char *const protocols[] = { "", "3.1.1", "5" };
+    char broker[300] = "";
+    if (api->session == NULL) {
+        return json_pack("{s:b, s:s}", "configured", 0, "state", "off");
+    }
+    const struct session_view *view = session_view(api->session);
+    const struct publisher_counts *counts = publisher_counts(api->publisher);
+    bool connected = view->state == SESSION_CONNECTED;
+    broker_url_print(&api->broker, broker, sizeof broker);
+    return json_pack(
+        "{s:b, s:o, s:s, s:s, s:I, s:I, s:I, s:o, s:I, s:I, s:s}", "configured", 1, "broker", admin_text(broker),
+        "state", broker_state(api), "protocol", connected ? protocols[view->version] : "", "since_s",
+        (json_int_t)((uv_now(api->loop) - view->since_ms) / 1000), "attempts", (json_int_t)view->attempts, "connects",
+        (json_int_t)view->connects, "error", admin_text(connected ? "" : view->error), "waiting",
+        (json_int_t)counts->waiting, "in_flight", (json_int_t)counts->in_flight, "preset", api->trigger->announce.name);
+}
+
+static const char *url_source(enum public_url_kind kind)
+{
+    static const char *const words[] = { [PUBLIC_URL_CONFIGURED] = "configured",
+                                         [PUBLIC_URL_USED] = "used",
+                                         [PUBLIC_URL_LISTEN] = "listen",
+                                         [PUBLIC_URL_MACHINE] = "machine",
+                                         [PUBLIC_URL_UNKNOWN] = "unknown" };
+    return words[kind];
+}
+
+static void add_warning(json_t *warnings, const char *name, const char *text)
+{
+    char line[400];
+    if (text[0] != '\0') {
+        snprintf(line, sizeof line, "%s: %s", name, text);
+        json_array_append_new(warnings, admin_text(line));
+    }
+}
+
+static json_t *warnings_json(const struct admin_api *api, const struct public_url *url)
+{
+    json_t *warnings = json_array();
+    size_t rejected = catalog_rejection_count(api->catalog);
+    char text[120] = "";
+    add_warning(warnings, "public-url", url->warning);
+    if (api->session != NULL && session_view(api->session)->state != SESSION_CONNECTED) {
+        add_warning(warnings, "mqtt", session_view(api->session)->error);
+    }
+    if (rejected > 0) {
+        snprintf(text, sizeof text, "%zu file%s not served: `updraft firmware rejected` says why", rejected,
+                 rejected == 1 ? " is" : "s are");
+        add_warning(warnings, "repository", text);
+    }
+    return warnings;
+}
+
+static size_t rollouts_running(const struct admin_api *api)
+{
+    size_t running = 0;
+    for (size_t i = 0; i < rollouts_count(api->rollouts); i++) {
+        running += !rollout_is_over(rollouts_at(api->rollouts, i));
+    }
+    return running;
+}
+
+void admin_get_status(struct admin_call *call)
+{
+    struct admin_api *api = call->api;
+    struct public_url url;
+    if (!admin_read_query(call, NULL, 0)) {
+        return;
+    }
+    api->find_public_url(api->owner, &url);
+    json_t *listeners = json_array();
+    for (size_t i = 0; i < api->listener_count; i++) {
+        json_array_append_new(listeners, admin_text(api->listeners[i]));
+    }
+    json_t *json = json_pack(
+        "{s:s, s:o, s:I, s:b, s:o}", "version", UPDRAFT_VERSION, "started", admin_time(api->started_s), "uptime_s",
+        (json_int_t)((uv_now(api->loop) - api->started_ms) / 1000), "ready", 1, "listeners", listeners);
+    json_object_set_new(json, "public_url",
+                        json_pack("{s:o, s:s, s:o}", "url", admin_text(url.url), "source", url_source(url.kind),
+                                  "warning", admin_text(url.warning)));
+    json_object_set_new(json, "repository",
+                        json_pack("{s:o, s:I, s:I, s:I}", "path", admin_text(api->config->repo), "images",
+                                  (json_int_t)catalog_image_count(api->catalog), "types",
+                                  (json_int_t)catalog_type_count(api->catalog), "rejected",
+                                  (json_int_t)catalog_rejection_count(api->catalog)));
+    json_object_set_new(json, "mqtt", mqtt_json(api));
+    json_object_set_new(json, "devices", json_pack("{s:I}", "seen", (json_int_t)fleet_count(api->fleet)));
+    json_object_set_new(json, "transfers", json_integer((json_int_t)api->device_http->transfers));
+    json_object_set_new(json, "connections", json_integer((json_int_t)api->device_http->connections));
+    json_object_set_new(json, "rollouts_running", json_integer((json_int_t)rollouts_running(api)));
+    json_object_set_new(json, "warnings", warnings_json(api, &url));
+    admin_answer(call->answer, 200, json);
+}
+
+/* --- metrics ------------------------------------------------------------------------------------------------------ */
+
+/* The second number of /proc/self/statm, in bytes. Memory, no disk: it does not block. */
+static double resident_bytes(void)
+{
+    unsigned long long total = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (file != NULL) {
+        if (fscanf(file, "%llu %llu", &total, &resident) != 2) {
+            resident = 0;
+        }
+        fclose(file);
+    }
+    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+}
+
+static double open_descriptors(void)
+{
+    size_t count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    while (folder != NULL && readdir(folder) != NULL) {
+        count++;
+    }
+    if (folder != NULL) {
+        closedir(folder);
+    }
+    return count > 3 ? (double)(count - 3) : 0; /* `.`, `..` and the folder itself */
+}
+
+static void gather_mqtt(const struct admin_api *api, struct metrics *metrics)
+{
+    if (api->session == NULL) {
+        return;
+    }
+    const struct session_view *view = session_view(api->session);
+    const struct publisher_counts *counts = publisher_counts(api->publisher);
+    metrics->gauges[METRIC_GAUGE_MQTT_CONNECTED] = view->state == SESSION_CONNECTED;
+    metrics->gauges[METRIC_GAUGE_MQTT_WAITING] = (double)counts->waiting;
+    metrics->gauges[METRIC_GAUGE_MQTT_IN_FLIGHT] = (double)counts->in_flight;
+    metrics->counters[METRIC_COUNT_MQTT_CONNECTS] = view->connects;
+    metrics->counters[METRIC_COUNT_MQTT_RETRIED] = counts->retried;
+    metrics->counters[METRIC_COUNT_MQTT_DROPPED] = session_dropped(api->session);
+    memcpy(metrics->families[METRIC_COMMANDS], counts->results, sizeof counts->results);
+    memcpy(metrics->families[METRIC_REPORTS], api->inbox->counts.results, sizeof api->inbox->counts.results);
+}
+
+static void gather(const struct admin_api *api, struct metrics *metrics)
+{
+    double *gauges = metrics->gauges;
+    gauges[METRIC_GAUGE_CONNECTIONS_OPEN] = (double)api->device_http->connections;
+    gauges[METRIC_GAUGE_TRANSFERS_OPEN] = (double)api->device_http->transfers;
+    gauges[METRIC_GAUGE_LOOP_BUSY] = api->loop_busy;
+    gauges[METRIC_GAUGE_IMAGES] = (double)catalog_image_count(api->catalog);
+    gauges[METRIC_GAUGE_TYPES] = (double)catalog_type_count(api->catalog);
+    gauges[METRIC_GAUGE_REJECTED] = (double)catalog_rejection_count(api->catalog);
+    gauges[METRIC_GAUGE_IMAGE_MEMORY] = (double)api->blobs->bytes_used;
+    gauges[METRIC_GAUGE_DEVICES] = (double)fleet_count(api->fleet);
+    gauges[METRIC_GAUGE_ROLLOUTS] = (double)rollouts_running(api);
+    gauges[METRIC_GAUGE_RESIDENT] = resident_bytes();
+    gauges[METRIC_GAUGE_DESCRIPTORS] = open_descriptors();
+    gauges[METRIC_GAUGE_START] = (double)api->started_s;
+    metrics->counters[METRIC_COUNT_CONNECTIONS] = api->device_http->accepted;
+    metrics->counters[METRIC_COUNT_SCANS] = api->scans;
+    gather_mqtt(api, metrics);
+}
+
+void admin_get_metrics(struct admin_call *call)
+{
+    if (!admin_read_query(call, NULL, 0)) {
+        return;
+    }
+    gather(call->api, call->api->metrics);
+    call->answer->body = metrics_text(call->api->metrics, UPDRAFT_VERSION, &call->answer->body_bytes);
+    if (call->answer->body == NULL) {
+        admin_refuse(call->answer, 503, "busy", "come again", "out of memory");
+        return;
+    }
+    call->answer->status = 200;
+    call->answer->content_type = "text/plain; version=0.0.4";
+}
+
+/* --- explain ------------------------------------------------------------------------------------------------------ */
+
+/* What may be said of a device, and the header that says it: `%s` is the client's part of its name. */
+static const struct {
+    const char *parameter;
+    const char *header;
+    const char *fallback;
+} said[] = {
+    { "mac", "x-%s-STA-MAC", "02:00:00:00:00:00" },
+    { "version", "x-%s-version", NULL },
+    { "md5", "x-%s-sketch-md5", NULL },
+    { "sha256", "x-%s-sketch-sha256", NULL },
+    { "mode", "x-%s-mode", NULL },
+    { "flash", "x-%s-chip-size", NULL },
+    { "free", "x-%s-free-space", NULL },
+    { "size", "x-%s-sketch-size", NULL },
+};
+
+#define SAID_COUNT (sizeof said / sizeof said[0])
+
+struct explain {
+    char type[HTTP_PARAMETER_MAX + 1];
+    char client[HTTP_PARAMETER_MAX + 1];
+    char values[SAID_COUNT][HTTP_PARAMETER_MAX + 1];
+    bool has_type, given[SAID_COUNT];
+    char names[SAID_COUNT][40];
+    struct header headers[SAID_COUNT + 1];
+    size_t header_count;
+};
+
+static bool read_explain(struct admin_call *call, struct explain *explain)
+{
+    struct admin_parameter parameters[SAID_COUNT + 2] = {
+        { "type", ADMIN_TEXT, explain->type, 0, &explain->has_type },
+        { "client", ADMIN_TEXT, explain->client, 0, NULL },
+    };
+    for (size_t i = 0; i < SAID_COUNT; i++) {
+        parameters[i + 2] =
+            (struct admin_parameter){ said[i].parameter, ADMIN_TEXT, explain->values[i], 0, &explain->given[i] };
+    }
+    if (!admin_read_query(call, parameters, SAID_COUNT + 2)) {
+        return false;
+    }
+    bool is_esp32 = strcmp(explain->client, "esp32") == 0;
+    if (explain->client[0] != '\0' && !is_esp32 && strcmp(explain->client, "esp8266") != 0) {
+        admin_refuse(call->answer, 400, "bad-request", "give esp8266 or esp32", "client=%s is not known",
+                     explain->client);
+        return false;
+    }
+    explain->headers[explain->header_count++] =
+        (struct header){ slice_of("User-Agent"), slice_of(is_esp32 ? "ESP32-http-Update" : "ESP8266-http-Update") };
+    for (size_t i = 0; i < SAID_COUNT; i++) {
+        const char *value = explain->given[i] ? explain->values[i] : said[i].fallback;
+        if (value != NULL && strcmp(said[i].parameter, "mode") == 0 && strcmp(value, "fs") == 0) {
+            value = "spiffs"; /* as the cores spell it */
+        }
+        if (value != NULL) {
+            snprintf(explain->names[i], sizeof explain->names[i], "x-%s%s", is_esp32 ? "ESP32" : "ESP8266",
+                     said[i].header + strlen("x-%s"));
+            explain->headers[explain->header_count++] = (struct header){ slice_of(explain->names[i]), slice_of(value) };
+        }
+    }
+    return true;
+}
+
+/* What the server lets pass as "not said" in a device's header is a mistake in an operator's question. */
+static bool check_said(struct admin_call *call, const struct explain *explain, const struct device_request *device)
+{
+    const struct {
+        const char *parameter;
+        bool understood;
+        const char *remedy;
+    } rows[] = {
+        { "version", device->label.at != NULL, "give the text of the sketch's version" },
+        { "md5", device->has_md5, "give 32 hexadecimal digits" },
+        { "sha256", device->has_sha256, "give 64 hexadecimal digits; ESP32 devices alone report it (client=esp32)" },
+        { "flash", device->flash_bytes != 0, "give a number of bytes, such as 4194304" },
+        { "free", device->free_bytes != 0, "give a number of bytes" },
+        { "size", device->sketch_bytes != 0, "give a number of bytes" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (size_t k = 0; k < SAID_COUNT; k++) {
+            if (strcmp(said[k].parameter, rows[i].parameter) == 0 && explain->given[k] && !rows[i].understood) {
+                admin_refuse(call->answer, 400, "bad-request", rows[i].remedy, "%s=%s cannot be read",
+                             rows[i].parameter, explain->values[k]);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static json_t *build_json(const struct build *build)
+{
+    if (build == NULL) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:o, s:I, s:o, s:s}", "file", admin_text(image_of_build(build)->path), "version",
+                     admin_text(build_name(build)), "bytes", (json_int_t)build->facts.file_bytes, "md5",
+                     admin_hex(build->facts.md5, 16), "chip", chip_text(build->facts.chip));
+}
+
+static json_t *running_json(const struct check *check)
+{
+    if (check->running == NULL) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:o, s:s}", "file", admin_text(check->running->path), "version",
+                     admin_text(build_name(&check->running->build)), "flash_mode",
+                     flash_mode_text(check->input.running_flash_mode));
+}
+
+static json_t *check_json(const struct check *check)
+{
+    char text[400], type[TYPE_TEXT_MAX * 4 + 1];
+    enum reason reason = check->decision.reason;
+    text_escape(check->type, type, sizeof type);
+    check_explain(check, text, sizeof text);
+    json_t *assignment = check->assignment == NULL
+                             ? json_null()
+                             : json_pack("{s:o, s:o}", "type", admin_text(check->assignment->type), "label",
+                                         admin_text(check->assignment->label));
+    return json_pack("{s:s, s:i, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", reason_word(reason), "status",
+                     (int)reason_http_status(reason), "serves", decision_serves(&check->decision), "text",
+                     admin_text(text), "detail", admin_text(check->decision.detail), "type", admin_text(type),
+                     "assignment", assignment, "running", running_json(check), "image",
+                     build_json(check->decision.build));
+}
+
+void admin_get_explain(struct admin_call *call)
+{
+    struct explain explain;
+    struct check check;
+    const char *header = "";
+    memset(&explain, 0, sizeof explain);
+    if (!read_explain(call, &explain)) {
+        return;
+    }
+    check_init(&check, &call->api->device_api->sources);
+    if (device_request_read(explain.headers, explain.header_count, &check.device, &header) != DEVICE_REQUEST_OK) {
+        admin_refuse(call->answer, 400, "bad-request",
+                     "a MAC has 12 hexadecimal digits, a mode is sketch, fs or version", "%s cannot be read",
+                     strstr(header, "MAC") != NULL ? "mac" : "mode");
+        return;
+    }
+    if (!check_said(call, &explain, &check.device)) {
+        return;
+    }
+    check.type = slice_of(explain.type);
+    check_update(&check, explain.has_type, NULL);
+    admin_answer(call->answer, 200, check_json(&check));
+}

@@ -1,0 +1,61 @@
+/* One update check, asked and decided: what did the device say (proto/device_request), what have we (repo/catalog),
+ * what is it to run (fleet/assignment), has it had that often enough (fleet/loop_guard), so what (proto/decision)?
+ *
+ * Nothing here changes anything or tells anyone: server/device_api answers with it, `updraft explain` only looks.
+ */
+#ifndef SERVER_CHECK_H
+#define SERVER_CHECK_H
+
+#include "fleet/assignment.h"
+#include "fleet/loop_guard.h"
+#include "proto/decision.h"
+#include "proto/device_request.h"
+#include "repo/catalog.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+/* What is asked; the server's own. */
+struct check_sources {
+    const uv_loop_t *loop;         /* for the time */
+    const struct catalog *catalog; /* never NULL once requests come */
+    const struct assignments *assignments;
+    struct loop_guard *guard;
+    unsigned loop_guard_max; /* whole transfers of one image to one device before it has to wait */
+    bool fs_gzip;            /* compressed file systems are inflated by the sketches in use */
+};
+
+struct check {
+    const struct check_sources *sources;
+    struct device_request device; /* as device_request_read left it */
+    struct slice type;            /* "" where none is known */
+    const struct assignment *assignment;
+    struct decision_input input;
+    struct decision decision;
+    struct image *running; /* by digest; NULL = not known */
+};
+
+void check_init(struct check *check, const struct check_sources *sources);
+
+/* The whole way for an updater, whose headers are in check->device: `by_type`: it asked for check->type, else for
+ * whatever it is assigned. `wanted`: for exactly this version or label, where no assignment says otherwise; NULL = the
+ * newest. */
+void check_update(struct check *check, bool by_type, const char *wanted);
+
+/* Its pieces, for addresses that ask for less. */
+void check_find_offer(struct check *check, const char *wanted);
+void check_find_running(struct check *check);
+void check_decide(struct check *check);
+
+struct loop_guard_key check_guard_key(const struct check *check);
+unsigned check_served_max(const struct check *check);
+
+/* "0_4_10", or the label. */
+const char *build_name(const struct build *build);
+
+/* One sentence for people: what was decided, of what, and why. */
+void check_explain(const struct check *check, char *text, size_t size);
+
+#endif

@@ -1,0 +1,284 @@
+/* Sending goes straight to the socket; libuv is only asked when the socket is full. A queued uv_write of a small piece
+ * of the mapping then doubles as the notification that there is room again, which costs no second watcher. */
+#include "server/stream_socket.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+
+#include <linux/sockios.h>
+
+#define PIECE_BYTES       (16u << 10) /* sent through libuv when the socket is full */
+#define TURN_BYTES_MAX    (1u << 20)  /* handed over in one go before other connections get their turn */
+#define SEND_BUFFER_BYTES (256 << 10) /* the kernel doubles it; bounds what a slow device holds */
+
+static struct stream_socket *of_stream(struct stream *stream)
+{
+    return (struct stream_socket *)stream;
+}
+
+static int descriptor_of(struct stream_socket *socket)
+{
+    uv_os_fd_t fd = -1;
+    (void)uv_fileno(&socket->uv.handle, &fd);
+    return fd;
+}
+
+/* --- reading ----------------------------------------------------------------------------------------------------- */
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer)
+{
+    struct stream_socket *socket = handle->data;
+    (void)suggested;
+    buffer->base = socket->read_buffer->bytes;
+    buffer->len = socket->read_buffer->size;
+}
+
+static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buffer)
+{
+    struct stream_socket *socket = handle->data;
+    if (n > 0) {
+        socket->stream.on_read(&socket->stream, buffer->base, (size_t)n);
+    } else if (n < 0) {
+        socket->stream.on_end(&socket->stream, n != UV_EOF);
+    }
+}
+
+static bool socket_read_start(struct stream *stream)
+{
+    int error = uv_read_start(&of_stream(stream)->uv.stream, on_alloc, on_read);
+    return error == 0 || error == UV_EALREADY;
+}
+
+static void socket_read_stop(struct stream *stream)
+{
+    uv_read_stop(&of_stream(stream)->uv.stream);
+}
+
+/* --- sending ----------------------------------------------------------------------------------------------------- */
+
+static void on_written(uv_write_t *write, int error);
+
+static enum stream_sent wait_with(struct stream_socket *socket, const char *bytes, size_t n)
+{
+    uv_buf_t piece = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)n);
+    socket->stream.sent_bytes += n;
+    if (uv_write(&socket->write, &socket->uv.stream, &piece, 1, on_written) != 0) {
+        return STREAM_BROKEN;
+    }
+    return STREAM_PENDING;
+}
+
+static enum stream_sent wait_with_piece(struct stream_socket *socket)
+{
+    size_t n = socket->remaining < PIECE_BYTES ? (size_t)socket->remaining : PIECE_BYTES;
+    const char *bytes = (const char *)socket->body->bytes + socket->offset;
+    socket->offset += n;
+    socket->remaining -= n;
+    return wait_with(socket, bytes, n);
+}
+
+static enum stream_sent send_body(struct stream_socket *socket)
+{
+    int fd = descriptor_of(socket);
+    size_t turn = 0;
+    while (socket->remaining > 0) {
+        if (turn >= TURN_BYTES_MAX) {
+            return wait_with_piece(socket);
+        }
+        off_t offset = (off_t)socket->offset;
+        size_t want = socket->remaining < TURN_BYTES_MAX ? (size_t)socket->remaining : TURN_BYTES_MAX;
+        ssize_t n = sendfile(fd, socket->body->fd, &offset, want);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            return wait_with_piece(socket);
+        }
+        if (n <= 0) {
+            return STREAM_BROKEN;
+        }
+        turn += (size_t)n;
+        socket->offset += (uint64_t)n;
+        socket->remaining -= (uint64_t)n;
+        socket->stream.sent_bytes += (uint64_t)n;
+    }
+    return STREAM_SENT;
+}
+
+static void on_written(uv_write_t *write, int error)
+{
+    struct stream_socket *socket = write->handle->data;
+    free(socket->head_rest);
+    socket->head_rest = NULL;
+    if (socket->closing) {
+        return;
+    }
+    enum stream_sent sent = error != 0 ? STREAM_BROKEN : send_body(socket);
+    if (sent != STREAM_PENDING) {
+        socket->stream.on_sent(&socket->stream, sent == STREAM_BROKEN);
+    }
+}
+
+static enum stream_sent send_rest_of_head(struct stream_socket *socket, const char *bytes, size_t n)
+{
+    socket->head_rest = malloc(n);
+    if (socket->head_rest == NULL) {
+        return STREAM_BROKEN;
+    }
+    memcpy(socket->head_rest, bytes, n);
+    enum stream_sent sent = wait_with(socket, socket->head_rest, n);
+    if (sent == STREAM_BROKEN) {
+        free(socket->head_rest);
+        socket->head_rest = NULL;
+    }
+    return sent;
+}
+
+static enum stream_sent socket_send(struct stream *stream, const char *head, size_t head_bytes, const struct blob *body,
+                                    uint64_t first, uint64_t length, bool last)
+{
+    struct stream_socket *socket = of_stream(stream);
+    assert(socket->head_rest == NULL && socket->remaining == 0);
+    socket->body = body;
+    socket->offset = first;
+    socket->remaining = body != NULL ? length : 0;
+    /* MSG_MORE: the head rides in the segment of the first body bytes, or of the end of the connection. */
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (socket->remaining > 0 || last ? MSG_MORE : 0);
+    ssize_t n;
+    do {
+        n = send(descriptor_of(socket), head, head_bytes, flags);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
+        return STREAM_BROKEN;
+    }
+    size_t sent = n > 0 ? (size_t)n : 0;
+    stream->sent_bytes += sent;
+    if (sent < head_bytes) {
+        return send_rest_of_head(socket, head + sent, head_bytes - sent);
+    }
+    return send_body(socket);
+}
+
+/* --- the rest ---------------------------------------------------------------------------------------------------- */
+
+static void socket_shutdown(struct stream *stream)
+{
+    /* All is handed over, so nothing is queued in libuv that uv_shutdown would wait for. */
+    (void)shutdown(descriptor_of(of_stream(stream)), SHUT_WR);
+}
+
+static uint64_t socket_unacknowledged(struct stream *stream)
+{
+    int bytes = 0;
+    size_t queued = uv_stream_get_write_queue_size(&of_stream(stream)->uv.stream);
+    if (ioctl(descriptor_of(of_stream(stream)), SIOCOUTQ, &bytes) != 0 || bytes < 0) {
+        return queued;
+    }
+    return (uint64_t)bytes + queued;
+}
+
+static bool socket_is_dead(struct stream *stream)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    int fd = descriptor_of(of_stream(stream));
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
+}
+
+static void print_address(const struct sockaddr_storage *address, char *text, size_t size)
+{
+    char host[INET6_ADDRSTRLEN] = "?";
+    if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+        uv_ip6_name(in6, host, sizeof host);
+        snprintf(text, size, "[%s]:%u", host, (unsigned)ntohs(in6->sin6_port));
+    } else {
+        const struct sockaddr_in *in4 = (const struct sockaddr_in *)address;
+        uv_ip4_name(in4, host, sizeof host);
+        snprintf(text, size, "%s:%u", host, (unsigned)ntohs(in4->sin_port));
+    }
+}
+
+static void socket_peer(struct stream *stream, char *text, size_t size)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    struct ucred who;
+    socklen_t who_size = sizeof who;
+    int fd = descriptor_of(of_stream(stream));
+    if (getpeername(fd, (struct sockaddr *)&address, &length) != 0) {
+        snprintf(text, size, "?");
+    } else if (address.ss_family != AF_UNIX) {
+        print_address(&address, text, size);
+    } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &who_size) == 0) {
+        snprintf(text, size, "unix uid=%u", (unsigned)who.uid);
+    } else {
+        snprintf(text, size, "unix");
+    }
+}
+
+static bool socket_local(struct stream *stream, struct sockaddr_storage *address)
+{
+    socklen_t length = sizeof *address;
+    return getsockname(descriptor_of(of_stream(stream)), (struct sockaddr *)address, &length) == 0;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct stream_socket *socket = handle->data;
+    socket->stream.on_closed(&socket->stream);
+}
+
+static void socket_close(struct stream *stream)
+{
+    struct stream_socket *socket = of_stream(stream);
+    assert(!socket->closing);
+    socket->closing = true;
+    uv_close(&socket->uv.handle, on_closed);
+}
+
+static const struct stream_ops socket_ops = {
+    .read_start = socket_read_start,
+    .read_stop = socket_read_stop,
+    .send = socket_send,
+    .shutdown = socket_shutdown,
+    .unacknowledged = socket_unacknowledged,
+    .is_dead = socket_is_dead,
+    .peer = socket_peer,
+    .local = socket_local,
+    .close = socket_close,
+};
+
+void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct stream_read_buffer *read_buffer,
+                        bool of_unix)
+{
+    memset(socket, 0, sizeof *socket);
+    socket->read_buffer = read_buffer;
+    socket->stream.ops = &socket_ops;
+    if (of_unix) {
+        uv_pipe_init(loop, &socket->uv.pipe, 0);
+    } else {
+        uv_tcp_init(loop, &socket->uv.tcp);
+    }
+    socket->uv.handle.data = socket;
+}
+
+void stream_socket_prepare_listener(uv_tcp_t *listener)
+{
+    uv_os_fd_t fd = -1;
+    int on = 1;
+    int send_buffer = SEND_BUFFER_BYTES;
+    if (uv_fileno((uv_handle_t *)listener, &fd) == 0) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
+    }
+}

@@ -1,0 +1,117 @@
+/* From an operator's order to commands on the broker: finds the image, checks that it can be fetched, writes the
+ * messages, hands them to the publisher, and has fleet/rollout follow what becomes of them.
+ *
+ * This is the one place where the catalog, the fleet and the broker meet. The loop's.
+ */
+#ifndef SERVER_TRIGGER_H
+#define SERVER_TRIGGER_H
+
+#include "fleet/device.h"
+#include "fleet/rollout.h"
+#include "mqtt/publisher.h"
+#include "mqtt/session.h"
+#include "proto/announce.h"
+#include "proto/template.h"
+#include "repo/blob.h"
+#include "repo/catalog.h"
+#include "server/metrics.h"
+#include "server/public_url.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#define TRIGGER_DEVICES_MAX 10000 /* named in one order */
+
+struct trigger_order {
+    struct slice type;
+    const char *version; /* NULL = the newest */
+    bool fs;
+    size_t device_count; /* 0 = all of the type */
+    const struct mac *devices;
+    uint32_t window_s;
+    uint64_t timeout_ms;
+};
+
+/*    name             status  word */
+#define TRIGGER_REFUSAL_LIST(X)                                                                                        \
+    X(NONE, 200, "ok")                                                                                                 \
+    X(UNKNOWN_TYPE, 404, "unknown-type")                                                                               \
+    X(UNKNOWN_VERSION, 404, "unknown-version")                                                                         \
+    X(NO_IMAGE, 404, "no-image")                                                                                       \
+    X(REJECTED, 409, "rejected")                                                                                       \
+    X(NOT_YET, 409, "not-yet")                                                                                         \
+    X(NO_BROKER, 409, "no-broker")                                                                                     \
+    X(NO_PUBLIC_URL, 409, "no-public-url")                                                                             \
+    X(NO_TYPE_TOPIC, 409, "no-type-topic")                                                                             \
+    X(TOO_LONG, 409, "too-long")                                                                                       \
+    X(BUSY, 503, "busy")
+
+enum trigger_refusal {
+#define X(name, status, word) TRIGGER_##name,
+    TRIGGER_REFUSAL_LIST(X)
+#undef X
+};
+
+struct trigger_problem {
+    enum trigger_refusal refusal;
+    char message[300];
+    char remedy[400];
+};
+
+const char *trigger_refusal_word(enum trigger_refusal refusal);
+unsigned trigger_refusal_status(enum trigger_refusal refusal);
+
+/* What an order comes to. */
+struct trigger_plan {
+    struct image *image; /* the file that commands name: uncompressed where there is one */
+    struct rollout_target target;
+    struct public_url public_url;
+    char url[PUBLIC_URL_MAX + 200];
+    size_t commands;       /* one to the type's topic, or one a device */
+    size_t known, current; /* devices of the type, or of those named: seen before; and running it already */
+};
+
+/* What this server is told about; set once. */
+struct trigger {
+    uv_loop_t *loop;
+    const struct catalog *catalog; /* the newest */
+    struct fleet *fleet;
+    struct rollouts *rollouts;
+    struct publisher *publisher; /* NULL = no broker */
+    struct blob_store *blobs;
+    struct metrics *metrics;
+    struct announce announce; /* preset and configuration in one */
+    bool retain;
+    uint64_t expires_ms;
+    void (*find_public_url)(void *owner, struct public_url *url);
+    void *owner;
+    struct dispatch *dispatches; /* the room's own: commands under way */
+};
+
+/* Looks an order over. Returns false with the problem. */
+bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan,
+                  struct trigger_problem *problem);
+
+/* One message of a plan: `device` NULL = to the type. `payload` "" where it is the image itself. `id` is of the
+ * command. Returns false where it does not fit. */
+struct trigger_message {
+    char topic[SESSION_TOPIC_MAX + 1];
+    char payload[TEMPLATE_FILLED_MAX + 1];
+    bool is_image;
+};
+bool trigger_message(const struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
+                     const char *id, const struct mac *device, size_t part, struct trigger_message *message);
+
+/* Does it: NULL with the problem, or the rollout that began. */
+struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order,
+                              struct trigger_problem *problem);
+
+/* A rollout's state has changed (fleet/rollout): what must no longer be sent is withdrawn. */
+void trigger_rollout_changed(struct trigger *trigger, struct rollout *rollout);
+
+/* Forgets what is under way, once the publisher has closed. */
+void trigger_close(struct trigger *trigger);
+
+#endif

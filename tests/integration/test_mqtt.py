@@ -1,0 +1,453 @@
+"""From `publish-update` to the device's topic, over a real mosquitto, seen by an independent client."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.support.admin import Admin
+from tests.support.mqtt import Broker, Listener, certificates, free_port, wait_connected
+from tests.support.updraft import BIN, ESP8266, PATIENCE_S, Server, check, make_image, wait_until
+
+IS_SANITIZED = any(word in (BIN / "updraftd").read_bytes() for word in (b"__asan_", b"__tsan_"))
+MACS = [f"5ccf7f{i:06x}" for i in range(1, 301)]
+
+
+class House:
+    """A broker, a server that knows it, and the operator's way in."""
+
+    def __init__(self, folder, broker=None, **flags):
+        self.broker = broker or Broker(folder / "broker")
+        make_image("esp8266", folder / "s/firmware/truc_0_4_10.ino.d1_mini.bin", size="40K", seed=1)
+        make_image("esp8266", folder / "s/firmware/truc_0_4_9.ino.d1_mini.bin", size="39K", seed=2)
+        flags.setdefault("mqtt", self.broker.url)
+        self.server = Server(folder / "s", **flags)
+        self.admin = Admin(folder / "s/state/admin.sock")
+
+    def order(self, **members):
+        return self.admin.post("/api/v1/rollouts", {"type": "d1_mini", **members})
+
+    def rollout(self, answer):
+        return self.admin.get(f"/api/v1/rollouts/{answer.json['id']}").json
+
+    def wait_rollout(self, answer, condition, what):
+        return wait_until(lambda: (lambda now: condition(now) and now)(self.rollout(answer)), what)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.server.__exit__(*exception)
+        self.broker.stop()
+
+
+@pytest.fixture
+def house(tmp_path):
+    with House(tmp_path) as made:
+        wait_connected(made.admin)
+        yield made
+
+
+# --- what goes out -------------------------------------------------------------------------------------------------
+
+def test_the_command_byte_for_byte(house):
+    """Devices parse this text with what little they have: its members, their order and their form are the contract."""
+    md5 = house.admin.get("/api/v1/firmware?type=d1_mini").json["images"][0]["md5"]
+    with Listener(house.broker, "updraft/#") as listener:
+        listener.wait(1)  # updraft/server/online
+        answer = house.order(window_s=7)
+        assert answer.status == 202 and answer.headers["Location"].endswith(answer.json["id"])
+        listener.wait(2)
+        topic, payload, retained = listener.messages[1]
+        assert topic == "updraft/d1_mini/update" and not retained
+        assert payload.decode() == (
+            '{"id":"%s","version":"0_4_10","url":"http://127.0.0.1:%d/update/d1_mini","md5":"%s","size":40960,'
+            '"mode":"sketch","window_s":7}' % (answer.json["id"], house.server.port, md5))
+        done = house.wait_rollout(answer, lambda now: now["state"] == "running", "the broker's acknowledgement")
+        assert done["commands"] == {"sent": 1, "acknowledged": 1, "failed": 0}
+
+
+def test_named_devices_are_told_one_by_one(house):
+    with Listener(house.broker, "updraft/d1_mini/#") as listener:
+        answer = house.order(to=["5C:CF:7F:00:00:02", "5ccf7f000001"])
+        listener.wait(2)
+        assert listener.topics() == ["updraft/d1_mini/5ccf7f000001/update", "updraft/d1_mini/5ccf7f000002/update"]
+        assert {json.loads(payload)["id"] for _topic, payload, _retain in listener.messages} == {answer.json["id"]}
+
+
+def test_an_older_version_is_named_in_the_address(house):
+    """/update/<type> offers the newest: a device told to go back must ask for what it was told."""
+    with Listener(house.broker, "updraft/d1_mini/#") as listener:
+        assert house.order(version="0.4.9").status == 202
+        listener.wait(1)
+    command = json.loads(listener.messages[0][1])
+    assert command["url"].endswith("/update/d1_mini?version=0_4_9") and command["size"] == 39 * 1024
+    address = command["url"][command["url"].index("/update"):]
+    reply = check(house.server, address, version="0.4.10")
+    assert (reply.status, reply.reason, reply.headers["x-MD5"]) == (200, "assigned", command["md5"])
+    assert check(house.server, address, version="0.4.9").status == 304
+
+
+def test_a_plan_publishes_nothing(house):
+    with Listener(house.broker, "updraft/d1_mini/#") as listener:
+        plan = house.order(plan=True)
+        assert plan.status == 200 and plan.json["plan"]["messages"][0]["topic"] == "updraft/d1_mini/update"
+        assert house.order().status == 202
+        listener.wait(1)
+        time.sleep(0.3)
+        assert len(listener.messages) == 1, "the plan was published too"
+    assert house.admin.get("/api/v1/rollouts").json["total"] == 1
+
+
+def test_tasmota_gets_its_address_before_the_word(tmp_path):
+    with House(tmp_path, mqtt_preset="tasmota") as house, Listener(house.broker, "cmnd/#") as listener:
+        wait_connected(house.admin)
+        assert house.order().status == 202
+        assert house.order(to=["5ccf7fb1e042"]).status == 202
+        listener.wait(4)
+        url = f"http://127.0.0.1:{house.server.port}/update/d1_mini".encode()
+        assert [(topic, payload) for topic, payload, _retain in listener.messages] == [
+            ("cmnd/d1_mini/OtaUrl", url), ("cmnd/d1_mini/Upgrade", b"1"),
+            ("cmnd/tasmota_B1E042/OtaUrl", url), ("cmnd/tasmota_B1E042/Upgrade", b"1")]
+
+
+def test_homie_gets_the_image_itself(tmp_path):
+    with House(tmp_path, mqtt_preset="homie") as house, Listener(house.broker, "homie/#") as listener:
+        wait_connected(house.admin)
+        image = (house.server.repo / "truc_0_4_10.ino.d1_mini.bin").read_bytes()
+        refused = house.order()
+        assert (refused.status, refused.error) == (409, "no-type-topic")
+        answer = house.order(to=["5ccf7fb1e042", "5ccf7fb1e043"])
+        listener.wait(2)
+        md5 = answer.json["image"]["md5"]
+        assert sorted(listener.topics()) == [f"homie/5ccf7fb1e04{n}/$implementation/ota/firmware/{md5}" for n in (2, 3)]
+        assert all(payload == image for _topic, payload, _retain in listener.messages)
+
+
+def test_templates_of_ones_own(tmp_path):
+    flags = {"command_topic": "haus/{type}/ota", "device_command_topic": "haus/{mac}/ota",
+             "command_payload": "{version} {md5} {url}"}
+    with House(tmp_path, **flags) as house, Listener(house.broker, "haus/#") as listener:
+        wait_connected(house.admin)
+        answer = house.order()
+        listener.wait(1)
+        topic, payload, _retain = listener.messages[0]
+        assert topic == "haus/d1_mini/ota"
+        assert payload.decode().split()[:2] == ["0_4_10", answer.json["image"]["md5"]]
+
+
+@pytest.mark.parametrize("flag, text, complaint", [
+    ("command-topic", "haus/#", "#"),
+    ("device-command-topic", "haus/{type}/ota", "mac"),
+    ("command-payload", '{"v":{version}}', "JSON"),
+    ("command-payload", "{verison}", "verison"),
+    ("mqtt", "http://broker", "mqtt://"),
+    ("mqtt-preset", "esphome", "tasmota"),
+    ("public-url", "192.168.1.10:8080", "http"),
+])
+def test_a_mistake_is_found_at_start(tmp_path, flag, text, complaint):
+    done = subprocess.run([BIN / "updraftd", "--check-config", f"--{flag}", text], capture_output=True, text=True)
+    assert done.returncode == 1 and f"--{flag}" in done.stderr and complaint in done.stderr, done.stderr
+
+
+def test_retained_only_while_the_rollout_is_under_way(tmp_path):
+    """A retained command that is left behind flashes whoever connects next year."""
+    with House(tmp_path, command_retain="yes") as house:
+        wait_connected(house.admin)
+        answer = house.order(timeout_s=2)
+        house.wait_rollout(answer, lambda now: now["state"] == "running", "running")
+        with Listener(house.broker, "updraft/d1_mini/update", client_id="late") as late:
+            assert late.wait(1)[0][2], "who subscribes while it is under way gets it"
+        house.wait_rollout(answer, lambda now: now["state"] == "done", "the end")
+        time.sleep(0.5)
+        with Listener(house.broker, "updraft/d1_mini/update", client_id="later") as later:
+            time.sleep(0.5)
+            assert not later.messages, "who subscribes afterwards gets nothing"
+
+
+def test_says_that_it_is_there_and_that_it_went(house):
+    with Listener(house.broker, "updraft/server/online") as listener:
+        assert listener.wait(1)[0][1:] == (b"1", True)
+        house.server.stop()
+        listener.wait(2)
+        assert listener.messages[1][1] == b"0"
+
+
+def test_its_last_will_speaks_when_it_cannot(tmp_path):
+    broker = Broker(tmp_path / "broker")
+    house = House(tmp_path, broker)
+    wait_connected(house.admin)
+    with Listener(broker, "updraft/server/online") as listener:
+        listener.wait(1)
+        house.server.process.kill()
+        house.server.process.wait()
+        listener.wait(2)
+        assert listener.messages[1][1] == b"0"
+    house.server.process.stdout.close()
+    house.server.log_file.close()
+    broker.stop()
+
+
+# --- a broker that goes away ---------------------------------------------------------------------------------------
+
+def first_of_each(listener):
+    """Each device's commands in the order of their arrival, an id that came again left out (it is the same command)."""
+    seen = {}
+    for topic, payload, _retain in list(listener.messages):
+        ids = seen.setdefault(topic, [])
+        if json.loads(payload)["id"] not in ids:
+            ids.append(json.loads(payload)["id"])
+    return seen
+
+
+def test_killed_with_commands_outstanding(house):
+    """None lost, none reordered for a device: the broker is frozen with 300 commands before it, killed, and restarted."""
+    ids = []
+    with Listener(house.broker, "updraft/d1_mini/#", client_id="durable", clean=False) as listener:
+        ids.append(house.order(to=MACS).json["id"])
+        listener.wait(len(MACS))
+        house.broker.freeze()
+        ids.append(house.order(to=MACS, version="0.4.9").json["id"])
+        time.sleep(0.3)
+        house.broker.kill()
+        house.broker.start()
+        listener.wait(2 * len(MACS))
+        wait_until(lambda: all(len(got) == 2 for got in first_of_each(listener).values()), "each device's second command")
+        time.sleep(0.5)
+        seen = first_of_each(listener)
+    assert seen == {f"updraft/d1_mini/{mac}/update": ids for mac in MACS}
+
+
+def test_kept_while_it_is_away(tmp_path):
+    """Accepted while the broker is down: sent when it comes; a newer one for the same topic takes its place, and the operator of the older one learns it."""
+    broker = Broker(tmp_path / "broker")
+    with House(tmp_path, broker) as house:
+        wait_connected(house.admin)
+        with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False):
+            pass
+        broker.stop()  # and saves who subscribed
+        wait_until(lambda: house.admin.get("/api/v1/status").json["mqtt"]["state"] != "connected", "the link's end")
+        first = house.order(to=MACS[:50])
+        second = house.order(to=MACS[:50], version="0.4.9")
+        assert (first.status, second.status) == (202, 202)
+        gone = house.wait_rollout(first, lambda now: now["state"] in ("failed", "done"), "the end of the first")
+        assert gone["commands"]["acknowledged"] == 0
+        house.wait_rollout(second, lambda now: "refused" in now["broker"]["error"], "the reason why it waits")
+        assert house.rollout(second)["state"] == "publishing"
+        broker.start()
+        house.wait_rollout(second, lambda now: now["commands"]["acknowledged"] == 50, "all are acknowledged")
+        with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False) as listener:
+            listener.wait(50)
+            time.sleep(0.3)
+            assert {json.loads(payload)["id"] for _topic, payload, _retain in listener.messages} == {second.json["id"]}
+
+
+def test_down_at_the_start(tmp_path):
+    """No error: devices are served, the log says so, and the broker is found when it comes."""
+    broker = Broker(tmp_path / "broker")
+    broker.kill()
+    with House(tmp_path, broker) as house:
+        assert check(house.server, "/update/d1_mini", version="0.4.9").status == 200
+        house.server.wait_log(r"event=mqtt_failed .*refused")
+        broker.start()
+        wait_connected(house.admin)
+
+
+def test_away_for_longer_than_the_patience(tmp_path):
+    """The command is withdrawn: it must not go out next week when nobody thinks of it any more."""
+    broker = Broker(tmp_path / "broker")
+    broker.kill()
+    with House(tmp_path, broker) as house:
+        answer = house.order(timeout_s=1)
+        failed = house.wait_rollout(answer, lambda now: now["state"] == "failed", "the end of patience")
+        assert "broker" in failed["why"], failed
+        broker.start()
+        wait_connected(house.admin)
+        with Listener(broker, "updraft/#") as listener:
+            listener.wait(1)
+            time.sleep(0.5)
+            assert listener.topics() == ["updraft/server/online"]
+
+
+def test_accepts_and_never_answers(tmp_path):
+    """The server serves, says what is wrong, and ends at once when it is told to."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        make_image("esp8266", tmp_path / "s/firmware/truc_0_4_10.ino.d1_mini.bin", size="40K", seed=1)
+        with Server(tmp_path / "s", mqtt=f"mqtt://127.0.0.1:{mute.getsockname()[1]}") as server:
+            admin = Admin(tmp_path / "s/state/admin.sock")
+            answer = admin.post("/api/v1/rollouts", {"type": "d1_mini", "timeout_s": 1})
+            assert answer.status == 202
+            for _ in range(50):
+                assert check(server, "/update/d1_mini", version="0.4.9").status in (200, 304)
+            wait_until(lambda: admin.get(f"/api/v1/rollouts/{answer.json['id']}").json["state"] == "failed", "failed")
+            server.wait_log(r"event=mqtt_failed")
+
+
+def test_frozen_for_a_while(house):
+    """Neither side hears of it: the command is acknowledged when the broker goes on."""
+    house.broker.freeze()
+    answer = house.order()
+    time.sleep(0.5)
+    assert house.rollout(answer)["state"] == "publishing"
+    house.broker.thaw()
+    house.wait_rollout(answer, lambda now: now["state"] == "running", "the acknowledgement")
+
+
+# --- who may, and over what ----------------------------------------------------------------------------------------
+
+@pytest.fixture
+def guarded(tmp_path):
+    passwords = tmp_path / "passwords"
+    passwords.write_text("updraft:right\n")
+    subprocess.run(["mosquitto_passwd", "-U", passwords], check=True)
+    with Broker(tmp_path / "broker", f"password_file {passwords}", anonymous=False) as broker:
+        yield broker
+
+
+def test_wrong_password(tmp_path, guarded):
+    with House(tmp_path, guarded, mqtt=f"mqtt://updraft:wr%40ng@127.0.0.1:{guarded.port}") as house:
+        wait_until(lambda: "password" in house.admin.get("/api/v1/status").json["mqtt"]["error"], "it is said")
+        house.server.wait_log(r"event=mqtt_failed .*password")
+        assert "wr@ng" not in house.server.log() and "wr%40ng" not in house.server.log()
+        assert check(house.server, "/update/d1_mini", version="0.4.9").status == 200
+
+
+def test_the_password_in_a_file(tmp_path, guarded):
+    secret = tmp_path / "secret"
+    secret.write_text("right\n")
+    with House(tmp_path, guarded, mqtt_user="updraft", env={"UPDRAFT_MQTT_PASSWORD_FILE": str(secret)}) as house:
+        wait_connected(house.admin)
+
+
+@pytest.fixture
+def tls(tmp_path):
+    files = certificates(tmp_path / "certificates")
+    broker = Broker(tmp_path / "broker")
+    port = free_port()
+    broker.stop()
+    with open(broker.config, "a") as config:
+        config.write(f"listener {port} 127.0.0.1\ncafile {files['ca.pem']}\ncertfile {files['server.pem']}\n"
+                     f"keyfile {files['server.key']}\nrequire_certificate true\n")
+    broker.start()
+    yield broker, port, files
+    broker.stop()
+
+
+def test_tls_with_certificates_both_ways(tmp_path, tls):
+    broker, port, files = tls
+    with House(tmp_path, broker, mqtt=f"mqtts://localhost:{port}", mqtt_ca=files["ca.pem"], mqtt_cert=files["client.pem"],
+               mqtt_key=files["client.key"]) as house, Listener(broker, "updraft/d1_mini/#") as listener:
+        wait_connected(house.admin)
+        assert house.order().status == 202
+        listener.wait(1)
+
+
+def test_tls_with_a_stranger(tmp_path, tls):
+    """A broker whose certificate nobody vouches for is not spoken to."""
+    broker, port, _files = tls
+    strangers = certificates(tmp_path / "strangers")
+    with House(tmp_path, broker, mqtt=f"mqtts://localhost:{port}", mqtt_ca=strangers["ca.pem"]) as house:
+        error = wait_until(lambda: house.admin.get("/api/v1/status").json["mqtt"]["error"], "an error")
+        assert "certificate" in error.lower(), error
+
+
+# --- what devices say ----------------------------------------------------------------------------------------------
+
+def reports(admin):
+    text = admin.get("/metrics").text
+    return {word: int(count) for word, count in re.findall(r'updraft_mqtt_reports_total\{result="([a-z-]+)"\} (\d+)', text)}
+
+
+def test_a_device_reports_its_failure(house):
+    with Listener(house.broker, "updraft/d1_mini/#") as listener:
+        answer = house.order(to=["5ccf7f000001"])
+        listener.wait(1)
+        listener.publish("updraft/d1_mini/5ccf7f000001/status", '{"state":"failed","error":"no room \\u001b[31m"}')
+        now = house.wait_rollout(answer, lambda now: now["state"] == "done", "the end")
+        assert now["devices"]["failed"] == 1
+        listed = house.admin.get(f"/api/v1/rollouts/{answer.json['id']}?devices=yes").json["device_list"]
+        assert listed[0]["state"] == "failed" and "no room" in listed[0]["why"] and "\x1b" not in listed[0]["why"]
+
+
+@pytest.mark.parametrize("topic, payload, result", [
+    ("updraft/d1_mini/5ccf7f000001/status", b"[" * 500, "too-deep"),
+    ("updraft/d1_mini/5ccf7f000001/status", b'{"state":"' + b"x" * 1100 + b'"}', "too-long"),
+    ("updraft/d1_mini/5ccf7f000001/status", b"\xff\xfe", "not-json"),
+    ("updraft/d1_mini/5ccf7f000001/status", b'{"state":"exploding"}', "bad-field"),
+    ("updraft/d1_mini/5ccf7f000001/online", b"maybe", "bad-field"),
+    ("updraft/d1_mini/not-a-mac/status", b'{"state":"running"}', "bad-name"),
+])
+def test_nonsense_is_counted_and_dropped(house, topic, payload, result):
+    before = reports(house.admin)
+    with Listener(house.broker, "nothing") as speaker:
+        speaker.publish(topic, payload)
+    wait_until(lambda: reports(house.admin)[result] == before[result] + 1, f"it is counted as {result}")
+    assert check(house.server, "/update/d1_mini", version="0.4.9").status == 200
+
+
+@pytest.mark.parametrize("version, dropped", [("3.1.1", 20), ("5", 0)])
+def test_megabytes_of_nonsense(tmp_path, version, dropped):
+    """Neither memory nor the loop is anybody's to fill: with MQTT 5 the broker is told not to send them, with 3.1.1 they
+    are dropped before they are copied, and counted."""
+    with House(tmp_path, mqtt_version=version) as house:
+        wait_connected(house.admin)
+        with Listener(house.broker, "nothing") as speaker:
+            for _ in range(21):
+                speaker.publish("updraft/d1_mini/5ccf7f000001/status", b"A" * (1 << 20))
+            speaker.publish("updraft/d1_mini/5ccf7f000001/online", b"1")
+        wait_until(lambda: reports(house.admin)["ok"] == 1, "what comes behind them is read")
+        assert f"updraft_mqtt_dropped_total {dropped}\n" in house.admin.get("/metrics").text
+        if not IS_SANITIZED:
+            status = open(f"/proc/{house.server.process.pid}/status").read()
+            assert int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) < 40 * 1024
+
+
+# --- the whole circle ----------------------------------------------------------------------------------------------
+
+FLEET = 900 if IS_SANITIZED else 5000
+
+
+def test_a_fleet_of_three_types(tmp_path):
+    """One publish-update: every device of that type comes back with it, and no other device is touched."""
+    for number, kind in enumerate(("door", "lamp", "plug")):
+        make_image("esp8266", tmp_path / f"s/firmware/p_1_0_0.ino.{kind}.bin", size=f"{40 + number}K", seed=1 + number)
+    with Broker(tmp_path / "broker") as broker, Server(tmp_path / "s", mqtt=broker.url, log_level="warn") as server:
+        admin = Admin(tmp_path / "s/state/admin.sock")
+        wait_connected(admin)
+        summary = tmp_path / "fleet.json"
+        fleet = subprocess.Popen(
+            [BIN / "updraft-sim", "--server", f"http://127.0.0.1:{server.port}", "--mqtt", broker.url, "--devices", str(FLEET),
+             "--types", "door,lamp,plug", "--version", "1.0.0", "--check-in-at-start", "--flash-time", "500ms", "--reboot-time",
+             "1s", "--seed", "7", "--duration", "240", "--json", summary, "--json-devices", "--quiet"],
+            stdout=subprocess.PIPE, text=True)
+        try:
+            assert any(line.startswith("ready") for line in fleet.stdout), "the fleet did not connect"
+            seen = wait_until(lambda: admin.get("/api/v1/status").json["devices"]["seen"] == FLEET, "all have checked in")
+            assert seen
+            for number, kind in enumerate(("door", "lamp", "plug")):
+                make_image("esp8266", tmp_path / f"s/firmware/p_2_0_0.ino.{kind}.bin", size=f"{50 + number}K", seed=11 + number)
+            wait_until(lambda: admin.get("/api/v1/status").json["repository"]["images"] == 6, "the new images are served")
+            begun = time.monotonic()
+            answer = admin.post("/api/v1/rollouts", {"type": "lamp"})
+            assert answer.status == 202 and answer.json["commands"]["sent"] == 1
+            path = f"/api/v1/rollouts/{answer.json['id']}"
+            done = wait_until(lambda: (lambda now: now["state"] == "done" and now)(admin.get(path).json), "the rollout's end", 200)
+            seconds = time.monotonic() - begun
+        finally:
+            fleet.send_signal(signal.SIGINT)
+            fleet.stdout.read()
+            code = fleet.wait(PATIENCE_S)
+        devices = json.loads(summary.read_text())["device_list"]
+        lamps = [device for device in devices if device["type"] == "lamp"]
+        print(f"{len(lamps)} of {FLEET} devices updated and confirmed in {seconds:.1f} s, 1.5 s of which they flash and restart")
+        assert code == 0, "a device got what is not its own"
+        assert done["devices"]["confirmed"] == len(lamps) == done["devices"]["expected"] and done["devices"]["failed"] == 0
+        wrong = [device for device in lamps if device["whole"] != 1 or device["version"] != "2_0_0"]
+        assert not wrong, wrong[:3]
+        others = [device for device in devices if device["type"] != "lamp"]
+        assert len(others) == FLEET - len(lamps)
+        assert all(device["whole"] == 0 and device["version"] == "1.0.0" for device in others)

@@ -1,0 +1,839 @@
+/* From an order to messages and to what becomes of them: with a real repository, a real publisher and a link that the
+ * test moves. What makes it hard is the time between: the broker is away, the image is still being loaded, a newer
+ * order comes, the catalog changes; a command must neither be lost, nor go out when nobody wants it any more, nor be
+ * touched when it is gone (the sanitizers look).
+ */
+#include "server/trigger.h"
+
+#include "base/log.h"
+#include "repo/scan.h"
+#include "tests/unit/repo/repo_fixture.h"
+
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#define PATIENCE_MS 30000
+#define SENT_MAX    64
+#define URL         "http://192.0.2.1:8080"
+#define MINUTE_MS   60000
+
+/* --- fixture ------------------------------------------------------------------------------------------------------ */
+
+struct sent {
+    char topic[SESSION_TOPIC_MAX + 1];
+    char payload[2048]; /* the beginning of it */
+    size_t payload_bytes;
+    bool is_image; /* the bytes of door/2.0.bin */
+    bool retain;
+    uint32_t expiry_s;
+};
+
+static struct world {
+    struct folder folder;
+    uv_loop_t loop;
+    uv_timer_t tick; /* keeps the loop turning */
+    struct catalog *catalog;
+    struct blob_store blobs;
+    struct publisher *publisher;
+    struct session_view view;
+    struct metrics metrics;
+    struct trigger trigger;
+    struct public_url public_url;
+    uint8_t *image; /* door/2.0.bin */
+    size_t image_bytes;
+    struct session_message *on_way[SENT_MAX]; /* in the order of their publishing */
+    size_t on_way_count;
+    struct sent sent[SENT_MAX];
+    size_t sent_count;
+    bool publisher_closed, blobs_stopped;
+} world;
+
+static void on_tick(uv_timer_t *timer)
+{
+    (void)timer;
+}
+
+static void on_publish(void *link, struct session_message *message)
+{
+    struct sent *sent = &world.sent[world.sent_count++];
+    assert_ptr_equal(link, &world);
+    assert_true(world.sent_count <= SENT_MAX && world.view.state == SESSION_CONNECTED);
+    snprintf(sent->topic, sizeof sent->topic, "%s", message->topic);
+    snprintf(sent->payload, sizeof sent->payload, "%.*s", (int)message->payload_bytes, (const char *)message->payload);
+    sent->payload_bytes = message->payload_bytes;
+    sent->is_image =
+        message->payload_bytes == world.image_bytes && memcmp(message->payload, world.image, world.image_bytes) == 0;
+    sent->retain = message->retain;
+    sent->expiry_s = message->expiry_s;
+    world.on_way[world.on_way_count++] = message;
+}
+
+static void on_rollout_changed(void *owner, struct rollout *rollout)
+{
+    (void)owner;
+    trigger_rollout_changed(&world.trigger, rollout);
+}
+
+static void find_public_url(void *owner, struct public_url *url)
+{
+    (void)owner;
+    *url = world.public_url;
+}
+
+/* Looks at the folder as it is now; the catalog before is let go. */
+static void scan_again(uint64_t settle_ms)
+{
+    struct scan_result result;
+    struct digest_cache *cache = digest_cache_new();
+    struct scan_input input = { .root = world.folder.path, .cache = cache, .settle_ms = settle_ms };
+    assert_int_equal(scan_run(&input, &result), STATUS_OK);
+    catalog_adopt(result.catalog);
+    scan_result_close(&result);
+    digest_cache_free(cache);
+    if (world.catalog != NULL) {
+        catalog_unref(world.catalog);
+    }
+    world.catalog = result.catalog;
+    world.trigger.catalog = result.catalog;
+}
+
+static void fill_folder(void)
+{
+    static const struct {
+        const char *path;
+        struct image_make wish;
+    } files[] = {
+        { "door/1.0+b.bin", { .seed = 1 } },
+        { "door/2.0.bin", { .seed = 2, .bytes = 20000 } },
+        { "door/2.0.bin.gz", { .seed = 2, .bytes = 20000, .gzip = true } },
+        { "door/1.5.fs.bin", { .kind = IMAGE_MAKE_LITTLEFS } },
+        { "hut/1.0.fs.bin", { .kind = IMAGE_MAKE_LITTLEFS, .seed = 3 } },
+        { "bad/1.0.bin", { .kind = IMAGE_MAKE_HTML } },
+        { "DOOR-7.bin", { .seed = 4 } },
+    };
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        folder_put(&world.folder, files[i].path, &files[i].wish);
+    }
+    world.image = image_make(&files[1].wish, &world.image_bytes);
+}
+
+static void start_with(const char *preset, size_t commands_max)
+{
+    struct publisher_config config = { .in_flight_max = 4, .commands_max = commands_max, .bytes_max = 1u << 20 };
+    memset(&world, 0, sizeof world);
+    log_configure(LOG_ERROR, LOG_LOGFMT);
+    folder_make(&world.folder);
+    fill_folder();
+    uv_loop_init(&world.loop);
+    uv_timer_init(&world.loop, &world.tick);
+    uv_timer_start(&world.tick, on_tick, 1, 1);
+    blob_store_start(&world.blobs, &world.loop, world.folder.path, MINUTE_MS, 64u << 20);
+    world.publisher = publisher_new(&world.loop, &config);
+    publisher_connect(world.publisher, &(struct publisher_link){ on_publish, &world });
+    world.view = (struct session_view){ .state = SESSION_WAITING, .receive_maximum = 65535 };
+    snprintf(world.public_url.url, sizeof world.public_url.url, URL);
+    world.trigger = (struct trigger){ .loop = &world.loop,
+                                      .fleet = fleet_new(1000),
+                                      .rollouts = rollouts_new(on_rollout_changed, NULL),
+                                      .publisher = world.publisher,
+                                      .blobs = &world.blobs,
+                                      .metrics = &world.metrics,
+                                      .announce = *announce_preset(preset),
+                                      .expires_ms = 3600000,
+                                      .find_public_url = find_public_url };
+    scan_again(0);
+}
+
+static void start(const char *preset)
+{
+    start_with(preset, 100);
+}
+
+static void turn(void)
+{
+    for (int i = 0; i < 4; i++) {
+        uv_run(&world.loop, UV_RUN_NOWAIT);
+    }
+}
+
+static void run_until(const bool *holds)
+{
+    uint64_t end_ms = uv_hrtime() / 1000000 + PATIENCE_MS;
+    while (!*holds) {
+        uv_run(&world.loop, UV_RUN_ONCE);
+        assert_true(uv_hrtime() / 1000000 < end_ms);
+    }
+}
+
+/* Until the image is loaded, or cannot be. */
+static void wait_for_image(void)
+{
+    for (int i = 0; i < PATIENCE_MS && world.blobs.bytes_used == 0; i++) {
+        uv_sleep(1);
+    }
+    for (int i = 0; i < 300; i++) {
+        uv_run(&world.loop, UV_RUN_ONCE); /* a millisecond each, at most */
+    }
+}
+
+static void set_link(enum session_state state)
+{
+    world.view.state = state;
+    world.view.connects += state == SESSION_CONNECTED;
+    publisher_on_state(world.publisher, &world.view);
+}
+
+/* The oldest message on its way comes back. */
+static void answer(enum status status)
+{
+    assert_true(world.on_way_count > 0);
+    struct session_message *message = world.on_way[0];
+    world.on_way_count--;
+    memmove(world.on_way, world.on_way + 1, world.on_way_count * sizeof world.on_way[0]);
+    message->status = status;
+    if (status == STATUS_DENIED) {
+        snprintf(message->why, sizeof message->why, "not authorized");
+    }
+    publisher_on_published(world.publisher, message);
+    turn();
+}
+
+static void answer_all(void)
+{
+    while (world.on_way_count > 0) {
+        answer(STATUS_OK);
+    }
+}
+
+static void on_publisher_closed(void *owner)
+{
+    (void)owner;
+    world.publisher_closed = true;
+    world.trigger.publisher = NULL;
+}
+
+static void on_blobs_stopped(struct blob_store *store)
+{
+    (void)store;
+    world.blobs_stopped = true;
+}
+
+static void close_publisher(void)
+{
+    world.view.state = SESSION_STOPPED;
+    publisher_on_state(world.publisher, &world.view);
+    while (world.on_way_count > 0) {
+        answer(STATUS_IO); /* as a session that stops gives them back */
+    }
+    publisher_close(world.publisher, on_publisher_closed, NULL);
+    run_until(&world.publisher_closed);
+}
+
+/* In the order of the app's. */
+static void stop(void)
+{
+    if (!world.publisher_closed) {
+        close_publisher();
+    }
+    trigger_close(&world.trigger);
+    assert_null(world.trigger.dispatches);
+    catalog_unref(world.catalog);
+    blob_store_stop(&world.blobs, on_blobs_stopped);
+    run_until(&world.blobs_stopped);
+    uv_close((uv_handle_t *)&world.tick, NULL);
+    uv_run(&world.loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&world.loop), 0);
+    rollouts_free(world.trigger.rollouts);
+    fleet_free(world.trigger.fleet);
+    free(world.image);
+    folder_remove(&world.folder, "");
+}
+
+static struct trigger_order order_of(const char *type)
+{
+    return (struct trigger_order){ .type = slice_of(type), .timeout_ms = MINUTE_MS };
+}
+
+static struct trigger_order order_to(const struct mac *devices, size_t count)
+{
+    struct trigger_order order = order_of("door");
+    order.devices = devices;
+    order.device_count = count;
+    return order;
+}
+
+static struct rollout *begin(const struct trigger_order *order)
+{
+    struct trigger_problem problem;
+    struct rollout *rollout = trigger_begin(&world.trigger, order, &problem);
+    if (rollout == NULL) {
+        fail_msg("%s: %s", trigger_refusal_word(problem.refusal), problem.message);
+    }
+    return rollout;
+}
+
+static struct rollout *begin_all(void)
+{
+    struct trigger_order order = order_of("door");
+    return begin(&order);
+}
+
+static const struct mac macs[] = { { { 0x5c, 0xcf, 0x7f, 0xb1, 0xe0, 0x42 } },
+                                   { { 0x5c, 0xcf, 0x7f, 0xb1, 0xe0, 0x43 } },
+                                   { { 0x5c, 0xcf, 0x7f, 0xb1, 0xe0, 0xab } } };
+
+static uint64_t results(enum publish_result result)
+{
+    return publisher_counts(world.publisher)->results[result];
+}
+
+/* --- what is said ------------------------------------------------------------------------------------------------- */
+
+static void assert_member(json_t *json, const char *name, const char *expected)
+{
+    assert_string_equal(json_string_value(json_object_get(json, name)), expected);
+}
+
+/* Else a device would be told of another image than the one that it can fetch. */
+static void test_command_to_a_type(void **state)
+{
+    (void)state;
+    char md5[33];
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_of("door");
+    order.window_s = 90;
+    struct rollout *rollout = begin(&order);
+    assert_int_equal(world.sent_count, 1);
+    assert_string_equal(world.sent[0].topic, "updraft/door/update");
+    assert_true(!world.sent[0].retain && world.sent[0].expiry_s == 3600);
+    json_t *json = json_loads(world.sent[0].payload, 0, NULL);
+    assert_non_null(json);
+    hex_encode(catalog_find_path(world.catalog, slice_of("door/2.0.bin"))->build.facts.md5, 16, md5);
+    assert_member(json, "id", rollout->id);
+    assert_member(json, "version", "2.0");
+    assert_member(json, "url", URL "/update/door");
+    assert_member(json, "md5", md5);
+    assert_member(json, "mode", "sketch");
+    assert_int_equal(json_integer_value(json_object_get(json, "size")), world.image_bytes);
+    assert_int_equal(json_integer_value(json_object_get(json, "window_s")), 90);
+    assert_int_equal(json_object_size(json), 7);
+    json_decref(json);
+    assert_int_equal(rollout->state, ROLLOUT_PUBLISHING); /* handed over is not acknowledged */
+    answer(STATUS_OK);
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+    assert_int_equal(world.metrics.histograms[METRIC_HISTOGRAM_COMMAND_SECONDS].count, 1);
+    assert_null(world.trigger.dispatches);
+    stop();
+}
+
+static void test_command_to_devices(void **state)
+{
+    (void)state;
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(macs, 3);
+    struct rollout *rollout = begin(&order);
+    assert_string_equal(world.sent[0].topic, "updraft/door/5ccf7fb1e042/update");
+    assert_string_equal(world.sent[2].topic, "updraft/door/5ccf7fb1e0ab/update");
+    assert_true(rollout->commands == 3 && rollout->expected == 3 && !rollout->order.whole_type);
+    answer(STATUS_OK);
+    answer(STATUS_OK);
+    assert_int_equal(rollout->state, ROLLOUT_PUBLISHING);
+    answer(STATUS_OK);
+    assert_true(rollout->state == ROLLOUT_RUNNING && rollout->acknowledged == 3);
+    stop();
+}
+
+/* Upgrade before the broker has OtaUrl would have the device fetch from the address that it had before. */
+static void test_tasmota(void **state)
+{
+    (void)state;
+    start("tasmota");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(&macs[2], 1);
+    struct rollout *rollout = begin(&order);
+    assert_int_equal(world.sent_count, 1);
+    assert_string_equal(world.sent[0].topic, "cmnd/tasmota_B1E0AB/OtaUrl");
+    assert_string_equal(world.sent[0].payload, URL "/update/door");
+    answer(STATUS_OK);
+    assert_int_equal(world.sent_count, 2);
+    assert_string_equal(world.sent[1].topic, "cmnd/tasmota_B1E0AB/Upgrade");
+    assert_string_equal(world.sent[1].payload, "1");
+    assert_int_equal(rollout->state, ROLLOUT_PUBLISHING);
+    answer(STATUS_OK);
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+    stop();
+}
+
+/* The bytes must be the file's, whole, and those that the topic's MD5 speaks of. */
+static void test_homie(void **state)
+{
+    (void)state;
+    char topic[200] = "homie/5ccf7fb1e042/$implementation/ota/firmware/";
+    start("homie");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(macs, 3);
+    struct rollout *rollout = begin(&order);
+    assert_int_equal(world.sent_count, 0);
+    wait_for_image();
+    assert_int_equal(world.sent_count, 3);
+    hex_encode(catalog_find_path(world.catalog, slice_of("door/2.0.bin"))->build.facts.md5, 16, topic + strlen(topic));
+    assert_string_equal(world.sent[0].topic, topic);
+    assert_true(world.sent[0].is_image && world.sent[1].is_image && world.sent[2].is_image);
+    answer_all();
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+    assert_null(world.trigger.dispatches);
+    begin(&order); /* now the image is in memory: sent from within the call */
+    assert_int_equal(world.sent_count, 6);
+    answer_all();
+    stop();
+}
+
+/* A named version stands in the address, as an address can carry it; the newest does not. */
+static void test_addresses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *version, *url, *said;
+        bool fs;
+    } rows[] = {
+        { NULL, URL "/update/door", "2.0", false },
+        { "2.0", URL "/update/door?version=2.0", "2.0", false },
+        { "2_0", URL "/update/door?version=2.0", "2.0", false }, /* in the file's own spelling */
+        { "1.0+b", URL "/update/door?version=1.0%2Bb", "1.0+b", false },
+        { NULL, URL "/update/door", "1.5", true },
+    };
+    start("updraft");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct trigger_order order = order_of("door");
+        struct trigger_plan plan;
+        struct trigger_problem problem;
+        order.version = rows[i].version;
+        order.fs = rows[i].fs;
+        assert_true(trigger_plan(&world.trigger, &order, &plan, &problem));
+        assert_string_equal(plan.url, rows[i].url);
+        assert_string_equal(plan.target.version, rows[i].said);
+        assert_int_equal(plan.target.fs, rows[i].fs);
+    }
+    assert_int_equal(rollouts_count(world.trigger.rollouts), 0);
+    stop();
+}
+
+/* The compressed form is the same build: a device that was sent either is confirmed by the same digests. */
+static void test_both_forms_are_the_target(void **state)
+{
+    (void)state;
+    start("updraft");
+    struct rollout *rollout = begin_all();
+    const struct rollout_target *target = &rollout->order.target;
+    assert_string_equal(target->file, "door/2.0.bin");
+    assert_int_equal(target->image_count, 2);
+    assert_int_equal(target->run_md5_count, 4); /* one a flash mode, not eight */
+    assert_int_equal(target->bytes, world.image_bytes);
+    stop();
+}
+
+/* Else the operator would be shown devices to update that run it already, or none of those that are there. */
+static void test_devices_that_are_known(void **state)
+{
+    (void)state;
+    struct trigger_plan plan;
+    struct trigger_problem problem;
+    start("updraft");
+    const struct image *image = catalog_find_path(world.catalog, slice_of("door/2.0.bin"));
+    fleet_saw(world.trigger.fleet, &macs[0], slice_of("door"), image->build.facts.run_md5[2], 1);
+    fleet_saw(world.trigger.fleet, &macs[1], slice_of("door"), NULL, 1);
+    fleet_saw(world.trigger.fleet, &macs[2], slice_of("hut"), NULL, 1);
+    struct trigger_order order = order_of("door");
+    assert_true(trigger_plan(&world.trigger, &order, &plan, &problem));
+    assert_true(plan.known == 2 && plan.current == 1 && plan.commands == 1);
+    struct rollout *rollout = begin(&order);
+    assert_true(rollout->expected == 1 && rollout->devices[ROLLOUT_DEVICE_CURRENT] == 1);
+    order = order_to(macs, 3);
+    assert_true(trigger_plan(&world.trigger, &order, &plan, &problem));
+    assert_true(plan.known == 3 && plan.current == 1 && plan.commands == 3);
+    stop();
+}
+
+/* --- refusals ----------------------------------------------------------------------------------------------------- */
+
+static void assert_refused(const struct trigger_order *order, enum trigger_refusal refusal, const char *about)
+{
+    struct trigger_problem problem;
+    assert_null(trigger_begin(&world.trigger, order, &problem));
+    if (problem.refusal != refusal || problem.remedy[0] == '\0' ||
+        (strstr(problem.message, about) == NULL && strstr(problem.remedy, about) == NULL)) {
+        fail_msg("%s: %s: %s", trigger_refusal_word(problem.refusal), problem.message, problem.remedy);
+    }
+    assert_int_equal(rollouts_count(world.trigger.rollouts), 0); /* nothing has begun */
+    assert_null(world.trigger.dispatches);
+}
+
+static void test_refusals_by_the_repository(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type, *version;
+        bool fs;
+        enum trigger_refusal refusal;
+        const char *about;
+    } rows[] = {
+        { "doro", NULL, false, TRIGGER_UNKNOWN_TYPE, "types there are: door, hut" },
+        { "", NULL, false, TRIGGER_UNKNOWN_TYPE, "door" },
+        { "a\x1b\xff", NULL, false, TRIGGER_UNKNOWN_TYPE, "a\\x1b\\xff" },
+        { "door", "3.0", false, TRIGGER_UNKNOWN_VERSION, "there are: 2.0, 1.0+b" },
+        { "door", "2.0", true, TRIGGER_UNKNOWN_VERSION, "there are: 1.5" },
+        { "door", "DOOR-7", false, TRIGGER_UNKNOWN_VERSION, "DOOR-7" }, /* served to those assigned to it alone */
+        { "hut", NULL, false, TRIGGER_NO_IMAGE, "no sketch" },
+        { "bad", NULL, false, TRIGGER_REJECTED, "firmware rejected" },
+    };
+    start("updraft");
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct trigger_order order = order_of(rows[i].type);
+        order.version = rows[i].version;
+        order.fs = rows[i].fs;
+        assert_refused(&order, rows[i].refusal, rows[i].about);
+    }
+    scan_again(MINUTE_MS); /* all files are too young */
+    struct trigger_order order = order_of("door");
+    assert_refused(&order, TRIGGER_NOT_YET, "still being copied");
+    stop();
+}
+
+static void test_refusals_for_want_of_a_way(void **state)
+{
+    (void)state;
+    static const struct announce endless = {
+        .part_count = 1,
+        .parts = { { "{type}", "{mac}",
+                     "{url}{url}{url}{url}{url}{url}{url}{url}{url}{url}{url}{url}"
+                     "{url}{url}{url}{url}{url}{url}" } },
+    };
+    struct trigger_order order = order_of("door");
+    start("homie");
+    assert_refused(&order, TRIGGER_NO_TYPE_TOPIC, "--to");
+    world.trigger.announce = endless;
+    memset(world.public_url.url, 'u', PUBLIC_URL_MAX);
+    assert_refused(&order, TRIGGER_TOO_LONG, "shorten");
+    world.public_url = (struct public_url){ .warning = "all addresses are this container's own" };
+    assert_refused(&order, TRIGGER_NO_PUBLIC_URL, "container's own");
+    world.trigger.publisher = NULL;
+    assert_refused(&order, TRIGGER_NO_BROKER, "--mqtt");
+    world.trigger.publisher = world.publisher;
+    stop();
+}
+
+static void test_refusal_when_busy(void **state)
+{
+    (void)state;
+    struct trigger_problem problem;
+    struct image_make wish = { .kind = IMAGE_MAKE_ESP8266 };
+    char path[40], type[ROLLOUTS_MAX + 1][20];
+    start("updraft");
+    for (size_t i = 0; i <= ROLLOUTS_MAX; i++) {
+        snprintf(type[i], sizeof type[i], "type%zu", i);
+        snprintf(path, sizeof path, "%s/1.0.bin", type[i]);
+        folder_put(&world.folder, path, &wish);
+    }
+    scan_again(0);
+    for (size_t i = 0; i < ROLLOUTS_MAX; i++) {
+        struct trigger_order order = order_of(type[i]);
+        begin(&order);
+    }
+    struct trigger_order one_more = order_of(type[ROLLOUTS_MAX]);
+    assert_null(trigger_begin(&world.trigger, &one_more, &problem));
+    assert_int_equal(problem.refusal, TRIGGER_BUSY);
+    assert_int_equal(publisher_counts(world.publisher)->waiting, ROLLOUTS_MAX);
+    stop();
+}
+
+/* --- in between --------------------------------------------------------------------------------------------------- */
+
+static void test_queue_that_is_full(void **state)
+{
+    (void)state;
+    start_with("updraft", 2);
+    struct trigger_order order = order_to(macs, 3);
+    struct rollout *some = begin(&order);
+    assert_true(some->state == ROLLOUT_PUBLISHING && some->commands_failed == 1);
+    struct trigger_order other = order_of("door");
+    other.fs = true;
+    struct rollout *none = begin(&other); /* its only command finds no room: over before the call returns */
+    assert_int_equal(none->state, ROLLOUT_FAILED);
+    assert_string_equal(none->why, "the queue of commands is full");
+    set_link(SESSION_CONNECTED);
+    answer_all();
+    assert_true(some->state == ROLLOUT_RUNNING && some->acknowledged == 2);
+    assert_null(world.trigger.dispatches);
+    stop();
+}
+
+/* Else a broker that comes back would have devices told of a build that its operator has replaced. */
+static void test_superseded_while_the_broker_is_away(void **state)
+{
+    (void)state;
+    start("updraft");
+    struct trigger_order old = order_to(macs, 2);
+    old.version = "1.0+b";
+    struct rollout *first = begin(&old);
+    struct rollout *second = begin_all();
+    assert_int_equal(first->state, ROLLOUT_DONE);
+    turn();
+    assert_int_equal(results(PUBLISH_WITHDRAWN), 2);
+    set_link(SESSION_CONNECTED);
+    assert_int_equal(world.sent_count, 1);
+    assert_string_equal(world.sent[0].topic, "updraft/door/update");
+    answer_all();
+    assert_int_equal(second->state, ROLLOUT_RUNNING);
+    assert_null(world.trigger.dispatches);
+    stop();
+}
+
+static void test_superseded_on_its_way(void **state)
+{
+    (void)state;
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    struct rollout *first = begin_all();
+    struct rollout *second = begin_all();
+    assert_int_equal(first->state, ROLLOUT_DONE);
+    assert_int_equal(world.sent_count, 1); /* the second waits for the first's acknowledgement */
+    answer(STATUS_OK);
+    assert_int_equal(first->acknowledged, 1);
+    assert_int_equal(world.sent_count, 2);
+    answer(STATUS_OK);
+    assert_int_equal(second->state, ROLLOUT_RUNNING);
+    assert_null(world.trigger.dispatches);
+    stop();
+}
+
+/* Nothing of the first may go out: it is no longer wanted when its image is there. */
+static void test_superseded_while_its_image_is_loaded(void **state)
+{
+    (void)state;
+    start("homie");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(&macs[0], 1);
+    order.version = "1.0+b";
+    struct rollout *first = begin(&order);
+    order = order_to(&macs[1], 1);
+    struct rollout *second = begin(&order);
+    assert_int_equal(first->state, ROLLOUT_DONE);
+    wait_for_image();
+    assert_int_equal(world.sent_count, 1);
+    assert_non_null(strstr(world.sent[0].topic, "5ccf7fb1e043"));
+    assert_true(world.sent[0].is_image);
+    answer_all();
+    assert_true(second->state == ROLLOUT_RUNNING && first->acknowledged == 0);
+    assert_null(world.trigger.dispatches);
+    stop();
+}
+
+static void test_image_that_cannot_be_loaded(void **state)
+{
+    (void)state;
+    start("homie");
+    set_link(SESSION_CONNECTED);
+    folder_remove(&world.folder, "door/2.0.bin");
+    struct trigger_order order = order_to(macs, 3);
+    struct rollout *rollout = begin(&order);
+    wait_for_image();
+    assert_int_equal(rollout->state, ROLLOUT_FAILED);
+    assert_string_equal(rollout->why, "the image cannot be loaded");
+    assert_true(world.sent_count == 0 && world.trigger.dispatches == NULL);
+    stop();
+}
+
+/* What waits for the broker outlives the catalog that it was found in, and the texts of its order. */
+static void test_catalog_that_changes(void **state)
+{
+    (void)state;
+    char type[] = "door", version[] = "1.0+b";
+    struct mac device = macs[0];
+    start("updraft");
+    struct trigger_order order = { .type = slice_of(type), .version = version, .devices = &device, .device_count = 1 };
+    order.timeout_ms = MINUTE_MS;
+    world.trigger.retain = true;
+    struct rollout *rollout = begin(&order);
+    memset(type, 'x', sizeof type - 1);
+    memset(version, 'x', sizeof version - 1);
+    memset(&device, 0xff, sizeof device);
+    folder_remove(&world.folder, "door/1.0+b.bin");
+    scan_again(0);
+    set_link(SESSION_CONNECTED);
+    assert_string_equal(world.sent[0].topic, "updraft/door/5ccf7fb1e042/update");
+    assert_non_null(strstr(world.sent[0].payload, "\"version\":\"1.0+b\""));
+    answer_all();
+    rollouts_tick(world.trigger.rollouts, uv_now(&world.loop) + 2 * MINUTE_MS); /* written once more: to be cleared */
+    assert_true(rollout_is_over(rollout) && world.sent_count == 2);
+    assert_string_equal(world.sent[1].topic, world.sent[0].topic);
+    answer_all();
+    stop();
+}
+
+/* --- ends --------------------------------------------------------------------------------------------------------- */
+
+static size_t count_cleared(const char *topic_start)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < world.sent_count; i++) {
+        const struct sent *sent = &world.sent[i];
+        bool is_meant = strncmp(sent->topic, topic_start, strlen(topic_start)) == 0;
+        count += is_meant && sent->retain && sent->payload_bytes == 0;
+    }
+    return count;
+}
+
+/* A retained command that outlives its rollout would update every device that ever connects again. */
+static void test_retained_while_under_way(void **state)
+{
+    (void)state;
+    start("tasmota");
+    world.trigger.retain = true;
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(macs, 2);
+    struct rollout *rollout = begin(&order);
+    answer_all();
+    assert_true(world.sent_count == 4 && world.sent[0].retain && world.sent[3].retain);
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+    assert_non_null(world.trigger.dispatches); /* still to be taken back */
+    world.sent_count = 0;
+    begin_all();
+    answer_all();
+    assert_true(rollout_is_over(rollout) && world.sent_count == 4 + 2);
+    assert_int_equal(count_cleared("cmnd/tasmota_B1E04"), 4); /* both messages of both devices */
+    world.sent_count = 0;
+    begin_all();
+    answer_all();
+    assert_int_equal(world.sent_count, 4);
+    assert_int_equal(count_cleared("cmnd/door/"), 2);
+    assert_true(world.sent[0].payload_bytes == 0 && world.sent[3].payload_bytes > 0); /* the new one comes after it */
+    stop();
+}
+
+static void test_refused_by_the_broker(void **state)
+{
+    (void)state;
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    struct rollout *rollout = begin_all();
+    answer(STATUS_DENIED);
+    assert_int_equal(rollout->state, ROLLOUT_FAILED);
+    assert_string_equal(rollout->why, "refused: not authorized");
+    assert_null(world.trigger.dispatches);
+    stop();
+}
+
+static void test_link_that_breaks(void **state)
+{
+    (void)state;
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    struct rollout *rollout = begin_all();
+    answer(STATUS_IO);
+    set_link(SESSION_WAITING);
+    assert_int_equal(rollout->state, ROLLOUT_PUBLISHING);
+    set_link(SESSION_CONNECTED);
+    assert_int_equal(world.sent_count, 2);
+    assert_string_equal(world.sent[1].payload, world.sent[0].payload); /* the same id: the device knows it */
+    answer(STATUS_OK);
+    assert_true(rollout->state == ROLLOUT_RUNNING && rollout->acknowledged == 1);
+    stop();
+}
+
+static void test_broker_that_stays_away(void **state)
+{
+    (void)state;
+    start("updraft");
+    struct rollout *late = begin_all();
+    rollouts_tick(world.trigger.rollouts, uv_now(&world.loop) + 2 * MINUTE_MS);
+    assert_true(late->state == ROLLOUT_FAILED && late->why[0] != '\0');
+    turn();
+    assert_int_equal(results(PUBLISH_WITHDRAWN), 1);
+    world.trigger.expires_ms = 20;
+    struct rollout *expired = begin_all();
+    for (int i = 0; i < PATIENCE_MS && !rollout_is_over(expired); i++) {
+        uv_run(&world.loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(expired->state, ROLLOUT_FAILED);
+    assert_string_equal(expired->why, "expired");
+    assert_null(world.trigger.dispatches);
+    set_link(SESSION_CONNECTED);
+    assert_int_equal(world.sent_count, 0);
+    stop();
+}
+
+/* SIGTERM with everything open: commands that wait, that are on their way, whose image is being loaded, retained. */
+static void test_stop_with_everything_open(void **state)
+{
+    (void)state;
+    for (int retain = 0; retain <= 1; retain++) {
+        start("updraft");
+        world.trigger.retain = retain != 0;
+        set_link(SESSION_CONNECTED);
+        struct trigger_order order = order_to(macs, 3);
+        struct rollout *rollout = begin(&order);
+        answer(STATUS_OK);
+        struct trigger_order loading = order_to(macs, 3);
+        loading.fs = true;
+        world.trigger.announce = *announce_preset("homie");
+        begin(&loading);
+        stop();
+        (void)rollout;
+    }
+}
+
+/* Else an image that arrives when the publisher is gone would be handed to nobody. */
+static void test_image_that_comes_after_the_publisher_is_gone(void **state)
+{
+    (void)state;
+    for (int retain = 0; retain <= 1; retain++) {
+        start("homie");
+        world.trigger.retain = retain != 0;
+        struct trigger_order order = order_to(macs, 3);
+        world.publisher_closed = true; /* and the loop did not turn: the image is still on its way */
+        struct publisher *publisher = world.publisher;
+        struct rollout *rollout = begin(&order);
+        world.trigger.publisher = NULL;
+        wait_for_image();
+        assert_int_equal(rollout->state, ROLLOUT_FAILED);
+        world.publisher_closed = false;
+        world.publisher = publisher;
+        stop();
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_command_to_a_type),
+        cmocka_unit_test(test_command_to_devices),
+        cmocka_unit_test(test_tasmota),
+        cmocka_unit_test(test_homie),
+        cmocka_unit_test(test_addresses),
+        cmocka_unit_test(test_both_forms_are_the_target),
+        cmocka_unit_test(test_devices_that_are_known),
+        cmocka_unit_test(test_refusals_by_the_repository),
+        cmocka_unit_test(test_refusals_for_want_of_a_way),
+        cmocka_unit_test(test_refusal_when_busy),
+        cmocka_unit_test(test_queue_that_is_full),
+        cmocka_unit_test(test_superseded_while_the_broker_is_away),
+        cmocka_unit_test(test_superseded_on_its_way),
+        cmocka_unit_test(test_superseded_while_its_image_is_loaded),
+        cmocka_unit_test(test_image_that_cannot_be_loaded),
+        cmocka_unit_test(test_catalog_that_changes),
+        cmocka_unit_test(test_retained_while_under_way),
+        cmocka_unit_test(test_refused_by_the_broker),
+        cmocka_unit_test(test_link_that_breaks),
+        cmocka_unit_test(test_broker_that_stays_away),
+        cmocka_unit_test(test_stop_with_everything_open),
+        cmocka_unit_test(test_image_that_comes_after_the_publisher_is_gone),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
