@@ -1,0 +1,80 @@
+/* explain: what a device with this MAC, version and digest would be answered, and why. */
+#include "cli/shown.h"
+#include "cli/verb.h"
+
+#include <inttypes.h>
+
+static const struct flag flags[] = {
+    { "mac", FLAG_MAC, "MAC", "the device" },
+    { "version", FLAG_TEXT, "V", "the version that it says it runs" },
+    { "md5", FLAG_MD5, "MD5", "the digest that it reports of its sketch" },
+    { "sha256", FLAG_SHA256, "SHA256", "the same, of an ESP32" },
+    { "mode", FLAG_CHOICE, "sketch|fs|version", "what it asks for (default: sketch)" },
+    { "client", FLAG_CHOICE, "esp8266|esp32", "whose updater asks" },
+    { "flash", FLAG_BYTES, "SIZE", "its flash chip, such as 4M" },
+    { "free", FLAG_BYTES, "SIZE", "the room that it has for an update" },
+    { "size", FLAG_BYTES, "SIZE", "the size of its running sketch" },
+    COMMON_FLAGS,
+};
+
+static void print_line(const char *label, const char *text)
+{
+    if (text[0] != '\0') {
+        printf("%-9s", label);
+        shown_print(stdout, text);
+        putchar('\n');
+    }
+}
+
+static void print_explanation(const struct cli *cli, const json_t *reply)
+{
+    (void)cli;
+    char text[1024], size[SHOWN_SIZE];
+    const json_t *running = json_object_get(reply, "running"), *image = json_object_get(reply, "image");
+    const json_t *assignment = json_object_get(reply, "assignment");
+    shown_print(stdout, field_text(reply, "text"));
+    putchar('\n');
+    snprintf(text, sizeof text, "%s (status %" PRIu64 ")", field_text(reply, "reason"), field_number(reply, "status"));
+    print_line("reason", text);
+    print_line("type", field_text(reply, "type"));
+    if (json_is_object(assignment)) {
+        snprintf(text, sizeof text, "%s %s", field_text(assignment, "type"), field_text(assignment, "label"));
+        print_line("assigned", text);
+    }
+    if (json_is_object(running)) {
+        const char *mode = field_text(running, "flash_mode");
+        snprintf(text, sizeof text, "%s, version %s%s%s", field_text(running, "file"), field_text(running, "version"),
+                 mode[0] != '\0' ? ", flash mode " : "", mode);
+        print_line("running", text);
+    }
+    if (json_is_object(image)) {
+        snprintf(text, sizeof text, "%s, version %s, %s, %s, md5 %s", field_text(image, "file"),
+                 field_text(image, "version"), shown_bytes(field_number(image, "bytes"), size),
+                 field_text(image, "chip"), field_text(image, "md5"));
+        print_line("image", text);
+    }
+    print_line("detail", field_text(reply, "detail"));
+}
+
+static enum cli_exit run(struct cli *cli)
+{
+    struct api_path path;
+    json_t *reply = NULL;
+    api_path_begin(&path, "/api/v1/explain");
+    api_path_query(&path, "type", cli->args->word_count > 0 ? cli->args->words[0] : NULL);
+    for (const struct flag *flag = flags; flag->kind != FLAG_SWITCH; flag++) {
+        api_path_query(&path, flag->name, args_get(cli->args, flag->name));
+    }
+    enum api_result result = api_call(cli->api, "GET", &path, NULL, &reply);
+    return cli_answer(cli, result, reply, print_explanation);
+}
+
+const struct verb verb_explain = {
+    .name = "explain",
+    .words = "[TYPE]",
+    .words_max = 1,
+    .flags = flags,
+    .summary = "say what a device would be answered, and why",
+    .more = "Without TYPE the device's assignment counts.",
+    .run = run,
+};

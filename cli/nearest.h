@@ -1,0 +1,18 @@
+/* "Did you mean": the name that a mistyped one is nearest to. */
+#ifndef CLI_NEAREST_H
+#define CLI_NEAREST_H
+
+#include <stddef.h>
+
+/* Keeps the best of the names it is shown. Begin with { .wanted = … }. */
+struct nearest {
+    const char *wanted;
+    const char *name; /* the best so far; NULL = none is near */
+    size_t distance;
+};
+
+/* A name counts as near when it begins with what was written, or differs from it by at most two letters (one, where
+ * fewer than four were written). */
+void nearest_try(struct nearest *nearest, const char *name);
+
+#endif

@@ -1,0 +1,304 @@
+#include "cli/progress.h"
+
+#include "cli/shown.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define SMOOTHING_S    4.0
+#define WIDTH_FALLBACK 80
+#define WIDTH_LEAST    20
+
+static const char *const count_words[] = {
+#define X(name, word) word,
+    PROGRESS_COUNT_LIST(X)
+#undef X
+};
+
+const char *progress_word(enum progress_count count)
+{
+    assert(count < PROGRESS_COUNTS);
+    return count_words[count];
+}
+
+bool progress_is_over(const struct progress *progress)
+{
+    return strcmp(progress->state, "done") == 0 || strcmp(progress->state, "failed") == 0;
+}
+
+bool progress_waits_for_broker(const struct progress *progress)
+{
+    return strcmp(progress->state, "publishing") == 0 && strcmp(progress->broker_state, "connected") != 0;
+}
+
+uint64_t progress_devices(const struct progress *progress)
+{
+    uint64_t came = 0;
+    for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
+        came += progress->devices[i];
+    }
+    uint64_t known = progress->expected + progress->devices[COUNT_CURRENT];
+    return came > known ? came : known;
+}
+
+void progress_rate_update(struct progress_rate *rate, uint64_t bytes, double now_s)
+{
+    double passed = now_s - rate->at_s;
+    if (rate->begun && passed <= 0) {
+        return;
+    }
+    if (rate->begun) {
+        double moved = bytes > rate->bytes ? (double)(bytes - rate->bytes) : 0; /* a cut transfer takes bytes back */
+        double weight = rate->per_s > 0 ? passed / (passed + SMOOTHING_S) : 1;
+        rate->per_s += (moved / passed - rate->per_s) * weight;
+    }
+    rate->begun = true;
+    rate->bytes = bytes;
+    rate->at_s = now_s;
+}
+
+void progress_bar(double part, size_t width, char *to, size_t size)
+{
+    assert(width >= 3 && size > width);
+    size_t inner = width - 2;
+    double clamped = part < 0 ? 0 : part > 1 ? 1 : part;
+    size_t full = (size_t)(clamped * (double)inner);
+    to[0] = '[';
+    memset(to + 1, '#', full);
+    memset(to + 1 + full, '-', inner - full);
+    to[width - 1] = ']';
+    to[width] = '\0';
+}
+
+/* --- text that grows ---------------------------------------------------------------------------------------------- */
+
+struct text {
+    char *at;
+    size_t used, size;
+};
+
+static void text_add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void text_add(struct text *text, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int n = vsnprintf(text->at + text->used, text->size - text->used, format, arguments);
+    va_end(arguments);
+    assert(n >= 0);
+    text->used += (size_t)n < text->size - text->used ? (size_t)n : text->size - text->used - 1;
+}
+
+/* "2 confirmed, 1 downloading": what there is, nearest to its end first. Returns whether there is any. */
+static bool add_counts(struct text *text, const struct progress *progress)
+{
+    static const enum progress_count order[] = {
+        COUNT_CONFIRMED, COUNT_CURRENT, COUNT_SENT, COUNT_DOWNLOADING, COUNT_TRIGGERED, COUNT_FAILED, COUNT_SILENT,
+    };
+    const char *between = "";
+    for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
+        if (progress->devices[order[i]] > 0) {
+            text_add(text, "%s%" PRIu64 " %s", between, progress->devices[order[i]], count_words[order[i]]);
+            between = ", ";
+        }
+    }
+    if (progress->untracked > 0) {
+        text_add(text, "%s%" PRIu64 " not followed", between, progress->untracked);
+        between = ", ";
+    }
+    return between[0] != '\0';
+}
+
+static uint64_t seconds_left(const struct progress *progress)
+{
+    uint64_t gone = progress->elapsed_s > 0 ? (uint64_t)progress->elapsed_s : 0;
+    return gone < progress->timeout_s ? progress->timeout_s - gone : 0;
+}
+
+void progress_line(const struct progress *progress, char *to, size_t size)
+{
+    struct text text = { to, 0, size };
+    text_add(&text, "%s %s: ", progress->type, progress->version);
+    if (progress_waits_for_broker(progress)) {
+        text_add(&text, "waiting for the broker (%s)",
+                 progress->broker_error[0] != '\0' ? progress->broker_error : progress->broker_state);
+    } else if (strcmp(progress->state, "publishing") == 0) {
+        text_add(&text, "publishing, the broker has %" PRIu64 " of %" PRIu64 " commands", progress->acknowledged,
+                 progress->commands);
+    } else if (add_counts(&text, progress)) {
+        text_add(&text, " of %" PRIu64, progress_devices(progress));
+    } else {
+        text_add(&text, "published, no device came yet");
+    }
+}
+
+void progress_summary(const struct progress *progress, char *to, size_t size)
+{
+    struct text text = { to, 0, size };
+    char room[SHOWN_SIZE];
+    text_add(&text, "%s %s: %s in %.1f s", progress->type, progress->version, progress->state, progress->elapsed_s);
+    if (strcmp(progress->state, "failed") == 0) {
+        return; /* why is said as the problem it is */
+    }
+    text_add(&text, ": ");
+    if (add_counts(&text, progress)) {
+        text_add(&text, " of %s", shown_count(progress_devices(progress), "device", room));
+    } else {
+        text_add(&text, "no device came");
+    }
+    text_add(&text, ", %s", shown_bytes(progress->bytes, room));
+}
+
+/* --- the block ---------------------------------------------------------------------------------------------------- */
+
+#define GREEN "\x1b[32m"
+#define RED   "\x1b[31m"
+#define PLAIN "\x1b[0m"
+
+/* Adds text to the block's last line, cut where the terminal ends; one column is left free, because a cursor behind
+ * the last column is in no defined place. */
+static void line_add(struct block *block, size_t width, const char *colour, const char *text)
+{
+    size_t i = block->count - 1;
+    char *line = block->lines[i];
+    size_t used = strlen(line), left = width - 1 - block->columns[i];
+    size_t n = strlen(text) < left ? strlen(text) : left;
+    size_t need = n + strlen(colour) + sizeof PLAIN;
+    if (n == 0 || used + need >= BLOCK_LINE_BYTES) {
+        return;
+    }
+    snprintf(line + used, BLOCK_LINE_BYTES - used, "%s%.*s%s", colour, (int)n, text, colour[0] != '\0' ? PLAIN : "");
+    block->columns[i] += n;
+}
+
+static void line_begin(struct block *block)
+{
+    assert(block->count < BLOCK_LINES);
+    block->lines[block->count][0] = '\0';
+    block->columns[block->count++] = 0;
+}
+
+/* "  2/3 devices  1.2 MiB/s  0:12 left": what stands behind the bar. */
+static void figures(const struct progress *progress, const struct progress_rate *rate, char *to, size_t size)
+{
+    struct text text = { to, 0, size };
+    char room[SHOWN_SIZE];
+    uint64_t there = progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT];
+    if (progress->bytes_expected > 0) {
+        uint64_t bytes = progress->bytes < progress->bytes_expected ? progress->bytes : progress->bytes_expected;
+        text_add(&text, " %3.0f%%", 100.0 * (double)bytes / (double)progress->bytes_expected);
+    }
+    text_add(&text, "  %" PRIu64 "/%s", there, shown_count(progress_devices(progress), "device", room));
+    if (progress_is_over(progress)) {
+        return;
+    }
+    text_add(&text, "  %s/s", shown_bytes((uint64_t)rate->per_s, room));
+    if (progress->bytes_expected > progress->bytes && rate->per_s >= 1) {
+        double left = (double)(progress->bytes_expected - progress->bytes) / rate->per_s;
+        text_add(&text, "  %s left", shown_clock(left < 3.6e6 ? (uint64_t)left : 3600000, room));
+    }
+}
+
+static void bar_line(const struct progress *progress, const struct progress_rate *rate, size_t width, bool colours,
+                     struct block *block)
+{
+    char name[168], behind[160], bar[64];
+    figures(progress, rate, behind, sizeof behind);
+    snprintf(name, sizeof name, "%s %s ", progress->type, progress->version);
+    line_begin(block);
+    line_add(block, width, "", name);
+    size_t taken = strlen(name) + strlen(behind) + 1;
+    size_t bar_width = width > taken ? width - taken : 0;
+    bar_width = bar_width > 40 ? 40 : bar_width;
+    if (bar_width >= 8) {
+        double part = progress->bytes_expected > 0 ? (double)progress->bytes / (double)progress->bytes_expected : 0;
+        progress_bar(part, bar_width, bar, sizeof bar);
+        line_add(block, width, colours ? GREEN : "", bar);
+    }
+    line_add(block, width, "", behind);
+}
+
+static void counts_line(const struct progress *progress, size_t width, bool colours, struct block *block)
+{
+    static const char *const colour[PROGRESS_COUNTS] = { [COUNT_CONFIRMED] = GREEN, [COUNT_FAILED] = RED };
+    line_begin(block);
+    for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
+        if (i == COUNT_CURRENT && progress->devices[i] == 0) {
+            continue; /* seldom of interest */
+        }
+        char piece[48];
+        bool shine = colours && colour[i] != NULL && progress->devices[i] > 0;
+        snprintf(piece, sizeof piece, "%s%s %" PRIu64, i > 0 ? "  " : "", count_words[i], progress->devices[i]);
+        line_add(block, width, shine ? colour[i] : "", piece);
+    }
+}
+
+void progress_block(const struct progress *progress, const struct progress_rate *rate, const char *note, size_t width,
+                    bool colours, struct block *block)
+{
+    char broker[BLOCK_LINE_BYTES / 2 + 128] = "", room[SHOWN_SIZE];
+    width = width < WIDTH_LEAST ? WIDTH_LEAST : width;
+    block->count = 0;
+    bar_line(progress, rate, width, colours, block);
+    counts_line(progress, width, colours, block);
+    if (progress_waits_for_broker(progress)) {
+        const char *error = progress->broker_error[0] != '\0' ? progress->broker_error : progress->broker_state;
+        snprintf(broker, sizeof broker, "waiting for the broker, %s left: %s",
+                 shown_clock(seconds_left(progress), room), error);
+    }
+    if (note[0] != '\0' || broker[0] != '\0') {
+        line_begin(block);
+        line_add(block, width, colours ? RED : "", note[0] != '\0' ? note : broker);
+    }
+}
+
+/* --- drawing ------------------------------------------------------------------------------------------------------ */
+
+bool live_begin(struct live *live, FILE *out)
+{
+    memset(live, 0, sizeof *live);
+    const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+    live->out = out;
+    live->colours = no_color == NULL || no_color[0] == '\0';
+    return isatty(fileno(out)) && term != NULL && term[0] != '\0' && strcmp(term, "dumb") != 0;
+}
+
+size_t live_width(const struct live *live)
+{
+    struct winsize size;
+    if (ioctl(fileno(live->out), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) {
+        return WIDTH_FALLBACK;
+    }
+    return size.ws_col < WIDTH_LEAST ? WIDTH_LEAST : size.ws_col;
+}
+
+size_t live_compose(const struct block *last, const struct block *next, size_t width, char *to, size_t size)
+{
+    struct text text = { to, 0, size };
+    size_t rows = 0;
+    for (size_t i = 0; i < last->count; i++) {
+        /* a terminal that became narrower has folded what was drawn before */
+        rows += last->columns[i] == 0 ? 1 : (last->columns[i] + width - 1) / width;
+    }
+    if (rows > 0) {
+        text_add(&text, "\r\x1b[%zuA", rows);
+    }
+    for (size_t i = 0; i < next->count; i++) {
+        text_add(&text, "%s\x1b[K\n", next->lines[i]);
+    }
+    text_add(&text, "\x1b[J"); /* what is left of a longer block */
+    return text.used;
+}
+
+void live_draw(struct live *live, const struct block *block)
+{
+    char bytes[LIVE_BYTES];
+    size_t n = live_compose(&live->last, block, live_width(live), bytes, sizeof bytes);
+    fwrite(bytes, 1, n, live->out);
+    fflush(live->out);
+    live->last = *block;
+}

@@ -1,0 +1,129 @@
+#include "cli/server_place.h"
+
+#include "base/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define SYSTEM_SOCKET "/var/lib/updraft/admin.sock"
+
+/* A variable that is set to nothing counts as not set: compose files pass such ones on. */
+static const char *variable(const char *name)
+{
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+static bool use_socket(struct server_place *place, const char *path, const char *source, char *message, size_t size)
+{
+    struct sockaddr_un address;
+    if (strlen(path) >= sizeof address.sun_path) {
+        snprintf(message, size,
+                 "%s: a socket's path may have %zu bytes, and \"%s\" has %zu: go to its folder and name it from there",
+                 source, sizeof address.sun_path - 1, path, strlen(path));
+        return false;
+    }
+    return slice_copy(slice_of(path), place->socket, sizeof place->socket);
+}
+
+static bool use_url(struct server_place *place, const char *url, const char *source, char *message, size_t size)
+{
+    struct slice rest = slice_of(url);
+    bool known = slice_starts_with(rest, "http://") || slice_starts_with(rest, "https://");
+    while (slice_ends_with(rest, "/")) {
+        rest.len--;
+    }
+    const char *host = strstr(url, "://");
+    bool plain = known && host[3] != '/' && host[3] != '\0' && strcspn(url, "?#@ \t\r\n") == strlen(url);
+    if (!plain || !slice_copy(rest, place->url, sizeof place->url)) {
+        snprintf(message, size, "%s: \"%.200s\" is no address of a server: write it as http://HOST:PORT", source, url);
+        return false;
+    }
+    return true;
+}
+
+/* A byte that ends a header line would let a token write headers of its own. */
+static bool use_token(struct server_place *place, struct slice token, const char *source, char *message, size_t size)
+{
+    token = slice_trim(token);
+    for (size_t i = 0; i < token.len; i++) {
+        if (token.at[i] <= ' ' || token.at[i] > '~') {
+            snprintf(message, size, "%s: a token has neither blanks nor control bytes: copy it once more", source);
+            return false;
+        }
+    }
+    if (token.len == 0 || !slice_copy(token, place->token, sizeof place->token)) {
+        snprintf(message, size, "%s: no token there: make one with \"updraft token new NAME\"", source);
+        return false;
+    }
+    return true;
+}
+
+static bool use_token_file(struct server_place *place, const char *path, char *message, size_t size)
+{
+    char line[TOKEN_TEXT_MAX + 2] = "";
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        snprintf(message, size, "UPDRAFT_TOKEN_FILE: %s: %s: name a readable file that holds the token", path,
+                 strerror(errno));
+        return false;
+    }
+    bool read = fgets(line, sizeof line, file) != NULL;
+    fclose(file);
+    line[strcspn(line, "\r\n")] = '\0';
+    return use_token(place, read ? slice_of(line) : slice_of(""), "UPDRAFT_TOKEN_FILE", message, size);
+}
+
+static bool find_token(struct server_place *place, const struct args *args, char *message, size_t size)
+{
+    const char *flag = args_get(args, "token");
+    const char *value = variable("UPDRAFT_TOKEN"), *file = variable("UPDRAFT_TOKEN_FILE");
+    if (flag != NULL) {
+        return use_token(place, slice_of(flag), "--token", message, size);
+    }
+    if (value != NULL) {
+        return use_token(place, slice_of(value), "UPDRAFT_TOKEN", message, size);
+    }
+    return file == NULL || use_token_file(place, file, message, size);
+}
+
+/* Where a server started in this folder has its socket; else, where nothing is there, the system's. */
+static bool use_default(struct server_place *place, char *message, size_t size)
+{
+    char path[1024];
+    const char *state = variable("UPDRAFT_STATE");
+    snprintf(path, sizeof path, "%s/admin.sock", state != NULL ? state : "./state");
+    if (access(path, F_OK) != 0 && errno == ENOENT && access(SYSTEM_SOCKET, F_OK) == 0) {
+        snprintf(path, sizeof path, "%s", SYSTEM_SOCKET);
+    }
+    return use_socket(place, path, "UPDRAFT_STATE", message, size);
+}
+
+bool server_place_find(struct server_place *place, const struct args *args, char *message, size_t size)
+{
+    memset(place, 0, sizeof *place);
+    const char *socket_flag = args_get(args, "admin-socket"), *url_flag = args_get(args, "server");
+    const char *socket = variable("UPDRAFT_ADMIN_SOCKET"), *url = variable("UPDRAFT_SERVER");
+    if (socket_flag != NULL && url_flag != NULL) {
+        snprintf(message, size, "--admin-socket and --server name two servers: give one of them");
+        return false;
+    }
+    if (socket_flag != NULL) {
+        return use_socket(place, socket_flag, "--admin-socket", message, size);
+    }
+    if (url_flag != NULL || url != NULL) {
+        const char *source = url_flag != NULL ? "--server" : "UPDRAFT_SERVER";
+        return use_url(place, url_flag != NULL ? url_flag : url, source, message, size) &&
+               find_token(place, args, message, size);
+    }
+    if (args_has(args, "token")) {
+        snprintf(message, size, "--token is for --server: the socket needs none");
+        return false;
+    }
+    return socket != NULL ? use_socket(place, socket, "UPDRAFT_ADMIN_SOCKET", message, size)
+                          : use_default(place, message, size);
+}

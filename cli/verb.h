@@ -1,0 +1,53 @@
+/* What a verb is: a row of main's table. And what all verbs need: the server, the exit codes, the printing of JSON. */
+#ifndef CLI_VERB_H
+#define CLI_VERB_H
+
+#include "cli/api_client.h"
+#include "cli/args.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+enum cli_exit {
+    CLI_DONE,      /* 0 */
+    CLI_FAILED,    /* 1: refused or failed; the reason is on stderr */
+    CLI_USAGE,     /* 2 */
+    CLI_NO_SERVER, /* 3 */
+};
+
+struct cli {
+    const char *program; /* as it was called, for messages */
+    const struct args *args;
+    struct api_client *api;
+    bool json;
+};
+
+struct verb {
+    const char *name; /* "firmware" */
+    const char *sub;  /* "ls"; NULL where the verb has no parts. The first part in main's table is the default. */
+    const char *words;
+    size_t words_min, words_max;
+    const struct flag *flags;
+    const char *summary;
+    const char *more; /* for its own help; "" = nothing */
+    enum cli_exit (*run)(struct cli *cli);
+};
+
+extern const struct verb verb_publish_update;
+extern const struct verb verb_firmware_ls, verb_firmware_add, verb_firmware_rm, verb_firmware_rejected;
+extern const struct verb verb_explain, verb_status;
+extern const struct verb verb_token_ls, verb_token_new, verb_token_rm;
+
+/* Says on stderr what went wrong with the last call (not API_DONE), with --json the server's error object on stdout,
+ * and returns the exit code. */
+enum cli_exit cli_refused(struct cli *cli, enum api_result result);
+
+/* The usual end of a verb: the reply (taken over) printed by `print`, or as JSON, or the refusal said. */
+typedef void (*print_fn)(const struct cli *cli, const json_t *reply);
+enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply, print_fn print);
+
+/* One document on stdout: what --json prints. */
+void cli_print_json(const json_t *document);
+
+#endif

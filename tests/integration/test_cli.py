@@ -1,0 +1,720 @@
+"""The operator's program against a real server and a real broker; and against a stand-in, where the server has to say
+what the real one will not say on demand: control bytes, nonsense, nothing at all."""
+
+import contextlib
+import fcntl
+import grp
+import http.server
+import json
+import os
+import pathlib
+import pty
+import re
+import shutil
+import signal
+import socket
+import socketserver
+import struct
+import subprocess
+import tempfile
+import termios
+import threading
+import time
+
+import pytest
+
+from tests.support.updraft import BIN, PATIENCE_S, ROOT, Server, check, device_request, make_image, wait_until
+
+MAC = "5ccf7fb1e042"  # the device of tests/support
+
+
+def environment(env=None):
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("UPDRAFT_")}
+    return {**clean, "TZ": "UTC", **(env or {})}
+
+
+def run(*words, env=None, cwd=None, program="updraft", timeout=PATIENCE_S, **options):
+    """The program to its end: (exit code, stdout, stderr)."""
+    done = subprocess.run([BIN / program, *map(str, words)], env=environment(env), cwd=cwd, capture_output=True,
+                          text=True, timeout=timeout, **options)
+    assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def says(text, *words, code=0, **options):
+    """stdout, where the exit code and a pattern of what is said (stdout, then stderr) are as expected."""
+    got, out, error = run(*words, **options)
+    assert got == code, (got, out, error)
+    assert re.search(text, out + error, re.S), (text, out, error)
+    return out
+
+
+# --- bad usage --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("words, expected", [
+    ([], "a verb is missing"),
+    (["statsu"], r'unknown verb "statsu": did you mean status\?'),
+    (["devices"], r'unknown verb "devices": "updraft help" lists'),
+    (["push", "10.0.0.1"], r'unknown verb "push"'),
+    (["firmware", "lst"], r'firmware has no "lst": did you mean ls\?'),
+    (["status", "--jsn"], r"unknown flag --jsn: did you mean --json\?"),
+    (["publish-update", "door", "--percent", "10"], r"unknown flag --percent: --help lists"),
+    (["publish-update", "door", "--canary=1"], r"unknown flag --canary: "),
+    (["publish-update"], "TYPE is missing: updraft publish-update TYPE"),
+    (["publish-update", ""], "TYPE is empty"),
+    (["publish-update", "door", "porch"], r'"porch" is a word too many'),
+    (["publish-update", "door", "--mode", "eeprom"], r'--mode: "eeprom" is not usable: give one of sketch\|fs'),
+    (["publish-update", "door", "--to", "5ccf7fb1e04"], r'--to: "5ccf7fb1e04" is not usable: give MAC addresses'),
+    (["publish-update", "door", "--to", f"{MAC},"], "--to: .*is not usable"),
+    (["publish-update", "door", "--timeout", "soon"], '--timeout: "soon" is not usable: give whole seconds'),
+    (["publish-update", "door", "--version"], "--version needs a value: --version V"),
+    (["publish-update", "door", "--version", "--plan"], "--version needs a value"),
+    (["publish-update", "door", "--plan=yes"], '--plan takes no value: leave "=yes" out'),
+    (["publish-update", "door", "--to", MAC, "--to", MAC], "--to is given twice: give it once, with commas"),
+    (["firmware", "add", "x.bin", "--version", "1"], "--type is missing"),
+    (["firmware", "add", "--type", "door", "--version", "1"], "FILE is missing"),
+    (["explain", "door", "--md5", "abc"], "give 32 hexadecimal digits"),
+    (["explain", "door", "--flash", "many"], "give a size such as"),
+    (["status", "--server", "127.0.0.1:80"], r'--server: "127.0.0.1:80" is no address .*http://HOST:PORT'),
+    (["status", "--server", "ftp://x"], "write it as http://HOST:PORT"),
+    (["status", "--server", "http://a", "--admin-socket", "b"], "name two servers: give one"),
+    (["status", "--server", "http://a", "--token", "a\nX-Evil: 1"], "--token: a token has neither blanks nor control"),
+    (["status", "--token", "t"], "--token is for --server"),
+    (["status", "--admin-socket", "x" * 108], "a socket's path may have 107 bytes, .* has 108: go to its folder"),
+])
+def test_bad_usage_is_2_and_names_word_and_remedy(words, expected):
+    code, out, error = run(*words)
+    assert (code, out) == (2, ""), (code, out, error)
+    assert re.search(expected, error, re.S), error
+    assert error.startswith("updraft: ")
+
+
+def test_help_is_there_without_a_server(tmp_path):
+    for words in [["help"], ["--help"], ["help", "firmware", "add"], ["firmware", "add", "--help"], ["token", "-h"],
+                  ["--server", "http://h", "status", "--help"]]:
+        says("usage: updraft", *words, cwd=tmp_path)
+    says(r"^updraft \d+\.\d+\.\d+$", "--version", cwd=tmp_path)
+    says(r"^updraft \d+\.\d+\.\d+$", "--version", program="publish-update", cwd=tmp_path)
+    says("usage: updraft publish-update TYPE", "--help", program="publish-update", cwd=tmp_path)
+
+
+def test_the_manual_lists_every_flag_and_verb():
+    manual = (ROOT / "docs/updraft.1").read_text()
+    out = run("help")[1]
+    verbs = re.findall(r"^  ([a-z][a-z-]*(?: [a-z]+)?)\b", out, re.M)
+    assert len(verbs) > 8
+    for verb in verbs:
+        assert re.search(rf"^\.(It|Ic|Nm).*{verb.split()[-1]}", manual, re.M), f"docs/updraft.1 does not have {verb}"
+    flags = set()
+    for verb in verbs:
+        flags |= set(re.findall(r"^  --([a-z0-9-]+)", run("help", *verb.split())[1], re.M))
+    listed = set(re.findall(r"^\.It Fl -([a-z0-9-]+)", manual, re.M))
+    assert flags | {"version"} == listed, "docs/updraft.1 and cli/ must list the same flags"
+
+
+# --- no server --------------------------------------------------------------------------------------------------------
+
+def test_no_server_is_3_and_says_where_it_looked(tmp_path):
+    says(r"no server at the socket \./state/admin\.sock: No such file.*remedy: start updraftd, or name its socket",
+         "status", code=3, cwd=tmp_path)
+    says(r"no server at the socket there/admin\.sock: No such", "status", code=3, cwd=tmp_path,
+         env={"UPDRAFT_STATE": "there"})
+    dead = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(dead))
+    says(r"dead\.sock: Connection refused.*remedy: updraftd has ended", "status", "--admin-socket", dead, code=3)
+    plain = tmp_path / "plain"
+    plain.write_text("")
+    says("remedy: that is no socket", "status", "--admin-socket", plain, code=3)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        says(rf"no server at {url}: .*--admin-listen", "status", "--server", url, code=3)
+
+
+def test_flags_win_over_the_environment(tmp_path):
+    env = {"UPDRAFT_ADMIN_SOCKET": "from-env.sock"}
+    says(r"from-env\.sock", "status", code=3, cwd=tmp_path, env=env)
+    says(r"from-flag\.sock", "status", "--admin-socket", "from-flag.sock", code=3, cwd=tmp_path, env=env)
+    says(r"socket from-flag\.sock", "--admin-socket", "from-flag.sock", "status", code=3, cwd=tmp_path,
+         env={"UPDRAFT_SERVER": "http://127.0.0.1:1"})
+    says(r"http://127\.0\.0\.1:1: ", "status", code=3, cwd=tmp_path, env={**env, "UPDRAFT_SERVER": "http://127.0.0.1:1"})
+    says(r"socket \./state", "status", code=3, cwd=tmp_path, env={"UPDRAFT_SERVER": "", "UPDRAFT_ADMIN_SOCKET": ""})
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without rights")
+def test_a_socket_of_another_group_is_named_with_it():
+    folder = pathlib.Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own are for its user alone
+    folder.chmod(0o755)
+    path = folder / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0o660)
+        group = grp.getgrgid(path.stat().st_gid).gr_name
+        program = folder / "updraft"
+        shutil.copy(BIN / "updraft", program)
+        program.chmod(0o755)
+        done = subprocess.run([program, "status", "--admin-socket", path], env=environment(), capture_output=True,
+                              text=True, timeout=PATIENCE_S, user=65534, group=65534, extra_groups=[])
+    shutil.rmtree(folder)
+    assert done.returncode == 3, done
+    assert re.search(rf"admin\.sock: Permission denied\n  remedy: the socket is for the group {group}: ", done.stderr)
+
+
+# --- a stand-in for the server ----------------------------------------------------------------------------------------
+
+class StandIn:
+    """A server on a Unix socket that says what it is told: answers[(method, path)] is a list of (status, body), of
+    which each is said once and the last for ever. `asked` is what it was asked."""
+
+    def __init__(self, path):
+        self.path, self.answers, self.asked, self.connections = str(path), {}, [], []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                outer.connections.append(self.request)
+                super().setup()
+
+            def answer(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                outer.asked.append((self.command, self.path, body))
+                left = outer.answers[(self.command, self.path.split("?")[0])]
+                status, document = left.pop(0) if len(left) > 1 else left[0]
+                data = document if isinstance(document, bytes) else json.dumps(document).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_DELETE = answer
+
+            def address_string(self):
+                return "socket"
+
+            def log_message(self, *_):
+                pass
+
+        class Listener(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+            daemon_threads = True
+
+        self.listener = Listener(self.path, Handler)
+        self.thread = threading.Thread(target=self.listener.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.thread.start()
+
+    def close(self):
+        """Ends as a process does: connections that were kept end too."""
+        self.listener.shutdown()
+        self.listener.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    (tmp_path / "state").mkdir()
+    one = StandIn(tmp_path / "state/admin.sock")
+    yield one
+    one.close()
+
+
+def rollout(state="running", bytes=0, expected=3, broker="connected", why="", **devices):
+    counts = {name: 0 for name in ["triggered", "downloading", "sent", "confirmed", "current", "failed", "silent",
+                                   "untracked"]}
+    return {"id": "00112233aabbccdd", "type": "d1_mini", "version": "0.4.10", "mode": "sketch",
+            "image": {"file": "d1_mini/0.4.10.bin", "bytes": 1000, "md5": "0" * 32}, "state": state, "why": why,
+            "created": "2026-11-21T07:00:00Z", "elapsed_s": 1.25, "window_s": 0, "timeout_s": 300,
+            "commands": {"sent": 1, "acknowledged": int(state != "publishing"), "failed": 0},
+            "devices": {"expected": expected, **counts, **devices}, "bytes": bytes, "bytes_expected": expected * 1000,
+            "broker": {"state": broker, "error": "" if broker == "connected" else "connection refused"}}
+
+
+def publishes(stand_in, *rollouts):
+    """The stand-in's rollout goes through these."""
+    address = "/api/v1/rollouts"
+    stand_in.answers[("POST", address)] = [(202, rollouts[0])]
+    stand_in.answers[("GET", f"{address}/{rollouts[0]['id']}")] = [(200, one) for one in rollouts[1:]]
+
+
+def test_what_the_server_names_cannot_move_the_cursor(stand_in, tmp_path):
+    evil = "a\x1b[2Jb\u202ec\x07.bin"
+    stand_in.answers[("GET", "/api/v1/firmware")] = [(200, {"total": 1, "offset": 0, "images": [
+        {"file": evil, "type": "d\r1", "version": "1", "kind": "sketch", "bytes": 5, "md5": "00ff" * 8}]})]
+    stand_in.answers[("GET", "/api/v1/status")] = [(500, {"error": {"code": "x", "message": evil, "remedy": evil}})]
+    for code, words in [(0, ["firmware"]), (0, ["firmware", "ls", "--json"]), (1, ["status"]), (1, ["status", "--json"])]:
+        got, out, error = run(*words, cwd=tmp_path)
+        assert got == code
+        assert re.fullmatch(r"[\n -~]*", out + error), (out, error)
+    assert r"a\x1b[2Jb\xe2\x80\xaec\x07.bin" in run("firmware", cwd=tmp_path)[1]
+
+
+def test_json_is_one_document_and_refusals_keep_their_words(stand_in, tmp_path):
+    error = {"error": {"code": "unknown-type", "message": "no file is for \"d1_mni\"", "remedy": "types: d1_mini",
+                       "fault": "x"}}
+    stand_in.answers[("POST", "/api/v1/rollouts")] = [(404, error)]
+    code, out, said = run("publish-update", "d1_mni", "--json", cwd=tmp_path)
+    assert (code, json.loads(out)) == (1, error)
+    assert said == 'updraft: x: no file is for "d1_mni"\n  remedy: types: d1_mini\n'
+    code, out, said = run("d1_mni", cwd=tmp_path, program="publish-update")
+    assert (code, out) == (1, "") and said.startswith("publish-update: x: no file")
+
+
+@pytest.mark.parametrize("status, body", [(200, b"<html>hello</html>"), (404, b"not here\n"), (200, b"[1]"), (502, b""),
+                                          (301, b"{}"), (403, b'{"error":"x"}')])
+def test_another_server_is_no_server(stand_in, tmp_path, status, body):
+    stand_in.answers[("GET", "/api/v1/status")] = [(status, body)]
+    says(rf"what answers there \({status}\) does not speak the admin API.*remedy: name updraftd's socket", "status",
+         code=3, cwd=tmp_path)
+
+
+def test_no_proxy_and_no_redirect_on_the_socket(stand_in, tmp_path):
+    stand_in.answers[("GET", "/api/v1/tokens")] = [(200, {"tokens": []})]
+    says("there are no tokens", "token", cwd=tmp_path,
+         env={"http_proxy": "http://127.0.0.1:1", "all_proxy": "http://127.0.0.1:1"})
+
+
+def test_the_order_says_what_was_asked(stand_in, tmp_path):
+    publishes(stand_in, rollout())
+    says("^00112233aabbccdd running\n$", "publish-update", "d1_mini", "--no-wait", "--version", "0.4.10", "--mode=fs",
+         "--to", "5C:CF:7F:B1:E0:42,5ccf.7fb1.e043, 5c-cf-7f-b1-e0-42", "--window", "5m", "--timeout", "90", cwd=tmp_path)
+    assert json.loads(stand_in.asked[-1][2]) == {
+        "type": "d1_mini", "version": "0.4.10", "mode": "fs", "to": [MAC, "5ccf7fb1e043"], "window_s": 300,
+        "timeout_s": 90}
+    run("--json", "publish-update", "--no-wait", "--", "d1_mini", cwd=tmp_path)
+    assert json.loads(stand_in.asked[-1][2]) == {"type": "d1_mini"}
+
+
+def test_names_travel_encoded(stand_in, tmp_path):
+    name = "a b/100%?x=1&y#z\u00e9.bin"
+    encoded = "/api/v1/firmware/a%20b/100%25%3Fx%3D1%26y%23z%C3%A9.bin"
+    stand_in.answers[("DELETE", encoded)] = [(200, {"removed": name})]
+    says(r"removed a b/100%\?x=1&y#z\\xc3\\xa9\.bin", "firmware", "rm", name, "--force", cwd=tmp_path)
+    assert stand_in.asked[-1][1] == encoded + "?force=yes"
+    stand_in.answers[("GET", "/api/v1/explain")] = [(200, {"reason": "newer", "status": 200, "text": "It would."})]
+    says("^It would.\nreason   newer .status 200.\n$", "explain", "a&b", "--mac", "5C-CF-7F-B1-E0-42", "--flash", "4M",
+         cwd=tmp_path)
+    assert stand_in.asked[-1][1] == f"/api/v1/explain?type=a%26b&mac={MAC}&flash=4194304"
+
+
+def test_long_lists_come_whole(stand_in, tmp_path):
+    images = [{"file": f"{i}.bin", "type": "t", "version": "1", "kind": "sketch", "bytes": i, "md5": "0" * 32}
+              for i in range(2500)]
+    stand_in.answers[("GET", "/api/v1/firmware")] = [
+        (200, {"total": 2500, "offset": start, "images": images[start:start + 1000]}) for start in (0, 1000, 2000)]
+    listed = json.loads(run("firmware", "ls", "--type", "t", "--json", cwd=tmp_path)[1])
+    assert listed == {"total": 2500, "offset": 0, "images": images}
+    assert [path.split("?")[1] for _, path, _ in stand_in.asked] == [
+        f"type=t&offset={start}&limit=1000" for start in (0, 1000, 2000)]
+
+
+# --- watching, against the stand-in -----------------------------------------------------------------------------------
+
+def test_without_a_terminal_a_line_a_change(stand_in, tmp_path):
+    publishes(stand_in, rollout("publishing", broker="waiting"), rollout("publishing", broker="waiting"),
+              rollout(triggered=3), rollout(triggered=3, bytes=10), rollout(triggered=1, downloading=1, confirmed=1),
+              rollout("done", confirmed=3, bytes=3000))
+    code, out, error = run("publish-update", "d1_mini", cwd=tmp_path)
+    assert (code, error) == (0, "")
+    lines = out.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines[:-1]), lines
+    assert [line[9:] for line in lines[:-1]] == [
+        "d1_mini 0.4.10: waiting for the broker (connection refused)",
+        "d1_mini 0.4.10: 3 triggered of 3",
+        "d1_mini 0.4.10: 1 confirmed, 1 downloading, 1 triggered of 3",
+        "d1_mini 0.4.10: 3 confirmed of 3"]
+    assert lines[-1] == "d1_mini 0.4.10: done in 1.2 s: 3 confirmed of 3 devices, 2.9 KiB"
+
+
+@pytest.mark.parametrize("last, code, expected", [
+    (rollout("done", confirmed=1, silent=2), 0, "1 confirmed, 2 silent of 3 devices"),
+    (rollout("done", current=3, expected=0), 0, "3 current of 3 devices"),
+    (rollout("done", confirmed=2, failed=1), 1, "1 device failed.*updraft explain d1_mini --mac"),
+    (rollout("done", silent=3), 1, "no device came for the update.*subscribes to the command topic.*can reach the url"),
+    (rollout("done", sent=1, silent=2, bytes=9), 1, "none came back with the new build in time"),
+    (rollout("done", expected=0), 1, "done in 1.2 s: no device came"),
+    (rollout("failed", why="no broker for 300 s"), 1, "the rollout failed: no broker for 300 s"),
+])
+def test_how_it_ended_is_the_exit_code(stand_in, tmp_path, last, code, expected):
+    publishes(stand_in, rollout(), {**last, "device_list": []})
+    says(expected, "publish-update", "d1_mini", code=code, cwd=tmp_path)
+    got, out, _ = run("publish-update", "d1_mini", "--json", cwd=tmp_path)
+    assert (got, json.loads(out)["state"]) == (code, last["state"])
+
+
+def test_failed_and_silent_devices_are_named_with_why(stand_in, tmp_path):
+    devices = [{"mac": f"5ccf7f{i:06x}", "state": "failed" if i % 2 else "silent", "why": "cut at 10 %" if i % 2 else ""}
+               for i in range(30)] + [{"mac": MAC, "state": "confirmed", "why": ""}]
+    publishes(stand_in, rollout(), {**rollout("done", confirmed=1, failed=15, silent=15), "device_list": devices})
+    out = says("and 10 more", "publish-update", "d1_mini", code=1, cwd=tmp_path)
+    assert "  5ccf7f000000 silent\n  5ccf7f000001 failed: cut at 10 %\n" in out
+    assert out.count("\n  5ccf7f") == 20 and MAC not in out
+    assert "?devices=yes&offset=0&limit=1000" in stand_in.asked[-1][1]
+
+
+@contextlib.contextmanager
+def watching(*words, cwd, program="publish-update"):
+    process = subprocess.Popen([BIN / program, *words], env=environment(), cwd=cwd, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_server_that_goes_for_a_while_is_waited_for(stand_in, tmp_path):
+    publishes(stand_in, rollout(triggered=3))
+    stand_in.answers[("GET", "/api/v1/rollouts/00112233aabbccdd")] = [(200, rollout(triggered=3))]
+    with watching("d1_mini", cwd=tmp_path) as process:
+        wait_until(lambda: len(stand_in.asked) > 1, "the first look")
+        stand_in.close()
+        assert "no server at the socket ./state/admin.sock: " in process.stderr.readline()
+        assert "trying again for 30 s" in process.stderr.readline()
+        again = StandIn(stand_in.path)
+        again.answers[("GET", "/api/v1/rollouts/00112233aabbccdd")] = [(200, rollout("done", confirmed=3))]
+        out, error = process.communicate(timeout=PATIENCE_S)
+        again.close()
+    assert process.returncode == 0 and error == "publish-update: the server answers again\n", (out, error)
+
+
+def test_a_server_that_stays_away_is_no_server(stand_in, tmp_path):
+    publishes(stand_in, rollout(triggered=3), rollout(triggered=3))
+    with watching("d1_mini", cwd=tmp_path) as process:
+        wait_until(lambda: len(stand_in.asked) > 1, "the first look")
+        stand_in.close()
+        begun = time.monotonic()
+        out, error = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 3 and 28 < time.monotonic() - begun < 45
+    assert error.count("no server at the socket") == 2, "said when it went, and when it was given up"
+
+
+def test_a_server_started_anew_has_forgotten(stand_in, tmp_path):
+    publishes(stand_in, rollout(triggered=3))
+    stand_in.answers[("GET", "/api/v1/rollouts/00112233aabbccdd")] = [
+        (404, {"error": {"code": "not-found", "message": "no such rollout", "remedy": ""}})]
+    says("no longer knows this rollout: it was started anew", "publish-update", "d1_mini", code=1, cwd=tmp_path)
+
+
+def test_interrupting_leaves_the_rollout(stand_in, tmp_path):
+    publishes(stand_in, rollout(triggered=3), rollout(triggered=3))
+    for words in [["d1_mini"], ["d1_mini", "--json"]]:
+        stand_in.asked.clear()
+        with watching(*words, cwd=tmp_path) as process:
+            wait_until(lambda: len(stand_in.asked) > 1, "the first look")
+            process.send_signal(signal.SIGINT)
+            out, error = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert error == "publish-update: the rollout 00112233aabbccdd goes on without being watched\n"
+    assert json.loads(out)["state"] == "running"
+
+
+# --- on a terminal ----------------------------------------------------------------------------------------------------
+
+class Terminal:
+    """As much of a terminal as the program may rely on; fails on anything else. Folds lines as a real one does."""
+
+    def __init__(self, columns, rows=24):
+        self.columns, self.lines, self.row, self.column = columns, [""], 0, 0
+        self.colours, self.folded, self.raw = False, False, ""
+        self.master, self.slave = pty.openpty()
+        self.resize(columns, rows)
+
+    def resize(self, columns, rows=24):
+        self.columns = columns
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def feed(self, text):
+        self.raw += text
+        for match in re.finditer(r"\x1b\[(\d*)([A-Za-z])|[\r\n]|[ -~]|.", text, re.S):
+            piece, number, letter = match.group(0), match.group(1), match.group(2)
+            if letter == "A":
+                self.row -= int(number or 1)
+                assert not self.folded, f"a block wider than {self.columns}: {self.lines}"
+                assert self.row >= 0, "it went above its own block"
+            elif letter == "K":
+                self.lines[self.row] = self.lines[self.row][:self.column]
+            elif letter == "J":
+                self.lines[self.row] = self.lines[self.row][:self.column]
+                del self.lines[self.row + 1:]
+            elif letter == "m":
+                self.colours = True
+            elif piece == "\r":
+                self.column = 0
+            elif piece == "\n":
+                self.row, self.column = self.row + 1, 0
+                while len(self.lines) <= self.row:
+                    self.lines.append("")
+            else:
+                assert " " <= piece <= "~", f"{piece!r} is not for a terminal"
+                if self.column == self.columns:
+                    self.folded, self.row, self.column = True, self.row + 1, 0
+                    self.lines.insert(self.row, "")
+                line = self.lines[self.row].ljust(self.column)
+                self.lines[self.row] = line[:self.column] + piece + line[self.column + 1:]
+                self.column += 1
+
+    def run(self, *words, cwd, env=None, on_text=None, program="updraft"):
+        process = subprocess.Popen([BIN / program, *words], stdout=self.slave, stderr=subprocess.PIPE, cwd=cwd,
+                                   env=environment({"TERM": "xterm", **(env or {})}), text=True)
+        os.close(self.slave)
+        try:
+            while data := self.read():
+                self.feed(data.decode("ascii"))
+                if on_text:
+                    on_text(self)
+            self.error = process.communicate(timeout=PATIENCE_S)[1]
+        finally:
+            process.kill()
+            os.close(self.master)
+        return process.returncode
+
+    def read(self):
+        try:
+            return os.read(self.master, 65536)
+        except OSError:  # the last writer has gone
+            return b""
+
+
+@pytest.mark.parametrize("columns", [20, 40, 79, 80, 200])
+def test_the_block_is_redrawn_in_place(stand_in, tmp_path, columns):
+    publishes(stand_in, rollout("publishing", broker="waiting"), rollout(triggered=3),
+              rollout(triggered=1, downloading=2, bytes=1500), rollout(sent=1, confirmed=1, failed=1, bytes=3000),
+              rollout("done", confirmed=3, bytes=3000))
+    terminal = Terminal(columns)
+    assert terminal.run("publish-update", "d1_mini", cwd=tmp_path) == 0, terminal.error
+    assert terminal.raw.count("\x1b[") > 10
+    text = "".join(terminal.lines[2:])
+    assert text == "d1_mini 0.4.10: done in 1.2 s: 3 confirmed of 3 devices, 2.9 KiB", terminal.lines
+    assert terminal.lines[0].startswith("d1_mini 0.4.10 "[:columns - 1]), terminal.lines
+    assert terminal.lines[1].startswith("triggered 0"), terminal.lines
+    if columns >= 79:
+        assert re.fullmatch(r"d1_mini 0\.4\.10 \[#+\] 100%  3/3 devices", terminal.lines[0])
+        assert terminal.lines[1] == "triggered 0  downloading 0  sent 0  confirmed 3  failed 0  silent 0"
+        assert "waiting for the broker, 4:59 left: connection refused" in terminal.raw
+        assert re.search(r"\[#+-+\]\x1b\[0m  50%  0/3 devices  [\d.]+ \w+/s  \d:\d\d left", terminal.raw)
+
+
+def test_a_terminal_made_narrower_keeps_one_block(stand_in, tmp_path):
+    """The terminal folds what it shows already; the program has to go up by the folded rows, once, and to draw for the
+    new width from then on."""
+    publishes(stand_in, *[rollout(triggered=3, bytes=n) for n in range(12)], rollout("done", confirmed=3))
+    terminal = Terminal(100)
+    terminal.feed = lambda text: setattr(terminal, "raw", terminal.raw + text)  # folding is beyond this Terminal
+
+    def narrow(one):
+        if one.columns == 100 and one.raw.count("\x1b[J") > 3:
+            one.resize(30)
+    assert terminal.run("publish-update", "d1_mini", cwd=tmp_path, on_text=narrow) == 0
+    drawings = terminal.raw.split("\x1b[J")
+    ups = [int(up) for up in re.findall(r"\x1b\[(\d+)A", terminal.raw)]
+    folded = [i for i, up in enumerate(ups) if up > 2]
+    assert len(folded) == 1, ups
+
+    def lines(drawing):
+        return re.sub(r"\x1b\[\d*[A-Za-z]|\r", "", drawing).rstrip("\n").split("\n")
+    rows = sum(-(-len(line) // 30) for line in lines(drawings[folded[0]]))
+    assert ups[folded[0]] == rows > 4, (ups, rows)
+    for drawing in drawings[folded[0] + 1:-1]:
+        assert all(len(line) < 30 for line in lines(drawing)), drawing
+
+
+@pytest.mark.parametrize("env, live, colours", [
+    ({}, True, True), ({"NO_COLOR": "1"}, True, False), ({"TERM": "dumb"}, False, False), ({"TERM": ""}, False, False)])
+def test_colours_and_movement_only_where_wanted(stand_in, tmp_path, env, live, colours):
+    publishes(stand_in, rollout(triggered=2, failed=1), rollout("done", confirmed=3))
+    terminal = Terminal(80)
+    assert terminal.run("publish-update", "d1_mini", cwd=tmp_path, env=env) == 0
+    assert ("\x1b[J" in terminal.raw, terminal.colours) == (live, colours)
+
+
+def test_json_draws_nothing(stand_in, tmp_path):
+    publishes(stand_in, rollout(triggered=3), rollout("done", confirmed=3))
+    terminal = Terminal(80)
+    assert terminal.run("publish-update", "d1_mini", "--json", cwd=tmp_path) == 0
+    assert json.loads(terminal.raw)["devices"]["confirmed"] == 3 and "\x1b" not in terminal.raw
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+def test_what_is_no_image_is_not_sent(stand_in, tmp_path):
+    (tmp_path / "empty.bin").write_bytes(b"")
+    (tmp_path / "folder.bin").mkdir()
+    os.mkfifo(tmp_path / "pipe.bin")
+    with open(tmp_path / "big.bin", "wb") as big:
+        big.truncate((32 << 20) + 1)
+    for name, expected in [("empty", "the file is empty"), ("folder", "that is a folder"), ("pipe", "that is no file"),
+                           ("big", r"32\.0 MiB is more than any image has"), ("none", "No such file")]:
+        says(rf"{name}\.bin: {expected}.*\n  remedy: ", "firmware", "add", f"{name}.bin", "--type", "t", "--version",
+             "1", code=1, cwd=tmp_path)
+    assert stand_in.asked == []
+
+
+def test_an_upload_shows_a_bar_and_leaves_one_line(stand_in, tmp_path):
+    data = os.urandom(4 << 20)
+    (tmp_path / "x.bin").write_bytes(data)
+    stand_in.answers[("POST", "/api/v1/firmware")] = [(201, {
+        "file": "t/1.bin", "chip": "ESP32", "bytes": len(data), "md5": "0" * 32})]
+    terminal = Terminal(60)
+    assert terminal.run("firmware", "add", "x.bin", "--type", "t", "--version=1", "--kind", "fs", "--replace",
+                        cwd=tmp_path) == 0, terminal.error
+    assert "being checked" in terminal.raw
+    assert stand_in.asked == [("POST", "/api/v1/firmware?type=t&version=1&kind=fs&replace=yes", data)]
+    assert "".join(terminal.lines) == f"added t/1.bin: ESP32, 4.0 MiB, md5 {'0' * 32}"
+
+
+# --- the real server --------------------------------------------------------------------------------------------------
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """A mosquitto of our own; its port."""
+    folder, port = tmp_path_factory.mktemp("broker"), free_port()
+    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", folder / "mosquitto.conf"], stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+
+    def there():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    wait_until(there, "mosquitto")
+    yield port
+    process.terminate()
+    process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def server(tmp_path):
+    with Server(tmp_path) as one:
+        yield one
+
+
+def image(server, version, kind="esp8266", **options):
+    """An image of d1_mini in the repository, served."""
+    data = make_image(kind, server.repo / f"truc_{version}.ino.d1_mini.bin", **options)
+    wait_until(lambda: f"truc_{version}" in run("firmware", cwd=server.folder)[1], "the image in the catalog")
+    return data
+
+
+def test_status_of_a_server(server):
+    out = says("updraftd +[0-9.]+, ready, up ", "status", cwd=server.folder)
+    assert f"listening   http 127.0.0.1:{server.port}\n" in out and "0 images of 0 types, 0 rejected" in out
+    assert "MQTT        off: devices are served when they ask" in out
+    document = json.loads(run("status", "--json", "--admin-socket", server.folder / "state/admin.sock")[1])
+    assert document["ready"] is True and document["mqtt"]["configured"] is False
+
+
+def test_an_image_is_added_listed_explained_and_removed(server, tmp_path):
+    data = make_image("esp8266", tmp_path / "new.bin")
+    says(rf"^added d1_mini/0\.4\.10\.bin: ESP8266, .* md5 [0-9a-f]{{32}}\n$", "firmware", "add", tmp_path / "new.bin",
+         "--type", "d1_mini", "--version", "0.4.10", cwd=server.folder)
+    assert (server.repo / "d1_mini/0.4.10.bin").read_bytes() == data
+    assert check(server, "/update/d1_mini", version="0.4.9").status == 200, "the answer comes when it is served"
+    says(r"exists|already.*remedy: .*--replace", "firmware", "add", tmp_path / "new.bin", "--type", "d1_mini",
+         "--version", "0.4.10", code=1, cwd=server.folder)
+    says(r"FILE +TYPE +VERSION +KIND +CHIP +SIZE +MD5\nd1_mini/0\.4\.10\.bin +d1_mini +0\.4\.10 +sketch +ESP8266 .*newest",
+         "firmware", cwd=server.folder)
+    says("reason   newer .status 200.", "explain", "d1_mini", "--version", "0.4.9", "--mac", MAC, cwd=server.folder)
+    says("reason   up-to-date|same", "explain", "d1_mini", "--version", "0.4.10", "--mac", MAC, cwd=server.folder)
+    says("removed d1_mini/0.4.10.bin", "firmware", "rm", "d1_mini/0.4.10.bin", cwd=server.folder)
+    assert not (server.repo / "d1_mini/0.4.10.bin").exists()
+    says("remedy", "firmware", "rm", "d1_mini/0.4.10.bin", code=1, cwd=server.folder)
+
+
+def test_a_rejected_file_says_why_and_what_to_do(server, tmp_path):
+    (tmp_path / "page.bin").write_bytes(b"<!DOCTYPE html><html>" * 100)
+    says("html.*remedy: ", "firmware", "add", tmp_path / "page.bin", "--type", "door", "--version", "1", code=1,
+         cwd=server.folder)
+    shutil.copy(tmp_path / "page.bin", server.repo / "truc_1_0.ino.door.bin")
+    wait_until(lambda: "truc_1_0" in run("firmware", "rejected", cwd=server.folder)[1], "the file among the rejected")
+    says(r"FILE +FAULT +DETAIL\ntruc_1_0\.ino\.door\.bin +html-page .*\n    \w", "firmware", "rejected",
+         cwd=server.folder)
+
+
+def test_refusals_to_publish_name_the_reason(server):
+    image(server, "0_4_10")
+    says("d1_mni.*remedy: .*d1_mini", "publish-update", "d1_mni", code=1, cwd=server.folder)
+    says("9.9", "publish-update", "d1_mini", "--version", "9.9", code=1, cwd=server.folder)
+    says("broker|mqtt", "publish-update", "d1_mini", code=1, cwd=server.folder)
+
+
+def device(broker, server, data, seen):
+    """A device that obeys: gets the command, pulls, comes back with the new digest."""
+    import hashlib
+    import paho.mqtt.client as mqtt
+
+    def on_message(client, _, message):
+        seen.append((message.topic, json.loads(message.payload)))
+        assert check(server, "/update/d1_mini", version="0.4.9").body == data
+        check(server, "/update/d1_mini", version="0.4.10", md5=hashlib.md5(data).hexdigest())
+    client = mqtt.Client()
+    client.on_message = on_message
+    client.connect("127.0.0.1", broker)
+    ready = threading.Event()
+    client.on_subscribe = lambda *_: ready.set()
+    client.loop_start()
+    client.subscribe("updraft/#", 1)
+    assert ready.wait(PATIENCE_S)
+    return client
+
+
+@pytest.mark.parametrize("program, words", [("publish-update", []), ("updraft", ["publish-update"])])
+def test_the_whole_circle(tmp_path, broker, program, words):
+    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{broker}", public_url="http://127.0.0.1:1") as server:
+        data, seen = image(server, "0_4_10"), []
+        check(server, "/update/d1_mini", version="0_4_10")  # it is known, and asks
+        client = device(broker, server, data, seen)
+        out = says(r"d1_mini 0_4_10: done in [\d.]+ s: 1 confirmed of 1 device,", *words, "d1_mini", "--timeout", "30",
+                   program=program, cwd=tmp_path)
+        client.loop_stop()
+        commands = [message for topic, message in seen if topic == "updraft/d1_mini/update"]
+        assert len(commands) == 1 and commands[0]["version"] == "0_4_10", seen
+        assert re.match(r"\d\d:\d\d:\d\d d1_mini 0_4_10: ", out)
+
+
+def test_a_plan_publishes_nothing(tmp_path, broker):
+    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{broker}", public_url="http://127.0.0.1:1") as server:
+        image(server, "0_4_10")
+        out = says("nothing was published", "publish-update", "d1_mini", "--plan", cwd=tmp_path)
+        assert re.search(r"update    d1_mini 0_4_10 \(sketch\)\nimage     truc_0_4_10\.ino\.d1_mini\.bin, ", out), out
+        assert re.search(r"command   updraft/d1_mini/update\n          \{.*\"version\"", out), out
+        assert json.loads(run("status", "--json", cwd=tmp_path)[1])["rollouts_running"] == 0
+        plan = json.loads(run("publish-update", "d1_mini", "--plan", "--json", cwd=tmp_path)[1])["plan"]
+        assert plan["messages"][0]["topic"] == "updraft/d1_mini/update"
+
+
+def test_a_broker_that_stays_away_ends_it(tmp_path):
+    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{free_port()}", public_url="http://127.0.0.1:1") as server:
+        image(server, "0_4_10")
+        begun = time.monotonic()
+        out = says("the rollout failed: ", "publish-update", "d1_mini", "--timeout", "2", code=1, cwd=tmp_path)
+        assert time.monotonic() - begun < 20
+        assert "waiting for the broker" in out
+
+
+def test_tokens_open_the_tcp_door(tmp_path):
+    port = free_port()
+    with Server(tmp_path, admin_listen=f"127.0.0.1:{port}") as server:
+        url = f"http://127.0.0.1:{port}"
+        says("unauthorized|token", "status", "--server", url, code=1)
+        code, token, note = run("token", "new", "grafana", cwd=server.folder)
+        assert (code, token.count("\n")) == (0, 1) and "only time" in note
+        says("ready", "status", "--server", url, "--token", token.strip())
+        (tmp_path / "token").write_text(token)
+        says("ready", "status", env={"UPDRAFT_SERVER": url, "UPDRAFT_TOKEN_FILE": str(tmp_path / "token")})
+        says("ready", "status", env={"UPDRAFT_SERVER": url, "UPDRAFT_TOKEN": token.strip()})
+        says(r"NAME +CREATED\ngrafana +2", "token", "ls", cwd=server.folder)
+        says("removed grafana", "token", "rm", "grafana", cwd=server.folder)
+        says("", "status", "--server", url, "--token", token.strip(), code=1)
+        assert token.strip() not in server.log()

@@ -1,0 +1,293 @@
+/* What a person sees of a rollout, at any width; and what a pipe gets.
+ *
+ * The hard thing: one column too many, and a terminal folds the line, so that the next block is drawn one row too low.
+ */
+#include "cli/progress.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* 3 devices of 1000 bytes each, half of the bytes there. */
+static struct progress progress_running(void)
+{
+    struct progress progress = { .type = "d1_mini",
+                                 .version = "0.4.10",
+                                 .state = "running",
+                                 .expected = 3,
+                                 .bytes = 1500,
+                                 .bytes_expected = 3000,
+                                 .commands = 1,
+                                 .acknowledged = 1,
+                                 .elapsed_s = 12.5,
+                                 .timeout_s = 300,
+                                 .broker_state = "connected" };
+    progress.devices[COUNT_CONFIRMED] = 1;
+    progress.devices[COUNT_DOWNLOADING] = 1;
+    progress.devices[COUNT_TRIGGERED] = 1;
+    return progress;
+}
+
+static struct progress progress_waiting(void)
+{
+    struct progress progress = progress_running();
+    memset(progress.devices, 0, sizeof progress.devices);
+    strcpy(progress.state, "publishing");
+    strcpy(progress.broker_state, "waiting");
+    strcpy(progress.broker_error, "connection refused");
+    return progress;
+}
+
+static const struct progress_rate quick = { .begun = true, .per_s = 100 };
+
+/* --- lines -------------------------------------------------------------------------------------------------------- */
+
+static void assert_line(const struct progress *progress, const char *expected)
+{
+    char line[256];
+    progress_line(progress, line, sizeof line);
+    assert_string_equal(line, expected);
+}
+
+static void test_a_line_says_what_there_is(void **state)
+{
+    (void)state;
+    struct progress progress = progress_running();
+    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 1 downloading, 1 triggered of 3");
+    progress.devices[COUNT_CURRENT] = 2; /* not among those expected */
+    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 2 current, 1 downloading, 1 triggered of 5");
+    progress.devices[COUNT_FAILED] = 4; /* more came than were expected */
+    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 2 current, 1 downloading, 1 triggered, 4 failed of 9");
+    memset(progress.devices, 0, sizeof progress.devices);
+    assert_line(&progress, "d1_mini 0.4.10: published, no device came yet");
+}
+
+/* Else a log would get a line every half second while nothing happens. */
+static void test_a_line_changes_only_with_an_event(void **state)
+{
+    (void)state;
+    char before[256], after[256];
+    struct progress running = progress_running(), waiting = progress_waiting();
+    struct progress *both[] = { &running, &waiting };
+    for (size_t i = 0; i < 2; i++) {
+        progress_line(both[i], before, sizeof before);
+        both[i]->elapsed_s += 7;
+        both[i]->bytes += 10;
+        progress_line(both[i], after, sizeof after);
+        assert_string_equal(before, after);
+    }
+}
+
+static void test_the_brokers_trouble_is_said(void **state)
+{
+    (void)state;
+    struct progress progress = progress_waiting();
+    assert_line(&progress, "d1_mini 0.4.10: waiting for the broker (connection refused)");
+    progress.broker_error[0] = '\0';
+    assert_line(&progress, "d1_mini 0.4.10: waiting for the broker (waiting)");
+    strcpy(progress.broker_state, "connected");
+    progress.acknowledged = 0;
+    assert_line(&progress, "d1_mini 0.4.10: publishing, the broker has 0 of 1 commands");
+}
+
+static void test_the_summary_counts_all(void **state)
+{
+    (void)state;
+    char line[256];
+    struct progress progress = progress_running();
+    strcpy(progress.state, "done");
+    progress_summary(&progress, line, sizeof line);
+    assert_string_equal(line, "d1_mini 0.4.10: done in 12.5 s: 1 confirmed, 1 downloading, 1 triggered of 3 devices, "
+                              "1.5 KiB");
+    memset(progress.devices, 0, sizeof progress.devices);
+    progress_summary(&progress, line, sizeof line);
+    assert_string_equal(line, "d1_mini 0.4.10: done in 12.5 s: no device came, 1.5 KiB");
+    progress_summary(&progress, line, 20); /* cut, and terminated */
+    assert_string_equal(line, "d1_mini 0.4.10: don");
+}
+
+/* --- the bar and the rate ----------------------------------------------------------------------------------------- */
+
+static void test_the_bar_stays_within_its_ends(void **state)
+{
+    (void)state;
+    static const struct {
+        double part;
+        const char *bar;
+    } cases[] = { { 0, "[----]" }, { 0.5, "[##--]" }, { 0.99, "[###-]" }, /* full means all of it */
+                  { 1, "[####]" }, { 7, "[####]" },   { -1, "[----]" } };
+    char bar[8];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        progress_bar(cases[i].part, 6, bar, sizeof bar);
+        assert_string_equal(bar, cases[i].bar);
+    }
+}
+
+/* Else the figure flickers between 0 and twice the truth, as pieces arrive in bursts. */
+static void test_the_rate_is_smooth_and_true(void **state)
+{
+    (void)state;
+    struct progress_rate rate = { 0 };
+    uint64_t bytes = 0;
+    double least = 1e9, most = 0;
+    for (int i = 0; i < 300; i++) { /* 60 s: 400 bytes every 0.4 s */
+        bytes += i % 2 == 0 ? 0 : 400;
+        progress_rate_update(&rate, bytes, 100 + i * 0.2);
+        if (i > 150) {
+            least = rate.per_s < least ? rate.per_s : least;
+            most = rate.per_s > most ? rate.per_s : most;
+        }
+    }
+    assert_true(least > 800 && most < 1200);
+    for (int i = 300; i < 450; i++) {
+        progress_rate_update(&rate, bytes, 100 + i * 0.2);
+    }
+    assert_true(rate.per_s < 10); /* 30 s of silence */
+}
+
+static void test_the_rate_survives_odd_clocks_and_bytes(void **state)
+{
+    (void)state;
+    struct progress_rate rate = { 0 };
+    progress_rate_update(&rate, 1000, 5);
+    assert_true(rate.per_s == 0);         /* the first sight is no speed: it may be a rollout of long ago */
+    progress_rate_update(&rate, 2000, 5); /* no time has passed */
+    progress_rate_update(&rate, 500, 6);  /* a cut transfer took bytes back */
+    assert_true(rate.per_s == 0);
+    progress_rate_update(&rate, 600, 7);
+    assert_true(rate.per_s > 99 && rate.per_s < 101);
+}
+
+/* --- the block ---------------------------------------------------------------------------------------------------- */
+
+/* Columns that text takes on a terminal: escape sequences take none. */
+static size_t columns_of(const char *text)
+{
+    size_t n = 0;
+    for (; *text != '\0'; text++) {
+        if (*text == '\x1b') {
+            text += strcspn(text, "m");
+        } else {
+            n++;
+        }
+    }
+    return n;
+}
+
+static void test_no_line_reaches_the_last_column(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress all[] = { progress_running(), progress_waiting(), progress_running() };
+    memset(all[2].type, 't', 64);
+    memset(all[2].version, '9', 64);
+    memset(all[2].broker_error, 'e', sizeof all[2].broker_error - 1);
+    strcpy(all[2].state, "publishing");
+    strcpy(all[2].broker_state, "waiting");
+    for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
+        all[2].devices[i] = UINT32_MAX;
+    }
+    for (size_t width = 20; width < 600; width++) {
+        for (size_t i = 0; i < 6; i++) {
+            progress_block(&all[i % 3], &quick, "", width, i < 3, &block);
+            for (size_t k = 0; k < block.count; k++) {
+                assert_true(columns_of(block.lines[k]) < width);
+                assert_int_equal(columns_of(block.lines[k]), block.columns[k]);
+            }
+        }
+    }
+}
+
+static void test_a_block_shows_bar_figures_and_counts(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_running();
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_int_equal(block.count, 2);
+    assert_string_equal(block.lines[0],
+                        "d1_mini 0.4.10 [############------------]  50%  1/3 devices  100 B/s  0:15 left");
+    assert_string_equal(block.lines[1], "triggered 1  downloading 1  sent 0  confirmed 1  failed 0  silent 0");
+    progress.devices[COUNT_FAILED] = 1;
+    progress_block(&progress, &quick, "", 80, true, &block);
+    assert_non_null(strstr(block.lines[1], "\x1b[31m  failed 1\x1b[0m"));
+}
+
+/* Else an operator would stare at a bar that stands still, and not know why. */
+static void test_a_block_says_what_it_waits_for(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_waiting();
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_int_equal(block.count, 3);
+    assert_string_equal(block.lines[2], "waiting for the broker, 4:48 left: connection refused");
+    progress_block(&progress, &quick, "trying for 30 s more", 80, false, &block);
+    assert_string_equal(block.lines[2], "trying for 30 s more");
+    progress.elapsed_s = 1000; /* over its time */
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_non_null(strstr(block.lines[2], ", 0:00 left"));
+}
+
+/* Nobody knows how many devices will come: then there is no part of a whole, and no time left. */
+static void test_nothing_expected_claims_nothing(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_running();
+    progress.expected = 0;
+    progress.bytes_expected = 0;
+    progress_block(&progress, &quick, "", 100, false, &block);
+    assert_null(strstr(block.lines[0], "%"));
+    assert_null(strstr(block.lines[0], "left"));
+    assert_non_null(strstr(block.lines[0], "1/3 devices"));
+}
+
+/* --- drawing ------------------------------------------------------------------------------------------------------ */
+
+static void test_a_drawing_goes_back_over_the_last(void **state)
+{
+    (void)state;
+    char bytes[LIVE_BYTES];
+    struct block none = { 0 }, two = { 2, { "one", "two" }, { 3, 3 } }, one = { 1, { "1" }, { 1 } };
+    live_compose(&none, &two, 80, bytes, sizeof bytes);
+    assert_string_equal(bytes, "one\x1b[K\ntwo\x1b[K\n\x1b[J");
+    live_compose(&two, &one, 80, bytes, sizeof bytes);
+    assert_string_equal(bytes, "\r\x1b[2A1\x1b[K\n\x1b[J");
+    live_compose(&one, &none, 80, bytes, sizeof bytes);
+    assert_string_equal(bytes, "\r\x1b[1A\x1b[J");
+}
+
+/* Else a narrowed window would be left with pieces of old blocks. */
+static void test_a_drawing_counts_folded_rows(void **state)
+{
+    (void)state;
+    char bytes[LIVE_BYTES];
+    struct block wide = { 3, { "", "", "" }, { 41, 40, 0 } }, one = { 1, { "1" }, { 1 } };
+    live_compose(&wide, &one, 20, bytes, sizeof bytes);
+    assert_string_equal(bytes, "\r\x1b[6A1\x1b[K\n\x1b[J");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_line_says_what_there_is),
+        cmocka_unit_test(test_a_line_changes_only_with_an_event),
+        cmocka_unit_test(test_the_brokers_trouble_is_said),
+        cmocka_unit_test(test_the_summary_counts_all),
+        cmocka_unit_test(test_the_bar_stays_within_its_ends),
+        cmocka_unit_test(test_the_rate_is_smooth_and_true),
+        cmocka_unit_test(test_the_rate_survives_odd_clocks_and_bytes),
+        cmocka_unit_test(test_no_line_reaches_the_last_column),
+        cmocka_unit_test(test_a_block_shows_bar_figures_and_counts),
+        cmocka_unit_test(test_a_block_says_what_it_waits_for),
+        cmocka_unit_test(test_nothing_expected_claims_nothing),
+        cmocka_unit_test(test_a_drawing_goes_back_over_the_last),
+        cmocka_unit_test(test_a_drawing_counts_folded_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
