@@ -20,13 +20,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TURN_WAIT_NS       20000000u
-#define YIELD_NS           90000000u /* MQTTClient_yield sleeps 100 ms: who took so long was held up */
-#define RACE_MS            50
-#define TOKEN_MAX          65535
-#define PACKET_REST_MAX    268435455u /* what four bytes of length can say */
-#define INBOUND_PACKET_MAX 65536      /* told to a broker that speaks MQTT 5; what is larger it does not send */
-#define REFUSED            0x80       /* reason codes from here on say no */
+#define TURN_WAIT_NS    20000000u
+#define YIELD_NS        90000000u /* MQTTClient_yield sleeps 100 ms: who took so long was held up */
+#define RACE_MS         50
+#define TOKEN_MAX       65535
+#define PACKET_REST_MAX 268435455u /* what four bytes of length can say */
+#define REFUSED         0x80       /* reason codes from here on say no */
 
 /* --- Paho's threads ---------------------------------------------------------------------------------------------- */
 
@@ -209,12 +208,10 @@ static int connect_client(struct link *link, MQTTClient_connectOptions *options)
         read_grants(link, NULL);
         return MQTTClient_connect(link->client, options);
     }
+    /* No Maximum Packet Size of ours: a broker that drops what is larger may still count it as on its way (mosquitto
+     * 2.0.11 does), and after Receive Maximum of them nothing would come any more. What is too long is dropped here. */
     MQTTProperties properties = MQTTProperties_initializer, will_properties = MQTTProperties_initializer;
-    MQTTProperty packet_max = { .identifier = MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE,
-                                .value = { .integer4 = INBOUND_PACKET_MAX } };
-    MQTTProperties_add(&properties, &packet_max);
     MQTTResponse response = MQTTClient_connect5(link->client, options, &properties, &will_properties);
-    MQTTProperties_free(&properties);
     int rc = (int)response.reasonCode;
     if (rc == MQTTCLIENT_SUCCESS) {
         read_grants(link, response.properties);

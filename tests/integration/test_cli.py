@@ -378,7 +378,8 @@ def test_a_server_that_goes_for_a_while_is_waited_for(stand_in, tmp_path):
         assert "no server at the socket ./state/admin.sock: " in process.stderr.readline()
         assert "trying again for 30 s" in process.stderr.readline()
         again = StandIn(stand_in.path)
-        again.answers[("GET", "/api/v1/rollouts/00112233aabbccdd")] = [(200, rollout("done", confirmed=3))]
+        again.answers[("GET", "/api/v1/rollouts/00112233aabbccdd")] = [
+            (200, rollout(triggered=2, confirmed=1)), (200, rollout("done", confirmed=3))]
         out, error = process.communicate(timeout=PATIENCE_S)
         again.close()
     assert process.returncode == 0 and error == "publish-update: the server answers again\n", (out, error)

@@ -110,9 +110,9 @@ def test_tasmota_gets_its_address_before_the_word(tmp_path):
         assert house.order(to=["5ccf7fb1e042"]).status == 202
         listener.wait(4)
         url = f"http://127.0.0.1:{house.server.port}/update/d1_mini".encode()
-        assert [(topic, payload) for topic, payload, _retain in listener.messages] == [
-            ("cmnd/d1_mini/OtaUrl", url), ("cmnd/d1_mini/Upgrade", b"1"),
-            ("cmnd/tasmota_B1E042/OtaUrl", url), ("cmnd/tasmota_B1E042/Upgrade", b"1")]
+        for name in ("d1_mini", "tasmota_B1E042"):
+            told = [(topic, payload) for topic, payload, _retain in listener.messages if f"/{name}/" in topic]
+            assert told == [(f"cmnd/{name}/OtaUrl", url), (f"cmnd/{name}/Upgrade", b"1")]
 
 
 def test_homie_gets_the_image_itself(tmp_path):
@@ -389,18 +389,18 @@ def test_nonsense_is_counted_and_dropped(house, topic, payload, result):
     assert check(house.server, "/update/d1_mini", version="0.4.9").status == 200
 
 
-@pytest.mark.parametrize("version, dropped", [("3.1.1", 20), ("5", 0)])
-def test_megabytes_of_nonsense(tmp_path, version, dropped):
-    """Neither memory nor the loop is anybody's to fill: with MQTT 5 the broker is told not to send them, with 3.1.1 they
-    are dropped before they are copied, and counted."""
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_megabytes_of_nonsense(tmp_path, version):
+    """Neither memory nor the loop is anybody's to fill: dropped before they are copied, and counted. More of them than a broker
+    keeps on their way at once: what comes behind must still come."""
     with House(tmp_path, mqtt_version=version) as house:
         wait_connected(house.admin)
         with Listener(house.broker, "nothing") as speaker:
-            for _ in range(21):
+            for _ in range(40):
                 speaker.publish("updraft/d1_mini/5ccf7f000001/status", b"A" * (1 << 20))
             speaker.publish("updraft/d1_mini/5ccf7f000001/online", b"1")
         wait_until(lambda: reports(house.admin)["ok"] == 1, "what comes behind them is read")
-        assert f"updraft_mqtt_dropped_total {dropped}\n" in house.admin.get("/metrics").text
+        assert "updraft_mqtt_dropped_total 40\n" in house.admin.get("/metrics").text
         if not IS_SANITIZED:
             status = open(f"/proc/{house.server.process.pid}/status").read()
             assert int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) < 40 * 1024

@@ -16,6 +16,13 @@ const char *__lsan_default_suppressions(void)
     return "leak:libpaho-mqtt3cs";
 }
 
+const char *__lsan_default_options(void);
+
+const char *__lsan_default_options(void)
+{
+    return "print_suppressions=0";
+}
+
 static void start_broker(const struct broker_options *options)
 {
     broker_start(&world.broker, options);
