@@ -48,7 +48,7 @@ struct session {
 const char *session_state_word(enum session_state state)
 {
     static const char *const words[] = {
-#define X(name, word) [SESSION_##name] = word,
+#define X(name, word) [SESSION_##name] = (word),
         SESSION_STATE_LIST(X)
 #undef X
     };

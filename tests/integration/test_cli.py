@@ -719,3 +719,10 @@ def test_tokens_open_the_tcp_door(tmp_path):
         says("removed grafana", "token", "rm", "grafana", cwd=server.folder)
         says("", "status", "--server", url, "--token", token.strip(), code=1)
         assert token.strip() not in server.log()
+
+
+def test_a_long_way_to_the_socket(tmp_path):
+    """A socket's name has at most 107 bytes; folders of containers and home directories are longer."""
+    folder = tmp_path / ("deep" * 30)
+    with Server(folder):
+        says("listening|http", "status", "--admin-socket", folder / "state/admin.sock")
