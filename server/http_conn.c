@@ -18,6 +18,8 @@
 
 #define INPUT_PAUSE (16u << 10) /* waiting input above which we stop reading */
 #define INPUT_MAX   (64u << 10)
+#define BODY_SMALL  (64u << 10)
+#define BODY_PACE   (16u << 10) /* that must come of a body within transfer_ms, or the rest of it */
 
 enum conn_state {
     CONN_READING,
@@ -34,6 +36,7 @@ enum conn_state {
  */
 struct collection {
     size_t head_bytes, wanted, used;
+    size_t looked; /* `used` when its progress was last looked at */
     char bytes[];
 };
 
@@ -147,10 +150,16 @@ static void transfer_end(struct http_conn *conn, const char *why, bool handed)
     free(transfer);
 }
 
+/* Small bodies are bounded by the number of connections: only large ones take from the room of all. */
+static size_t counted_bytes(uint64_t wanted)
+{
+    return wanted > BODY_SMALL ? (size_t)wanted : 0;
+}
+
 static void collection_free(struct http_server *server, struct collection *collection)
 {
     if (collection != NULL) {
-        server->bodies_bytes -= collection->wanted;
+        server->bodies_bytes -= counted_bytes(collection->wanted);
         free(collection);
     }
 }
@@ -403,14 +412,14 @@ static void begin_collection(struct http_conn *conn, const char *head, size_t n,
     }
     size_t room = server->limits.bodies_bytes_max - server->bodies_bytes;
     struct collection *collection =
-        request->body_bytes <= room ? malloc(sizeof *collection + n + request->body_bytes) : NULL;
+        counted_bytes(request->body_bytes) <= room ? malloc(sizeof *collection + n + request->body_bytes) : NULL;
     if (collection == NULL) {
         refuse(conn, 503, "too many bodies are being received: come again");
         return;
     }
     *collection = (struct collection){ .head_bytes = n, .wanted = request->body_bytes };
     memcpy(collection->bytes, head, n);
-    server->bodies_bytes += collection->wanted;
+    server->bodies_bytes += counted_bytes(collection->wanted);
     conn->collection = collection;
     conn->state = CONN_COLLECTING;
     wait_for(conn, HTTP_WAIT_BODY);
@@ -450,7 +459,6 @@ static size_t collect(struct http_conn *conn, const char *bytes, size_t n)
     size_t taken = n < rest ? n : rest;
     memcpy(collection->bytes + collection->head_bytes + collection->used, bytes, taken);
     collection->used += taken;
-    wait_for(conn, HTTP_WAIT_BODY);
     if (collection->used == collection->wanted) {
         end_collection(conn, taken < n);
     }
@@ -642,6 +650,19 @@ static void on_sent(struct stream *stream, bool broken)
 
 /* --- time --------------------------------------------------------------------------------------------------------- */
 
+/* No byte renews the deadline of a body, or one a minute would hold its room for ever. */
+static void look_at_body(struct http_conn *conn)
+{
+    struct collection *collection = conn->collection;
+    if (collection->used - collection->looked < BODY_PACE) {
+        collection_end(conn);
+        refuse(conn, 408, "the request's body took too long");
+    } else {
+        collection->looked = collection->used;
+        wait_for(conn, HTTP_WAIT_BODY);
+    }
+}
+
 void http_conn_expire(struct http_conn *conn)
 {
     switch (conn->wait) {
@@ -653,8 +674,7 @@ void http_conn_expire(struct http_conn *conn)
         }
         break;
     case HTTP_WAIT_BODY:
-        collection_end(conn);
-        refuse(conn, 408, "the request's body took too long");
+        look_at_body(conn);
         break;
     case HTTP_WAIT_ANSWER:
         wait_for(conn, HTTP_WAIT_ANSWER);

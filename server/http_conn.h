@@ -50,7 +50,7 @@ struct http_limits {
     uint64_t idle_ms;     /* between requests */
     uint64_t transfer_ms; /* of an answer, without a byte acknowledged */
     size_t connections_max;
-    size_t bodies_bytes_max; /* of all bodies being collected; over: 503 */
+    size_t bodies_bytes_max; /* of all larger bodies being collected; over: 503 */
 };
 
 struct http_conn;
