@@ -154,6 +154,16 @@ def test_a_mistake_is_found_at_start(tmp_path, flag, text, complaint):
     assert done.returncode == 1 and f"--{flag}" in done.stderr and complaint in done.stderr, done.stderr
 
 
+def test_a_command_carries_its_expiry(tmp_path):
+    """A broker that keeps it for a sleeper must know when it is no good any more."""
+    with House(tmp_path, command_expiry="90s") as house:
+        wait_connected(house.admin)
+        with Listener(house.broker, "updraft/d1_mini/#", version=5) as listener:
+            assert house.order().status == 202
+            listener.wait(1)
+            assert 60 < listener.expiries[0] <= 90
+
+
 def test_retained_only_while_the_rollout_is_under_way(tmp_path):
     """A retained command that is left behind flashes whoever connects next year."""
     with House(tmp_path, command_retain="yes") as house:

@@ -86,10 +86,12 @@ class Broker:
 class Listener:
     """Subscribes, and keeps what comes: .messages of (topic, payload, retain), in order."""
 
-    def __init__(self, broker, *topics, client_id="listener", clean=True, user=None, password=None):
+    def __init__(self, broker, *topics, client_id="listener", clean=True, user=None, password=None,
+                 version=4):
         self.messages = []
         self.subscribed = threading.Event()
-        self.client = paho.Client(client_id=client_id, clean_session=clean)
+        self.expiries = []  # of MQTT 5 messages
+        self.client = paho.Client(client_id=client_id, protocol=version, **({"clean_session": clean} if version == 4 else {}))
         if user is not None:
             self.client.username_pw_set(user, password)
         self.client.reconnect_delay_set(1, 1)
@@ -99,11 +101,14 @@ class Listener:
 
         self.client.on_connect = on_connect
         self.client.on_subscribe = lambda *_: self.subscribed.set()
-        self.client.on_message = lambda _client, _data, message: self.messages.append(
-            (message.topic, message.payload, message.retain))
+        self.client.on_message = self.on_message
         self.client.connect("127.0.0.1", broker.port, 30)
         self.client.loop_start()
         assert self.subscribed.wait(PATIENCE_S), "the listener did not get its subscription"
+
+    def on_message(self, _client, _data, message):
+        self.expiries.append(getattr(getattr(message, "properties", None), "MessageExpiryInterval", None))
+        self.messages.append((message.topic, message.payload, message.retain))
 
     def topics(self):
         return [topic for topic, _payload, _retain in list(self.messages)]
