@@ -1,10 +1,9 @@
 #include "cli/server_place.h"
 
+#include "base/file.h"
 #include "base/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,29 +19,16 @@ static const char *variable(const char *name)
     return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
-/* A socket's name has at most 107 bytes, a path may have more: then by its folder's descriptor, which stays open. */
-static bool shorten(const char *path, char *name, size_t size)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL || !slice_copy((struct slice){ path, (size_t)(slash - path) }, folder, sizeof folder)) {
-        return false;
-    }
-    int fd = open(folder[0] != '\0' ? folder : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && (size_t)snprintf(name, size, "/proc/self/fd/%d/%s", fd, slash + 1) < size;
-}
-
 static bool use_socket(struct server_place *place, const char *path, const char *source, char *message, size_t size)
 {
     struct sockaddr_un address;
-    if (strlen(path) >= sizeof address.sun_path && !shorten(path, address.sun_path, sizeof address.sun_path)) {
+    if (!file_socket_name(path, address.sun_path, sizeof address.sun_path)) {
         snprintf(message, size,
                  "%s: a socket's path may have %zu bytes, and \"%s\" has %zu: go to its folder and name it from there",
                  source, sizeof address.sun_path - 1, path, strlen(path));
         return false;
     }
-    bool whole = strlen(path) < sizeof address.sun_path;
-    return slice_copy(slice_of(whole ? path : address.sun_path), place->socket, sizeof place->socket);
+    return slice_copy(slice_of(address.sun_path), place->socket, sizeof place->socket);
 }
 
 static bool use_url(struct server_place *place, const char *url, const char *source, char *message, size_t size)

@@ -7,9 +7,10 @@
  */
 #include "repo/digest_cache.h"
 
+#include "base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -312,22 +313,6 @@ static void write_all(struct digest_cache *cache, struct stream *stream)
     }
 }
 
-/* A rename is safe from a crash only when its folder has reached the disk. */
-static enum status sync_folder_of(const char *file)
-{
-    char *copy = strdup(file);
-    if (copy == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    int folder = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    enum status status = folder >= 0 && fsync(folder) == 0 ? STATUS_OK : status_from_errno(errno);
-    if (folder >= 0) {
-        close(folder);
-    }
-    free(copy);
-    return status;
-}
-
 static enum status write_and_rename(struct digest_cache *cache, const char *temporary, const char *file)
 {
     (void)unlink(temporary); /* left by a crash; a link in its place must not be followed */
@@ -349,7 +334,7 @@ static enum status write_and_rename(struct digest_cache *cache, const char *temp
         return status;
     }
     cache->changed = false;
-    return sync_folder_of(file);
+    return file_sync_folder(file);
 }
 
 enum status digest_cache_save(struct digest_cache *cache, const char *file)

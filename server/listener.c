@@ -3,12 +3,11 @@
  * of them all the same, libuv lets go of a spare one of its own to refuse the connection. */
 #include "server/listener.h"
 
+#include "base/file.h"
 #include "base/log.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -119,22 +118,6 @@ static bool remove_stale(const char *path, const char **why)
     return unlink(path) == 0;
 }
 
-/* A socket's name has at most 107 bytes, a path may have more: then by its folder's descriptor, which stays open. */
-static bool socket_name(const char *path, char *name, size_t size)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    if (strlen(path) < size) {
-        snprintf(name, size, "%s", path);
-        return true;
-    }
-    if (slash == NULL || !slice_copy((struct slice){ path, (size_t)(slash - path) }, folder, sizeof folder)) {
-        return false;
-    }
-    int fd = open(folder[0] != '\0' ? folder : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && (size_t)snprintf(name, size, "/proc/self/fd/%d/%s", fd, slash + 1) < size;
-}
-
 enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *flag,
                                const char *path, char *message, size_t size)
 {
@@ -142,7 +125,7 @@ enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struc
     listener_init(listener, server);
     uv_pipe_init(loop, &listener->uv.pipe, 0);
     listener->uv.handle.data = listener;
-    if (!socket_name(path, listener->path, sizeof listener->path)) {
+    if (!file_socket_name(path, listener->path, sizeof listener->path)) {
         snprintf(message, size, "--%s %s: its folder is not there, or its name is too long: choose another", flag,
                  path);
         return STATUS_TOO_LONG;

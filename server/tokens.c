@@ -5,11 +5,12 @@
  */
 #include "server/tokens.h"
 
+#include "base/file.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -258,22 +259,6 @@ bool tokens_at(const struct tokens *tokens, size_t i, struct token_view *view)
 
 /* --- changing ----------------------------------------------------------------------------------------------------- */
 
-/* A rename is safe from a crash only when its folder has reached the disk. */
-static enum status sync_folder_of(const char *path)
-{
-    char *copy = strdup(path);
-    if (copy == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    int folder = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    enum status status = folder >= 0 && fsync(folder) == 0 ? STATUS_OK : status_from_errno(errno);
-    if (folder >= 0) {
-        close(folder);
-    }
-    free(copy);
-    return status;
-}
-
 static enum status print_list(const struct list *list, int descriptor)
 {
     FILE *file = fdopen(descriptor, "w");
@@ -312,7 +297,7 @@ static enum status write_list(const struct list *list, const char *path, bool *r
     }
     if (status == STATUS_OK) {
         *replaced = true;
-        status = sync_folder_of(path);
+        status = file_sync_folder(path);
     } else {
         (void)unlink(temporary);
     }
