@@ -94,7 +94,8 @@ static json_t *rollout_json(struct admin_api *api, const struct rollout *rollout
                         json_pack("{s:I, s:I, s:I}", "sent", (json_int_t)rollout->commands, "acknowledged",
                                   (json_int_t)rollout->acknowledged, "failed", (json_int_t)rollout->commands_failed));
     json_object_set_new(json, "devices", devices_json(rollout));
-    json_object_set_new(json, "bytes", json_integer((json_int_t)(rollout->bytes + bytes_under_way(api, rollout))));
+    uint64_t bytes = rollout->bytes + bytes_under_way(api, rollout);
+    json_object_set_new(json, "bytes", json_integer((json_int_t)bytes));
     json_object_set_new(json, "bytes_expected", json_integer((json_int_t)bytes_expected(rollout)));
     json_object_set_new(json, "broker", admin_broker_json(api));
     return json;
@@ -300,8 +301,8 @@ static void answer_plan(struct admin_call *call, const struct order_body *read)
                              "public_url_warning", admin_text(plan.public_url.warning));
     size_t named = read->order.device_count > 0 ? read->order.device_count : plan.known;
     json_object_set_new(json, "messages", messages_json(api->trigger, &read->order, &plan));
-    json_object_set_new(json, "message_count",
-                        json_integer((json_int_t)(plan.commands * api->trigger->announce.part_count)));
+    size_t messages = plan.commands * api->trigger->announce.part_count;
+    json_object_set_new(json, "message_count", json_integer((json_int_t)messages));
     json_object_set_new(json, "devices",
                         json_pack("{s:I, s:I, s:I}", "known", (json_int_t)plan.known, "current",
                                   (json_int_t)plan.current, "to_update", (json_int_t)(named - plan.current)));

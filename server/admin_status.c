@@ -124,15 +124,16 @@ void admin_get_status(struct admin_call *call)
 /* The second number of /proc/self/statm, in bytes. Memory, no disk: it does not block. */
 static double resident_bytes(void)
 {
-    unsigned long long total = 0, resident = 0;
+    char line[128] = "";
+    char *second = line;
     FILE *file = fopen("/proc/self/statm", "re");
     if (file != NULL) {
-        if (fscanf(file, "%llu %llu", &total, &resident) != 2) {
-            resident = 0;
+        if (fgets(line, sizeof line, file) != NULL) {
+            second += strcspn(line, " ");
         }
         fclose(file);
     }
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+    return (double)strtoull(second, NULL, 10) * (double)sysconf(_SC_PAGESIZE);
 }
 
 static double open_descriptors(void)

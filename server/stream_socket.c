@@ -215,6 +215,7 @@ static void socket_peer(struct stream *stream, char *text, size_t size)
     struct ucred who;
     socklen_t who_size = sizeof who;
     int fd = descriptor_of(of_stream(stream));
+    memset(&address, 0, sizeof address);
     if (getpeername(fd, (struct sockaddr *)&address, &length) != 0) {
         snprintf(text, size, "?");
     } else if (address.ss_family != AF_UNIX) {

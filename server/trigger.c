@@ -208,9 +208,10 @@ static void append_encoded(char *to, size_t size, const char *text)
  * than the newest is named in it. */
 static void make_url(const struct trigger_order *order, struct trigger_plan *plan)
 {
-    snprintf(plan->url, sizeof plan->url, "%s/update/%s", plan->public_url.url, plan->target.type);
+    int n = snprintf(plan->url, sizeof plan->url, "%s/update/%s%s", plan->public_url.url, plan->target.type,
+                     order->version != NULL ? "?version=" : "");
+    assert(n > 0 && (size_t)n < sizeof plan->url);
     if (order->version != NULL) {
-        strcat(plan->url, "?version=");
         append_encoded(plan->url, sizeof plan->url, plan->target.version);
     }
 }

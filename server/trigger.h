@@ -68,9 +68,9 @@ struct trigger_plan {
     struct image *image; /* the file that commands name: uncompressed where there is one */
     struct rollout_target target;
     struct public_url public_url;
-    char url[PUBLIC_URL_MAX + 200];
-    size_t commands;       /* one to the type's topic, or one a device */
-    size_t known, current; /* devices of the type, or of those named: seen before; and running it already */
+    char url[PUBLIC_URL_MAX + 300]; /* the type and the escaped version behind it */
+    size_t commands;                /* one to the type's topic, or one a device */
+    size_t known, current;          /* devices of the type, or of those named: seen before; and running it already */
 };
 
 /* What this server is told about; set once. */
