@@ -44,7 +44,8 @@ struct command {
     size_t part; /* the next to go, or on its way */
     bool started;
     bool in_flight;
-    bool again; /* this part was sent before */
+    bool again;     /* this part was sent before */
+    bool abandoned; /* what is on its way is the last of it */
     published_fn on_done;
     void *owner;
     enum publish_result result;
@@ -635,6 +636,23 @@ bool publisher_withdraw(struct publisher *publisher, uint64_t ticket)
     return true;
 }
 
+bool publisher_abandon(struct publisher *publisher, uint64_t ticket)
+{
+    struct command *command;
+    HASH_FIND(hh, publisher->tickets, &ticket, sizeof ticket, command);
+    if (command == NULL) {
+        return true; /* it has ended */
+    }
+    if (command->in_flight) {
+        command->abandoned = true;
+        return false;
+    }
+    decide(publisher, command, PUBLISH_WITHDRAWN, "");
+    pump(publisher); /* a smaller one may fit now */
+    set_clock(publisher);
+    return true;
+}
+
 static void add_upkeep(struct publisher *publisher, struct lane *lane, enum upkeep upkeep, struct content *content,
                        uint64_t order)
 {
@@ -715,11 +733,12 @@ static bool ends_with(struct command *command, enum status status, enum publish_
     case STATUS_OK:
         command->again = false;
         command->part++;
-        *result = PUBLISH_ACKNOWLEDGED;
-        return command->part == command->content->part_count;
+        *result = command->part == command->content->part_count ? PUBLISH_ACKNOWLEDGED : PUBLISH_WITHDRAWN;
+        return command->part == command->content->part_count || command->abandoned;
     case STATUS_IO:
         command->again = true;
-        return false;
+        *result = PUBLISH_WITHDRAWN;
+        return command->abandoned;
     default:
         *result = PUBLISH_REFUSED;
         return true;

@@ -96,6 +96,11 @@ enum status publisher_send(struct publisher *publisher, const struct publisher_c
  * handed to the broker: then it ends as it ends. */
 bool publisher_withdraw(struct publisher *publisher, uint64_t ticket);
 
+/* The same for a caller who has given up: what is on its way is not sent again, nor its next message. It ends
+ * ACKNOWLEDGED where the broker acknowledges its last message after all, else WITHDRAWN. Returns false where it is on
+ * its way: it may still arrive. */
+bool publisher_abandon(struct publisher *publisher, uint64_t ticket);
+
 /* No longer send the retained command of these topics again, and clear it at the broker. */
 void publisher_forget(struct publisher *publisher, const struct publisher_command *command);
 

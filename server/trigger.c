@@ -608,22 +608,35 @@ static void log_changed(const struct rollout *rollout, uint64_t now_ms)
     log_end(&line);
 }
 
+/* Takes back what is not acknowledged yet; on_published follows for each. Returns how many are on their way. */
+static size_t abandon(struct dispatch *dispatch)
+{
+    size_t under_way = 0;
+    for (size_t i = 0; i < dispatch->plan.commands; i++) {
+        if (dispatch->commands[i].open && !dispatch->loading && dispatch->trigger->publisher != NULL) {
+            under_way += !publisher_abandon(dispatch->trigger->publisher, dispatch->commands[i].ticket);
+        }
+    }
+    return under_way;
+}
+
 void trigger_rollout_changed(struct trigger *trigger, struct rollout *rollout)
 {
     struct dispatch *dispatch = trigger->dispatches;
-    log_changed(rollout, uv_now(trigger->loop));
     while (dispatch != NULL && strcmp(dispatch->id, rollout->id) != 0) {
         dispatch = dispatch->next;
     }
     if (dispatch == NULL || !rollout_is_over(rollout)) {
+        log_changed(rollout, uv_now(trigger->loop));
         return;
     }
     dispatch->holds++;
-    for (size_t i = 0; i < dispatch->plan.commands; i++) {
-        if (dispatch->commands[i].open && !dispatch->loading) {
-            (void)publisher_withdraw(trigger->publisher, dispatch->commands[i].ticket); /* on_published follows */
-        }
+    size_t under_way = abandon(dispatch);
+    if (under_way > 0 && rollout->state == ROLLOUT_FAILED) {
+        size_t used = strlen(rollout->why);
+        snprintf(rollout->why + used, sizeof rollout->why - used, "; %zu on their way may still arrive", under_way);
     }
+    log_changed(rollout, uv_now(trigger->loop));
     if (trigger->retain && !dispatch->over && !dispatch->loading && trigger->publisher != NULL) {
         forget_retained(dispatch);
     }

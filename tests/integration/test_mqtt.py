@@ -283,6 +283,21 @@ def test_away_for_longer_than_the_patience(tmp_path):
             assert listener.topics() == ["updraft/server/online"]
 
 
+def test_given_up_while_on_its_way(house):
+    """Who was told "failed" must not find devices flashed after the broker's next start: it is not sent again."""
+    house.broker.freeze()
+    answer = house.order(timeout_s=1)
+    failed = house.wait_rollout(answer, lambda now: now["state"] == "failed", "the end of patience")
+    assert "may still arrive" in failed["why"], failed
+    house.broker.kill()
+    house.broker.start()
+    with Listener(house.broker, "updraft/#") as listener:
+        wait_connected(house.admin)
+        listener.wait(1)
+        time.sleep(1)
+        assert set(listener.topics()) == {"updraft/server/online"}
+
+
 def test_accepts_and_never_answers(tmp_path):
     """The server serves, says what is wrong, and ends at once when it is told to."""
     with socket.create_server(("127.0.0.1", 0)) as mute:

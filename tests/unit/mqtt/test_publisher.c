@@ -456,6 +456,32 @@ static void test_withdrawn(void **state)
     finish(&fixture);
 }
 
+/* Who gave up must not find the device flashed next week: what is on its way is not sent again when the link breaks. */
+static void test_abandoned(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture);
+    uint64_t waits = send_plain(&fixture, "a", "1");
+    assert_true(publisher_abandon(fixture.publisher, waits));
+    uint64_t acknowledged = send_plain(&fixture, "b", "2");
+    go_online(&fixture);
+    assert_false(publisher_abandon(fixture.publisher, acknowledged)); /* it may have arrived */
+    ack_all(&fixture);
+    uint64_t lost = send_plain(&fixture, "c", "3");
+    assert_false(publisher_abandon(fixture.publisher, lost));
+    cut(&fixture);
+    size_t before = fixture.sent_count;
+    go_online(&fixture);
+    turn(&fixture);
+    assert_int_equal(fixture.sent_count, before);
+    answered(&fixture, waits, PUBLISH_WITHDRAWN);
+    answered(&fixture, acknowledged, PUBLISH_ACKNOWLEDGED);
+    answered(&fixture, lost, PUBLISH_WITHDRAWN);
+    assert_true(publisher_abandon(fixture.publisher, lost)); /* it has ended */
+    finish(&fixture);
+}
+
 static uint64_t send_expiring(struct fixture *fixture, const char *topic, const char *payload, uint64_t ms)
 {
     struct publisher_command command = plain(topic, payload);
@@ -984,6 +1010,7 @@ int main(void)
         cmocka_unit_test(test_a_broken_link_is_left_alone),
         cmocka_unit_test(test_the_wait_for_news_ends),
         cmocka_unit_test(test_withdrawn),
+        cmocka_unit_test(test_abandoned),
         cmocka_unit_test(test_expires_while_it_waits),
         cmocka_unit_test(test_expires_on_its_way),
         cmocka_unit_test(test_expires_before_the_timer),
