@@ -205,6 +205,11 @@ enum cli_exit follow_judge(const struct progress *progress, char *message, char 
         snprintf(remedy, size, "no device was told; \"updraft status\" shows the broker's state");
         return CLI_FAILED;
     }
+    if (strcmp(progress->state, "done") == 0 && progress->why[0] != '\0') {
+        snprintf(message, size, "the rollout ended early: %s", progress->why);
+        snprintf(remedy, size, "the newer one is followed by whoever began it");
+        return CLI_FAILED;
+    }
     if (failed > 0) {
         snprintf(message, size, "%s failed", shown_count(failed, "device", room));
         snprintf(remedy, size,

@@ -268,12 +268,13 @@ void rollouts_free(struct rollouts *rollouts)
     free(rollouts);
 }
 
-static void supersede(struct rollouts *rollouts, const struct rollout_target *target, uint64_t now_ms)
+static void supersede(struct rollouts *rollouts, const struct rollout_target *target, const char *id, uint64_t now_ms)
 {
     for (size_t i = 0; i < rollouts->count; i++) {
         struct rollout *rollout = &rollouts->items[i]->rollout;
         const struct rollout_target *old = &rollout->order.target;
         if (!rollout_is_over(rollout) && old->fs == target->fs && strcmp(old->type, target->type) == 0) {
+            snprintf(rollout->why, sizeof rollout->why, "superseded by %s", id);
             end(rollouts, rollout, ROLLOUT_DONE, now_ms);
         }
     }
@@ -296,7 +297,7 @@ struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const 
     assert(target->image_count >= 1 && target->image_count <= sizeof target->md5 / sizeof target->md5[0]);
     assert(target->run_md5_count <= sizeof target->run_md5 / sizeof target->run_md5[0]);
     assert(strlen(id) < ANNOUNCE_ID_SIZE);
-    supersede(rollouts, target, now_ms);
+    supersede(rollouts, target, id, now_ms);
     if (!make_room(rollouts)) {
         return NULL;
     }
@@ -350,6 +351,17 @@ void rollout_commands(struct rollouts *rollouts, struct rollout *rollout, size_t
     rollout->commands += count;
 }
 
+void rollout_not_told(struct rollout *rollout, const struct mac *mac, const char *why, uint64_t now_ms)
+{
+    struct followed *followed = followed_of(rollout);
+    struct rollout_device *device = find_device(followed, mac);
+    if (!rollout_is_over(rollout) && device != NULL && device->state == ROLLOUT_DEVICE_TRIGGERED) {
+        char text[160];
+        snprintf(text, sizeof text, "not told: %s", why);
+        move(followed, device, ROLLOUT_DEVICE_FAILED, text, now_ms);
+    }
+}
+
 void rollout_command_ended(struct rollouts *rollouts, struct rollout *rollout, bool acknowledged, const char *why,
                            uint64_t now_ms)
 {
@@ -396,6 +408,14 @@ static enum verdict judge(const struct rollout_target *target, const struct roll
     return !offered ? SAYS_NOTHING : sighting->up_to_date ? RUNS_TARGET : RUNS_ANOTHER;
 }
 
+/* It came for the target and was not sent it. Said once: a device that polls is refused each time. */
+static bool is_refused(const struct rollout_target *target, const struct rollout_device *device,
+                       const struct rollout_sighting *sighting)
+{
+    return device != NULL && device->state == ROLLOUT_DEVICE_TRIGGERED && sighting->refused != NULL &&
+           sighting->fs == target->fs && sighting->offered_md5 != NULL && is_file(target, sighting->offered_md5);
+}
+
 void rollouts_saw(struct rollouts *rollouts, const struct rollout_sighting *sighting, uint64_t now_ms)
 {
     for (size_t i = 0; i < rollouts->count; i++) {
@@ -410,6 +430,8 @@ void rollouts_saw(struct rollouts *rollouts, const struct rollout_sighting *sigh
             move(followed, device, after_proof[device->state], NULL, now_ms);
         } else if (verdict == RUNS_ANOTHER && device->state == ROLLOUT_DEVICE_SENT) {
             move(followed, device, ROLLOUT_DEVICE_FAILED, "came back without it", now_ms);
+        } else if (is_refused(target, device, sighting)) {
+            move(followed, device, ROLLOUT_DEVICE_FAILED, sighting->refused, now_ms);
         }
     }
 }

@@ -81,7 +81,7 @@ struct rollout {
     char id[ANNOUNCE_ID_SIZE];
     struct rollout_order order;
     enum rollout_state state;
-    char why[160];                             /* of FAILED; "" else */
+    char why[160];                             /* of FAILED, or by whom it was superseded; "" else */
     uint64_t created_ms, running_ms, ended_ms; /* loop time; 0 = not yet */
     uint64_t news_ms;                          /* the last fact */
     size_t commands, acknowledged, commands_failed;
@@ -116,6 +116,9 @@ void rollout_commands(struct rollouts *rollouts, struct rollout *rollout, size_t
 void rollout_command_ended(struct rollouts *rollouts, struct rollout *rollout, bool acknowledged, const char *why,
                            uint64_t now_ms);
 
+/* The command to this device ended without reaching the broker: FAILED with `why`, where it has not come by itself. */
+void rollout_not_told(struct rollout *rollout, const struct mac *mac, const char *why, uint64_t now_ms);
+
 /* --- facts, of any device; each looks for the rollouts under way that it concerns
  * ------------------------------------------------ */
 
@@ -126,6 +129,7 @@ struct rollout_sighting {
     const uint8_t *md5;         /* of the running sketch as reported; NULL = not said */
     bool up_to_date;            /* the server's decision: it runs what is offered... */
     const uint8_t *offered_md5; /* ...the file with this MD5; NULL = nothing was offered */
+    const char *refused;        /* why it was not sent that file, which it does not run; NULL = it was, or runs it */
 };
 void rollouts_saw(struct rollouts *rollouts, const struct rollout_sighting *sighting, uint64_t now_ms);
 

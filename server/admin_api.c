@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define JSON_BODY_MAX   (64u << 10)
+#define ORDER_BODY_MAX  (256u << 10) /* 10,000 MACs */
 #define JSON_DEPTH_MAX  8
 #define UPLOAD_BODY_MAX IMAGE_BYTES_MAX
 
@@ -26,7 +27,7 @@ static const struct route {
     { "GET", "/api/v1/firmware/rejected", admin_get_rejected, 0 },
     { "DELETE", "/api/v1/firmware/", admin_remove_firmware, 0 },
     { "GET", "/api/v1/rollouts", admin_get_rollouts, 0 },
-    { "POST", "/api/v1/rollouts", admin_begin_rollout, JSON_BODY_MAX },
+    { "POST", "/api/v1/rollouts", admin_begin_rollout, ORDER_BODY_MAX },
     { "GET", "/api/v1/rollouts/", admin_get_rollout, 0 },
     { "GET", "/api/v1/tokens", admin_get_tokens, 0 },
     { "POST", "/api/v1/tokens", admin_make_token, JSON_BODY_MAX },
@@ -289,9 +290,11 @@ static void handle(void *owner, const struct http_request *request, struct strea
     struct admin_call call = { .api = door->api, .request = request, .answer = answer };
     const struct route *route;
     if (!is_admitted(door, request)) {
+        bool given = http_request_header(request, "Authorization").at != NULL;
         admin_refuse(answer, 401, "unauthorized",
-                     "send Authorization: Bearer TOKEN; `updraft token new NAME` on the server makes one",
-                     "a token is needed here");
+                     "`updraft token new NAME` on the server makes one; give it in UPDRAFT_TOKEN, --token, or as "
+                     "Authorization: Bearer TOKEN",
+                     given ? "this token is not known here: it was removed, or mistyped" : "a token is needed here");
         answer->challenge = "Bearer";
         answer->close = true;
     } else if ((route = find_route(&call)) != NULL && has_body(&call, route)) {

@@ -284,6 +284,7 @@ static void stop(struct app *app, const char *signal_name)
         }
     }
     app->admin.session = NULL; /* gone before the last requests of the operator may be */
+    trigger_stop(&app->trigger);
     broker_stop(&app->broker, on_broker_stopped, app);
     http_server_drain(&app->http);
 }
@@ -453,7 +454,7 @@ static void find_public_url(void *owner, struct public_url *url)
     struct app *app = owner;
     struct public_url_input input = {
         .configured = app->config.public_url,
-        .used = app->device_api.has_used_address ? &app->device_api.used_address : NULL,
+        .used = device_api_used_address(&app->device_api),
         .listen = app->first_listener,
         .addresses = app->addresses,
         .address_count = app->address_count,

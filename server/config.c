@@ -10,11 +10,14 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum kind {
     KIND_TEXT,
@@ -412,10 +415,16 @@ static enum status set_from_environment(struct config *config, const struct key 
 static enum status read_secret(const char *name, const char *path, char *value, size_t value_size, char *message,
                                size_t size)
 {
-    FILE *file = fopen(path, "re");
+    struct stat found;
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would hold a reload, and the loop with it */
+    FILE *file = fd >= 0 && fstat(fd, &found) == 0 && S_ISREG(found.st_mode) ? fdopen(fd, "r") : NULL;
     if (file == NULL) {
-        snprintf(message, size, "%s: %s: %s: name a file that the server's user can read", name, path, strerror(errno));
-        return status_from_errno(errno);
+        snprintf(message, size, "%s: %s: %s: name a file that the server's user can read", name, path,
+                 fd >= 0 ? "not a plain file" : strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return fd >= 0 ? STATUS_INVALID : status_from_errno(errno);
     }
     bool good = fgets(value, (int)value_size, file) != NULL;
     bool failed = ferror(file) != 0;

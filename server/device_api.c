@@ -4,7 +4,9 @@
 #include "base/log.h"
 #include "server/check.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +40,7 @@ static bool is_fs(const struct device_request *device)
 
 /* --- who hears of it ---------------------------------------------------------------------------------------------- */
 
-#define USED_ADDRESS_LOOK_MS 10000
+#define USED_ADDRESS_LOOK_MS 200
 
 /* The digest says which build it is, its header another version: the label inside the sketch was forgotten. Once an
  * image. */
@@ -60,17 +62,45 @@ static bool is_installed(const struct check *check)
     return check->decision.reason == REASON_SAME_DIGEST || check->decision.reason == REASON_UP_TO_DATE;
 }
 
+static bool is_loopback(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET6) {
+        const struct in6_addr *in6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+        return IN6_IS_ADDR_LOOPBACK(in6) || (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
+    }
+    return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+}
+
 static void hear_of_address(struct visit *visit)
 {
     struct device_api *api = visit->api;
     uint64_t now_ms = uv_now(api->sources.loop);
-    if (visit->stream == NULL || (api->has_used_address && now_ms - api->used_address_ms < USED_ADDRESS_LOOK_MS)) {
+    struct sockaddr_storage address;
+    memset(&address, 0, sizeof address);
+    if (visit->stream == NULL || now_ms - api->used_ms < USED_ADDRESS_LOOK_MS) {
         return;
     }
-    if (visit->stream->ops->local(visit->stream, &api->used_address)) {
-        api->has_used_address = true;
-        api->used_address_ms = now_ms;
+    api->used_ms = now_ms;
+    if (!visit->stream->ops->local(visit->stream, &address) || address.ss_family == AF_UNIX || is_loopback(&address)) {
+        return;
     }
+    for (size_t i = 0; i < DEVICE_API_ADDRESSES_MAX; i++) {
+        struct used_address *used = &api->used[i];
+        if (used->checks == 0 || memcmp(&used->address, &address, sizeof address) == 0) {
+            used->address = address;
+            used->checks++;
+            return;
+        }
+    }
+}
+
+const struct sockaddr_storage *device_api_used_address(const struct device_api *api)
+{
+    const struct used_address *most = &api->used[0];
+    for (size_t i = 1; i < DEVICE_API_ADDRESSES_MAX; i++) {
+        most = api->used[i].checks > most->checks ? &api->used[i] : most;
+    }
+    return most->checks > 0 ? &most->address : NULL;
 }
 
 /* A device that says who it is was here: what it runs is a fact, whatever it is answered. */
@@ -89,6 +119,9 @@ static void hear_of_check(struct visit *visit)
         loop_guard_forget(api->sources.guard, &key);
     }
     const uint8_t *md5 = device->has_md5 ? device->sketch_md5 : NULL;
+    char refused[sizeof check->decision.detail + 40];
+    snprintf(refused, sizeof refused, "%s%s%s", reason_word(check->decision.reason),
+             check->decision.detail[0] != '\0' ? ": " : "", check->decision.detail);
     struct rollout_sighting sighting = {
         .mac = device->mac,
         .type = check->type,
@@ -96,6 +129,7 @@ static void hear_of_check(struct visit *visit)
         .md5 = md5,
         .up_to_date = is_installed(check),
         .offered_md5 = check->decision.build != NULL ? check->decision.build->facts.md5 : NULL,
+        .refused = decision_serves(&check->decision) || is_installed(check) ? NULL : refused,
     };
     if (check->type.len > 0 && check->decision.reason != REASON_UNKNOWN_TYPE) {
         (void)fleet_saw(api->fleet, &device->mac, check->type, md5, now_ms);

@@ -18,16 +18,21 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#define DEVICE_API_ADDRESSES_MAX 8
+
 struct device_api {
     struct check_sources sources;
     /* Who hears of what happens: */
     struct fleet *fleet;
     struct rollouts *rollouts;
     struct metrics *metrics;
-    /* Where the newest check-in of an updater arrived: our end of its connection, looked at once a while. */
-    bool has_used_address;
-    struct sockaddr_storage used_address;
-    uint64_t used_address_ms;
+    /* Where check-ins of updaters arrived: our ends of their connections, looked at now and then. The one that most
+     * came to counts: a stranger's request through another network must not turn the fleet there. */
+    struct used_address {
+        struct sockaddr_storage address;
+        uint64_t checks;
+    } used[DEVICE_API_ADDRESSES_MAX];
+    uint64_t used_ms;
 };
 
 /* Handlers for the router: `rest` is the path behind the route's prefix. */
@@ -44,6 +49,9 @@ void device_api_native(struct device_api *api, const struct http_request *reques
                        struct stream *stream, struct http_answer *answer);
 void device_api_healthz(struct device_api *api, const struct http_request *request, struct slice rest,
                         struct stream *stream, struct http_answer *answer);
+
+/* The address that most check-ins came to; NULL = none yet. */
+const struct sockaddr_storage *device_api_used_address(const struct device_api *api);
 
 /* The image of an answer cannot be had: an updater hears "not now", others when to come again. Said in the log, too. */
 void device_api_unavailable(struct device_api *api, const struct delivery *delivery, const struct image *image,

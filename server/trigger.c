@@ -169,13 +169,19 @@ static bool runs_target(const struct trigger_plan *plan, const struct device *de
     return false;
 }
 
+/* Who never asked us, or said that it is gone, is not waited for; it counts when it comes. */
+static bool is_expected(const struct device *device)
+{
+    return device->seen_ms != 0 && (device->online || !device->said_online);
+}
+
 static void count_devices(const struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan)
 {
     const struct fleet_type *type = fleet_find_type(trigger->fleet, order->type);
     const struct device *device = type != NULL && order->device_count == 0 ? type->first : NULL;
     for (; device != NULL; device = device->next_of_type) {
-        plan->known++;
-        plan->current += runs_target(plan, device);
+        plan->known += is_expected(device);
+        plan->current += is_expected(device) && runs_target(plan, device);
     }
     for (size_t i = 0; i < order->device_count; i++) {
         device = fleet_find(trigger->fleet, &order->devices[i]);
@@ -237,7 +243,7 @@ static bool check_ways(struct trigger *trigger, const struct trigger_order *orde
             "nobody can tell at which address devices reach this server: %s", plan->public_url.warning);
     }
     if (order->device_count == 0 && trigger->announce.parts[0].type_topic == NULL) {
-        return refuse(problem, TRIGGER_NO_TYPE_TOPIC, "name the devices: --to MAC,…",
+        return refuse(problem, TRIGGER_NO_TYPE_TOPIC, "name the devices: --to MAC,MAC",
                       "the firmware \"%s\" has no topic for all devices of a type", trigger->announce.name);
     }
     return true;
@@ -376,6 +382,9 @@ static void command_ended(struct dispatched *command, bool acknowledged, const c
         metrics_observe(trigger->metrics, METRIC_HISTOGRAM_COMMAND_SECONDS,
                         (double)(now_ms - dispatch->started_ms) / 1000.0);
     }
+    if (rollout != NULL && !acknowledged && dispatch->order.device_count > 0) {
+        rollout_not_told(rollout, &dispatch->devices[command - dispatch->commands], why, now_ms);
+    }
     if (rollout != NULL) {
         rollout_command_ended(trigger->rollouts, rollout, acknowledged, why, now_ms);
     }
@@ -510,7 +519,9 @@ static void expect_devices(struct trigger *trigger, const struct trigger_order *
     const struct fleet_type *type = fleet_find_type(trigger->fleet, order->type);
     const struct device *device = type != NULL && order->device_count == 0 ? type->first : NULL;
     for (; device != NULL; device = device->next_of_type) {
-        rollout_expect(rollout, &device->mac, device->has_md5 ? device->md5 : NULL);
+        if (is_expected(device)) {
+            rollout_expect(rollout, &device->mac, device->has_md5 ? device->md5 : NULL);
+        }
     }
     for (size_t i = 0; i < order->device_count; i++) {
         device = fleet_find(trigger->fleet, &order->devices[i]);
@@ -642,6 +653,15 @@ void trigger_rollout_changed(struct trigger *trigger, struct rollout *rollout)
     }
     dispatch->over = true;
     dispatch_release(dispatch);
+}
+
+void trigger_stop(struct trigger *trigger)
+{
+    for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = dispatch->next) {
+        if (trigger->retain && trigger->publisher != NULL && !dispatch->over && !dispatch->loading) {
+            forget_retained(dispatch);
+        }
+    }
 }
 
 void trigger_close(struct trigger *trigger)

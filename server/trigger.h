@@ -111,6 +111,9 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
 /* A rollout's state has changed (fleet/rollout): what must no longer be sent is withdrawn. */
 void trigger_rollout_changed(struct trigger *trigger, struct rollout *rollout);
 
+/* The server ends: retained commands are taken back, since nobody will know of them afterwards. */
+void trigger_stop(struct trigger *trigger);
+
 /* Forgets what is under way, once the publisher has closed. */
 void trigger_close(struct trigger *trigger);
 

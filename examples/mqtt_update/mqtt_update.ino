@@ -1,5 +1,6 @@
 // Updates when Updraft says so, and asks once after each start: that check is what confirms the update.
-// For ESP8266 and ESP32 (Arduino cores) with Nick O'Leary's PubSubClient. Fill in the five lines below.
+// For ESP8266 and ESP32 (Arduino cores) with Nick O'Leary's PubSubClient. Fill in the lines below. It takes sketches
+// only, and does not wait for a window (`mode`, `window_s` of the command).
 
 const char *SSID = "my network", *PASSWORD = "its password";
 const char *BROKER = "192.168.1.10", *BROKER_USER = "device", *BROKER_PASSWORD = "";
@@ -21,12 +22,14 @@ const char *VERSION = "0.4.9"; // the version in the name of the file that you e
 WiFiClient mqttLink, httpLink;
 PubSubClient mqtt(mqttLink);
 bool updateDue = true; // once after each start
-String lastId;
+String lastId, askedUrl = UPDATE_URL;
 
-String idOf(const String &command) // {"id":"…",…
+// The text of a member: {"id":"…","version":"…","url":"…",… Its values have no quotes in them.
+String member(const String &command, const char *name)
 {
-    int at = command.indexOf("\"id\":\"");
-    return at < 0 ? command : command.substring(at + 6, command.indexOf('"', at + 6));
+    String before = String("\"") + name + "\":\"";
+    int at = command.indexOf(before);
+    return at < 0 ? String() : command.substring(at + before.length(), command.indexOf('"', at + before.length()));
 }
 
 // Only notes it: the update runs in loop(), where the callback's buffer is free again.
@@ -36,9 +39,12 @@ void onCommand(char *, byte *payload, unsigned length)
     for (unsigned i = 0; i < length; i++) {
         command += (char)payload[i];
     }
-    String id = idOf(command);
-    updateDue = updateDue || id != lastId; // QoS 1 may bring a command twice
-    lastId = id;
+    String id = member(command, "id");
+    if (id != lastId) { // QoS 1 may bring a command twice
+        lastId = id;
+        askedUrl = member(command, "url"); // names the version, where it is not the newest
+        updateDue = true;
+    }
 }
 
 void connectMqtt()
@@ -75,7 +81,8 @@ void loop()
     mqtt.loop();
     if (updateDue) {
         updateDue = false;
-        UPDATER.update(httpLink, UPDATE_URL, VERSION); // restarts by itself where there was a newer image
+        UPDATER.update(httpLink, askedUrl, VERSION); // restarts by itself where there was a newer image
+        askedUrl = UPDATE_URL;
         Serial.println(UPDATER.getLastErrorString());
     }
     // … your own work …

@@ -365,8 +365,9 @@ def test_32_mib_and_no_more(server, admin, tcp):
 
 
 def test_lengths_of_other_bodies(server, admin):
-    refused(admin.post("/api/v1/rollouts", b" " * (64 * 1024)), 400, "bad-request")
-    refused(admin.post("/api/v1/rollouts", b" " * (64 * 1024 + 1)), 413, "too-large")
+    for path, most in (("rollouts", 256 * 1024), ("tokens", 64 * 1024)):
+        refused(admin.post(f"/api/v1/{path}", b" " * most), 400, "bad-request")
+        refused(admin.post(f"/api/v1/{path}", b" " * (most + 1)), 413, "too-large")
     refused(admin.delete("/api/v1/tokens/t", body=b"{}"), 413, "too-large")
     with Wire(server) as wire:
         wire.send(post_head(2, "/api/v1/status").replace(b"POST", b"GET") + b"{}")

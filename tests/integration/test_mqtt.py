@@ -106,8 +106,9 @@ def test_a_plan_publishes_nothing(house):
 def test_tasmota_gets_its_address_before_the_word(tmp_path):
     with House(tmp_path, mqtt_preset="tasmota") as house, Listener(house.broker, "cmnd/#") as listener:
         wait_connected(house.admin)
-        assert house.order().status == 202
-        assert house.order(to=["5ccf7fb1e042"]).status == 202
+        for members in ({}, {"to": ["5ccf7fb1e042"]}):
+            answer = house.order(**members)
+            house.wait_rollout(answer, lambda now: now["state"] == "running", "both are acknowledged")
         listener.wait(4)
         url = f"http://127.0.0.1:{house.server.port}/update/d1_mini".encode()
         for name in ("d1_mini", "tasmota_B1E042"):
@@ -177,6 +178,19 @@ def test_retained_only_while_the_rollout_is_under_way(tmp_path):
         with Listener(house.broker, "updraft/d1_mini/update", client_id="later") as later:
             time.sleep(0.5)
             assert not later.messages, "who subscribes afterwards gets nothing"
+
+
+def test_retained_is_taken_back_at_the_end_of_the_server(tmp_path):
+    """Afterwards nobody would know of it, and it would flash whoever connects."""
+    broker = Broker(tmp_path / "broker")
+    with House(tmp_path, broker, command_retain="yes") as house:
+        wait_connected(house.admin)
+        answer = house.order()
+        house.wait_rollout(answer, lambda now: now["state"] == "running", "running")
+        house.server.stop()
+        with Listener(broker, "updraft/d1_mini/update") as late:
+            time.sleep(0.5)
+            assert not late.messages
 
 
 def test_says_that_it_is_there_and_that_it_went(house):
@@ -396,6 +410,45 @@ def test_a_device_reports_its_failure(house):
         assert now["devices"]["failed"] == 1
         listed = house.admin.get(f"/api/v1/rollouts/{answer.json['id']}?devices=yes").json["device_list"]
         assert listed[0]["state"] == "failed" and "no room" in listed[0]["why"] and "\x1b" not in listed[0]["why"]
+
+
+def device_of(house, answer, mac):
+    listed = house.admin.get(f"/api/v1/rollouts/{answer.json['id']}?devices=yes").json["device_list"]
+    return next(device for device in listed if device["mac"] == mac)
+
+
+def test_who_came_and_was_refused_is_not_silent(house):
+    """The server knows why: it must not send the operator to look at the device's Wi-Fi."""
+    answer = house.order(to=["5ccf7fb1e042"])
+    assert check(house.server, "/update/d1_mini", version="0.4.9", free=1000).reason == "does-not-fit"
+    device = device_of(house, answer, "5ccf7fb1e042")
+    assert device["state"] == "failed" and device["why"].startswith("does-not-fit: "), device
+
+
+def test_who_could_not_be_told_is_not_silent(tmp_path):
+    """A full queue: each command that found no room is its device's failure, and says so."""
+    broker = Broker(tmp_path / "broker")
+    broker.kill()
+    with House(tmp_path, broker, mqtt_queue=2) as house:
+        answer = house.order(to=MACS[:5])
+        listed = house.admin.get(f"/api/v1/rollouts/{answer.json['id']}?devices=yes").json["device_list"]
+        failed = [device for device in listed if device["state"] == "failed"]
+        assert len(failed) == 3 and all("queue" in device["why"] for device in failed), listed
+        broker.start()
+        house.wait_rollout(answer, lambda now: now["commands"]["acknowledged"] == 2, "the two that had room")
+
+
+def test_ten_thousand_by_name(house):
+    answer = house.order(to=[f"5ccf{i:08x}" for i in range(10000)], timeout_s=1, plan=True)
+    assert answer.status == 200 and answer.json["plan"]["message_count"] == 10000
+
+
+def test_who_said_that_it_is_gone_is_not_waited_for(house):
+    """Retired and sleeping devices neither block a rollout nor count as silent."""
+    with Listener(house.broker, "nothing") as speaker:
+        speaker.publish("updraft/d1_mini/5ccf7f000009/online", "0", retain=True)
+    wait_until(lambda: reports(house.admin)["ok"] == 1, "it is heard")
+    assert house.order().json["devices"]["expected"] == 0
 
 
 @pytest.mark.parametrize("topic, payload, result", [

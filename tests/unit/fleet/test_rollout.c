@@ -763,6 +763,54 @@ static void test_one_that_is_always_cut_is_no_news_for_ever(void **state)
     world_close(&world);
 }
 
+/* It came and the server knows why it got nothing: "silent" would send the operator to look at its Wi-Fi. */
+static void test_who_came_and_was_refused_failed(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *rollout = begin_usual(&world);
+    struct rollout_sighting sighting = { .mac = mac_of(1),
+                                         .type = slice_of("d1"),
+                                         .refused = "wrong-flash: qio, dout" };
+    expect(rollout, 1, NULL);
+    rollouts_saw(world.rollouts, &sighting, world.now_ms); /* of another image than the target's */
+    assert_device(rollout, 1, TRIGGERED);
+    sighting.fs = true;
+    sighting.offered_md5 = md5_of(2, GZIP);
+    rollouts_saw(world.rollouts, &sighting, world.now_ms); /* of its file system */
+    assert_device(rollout, 1, TRIGGERED);
+    sighting.fs = false;
+    rollouts_saw(world.rollouts, &sighting, world.now_ms);
+    assert_device(rollout, 1, FAILED);
+    struct rollout_device_view view;
+    assert_int_equal(rollout_devices(rollout, 0, &view, 1), 1);
+    assert_string_equal(view.why, "wrong-flash: qio, dout");
+    pulls(&world, 1); /* it may still try again */
+    assert_device(rollout, 1, DOWNLOADING);
+    world_close(&world);
+}
+
+static void test_who_could_not_be_told_failed(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *rollout = begin_usual(&world);
+    struct mac told = mac_of(1), came = mac_of(2);
+    expect(rollout, 1, NULL);
+    expect(rollout, 2, NULL);
+    pulls(&world, 2);
+    rollout_not_told(rollout, &told, "the queue is full", world.now_ms);
+    rollout_not_told(rollout, &came, "the queue is full", world.now_ms); /* it came by itself */
+    assert_device(rollout, 1, FAILED);
+    assert_device(rollout, 2, DOWNLOADING);
+    struct rollout_device_view view;
+    assert_int_equal(rollout_devices(rollout, 0, &view, 1), 1);
+    assert_string_equal(view.why, "not told: the queue is full");
+    world_close(&world);
+}
+
 static void test_a_newer_rollout_supersedes(void **state)
 {
     (void)state;
@@ -777,6 +825,7 @@ static void test_a_newer_rollout_supersedes(void **state)
     struct rollout *newer = begin(&world, "newer", &again);
     assert_true(rollout->state == ROLLOUT_DONE && world.changes == 1);
     assert_string_equal(world.last_id, "usual");
+    assert_string_equal(rollout->why, "superseded by newer");
     assert_device(rollout, 1, SILENT);
     assert_device(rollout, 2, SILENT);
     assert_true(!rollout_is_over(fs) && !rollout_is_over(other) && !rollout_is_over(newer));
@@ -1132,7 +1181,7 @@ static void hold_against_models(struct history *history)
         remembered++;
         under_way[model->kind] += !rollout_is_over(rollout);
         assert_int_equal(rollout->state, model->state);
-        assert_true((rollout->why[0] != '\0') == (rollout->state == ROLLOUT_FAILED));
+        assert_true(rollout->why[0] != '\0' ? rollout_is_over(rollout) : rollout->state != ROLLOUT_FAILED);
         assert_true(rollout->bytes == model->bytes && rollout->news_ms == model->news_ms);
         assert_true(rollout->expected == model->expected && rollout->untracked == 0);
         for (uint32_t d = 0; d < DEVICES; d++) {
@@ -1213,6 +1262,8 @@ int main(void)
         cmocka_unit_test(test_a_type_that_is_up_to_date),
         cmocka_unit_test(test_ends_without_news),
         cmocka_unit_test(test_one_that_is_always_cut_is_no_news_for_ever),
+        cmocka_unit_test(test_who_came_and_was_refused_failed),
+        cmocka_unit_test(test_who_could_not_be_told_failed),
         cmocka_unit_test(test_a_newer_rollout_supersedes),
         cmocka_unit_test(test_bounded_in_number),
         cmocka_unit_test(test_long_random_histories),
