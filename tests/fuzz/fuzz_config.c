@@ -32,8 +32,10 @@ static void check_refusal(enum status status, const char *message)
 {
     static const char flag[] = "--config "; /* whose file it was; assignments have none */
     message += strncmp(message, flag, sizeof flag - 1) == 0 ? sizeof flag - 1 : 0;
-    assert(status != STATUS_OK && strncmp(message, path, strlen(path)) == 0);
-    assert(strncmp(message + strlen(path), ": line ", 7) == 0 || status == STATUS_NOT_FOUND);
+    /* The file and the line; or the key, where a value is wrong only beside others (config.c, check_together). */
+    bool names_file = strncmp(message, path, strlen(path)) == 0;
+    assert(status != STATUS_OK && (names_file || strncmp(message, "--", 2) == 0));
+    assert(!names_file || strncmp(message + strlen(path), ": line ", 7) == 0 || status == STATUS_NOT_FOUND);
     assert(strchr(message, '\n') == NULL);
 }
 
