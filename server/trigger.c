@@ -169,10 +169,11 @@ static bool runs_target(const struct trigger_plan *plan, const struct device *de
     return false;
 }
 
-/* Who never asked us, or said that it is gone, is not waited for; it counts when it comes. */
+/* Who says that it is there is waited for, and who says nothing of that but asked us once; who said that it is gone
+ * counts when it comes. */
 static bool is_expected(const struct device *device)
 {
-    return device->seen_ms != 0 && (device->online || !device->said_online);
+    return device->said_online ? device->online : device->seen_ms != 0;
 }
 
 static void count_devices(const struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan)
