@@ -45,7 +45,8 @@ static char *next_line(char *to, int size, void *stream)
         fail(reading, STATUS_INVALID, "a NUL byte: this is no text file");
         return NULL;
     }
-    char *from = reading->line + strspn(reading->line, " \t");
+    /* inih takes a line that begins with a blank, whichever, for more of the value above. */
+    char *from = reading->line + strspn(reading->line, " \t\r\v\f");
     n = (ssize_t)strlen(from);
     while (n > 0 && (from[n - 1] == '\n' || from[n - 1] == '\r')) {
         from[--n] = '\0'; /* a line end is none of the line's bytes */

@@ -57,6 +57,7 @@ static const struct {
     { "a second = sign", "repo = a=b\n", "|repo|a=b;" },
     { "comments", "; a = 1\n# b = 2\nc = 3 ; said why\nd = x;y\n", "|c|3;|d|x;y;" },
     { "blanks at the beginning are no continuation", "a = 1\n   b = 2\n\t\tc = 3\n", "|a|1;|b|2;|c|3;" },
+    { "nor are other blanks", "a = 1\n\rb = 2\n\v\fc = 3 ; why\n", "|a|1;|b|2;|c|3;" },
     { "lines of another system", "[s]\r\na = 1\r\n\r\nb = 2\r\n", "s|a|1;s|b|2;" },
     { "an empty value", "a =\n", "|a|;" },
     { "a byte order mark",
