@@ -3,7 +3,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
+#define WIDTH_FALLBACK  80 /* of a terminal that does not say */
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 /* One byte as it is shown; returns its characters, at most 4. */
@@ -40,6 +43,39 @@ void shown_print(FILE *to, const char *text)
     for (; *text != '\0'; text++) {
         shown_byte((unsigned char)*text, piece);
         fputs(piece, to);
+    }
+}
+
+size_t shown_width(FILE *to)
+{
+    struct winsize size;
+    if (!isatty(fileno(to))) {
+        return 0;
+    }
+    return ioctl(fileno(to), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : WIDTH_FALLBACK;
+}
+
+void shown_wrapped(FILE *to, const char *text, size_t column, size_t indent, size_t width)
+{
+    char piece[5];
+    while (*text != '\0') {
+        size_t blanks = strspn(text, " "), end = blanks + strcspn(text + blanks, " "), columns = 0;
+        for (size_t i = 0; i < end; i++) {
+            columns += shown_byte((unsigned char)text[i], piece);
+        }
+        if (width > 0 && column > indent && column + columns >= width) {
+            fprintf(to, "\n%*s", (int)indent, "");
+            column = indent;
+            columns -= blanks;
+            end -= blanks;
+            text += blanks;
+        }
+        for (size_t i = 0; i < end; i++) {
+            shown_byte((unsigned char)text[i], piece);
+            fputs(piece, to);
+        }
+        column += columns;
+        text += end;
     }
 }
 
@@ -82,11 +118,10 @@ const char *shown_age(uint64_t seconds, char to[SHOWN_SIZE])
     while (i + 1 < COUNT_OF(units) && seconds < units[i].seconds) {
         i++;
     }
-    if (i + 1 == COUNT_OF(units)) {
-        snprintf(to, SHOWN_SIZE, "%" PRIu64 " s", seconds);
-    } else {
-        snprintf(to, SHOWN_SIZE, "%" PRIu64 " %s %" PRIu64 " %s", seconds / units[i].seconds, units[i].unit,
-                 seconds % units[i].seconds / units[i + 1].seconds, units[i + 1].unit);
+    uint64_t rest = i + 1 < COUNT_OF(units) ? seconds % units[i].seconds / units[i + 1].seconds : 0;
+    int n = snprintf(to, SHOWN_SIZE, "%" PRIu64 " %s", seconds / units[i].seconds, units[i].unit);
+    if (rest > 0) {
+        snprintf(to + n, SHOWN_SIZE - (size_t)n, " %" PRIu64 " %s", rest, units[i + 1].unit);
     }
     return to;
 }
@@ -97,16 +132,20 @@ const char *shown_count(uint64_t n, const char *noun, char to[SHOWN_SIZE])
     return to;
 }
 
-void shown_problem(const char *program, const char *message, const char *remedy)
+void shown_note(const char *label, const char *text)
 {
     fflush(stdout); /* what was said before stands before */
-    fprintf(stderr, "%s: ", program);
-    shown_print(stderr, message);
+    size_t column = strlen(label) + 2;
+    fprintf(stderr, "%s: ", label);
+    shown_wrapped(stderr, text, column, column, shown_width(stderr));
     fputc('\n', stderr);
+}
+
+void shown_problem(const char *program, const char *message, const char *remedy)
+{
+    shown_note(program, message);
     if (remedy != NULL && remedy[0] != '\0') {
-        fputs("  remedy: ", stderr);
-        shown_print(stderr, remedy);
-        fputc('\n', stderr);
+        shown_note("  remedy", remedy);
     }
 }
 
