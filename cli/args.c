@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define MAC_DIGITS      12
-#define SECONDS_MAX_MS  (366ull * 86400 * 1000)
+#define SECONDS_MAX     86400 /* the server's limit; said before anything is sent */
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 /* --- one value ---------------------------------------------------------------------------------------------------- */
@@ -113,7 +113,7 @@ static bool value_bytes(const struct flag *flag, struct slice text, char *to, si
 {
     (void)flag;
     uint64_t bytes;
-    if (!size_parse(text, UINT32_MAX, &bytes)) {
+    if (!size_parse(text, UINT32_MAX, &bytes) || bytes == 0) {
         return false;
     }
     snprintf(to, size, "%" PRIu64, bytes);
@@ -122,13 +122,15 @@ static bool value_bytes(const struct flag *flag, struct slice text, char *to, si
 
 static bool value_seconds(const struct flag *flag, struct slice text, char *to, size_t size)
 {
-    (void)flag;
     uint64_t seconds, ms;
-    if (!number_parse(text, SECONDS_MAX_MS / 1000, &seconds)) {
-        if (!duration_parse(text, SECONDS_MAX_MS, &ms) || ms % 1000 != 0) {
+    if (!number_parse(text, SECONDS_MAX, &seconds)) {
+        if (!duration_parse(text, SECONDS_MAX * 1000ull, &ms) || ms % 1000 != 0) {
             return false;
         }
         seconds = ms / 1000;
+    }
+    if (flag->kind == FLAG_TIMEOUT && seconds == 0) {
+        return false;
     }
     snprintf(to, size, "%" PRIu64, seconds);
     return true;
@@ -144,8 +146,9 @@ static const struct {
     [FLAG_MACS] = { value_macs, "give MAC addresses with commas between, such as 5c:cf:7f:b1:e0:42,5ccf7fb1e043" },
     [FLAG_MD5] = { value_hex, "give 32 hexadecimal digits" },
     [FLAG_SHA256] = { value_hex, "give 64 hexadecimal digits" },
-    [FLAG_BYTES] = { value_bytes, "give a size such as 1048576, 512K or 4M" },
-    [FLAG_SECONDS] = { value_seconds, "give whole seconds, or a time such as 90s, 5m or 1h" },
+    [FLAG_BYTES] = { value_bytes, "give a size such as 1048576, 512K or 4M, from 1 to 4294967295 bytes" },
+    [FLAG_SECONDS] = { value_seconds, "give whole seconds, or a time such as 90s, 5m or 1h, from 0 to 24h" },
+    [FLAG_TIMEOUT] = { value_seconds, "give whole seconds, or a time such as 90s, 5m or 1h, from 1s to 24h" },
 };
 
 /* The text in its one form, to be freed; NULL, with a message, where it cannot be used. */

@@ -17,8 +17,9 @@ enum flag_kind {
     FLAG_MACS,    /* the same, with commas between, each once */
     FLAG_MD5,     /* 32 lower-case digits */
     FLAG_SHA256,  /* 64 */
-    FLAG_BYTES,   /* "4M" becomes 4194304 */
-    FLAG_SECONDS, /* "90", "90s", "5m" become seconds */
+    FLAG_BYTES,   /* "4M" becomes 4194304; from 1 */
+    FLAG_SECONDS, /* "90", "90s", "5m" become seconds; to 24 h, as the server takes them */
+    FLAG_TIMEOUT, /* the same, from 1 s */
 };
 
 struct flag {
@@ -31,11 +32,13 @@ struct flag {
 /* Ends every verb's table: what all verbs take. */
 /* clang-format off */
 #define COMMON_FLAGS                                                                                                   \
-    { "json", FLAG_SWITCH, "", "print the server's JSON instead of text for people" },                                 \
-    { "admin-socket", FLAG_TEXT, "PATH", "the server's admin socket (default: ./state/admin.sock)" },                  \
+    { "json", FLAG_SWITCH, "", "print one JSON document instead of text for people" },                                 \
+    { "admin-socket", FLAG_TEXT, "PATH",                                                                               \
+      "the server's admin socket (default: ./state/admin.sock, else /var/lib/updraft/admin.sock)" },                   \
     { "server", FLAG_TEXT, "URL", "the server's --admin-listen, as http://HOST:PORT, instead of a socket" },           \
-    { "token", FLAG_TEXT, "T", "for --server; others can see it here, so rather by UPDRAFT_TOKEN_FILE" },              \
-    { "help", FLAG_SWITCH, "", "print this" },                                                                         \
+    { "token", FLAG_TEXT, "T",                                                                                         \
+      "for --server; all users of this machine can see it here, so rather name a file in UPDRAFT_TOKEN_FILE" },        \
+    { "help", FLAG_SWITCH, "", "print the verb's flags" },                                                             \
     { NULL, FLAG_SWITCH, "", "" }
 /* clang-format on */
 

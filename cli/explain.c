@@ -5,15 +5,15 @@
 #include <inttypes.h>
 
 static const struct flag flags[] = {
-    { "mac", FLAG_MAC, "MAC", "the device" },
-    { "version", FLAG_TEXT, "V", "the version that it says it runs" },
-    { "md5", FLAG_MD5, "MD5", "the digest that it reports of its sketch" },
-    { "sha256", FLAG_SHA256, "SHA256", "the same, of an ESP32" },
+    { "mac", FLAG_MAC, "MAC", "the device, such as 5c:cf:7f:b1:e0:42" },
+    { "version", FLAG_TEXT, "V", "the version that it says it runs, such as 0.4.9" },
+    { "md5", FLAG_MD5, "MD5", "the MD5 that it reports of its sketch: 32 hexadecimal digits" },
+    { "sha256", FLAG_SHA256, "SHA256", "the SHA-256 that an ESP32 reports of its sketch: 64 hexadecimal digits" },
     { "mode", FLAG_CHOICE, "sketch|fs|version", "what it asks for (default: sketch)" },
-    { "client", FLAG_CHOICE, "esp8266|esp32", "whose updater asks" },
-    { "flash", FLAG_BYTES, "SIZE", "its flash chip, such as 4M" },
-    { "free", FLAG_BYTES, "SIZE", "the room that it has for an update" },
-    { "size", FLAG_BYTES, "SIZE", "the size of its running sketch" },
+    { "client", FLAG_CHOICE, "esp8266|esp32", "whose updater asks (default: esp8266)" },
+    { "flash", FLAG_BYTES, "SIZE", "its flash chip: bytes, or 512K, 4M" },
+    { "free", FLAG_BYTES, "SIZE", "the room that it has for an update: bytes, or 512K, 4M" },
+    { "size", FLAG_BYTES, "SIZE", "the size of its running sketch: bytes, or 512K, 4M" },
     COMMON_FLAGS,
 };
 
@@ -75,6 +75,8 @@ const struct verb verb_explain = {
     .words_max = 1,
     .flags = flags,
     .summary = "say what a device would be answered, and why",
-    .more = "Without TYPE the device's assignment counts.",
+    .more =
+        "Asks as the device would, and records nothing. The more is said of the device, the nearer the answer is to "
+        "what it will get. Without TYPE the assignment of --mac counts.",
     .run = run,
 };

@@ -20,7 +20,7 @@
 /* --- ls ----------------------------------------------------------------------------------------------------------- */
 
 static const struct flag ls_flags[] = {
-    { "type", FLAG_TEXT, "T", "of this type alone" },
+    { "type", FLAG_TEXT, "T", "list this type alone, such as d1_mini" },
     COMMON_FLAGS,
 };
 
@@ -116,10 +116,11 @@ static enum cli_exit run_rejected(struct cli *cli)
 /* --- add ---------------------------------------------------------------------------------------------------------- */
 
 static const struct flag add_flags[] = {
-    { "type", FLAG_TEXT, "T", "the type that it is for (needed)" },
-    { "version", FLAG_TEXT, "V", "its version (needed)" },
-    { "kind", FLAG_CHOICE, "sketch|fs|user1|user2", "what it is (default: sketch)" },
-    { "replace", FLAG_SWITCH, "", "also where this type has this version already" },
+    { "type", FLAG_TEXT, "T", "the type that it is for, such as d1_mini (needed)" },
+    { "version", FLAG_TEXT, "V", "its version, such as 0.4.10 (needed)" },
+    { "kind", FLAG_CHOICE, "sketch|fs|user1|user2",
+      "what it is: a sketch (default), a file system, or a slot of a native-SDK image" },
+    { "replace", FLAG_SWITCH, "", "add it also where the type has this version already" },
     COMMON_FLAGS,
 };
 
@@ -270,7 +271,7 @@ static enum cli_exit run_add(struct cli *cli)
 /* --- rm ----------------------------------------------------------------------------------------------------------- */
 
 static const struct flag rm_flags[] = {
-    { "force", FLAG_SWITCH, "", "also while it is being rolled out" },
+    { "force", FLAG_SWITCH, "", "remove it also while it is being rolled out" },
     COMMON_FLAGS,
 };
 
@@ -310,7 +311,9 @@ const struct verb verb_firmware_add = {
     .words_max = 1,
     .flags = add_flags,
     .summary = "upload an image; the server checks and places it",
-    .more = "A file compressed with gzip is recognised.",
+    .more =
+        "It becomes TYPE/VERSION.bin of the repository, and is served when this ends. A file compressed with gzip is "
+        "recognised. At most 32 MiB.",
     .run = run_add,
 };
 const struct verb verb_firmware_rm = {

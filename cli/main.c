@@ -8,11 +8,14 @@
 #include "cli/shown.h"
 #include "cli/verb.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WORDS_MAX 512
+#define WORDS_MAX   512
+#define HELP_WIDTH  80
+#define HELP_COLUMN 28
 
 /* Parts of a verb stand together; the first is what the verb alone means. */
 static const struct verb *const verbs[] = {
@@ -37,22 +40,43 @@ static void print_call(FILE *to, const struct verb *verb)
             verb->words[0] != '\0' ? " " : "", verb->words);
 }
 
-static void print_flags(const struct flag *flags)
+/* "  LEFT    help", its further lines below its first. Completion reads these lines: two blanks, then the name. */
+static void print_row(const char *left, const char *text)
 {
-    for (const struct flag *flag = flags; flag->name != NULL; flag++) {
+    int n = printf("  %-24s  ", left);
+    shown_wrapped(stdout, text, (size_t)n, HELP_COLUMN, HELP_WIDTH);
+    putchar('\n');
+}
+
+/* The flags of a table as far as the common ones, which end each. */
+static void print_flags(const struct flag *flags, const char *end)
+{
+    for (const struct flag *flag = flags; flag->name != NULL && strcmp(flag->name, end) != 0; flag++) {
         char left[64];
         snprintf(left, sizeof left, "--%s%s%s", flag->name, flag->value[0] != '\0' ? " " : "", flag->value);
-        printf("  %-30s  %s\n", left, flag->help);
+        print_row(left, flag->help);
     }
 }
 
-static void print_verb_help(const struct verb *verb)
+static void print_common_flags(void)
+{
+    puts("\nFlags of every verb:");
+    print_flags(common_flags, "");
+}
+
+static void print_own_help(const struct verb *verb)
 {
     printf("usage: updraft ");
     print_call(stdout, verb);
-    printf(" [flags]\n%s%s%s%s\n\n", verb->summary, verb->more[0] != '\0' ? ".\n" : "", verb->more,
-           verb->more[0] != '\0' ? "" : ".");
-    print_flags(verb->flags);
+    printf(" [flags]\n%c%s.\n", toupper((unsigned char)verb->summary[0]), verb->summary + 1);
+    if (verb->more[0] != '\0') {
+        shown_wrapped(stdout, verb->more, 0, 0, HELP_WIDTH);
+        putchar('\n');
+    }
+    if (strcmp(verb->flags->name, common_flags->name) != 0) {
+        putchar('\n');
+        print_flags(verb->flags, common_flags->name);
+    }
 }
 
 static void print_help(void)
@@ -63,13 +87,15 @@ static void print_help(void)
         const struct verb *verb = verbs[i];
         snprintf(left, sizeof left, "%s%s%s %s", verb->name, verb->sub != NULL ? " " : "",
                  verb->sub != NULL ? verb->sub : "", verb->words);
-        printf("  %-30s  %s\n", left, verb->summary);
+        print_row(left, verb->summary);
     }
-    printf("  %-30s  %s\n\nFlags of every verb:\n", "help [VERB]", "print this, or the flags of a verb");
-    print_flags(common_flags);
-    printf("  %-30s  %s\n", "--version", "print the version (without a verb)");
-    puts("\nVariables: UPDRAFT_ADMIN_SOCKET, UPDRAFT_SERVER, UPDRAFT_TOKEN, UPDRAFT_TOKEN_FILE, UPDRAFT_STATE.\n"
-         "Exit codes: 0 done, 1 refused or failed, 2 bad usage, 3 no server.");
+    print_row("help [VERB]", "print this, or the flags of a verb");
+    print_common_flags();
+    print_row("--version", "print the version (without a verb)");
+    puts("\nVariables (flags win): UPDRAFT_ADMIN_SOCKET, UPDRAFT_SERVER, UPDRAFT_TOKEN,\n"
+         "UPDRAFT_TOKEN_FILE, UPDRAFT_STATE.\n"
+         "Exit codes: 0 done, 1 refused or failed, 2 bad usage, 3 no server.\n"
+         "\"man updraft\" has the whole of it.");
 }
 
 /* --- from words to a verb ----------------------------------------------------------------------------------------- */
@@ -87,6 +113,8 @@ static enum cli_exit unknown_verb(const char *program, const char *name)
     for (size_t i = 0; i < VERB_COUNT; i++) {
         nearest_try(&nearest, verbs[i]->name);
     }
+    nearest_try(&nearest, "help");
+    nearest_try(&nearest, "--version");
     if (nearest.name != NULL) {
         snprintf(message, sizeof message, "unknown verb \"%.64s\": did you mean %s?", name, nearest.name);
     } else {
@@ -109,9 +137,12 @@ static const struct verb *find_part(const char *program, const char *name, const
         }
         nearest_try(&nearest, verbs[i]->sub);
     }
-    snprintf(message, sizeof message, "%s has no \"%.64s\": %s%s%s", name, sub,
-             nearest.name != NULL ? "did you mean " : "\"updraft help\" lists what it has",
-             nearest.name != NULL ? nearest.name : "", nearest.name != NULL ? "?" : "");
+    if (nearest.name != NULL) {
+        snprintf(message, sizeof message, "%s has no \"%.64s\": did you mean %s?", name, sub, nearest.name);
+    } else {
+        snprintf(message, sizeof message, "%s has no \"%.64s\": \"updraft help %s\" lists what it has", name, sub,
+                 name);
+    }
     usage(program, message);
     return NULL;
 }
@@ -221,15 +252,16 @@ static enum cli_exit help(struct line *line, const struct verb *verb)
         return CLI_USAGE;
     }
     if (verb->sub == NULL || line->argc < before) {
-        print_verb_help(part);
-        return CLI_DONE;
-    }
-    for (size_t i = 0; i < VERB_COUNT; i++) {
-        if (strcmp(verbs[i]->name, verb->name) == 0) {
-            fputs(verbs[i] != verb ? "\n" : "", stdout);
-            print_verb_help(verbs[i]);
+        print_own_help(part);
+    } else {
+        for (size_t i = 0; i < VERB_COUNT; i++) {
+            if (strcmp(verbs[i]->name, verb->name) == 0) {
+                fputs(verbs[i] != verb ? "\n" : "", stdout);
+                print_own_help(verbs[i]);
+            }
         }
     }
+    print_common_flags();
     return CLI_DONE;
 }
 
@@ -244,7 +276,12 @@ static enum cli_exit run_named(struct line *line, const struct verb *verb)
     if (line->argc == 1 && strcmp(line->argv[0], "--version") == 0) {
         return print_version(); /* else publish-update's own --version, which has a value */
     }
-    if (asks_help(line)) {
+    int word = args_first_word(common_flags, line->argc, line->argv);
+    bool named = verb->sub != NULL && word < line->argc && strcmp(line->argv[word], "help") == 0;
+    if (named) {
+        take_out(line, word); /* "updraft firmware help", which git's users write */
+    }
+    if (named || asks_help(line)) {
         return help(line, verb);
     }
     verb = verb->sub != NULL ? take_part(line, verb) : verb;
@@ -282,7 +319,7 @@ static enum cli_exit run_line(struct line *line)
     take_out(line, at);
     if (is_help) {
         at = args_first_word(common_flags, line->argc, line->argv);
-        if (at == line->argc) {
+        if (at == line->argc || strcmp(line->argv[at], "help") == 0) {
             print_help();
             return CLI_DONE;
         }

@@ -9,13 +9,17 @@
 #include <string.h>
 
 static const struct flag flags[] = {
-    { "version", FLAG_TEXT, "V", "this version (default: the newest)" },
-    { "mode", FLAG_CHOICE, "sketch|fs", "sketch (the default) or file system" },
-    { "to", FLAG_MACS, "MAC,...", "these devices alone (default: all of the type)" },
-    { "timeout", FLAG_SECONDS, "S", "how long the broker may be away, and how long devices may be silent" },
-    { "window", FLAG_SECONDS, "S", "each device waits a random time up to this before it asks" },
+    { "version", FLAG_TEXT, "V", "this version, also an older one, such as 0.4.9 (default: the newest)" },
+    { "mode", FLAG_CHOICE, "sketch|fs", "what is updated: the sketch (default) or the file system" },
+    { "to", FLAG_MACS, "MAC,...",
+      "these devices alone, such as 5c:cf:7f:b1:e0:42,5ccf7fb1e043 (default: all of the type)" },
+    { "timeout", FLAG_TIMEOUT, "S",
+      "how long the broker may be away, and then how long nothing may be heard of devices: seconds, or 90s, 5m, 1h; "
+      "from 1s to 24h (default: 5m)" },
+    { "window", FLAG_SECONDS, "S",
+      "each device waits a random time up to this before it asks: seconds, or 90s, 5m, 1h; up to 24h (default: 0)" },
     { "plan", FLAG_SWITCH, "", "say what would happen; publish nothing" },
-    { "no-wait", FLAG_SWITCH, "", "do not watch: print the rollout's id and state" },
+    { "no-wait", FLAG_SWITCH, "", "do not watch: print the rollout's id and state, and end" },
     COMMON_FLAGS,
 };
 
@@ -147,6 +151,8 @@ const struct verb verb_publish_update = {
     .words_max = 1,
     .flags = flags,
     .summary = "tell the devices of a type to update, and watch",
-    .more = "Ctrl-C ends the watching; the rollout goes on.",
+    .more =
+        "Publishes one MQTT command to the type's topic (with --to: to each device's), and watches until each device "
+        "is back with the new build, failed, or stayed silent. Ctrl-C ends the watching; the rollout goes on.",
     .run = run,
 };

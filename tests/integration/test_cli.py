@@ -67,6 +67,10 @@ def says(text, *words, code=0, **options):
     (["publish-update", "door", "--to", "5ccf7fb1e04"], r'--to: "5ccf7fb1e04" is not usable: give MAC addresses'),
     (["publish-update", "door", "--to", f"{MAC},"], "--to: .*is not usable"),
     (["publish-update", "door", "--timeout", "soon"], '--timeout: "soon" is not usable: give whole seconds'),
+    (["publish-update", "door", "--timeout", "0"], '--timeout: "0" is not usable: .* from 1s to 24h'),
+    (["publish-update", "door", "--timeout", "25h"], '--timeout: "25h" is not usable: .* from 1s to 24h'),
+    (["publish-update", "door", "--window", "86401"], '--window: "86401" is not usable: .* from 0 to 24h'),
+    (["publish-update", "door", "--window", "-1"], '--window: "-1" is not usable'),
     (["publish-update", "door", "--version"], "--version needs a value: --version V"),
     (["publish-update", "door", "--version", "--plan"], "--version needs a value"),
     (["publish-update", "door", "--plan=yes"], '--plan takes no value: leave "=yes" out'),
@@ -75,6 +79,10 @@ def says(text, *words, code=0, **options):
     (["firmware", "add", "--type", "door", "--version", "1"], "FILE is missing"),
     (["explain", "door", "--md5", "abc"], "give 32 hexadecimal digits"),
     (["explain", "door", "--flash", "many"], "give a size such as"),
+    (["explain", "door", "--free=0"], '--free: "0" is not usable: give a size .* from 1 to'),
+    (["firmware", "nope"], 'firmware has no "nope": "updraft help firmware" lists'),
+    (["version"], r'unknown verb "version": did you mean --version\?'),
+    (["hlep"], r"did you mean help\?"),
     (["status", "--server", "127.0.0.1:80"], r'--server: "127.0.0.1:80" is no address .*http://HOST:PORT'),
     (["status", "--server", "ftp://x"], "write it as http://HOST:PORT"),
     (["status", "--server", "http://a", "--admin-socket", "b"], "name two servers: give one"),
@@ -91,8 +99,13 @@ def test_bad_usage_is_2_and_names_word_and_remedy(words, expected):
 
 def test_help_is_there_without_a_server(tmp_path):
     for words in [["help"], ["--help"], ["help", "firmware", "add"], ["firmware", "add", "--help"], ["token", "-h"],
-                  ["--server", "http://h", "status", "--help"]]:
-        says("usage: updraft", *words, cwd=tmp_path)
+                  ["--server", "http://h", "status", "--help"], ["help", "help"], ["firmware", "help"],
+                  ["token", "help", "new"]]:
+        code, out, error = run(*words, cwd=tmp_path)
+        assert (code, error) == (0, "") and out.startswith("usage: updraft"), words
+        assert max(len(line) for line in out.splitlines()) <= 80
+    assert run("firmware", "help", "add")[1] == run("help", "firmware", "add")[1]
+    assert run("help", "firmware")[1].count("--admin-socket") == 1, "what all parts take is said once"
     says(r"^updraft \d+\.\d+\.\d+$", "--version", cwd=tmp_path)
     says(r"^updraft \d+\.\d+\.\d+$", "--version", program="publish-update", cwd=tmp_path)
     says("usage: updraft publish-update TYPE", "--help", program="publish-update", cwd=tmp_path)

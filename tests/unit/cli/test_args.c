@@ -14,11 +14,17 @@
 #include <cmocka.h>
 
 static const struct flag flags[] = {
-    { "type", FLAG_TEXT, "T", "" },      { "mode", FLAG_CHOICE, "sketch|fs", "" },
-    { "mac", FLAG_MAC, "MAC", "" },      { "to", FLAG_MACS, "MAC,...", "" },
-    { "md5", FLAG_MD5, "MD5", "" },      { "sha256", FLAG_SHA256, "S", "" },
-    { "flash", FLAG_BYTES, "SIZE", "" }, { "timeout", FLAG_SECONDS, "S", "" },
-    { "plan", FLAG_SWITCH, "", "" },     COMMON_FLAGS,
+    { "type", FLAG_TEXT, "T", "" },
+    { "mode", FLAG_CHOICE, "sketch|fs", "" },
+    { "mac", FLAG_MAC, "MAC", "" },
+    { "to", FLAG_MACS, "MAC,...", "" },
+    { "md5", FLAG_MD5, "MD5", "" },
+    { "sha256", FLAG_SHA256, "S", "" },
+    { "flash", FLAG_BYTES, "SIZE", "" },
+    { "timeout", FLAG_TIMEOUT, "S", "" },
+    { "window", FLAG_SECONDS, "S", "" },
+    { "plan", FLAG_SWITCH, "", "" },
+    COMMON_FLAGS,
 };
 
 static struct args args;
@@ -96,6 +102,10 @@ static void test_values_come_in_one_form(void **state)
     assert_string_equal(args_get(&args, "mode"), "fs");
     assert_true(PARSE("--timeout", "90"));
     assert_string_equal(args_get(&args, "timeout"), "90");
+    assert_true(PARSE("--timeout", "1", "--window", "0"));
+    assert_string_equal(args_get(&args, "window"), "0");
+    assert_true(PARSE("--timeout", "24h", "--window", "86400s"));
+    assert_string_equal(args_get(&args, "timeout"), args_get(&args, "window"));
 }
 
 static void test_values_that_cannot_be_used(void **state)
@@ -111,6 +121,11 @@ static void test_values_that_cannot_be_used(void **state)
         { "--timeout=500ms", "give whole seconds" },
         { "--timeout=-1", "give whole seconds" },
         { "--timeout=99999999999999999999", "give whole seconds" },
+        { "--timeout=0", "from 1s to 24h" },
+        { "--timeout=0ms", "from 1s to 24h" },
+        { "--timeout=86401", "from 1s to 24h" },
+        { "--window=86401s", "from 0 to 24h" },
+        { "--flash=0", "from 1 to" },
         { "--flash=8G", "give a size" },
         { "--md5=e4fe53cb9d0f50d4a7b639cda839c18", "32 hexadecimal digits" },
         { "--sha256=e4fe53cb9d0f50d4a7b639cda839c186", "64 hexadecimal digits" },
