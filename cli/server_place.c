@@ -86,6 +86,10 @@ static bool find_token(struct server_place *place, const struct args *args, char
     if (flag != NULL) {
         return use_token(place, slice_of(flag), "--token", message, size);
     }
+    if (value != NULL && file != NULL) {
+        snprintf(message, size, "UPDRAFT_TOKEN and UPDRAFT_TOKEN_FILE both give a token: unset one of them");
+        return false;
+    }
     if (value != NULL) {
         return use_token(place, slice_of(value), "UPDRAFT_TOKEN", message, size);
     }
@@ -106,25 +110,27 @@ static bool use_default(struct server_place *place, char *message, size_t size)
 
 bool server_place_find(struct server_place *place, const struct args *args, char *message, size_t size)
 {
+    const struct {
+        const char *socket, *url, *socket_name, *url_name, *remedy;
+    } ranks[] = {
+        { args_get(args, "admin-socket"), args_get(args, "server"), "--admin-socket", "--server", "give one of them" },
+        { variable("UPDRAFT_ADMIN_SOCKET"), variable("UPDRAFT_SERVER"), "UPDRAFT_ADMIN_SOCKET", "UPDRAFT_SERVER",
+          "unset one of them, or say with --admin-socket or --server which is meant" },
+    };
     memset(place, 0, sizeof *place);
-    const char *socket_flag = args_get(args, "admin-socket"), *url_flag = args_get(args, "server");
-    const char *socket = variable("UPDRAFT_ADMIN_SOCKET"), *url = variable("UPDRAFT_SERVER");
-    if (socket_flag != NULL && url_flag != NULL) {
-        snprintf(message, size, "--admin-socket and --server name two servers: give one of them");
+    size_t i = ranks[0].socket != NULL || ranks[0].url != NULL ? 0 : 1;
+    if (ranks[i].socket != NULL && ranks[i].url != NULL) {
+        snprintf(message, size, "%s and %s name two servers: %s", ranks[i].socket_name, ranks[i].url_name,
+                 ranks[i].remedy);
         return false;
     }
-    if (socket_flag != NULL) {
-        return use_socket(place, socket_flag, "--admin-socket", message, size);
-    }
-    if (url_flag != NULL || url != NULL) {
-        const char *source = url_flag != NULL ? "--server" : "UPDRAFT_SERVER";
-        return use_url(place, url_flag != NULL ? url_flag : url, source, message, size) &&
-               find_token(place, args, message, size);
+    if (ranks[i].url != NULL) {
+        return use_url(place, ranks[i].url, ranks[i].url_name, message, size) && find_token(place, args, message, size);
     }
     if (args_has(args, "token")) {
         snprintf(message, size, "--token is for --server: the socket needs none");
         return false;
     }
-    return socket != NULL ? use_socket(place, socket, "UPDRAFT_ADMIN_SOCKET", message, size)
-                          : use_default(place, message, size);
+    return ranks[i].socket != NULL ? use_socket(place, ranks[i].socket, ranks[i].socket_name, message, size)
+                                   : use_default(place, message, size);
 }

@@ -15,8 +15,8 @@ struct server_place {
     char token[TOKEN_TEXT_MAX + 1]; /* "" = none */
 };
 
-/* Flags win over the environment; UPDRAFT_SERVER wins over UPDRAFT_ADMIN_SOCKET, which updraftd reads too. Returns
- * false, with a message, where what was given cannot be used. */
+/* Flags win over the environment. Two of the same rank that name two servers, or two tokens, are a mistake: nobody
+ * could tell which was meant. Returns false, with a message, where what was given cannot be used. */
 bool server_place_find(struct server_place *place, const struct args *args, char *message, size_t size);
 
 #endif

@@ -88,6 +88,7 @@ def says(text, *words, code=0, **options):
     (["status", "--server", "http://a", "--admin-socket", "b"], "name two servers: give one"),
     (["status", "--server", "http://a", "--token", "a\nX-Evil: 1"], "--token: a token has neither blanks nor control"),
     (["status", "--token", "t"], "--token is for --server"),
+    (["status", "--token", "t", "--admin-socket", "s"], "--token is for --server"),
     (["status", "--admin-socket", "x" * 108], "a socket's path may have 107 bytes, .* has 108: go to its folder"),
 ])
 def test_bad_usage_is_2_and_names_word_and_remedy(words, expected):
@@ -151,7 +152,15 @@ def test_flags_win_over_the_environment(tmp_path):
     says(r"from-flag\.sock", "status", "--admin-socket", "from-flag.sock", code=3, cwd=tmp_path, env=env)
     says(r"socket from-flag\.sock", "--admin-socket", "from-flag.sock", "status", code=3, cwd=tmp_path,
          env={"UPDRAFT_SERVER": "http://127.0.0.1:1"})
-    says(r"http://127\.0\.0\.1:1: ", "status", code=3, cwd=tmp_path, env={**env, "UPDRAFT_SERVER": "http://127.0.0.1:1"})
+    both = {**env, "UPDRAFT_SERVER": "http://127.0.0.1:1"}
+    says(r"http://127\.0\.0\.1:2: ", "status", "--server", "http://127.0.0.1:2", code=3, cwd=tmp_path, env=both)
+    says(r"socket from-flag\.sock", "status", "--admin-socket", "from-flag.sock", code=3, cwd=tmp_path, env=both)
+    says(r"UPDRAFT_ADMIN_SOCKET and UPDRAFT_SERVER name two servers: unset one of them, or say with --admin-socket or "
+         r"--server", "status", code=2, cwd=tmp_path, env=both)
+    says(r"UPDRAFT_TOKEN and UPDRAFT_TOKEN_FILE both give a token", "status", "--server", "http://127.0.0.1:1", code=2,
+         env={"UPDRAFT_TOKEN": "a", "UPDRAFT_TOKEN_FILE": "b"})
+    says(r"http://127\.0\.0\.1:1: ", "status", "--server", "http://127.0.0.1:1", "--token", "t", code=3,
+         env={"UPDRAFT_TOKEN": "a", "UPDRAFT_TOKEN_FILE": "b"})
     says(r"socket \./state", "status", code=3, cwd=tmp_path, env={"UPDRAFT_SERVER": "", "UPDRAFT_ADMIN_SOCKET": ""})
 
 
