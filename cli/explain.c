@@ -29,7 +29,8 @@ static void print_line(const char *label, const char *text)
 static void print_explanation(const struct cli *cli, const json_t *reply)
 {
     (void)cli;
-    char text[1024], size[SHOWN_SIZE];
+    static const char *const members[] = { "file", "version", "bytes", "chip", "md5", NULL };
+    char text[1024];
     const json_t *running = json_object_get(reply, "running"), *image = json_object_get(reply, "image");
     const json_t *assignment = json_object_get(reply, "assignment");
     shown_print(stdout, field_text(reply, "text"));
@@ -48,9 +49,7 @@ static void print_explanation(const struct cli *cli, const json_t *reply)
         print_line("running", text);
     }
     if (json_is_object(image)) {
-        snprintf(text, sizeof text, "%s, version %s, %s, %s, md5 %s", field_text(image, "file"),
-                 field_text(image, "version"), shown_bytes(field_number(image, "bytes"), size),
-                 field_text(image, "chip"), field_text(image, "md5"));
+        cli_image_text(image, members, text, sizeof text);
         print_line("image", text);
     }
     print_line("detail", field_text(reply, "detail"));

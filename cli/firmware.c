@@ -220,10 +220,19 @@ static void on_sent(void *owner, uint64_t sent, uint64_t total)
 static void print_added(const struct cli *cli, const json_t *image)
 {
     (void)cli;
-    char text[1024], size[SHOWN_SIZE];
-    snprintf(text, sizeof text, "%s: %s, %s, md5 %s", field_text(image, "file"), field_text(image, "chip"),
-             shown_bytes(field_number(image, "bytes"), size), field_text(image, "md5"));
+    static const char *const members[] = { "chip", "bytes", "md5", NULL };
+    static const struct {
+        const char *kind, *words;
+    } kinds[] = { { "fs", "file system, " }, { "user1", "slot user1, " }, { "user2", "slot user2, " } };
+    char text[256];
+    const char *words = "";
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        words = strcmp(field_text(image, "kind"), kinds[i].kind) == 0 ? kinds[i].words : words;
+    }
+    cli_image_text(image, members, text, sizeof text);
     printf("added ");
+    shown_print(stdout, field_text(image, "file"));
+    printf(": %s", words);
     shown_print(stdout, text);
     putchar('\n');
 }

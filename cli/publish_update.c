@@ -96,12 +96,12 @@ static void print_plan(const struct cli *cli, const json_t *reply)
     const json_t *plan = json_object_get(reply, "plan");
     const json_t *image = json_object_get(plan, "image"), *devices = json_object_get(plan, "devices");
     const json_t *broker = json_object_get(plan, "broker");
-    char text[2048], size[SHOWN_SIZE];
+    static const char *const members[] = { "file", "bytes", "chip", "md5", NULL };
+    char text[2048];
     snprintf(text, sizeof text, "%s %s (%s)", field_text(plan, "type"), field_text(plan, "version"),
              field_text(plan, "mode"));
     print_field("update", text);
-    snprintf(text, sizeof text, "%s, %s, %s, md5 %s", field_text(image, "file"),
-             shown_bytes(field_number(image, "bytes"), size), field_text(image, "chip"), field_text(image, "md5"));
+    cli_image_text(image, members, text, sizeof text);
     print_field("image", text);
     print_field("url", field_text(plan, "url"));
     print_messages(plan);

@@ -3,6 +3,7 @@
 #include "cli/shown.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum cli_exit cli_refused(struct cli *cli, enum api_result result)
 {
@@ -29,6 +30,28 @@ enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply,
     }
     json_decref(reply);
     return CLI_DONE;
+}
+
+void cli_image_text(const json_t *image, const char *const *members, char *to, size_t size)
+{
+    static const char *const labelled[] = { "version", "md5" };
+    size_t used = 0;
+    to[0] = '\0';
+    for (; *members != NULL; members++) {
+        char bytes[SHOWN_SIZE];
+        const char *text = field_text(image, *members), *label = "";
+        if (strcmp(*members, "bytes") == 0) {
+            text = shown_bytes(field_number(image, "bytes"), bytes);
+        }
+        for (size_t i = 0; i < sizeof labelled / sizeof labelled[0]; i++) {
+            label = strcmp(*members, labelled[i]) == 0 ? labelled[i] : label;
+        }
+        bool says = text[0] != '\0' && strcmp(text, "unknown chip") != 0; /* as the server calls a file system's */
+        if (says && used < size) {
+            used += (size_t)snprintf(to + used, size - used, "%s%s%s%s", used > 0 ? ", " : "", label,
+                                     label[0] != '\0' ? " " : "", text);
+        }
+    }
 }
 
 void cli_print_json(const json_t *document)

@@ -47,6 +47,10 @@ enum cli_exit cli_refused(struct cli *cli, enum api_result result);
 typedef void (*print_fn)(const struct cli *cli, const json_t *reply);
 enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply, print_fn print);
 
+/* "d1_mini/0.4.10.bin, version 0.4.10, 321.0 KiB, ESP8266, md5 …": what an answer says of an image, of `members` (a
+ * list that ends with NULL) in their order. What it does not say is left out: a file system has no chip. */
+void cli_image_text(const json_t *image, const char *const *members, char *to, size_t size);
+
 /* One document on stdout: what --json prints. */
 void cli_print_json(const json_t *document);
 

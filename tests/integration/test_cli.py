@@ -650,6 +650,11 @@ def test_an_image_is_added_listed_explained_and_removed(server, tmp_path):
          "firmware", cwd=server.folder)
     says("reason   newer .status 200.", "explain", "d1_mini", "--version", "0.4.9", "--mac", MAC, cwd=server.folder)
     says("reason   up-to-date|same", "explain", "d1_mini", "--version", "0.4.10", "--mac", MAC, cwd=server.folder)
+    make_image("littlefs", tmp_path / "fs.bin")
+    says(r"^added d1_mini/0\.4\.10\.fs\.bin: file system, [\d.]+ KiB, md5 [0-9a-f]{32}\n$", "firmware", "add",
+         tmp_path / "fs.bin", "--type", "d1_mini", "--version", "0.4.10", "--kind", "fs", cwd=server.folder)
+    says(r"image    d1_mini/0\.4\.10\.fs\.bin, version 0\.4\.10, [\d.]+ KiB, md5 ", "explain", "d1_mini", "--mode", "fs",
+         "--version", "0.4.9", cwd=server.folder)
     says("removed d1_mini/0.4.10.bin", "firmware", "rm", "d1_mini/0.4.10.bin", cwd=server.folder)
     assert not (server.repo / "d1_mini/0.4.10.bin").exists()
     says("remedy", "firmware", "rm", "d1_mini/0.4.10.bin", code=1, cwd=server.folder)
