@@ -23,12 +23,12 @@ struct follow {
     struct api_path path;
     json_t *rollout; /* the last news */
     struct progress progress;
-    struct progress_rate rate;
+    struct progress_pace pace;
     struct live live;
     bool is_live;
-    char said[1024];  /* the last line, so that one comes only with a change */
+    char said[2048];  /* the last line, so that one comes only with a change */
     double gone_at_s; /* since when the server has been away; 0 = it is there */
-    char note[256];   /* below the block */
+    char note[1024];  /* below the block */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -85,7 +85,7 @@ static void take_news(struct follow *follow, json_t *rollout)
     json_decref(follow->rollout);
     follow->rollout = rollout;
     follow_read(rollout, &follow->progress);
-    progress_rate_update(&follow->rate, follow->progress.bytes, now_s());
+    progress_pace_update(&follow->pace, &follow->progress, now_s());
 }
 
 /* --- showing ------------------------------------------------------------------------------------------------------ */
@@ -108,7 +108,7 @@ static void show(struct follow *follow)
     }
     if (follow->is_live) {
         struct block block;
-        progress_block(&follow->progress, &follow->rate, follow->note, live_width(&follow->live), follow->live.colours,
+        progress_block(&follow->progress, &follow->pace, follow->note, live_width(&follow->live), follow->live.colours,
                        &block);
         live_draw(&follow->live, &block);
         return;
@@ -126,7 +126,7 @@ static void show_gone(struct follow *follow, double gone_s)
 {
     const char *why = api_problem(follow->cli->api)->message;
     if (follow->is_live) {
-        char text[200];
+        char text[sizeof follow->note - 64];
         shown_text(why, text, sizeof text);
         snprintf(follow->note, sizeof follow->note, "trying for %.0f s more: %s", GONE_PATIENCE_S - gone_s, text);
     } else if (gone_s == 0) {

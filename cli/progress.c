@@ -10,9 +10,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define SMOOTHING_S    4.0
-#define WIDTH_FALLBACK 80
-#define WIDTH_LEAST    20
+#define SMOOTHING_S      4.0
+#define WIDTH_FALLBACK   80
+#define WIDTH_LEAST      20
+#define BAR_LEAST        10
+#define BAR_MOST         40
+#define WAITS_FOR_FAILED "waiting whether devices that failed try again"
 
 static const char *const count_words[] = {
 #define X(name, word) word,
@@ -46,20 +49,43 @@ uint64_t progress_devices(const struct progress *progress)
     return came > known ? came : known;
 }
 
-void progress_rate_update(struct progress_rate *rate, uint64_t bytes, double now_s)
+bool progress_waits_for_failed(const struct progress *progress)
 {
-    double passed = now_s - rate->at_s;
-    if (rate->begun && passed <= 0) {
+    const uint64_t *devices = progress->devices;
+    return strcmp(progress->state, "running") == 0 && devices[COUNT_FAILED] > 0 &&
+           devices[COUNT_TRIGGERED] + devices[COUNT_DOWNLOADING] + devices[COUNT_SENT] == 0;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+void progress_pace_update(struct progress_pace *pace, const struct progress *progress, double now_s)
+{
+    double passed = now_s - pace->at_s;
+    bool downloading = progress->devices[COUNT_DOWNLOADING] > 0;
+    if (pace->begun && passed <= 0) {
         return;
     }
-    if (rate->begun) {
-        double moved = bytes > rate->bytes ? (double)(bytes - rate->bytes) : 0; /* a cut transfer takes bytes back */
-        double weight = rate->per_s > 0 ? passed / (passed + SMOOTHING_S) : 1;
-        rate->per_s += (moved / passed - rate->per_s) * weight;
+    double moved = progress->bytes > pace->bytes ? (double)(progress->bytes - pace->bytes) : 0;
+    if (pace->begun && (moved > 0 || (downloading && pace->downloading))) {
+        double weight = pace->per_s > 0 ? passed / (passed + SMOOTHING_S) : 1;
+        pace->per_s += (moved / passed - pace->per_s) * weight;
     }
-    rate->begun = true;
-    rate->bytes = bytes;
-    rate->at_s = now_s;
+    pace->begun = true;
+    pace->downloading = downloading;
+    pace->bytes = most(pace->bytes, progress->bytes);
+    pace->bytes_expected = most(pace->bytes_expected, progress->bytes_expected);
+    pace->is_whole = !downloading && progress->devices[COUNT_TRIGGERED] == 0;
+    pace->at_s = now_s;
+}
+
+double progress_part(const struct progress_pace *pace)
+{
+    double part = pace->bytes_expected > 0 ? (double)pace->bytes / (double)pace->bytes_expected : 0;
+    double limit = pace->is_whole ? 1 : 0.99; /* transfers that were cut count too, so there may be more than all */
+    return part < limit ? part : limit;
 }
 
 void progress_bar(double part, size_t width, char *to, size_t size)
@@ -93,6 +119,12 @@ static void text_add(struct text *text, const char *format, ...)
     text->used += (size_t)n < text->size - text->used ? (size_t)n : text->size - text->used - 1;
 }
 
+/* Nobody is silent who was not told: a rollout has failed when no command reached the broker. */
+static const char *count_word(const struct progress *progress, enum progress_count count)
+{
+    return count == COUNT_SILENT && strcmp(progress->state, "failed") == 0 ? PROGRESS_NOT_TOLD : count_words[count];
+}
+
 /* "2 confirmed, 1 downloading": what there is, nearest to its end first. Returns whether there is any. */
 static bool add_counts(struct text *text, const struct progress *progress)
 {
@@ -102,7 +134,7 @@ static bool add_counts(struct text *text, const struct progress *progress)
     const char *between = "";
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         if (progress->devices[order[i]] > 0) {
-            text_add(text, "%s%" PRIu64 " %s", between, progress->devices[order[i]], count_words[order[i]]);
+            text_add(text, "%s%" PRIu64 " %s", between, progress->devices[order[i]], count_word(progress, order[i]));
             between = ", ";
         }
     }
@@ -130,9 +162,12 @@ void progress_line(const struct progress *progress, char *to, size_t size)
         text_add(&text, "publishing, the broker has %" PRIu64 " of %" PRIu64 " commands", progress->acknowledged,
                  progress->commands);
     } else if (add_counts(&text, progress)) {
-        text_add(&text, " of %" PRIu64, progress_devices(progress));
+        text_add(&text, " of %" PRIu64 "%s", progress_devices(progress),
+                 progress_waits_for_failed(progress) ? "; " WAITS_FOR_FAILED : "");
+    } else if (strcmp(progress->state, "failed") == 0) {
+        text_add(&text, "failed, no device was told");
     } else {
-        text_add(&text, "published, no device came yet");
+        text_add(&text, progress_is_over(progress) ? "no device came" : "published, no device came yet");
     }
 }
 
@@ -182,78 +217,118 @@ static void line_begin(struct block *block)
     block->columns[block->count++] = 0;
 }
 
-/* "  2/3 devices  1.2 MiB/s  0:12 left": what stands behind the bar. */
-static void figures(const struct progress *progress, const struct progress_rate *rate, char *to, size_t size)
+/* What stands behind the bar: " 50%     2/3 devices    1.2 MiB/s   0:12 left". Each has its columns, whatever is in
+ * them; on a narrow terminal the last go first. */
+enum figure { FIGURE_PART, FIGURE_DEVICES, FIGURE_RATE, FIGURE_LEFT, FIGURES };
+static const size_t figure_columns[FIGURES] = { 5, 17, 14, 14 };
+
+static void figure_text(enum figure figure, const struct progress *progress, const struct progress_pace *pace, char *to,
+                        size_t size)
 {
     struct text text = { to, 0, size };
     char room[SHOWN_SIZE];
     uint64_t there = progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT];
-    if (progress->bytes_expected > 0) {
-        uint64_t bytes = progress->bytes < progress->bytes_expected ? progress->bytes : progress->bytes_expected;
-        text_add(&text, " %3.0f%%", 100.0 * (double)bytes / (double)progress->bytes_expected);
-    }
-    text_add(&text, "  %" PRIu64 "/%s", there, shown_count(progress_devices(progress), "device", room));
-    if (progress_is_over(progress)) {
-        return;
-    }
-    text_add(&text, "  %s/s", shown_bytes((uint64_t)rate->per_s, room));
-    if (progress->bytes_expected > progress->bytes && rate->per_s >= 1) {
-        double left = (double)(progress->bytes_expected - progress->bytes) / rate->per_s;
+    bool moves = !progress_is_over(progress) && pace->per_s >= 1;
+    to[0] = '\0';
+    if (figure == FIGURE_PART && pace->bytes_expected > 0) {
+        text_add(&text, " %3d%%", (int)(100.0 * progress_part(pace)));
+    } else if (figure == FIGURE_DEVICES) {
+        text_add(&text, "  %" PRIu64 "/%s", there, shown_count(progress_devices(progress), "device", room));
+    } else if (figure == FIGURE_RATE && moves) {
+        text_add(&text, "  %s/s", shown_bytes((uint64_t)pace->per_s, room));
+    } else if (figure == FIGURE_LEFT && moves && pace->bytes_expected > pace->bytes) {
+        double left = (double)(pace->bytes_expected - pace->bytes) / pace->per_s;
         text_add(&text, "  %s left", shown_clock(left < 3.6e6 ? (uint64_t)left : 3600000, room));
     }
 }
 
-static void bar_line(const struct progress *progress, const struct progress_rate *rate, size_t width, bool colours,
+static void bar_line(const struct progress *progress, const struct progress_pace *pace, size_t width, bool colours,
                      struct block *block)
 {
-    char name[168], behind[160], bar[64];
-    figures(progress, rate, behind, sizeof behind);
-    snprintf(name, sizeof name, "%s %s ", progress->type, progress->version);
+    char name[168], bar[BAR_MOST + 1], behind[256], piece[64];
+    size_t taken = (size_t)snprintf(name, sizeof name, "%s %s ", progress->type, progress->version) + 1, figures = 0;
     line_begin(block);
     line_add(block, width, "", name);
-    size_t taken = strlen(name) + strlen(behind) + 1;
+    while (figures < FIGURES && taken + figure_columns[figures] + BAR_LEAST <= width) {
+        taken += figure_columns[figures++];
+    }
     size_t bar_width = width > taken ? width - taken : 0;
-    bar_width = bar_width > 40 ? 40 : bar_width;
-    if (bar_width >= 8) {
-        double part = progress->bytes_expected > 0 ? (double)progress->bytes / (double)progress->bytes_expected : 0;
-        progress_bar(part, bar_width, bar, sizeof bar);
+    if (bar_width >= BAR_LEAST) {
+        progress_bar(progress_part(pace), bar_width < BAR_MOST ? bar_width : BAR_MOST, bar, sizeof bar);
         line_add(block, width, colours ? GREEN : "", bar);
+    }
+    struct text text = { behind, 0, sizeof behind };
+    behind[0] = '\0';
+    for (size_t i = 0; i < (figures > 0 ? figures : FIGURES); i++) {
+        figure_text((enum figure)i, progress, pace, piece, sizeof piece);
+        text_add(&text, "%*s", figures > 0 ? (int)figure_columns[i] : 0, piece);
+    }
+    while (text.used > 0 && behind[text.used - 1] == ' ') {
+        behind[--text.used] = '\0';
     }
     line_add(block, width, "", behind);
 }
 
+/* Where not all of them fit, those that are nothing are left out: the last are of the most interest. */
 static void counts_line(const struct progress *progress, size_t width, bool colours, struct block *block)
 {
     static const char *const colour[PROGRESS_COUNTS] = { [COUNT_CONFIRMED] = GREEN, [COUNT_FAILED] = RED };
+    char pieces[PROGRESS_COUNTS][48];
+    size_t columns = 0;
+    for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
+        bool seldom = i == COUNT_CURRENT && progress->devices[i] == 0;
+        int n = snprintf(pieces[i], sizeof pieces[i], "  %s %" PRIu64, count_word(progress, (enum progress_count)i),
+                         progress->devices[i]);
+        pieces[i][0] = seldom ? '\0' : pieces[i][0];
+        columns += seldom ? 0 : (size_t)n;
+    }
+    bool all = columns - 2 < width;
     line_begin(block);
     for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
-        if (i == COUNT_CURRENT && progress->devices[i] == 0) {
-            continue; /* seldom of interest */
+        bool is_first = block->columns[block->count - 1] == 0, shine = colours && progress->devices[i] > 0;
+        if (pieces[i][0] != '\0' && (all || progress->devices[i] > 0)) {
+            line_add(block, width, shine && colour[i] != NULL ? colour[i] : "", pieces[i] + (is_first ? 2 : 0));
         }
-        char piece[48];
-        bool shine = colours && colour[i] != NULL && progress->devices[i] > 0;
-        snprintf(piece, sizeof piece, "%s%s %" PRIu64, i > 0 ? "  " : "", count_words[i], progress->devices[i]);
-        line_add(block, width, shine ? colour[i] : "", piece);
     }
 }
 
-void progress_block(const struct progress *progress, const struct progress_rate *rate, const char *note, size_t width,
+/* Lines of whole words; one that fits no line goes on in the next. */
+static void note_lines(const char *note, size_t width, bool colours, struct block *block)
+{
+    while (*note != '\0' && block->count < BLOCK_LINES) {
+        char line[BLOCK_LINE_BYTES / 2];
+        size_t room = width - 1 < sizeof line - 1 ? width - 1 : sizeof line - 1, n = strlen(note);
+        if (n > room) {
+            n = room;
+            while (n > 0 && note[n] != ' ') {
+                n--;
+            }
+            n = n > 0 ? n : room;
+        }
+        snprintf(line, sizeof line, "%.*s", (int)n, note);
+        line_begin(block);
+        line_add(block, width, colours ? RED : "", line);
+        note += n;
+        note += strspn(note, " ");
+    }
+}
+
+void progress_block(const struct progress *progress, const struct progress_pace *pace, const char *note, size_t width,
                     bool colours, struct block *block)
 {
-    char broker[BLOCK_LINE_BYTES / 2 + 128] = "", room[SHOWN_SIZE];
+    char waiting[sizeof progress->broker_error + 128] = "", room[SHOWN_SIZE];
     width = width < WIDTH_LEAST ? WIDTH_LEAST : width;
     block->count = 0;
-    bar_line(progress, rate, width, colours, block);
+    bar_line(progress, pace, width, colours, block);
     counts_line(progress, width, colours, block);
     if (progress_waits_for_broker(progress)) {
         const char *error = progress->broker_error[0] != '\0' ? progress->broker_error : progress->broker_state;
-        snprintf(broker, sizeof broker, "waiting for the broker, %s left: %s",
+        snprintf(waiting, sizeof waiting, "waiting for the broker, %s left: %s",
                  shown_clock(seconds_left(progress), room), error);
+    } else if (progress_waits_for_failed(progress)) {
+        snprintf(waiting, sizeof waiting, "%s", WAITS_FOR_FAILED);
     }
-    if (note[0] != '\0' || broker[0] != '\0') {
-        line_begin(block);
-        line_add(block, width, colours ? RED : "", note[0] != '\0' ? note : broker);
-    }
+    note_lines(note[0] != '\0' ? note : waiting, width, colours, block);
 }
 
 /* --- drawing ------------------------------------------------------------------------------------------------------ */

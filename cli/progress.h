@@ -31,14 +31,16 @@ enum progress_count {
 
 /* A rollout as the server last told it; texts are escaped. */
 struct progress {
-    char id[33], type[80], version[80], state[16], why[512];
+    char id[33], type[80], version[80], state[16], why[2048];
     uint64_t devices[PROGRESS_COUNTS], expected, untracked;
     uint64_t commands, acknowledged;
     uint64_t bytes, bytes_expected;
     double elapsed_s;
     uint64_t timeout_s, window_s;
-    char broker_state[16], broker_error[256];
+    char broker_state[16], broker_error[1024];
 };
+
+#define PROGRESS_NOT_TOLD "not told" /* instead of "silent", where the rollout failed */
 
 const char *progress_word(enum progress_count count);
 bool progress_is_over(const struct progress *progress);
@@ -47,13 +49,22 @@ bool progress_waits_for_broker(const struct progress *progress);
 /* Devices it is about: those expected, or more where more came; those that ran it already among them. */
 uint64_t progress_devices(const struct progress *progress);
 
-/* Bytes a second, smoothed over some seconds so that it can be read. */
-struct progress_rate {
-    bool begun;
-    uint64_t bytes;
+/* Nothing that can still change: but devices that failed may try again, and the rollout waits whether they do. */
+bool progress_waits_for_failed(const struct progress *progress);
+
+/* How far the bytes are, as it can be watched: no figure goes back while the whole is the same, though a look at the
+ * server may find fewer bytes than the one before. The rate is smoothed over the last seconds in which bytes moved or a
+ * device was downloading: while all of them only restart, it stays what it was. */
+struct progress_pace {
+    bool begun, downloading;
+    uint64_t bytes, bytes_expected; /* the most so far */
+    bool is_whole;                  /* nobody is to receive more of them */
     double at_s, per_s;
 };
-void progress_rate_update(struct progress_rate *rate, uint64_t bytes, double now_s);
+void progress_pace_update(struct progress_pace *pace, const struct progress *progress, double now_s);
+
+/* Of the whole, 0 to 1: 1 only where nobody is to receive more; 0 where nobody knows how many will come. */
+double progress_part(const struct progress_pace *pace);
 
 /* "[#####-----]" of `width` characters in all, at least 3; a part above 1 counts as 1. */
 void progress_bar(double part, size_t width, char *to, size_t size);
@@ -67,7 +78,8 @@ void progress_summary(const struct progress *progress, char *to, size_t size);
 
 /* --- the live block --- */
 
-#define BLOCK_LINES      3
+#define BLOCK_NOTE_LINES 4 /* what does not fit is cut: it is said whole when the watching ends */
+#define BLOCK_LINES      (2 + BLOCK_NOTE_LINES)
 #define BLOCK_LINE_BYTES 512
 
 struct block {
@@ -76,8 +88,9 @@ struct block {
     size_t columns[BLOCK_LINES];               /* without; each less than the width it was made for */
 };
 
-/* `note` is a last line of its own (""  = the broker's trouble, or none). */
-void progress_block(const struct progress *progress, const struct progress_rate *rate, const char *note, size_t width,
+/* Bar, counts and, below them, `note` (""  = what the rollout waits for, if anything), wrapped. Bar and figures have
+ * the same columns in every block of a width, so that nothing jumps. */
+void progress_block(const struct progress *progress, const struct progress_pace *pace, const char *note, size_t width,
                     bool colours, struct block *block);
 
 /* Where blocks are drawn; remembers the last one. */

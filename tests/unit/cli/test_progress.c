@@ -42,7 +42,8 @@ static struct progress progress_waiting(void)
     return progress;
 }
 
-static const struct progress_rate quick = { .begun = true, .per_s = 100 };
+/* Such a rollout, watched for a while: 100 B/s. */
+static const struct progress_pace quick = { .begun = true, .bytes = 1500, .bytes_expected = 3000, .per_s = 100 };
 
 /* --- lines -------------------------------------------------------------------------------------------------------- */
 
@@ -64,6 +65,43 @@ static void test_a_line_says_what_there_is(void **state)
     assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 2 current, 1 downloading, 1 triggered, 4 failed of 9");
     memset(progress.devices, 0, sizeof progress.devices);
     assert_line(&progress, "d1_mini 0.4.10: published, no device came yet");
+    strcpy(progress.state, "done");
+    assert_line(&progress, "d1_mini 0.4.10: no device came");
+}
+
+/* Else an operator would look for the fault in devices that nobody ever told. */
+static void test_a_failed_rollout_claims_no_publishing(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_waiting();
+    strcpy(progress.state, "failed");
+    assert_line(&progress, "d1_mini 0.4.10: failed, no device was told");
+    progress.devices[COUNT_SILENT] = 2;
+    progress.devices[COUNT_CURRENT] = 1;
+    assert_line(&progress, "d1_mini 0.4.10: 1 current, 2 not told of 4");
+    progress_block(&progress, &quick, "", 100, false, &block);
+    assert_non_null(strstr(block.lines[1], "failed 0  not told 2"));
+    assert_null(strstr(block.lines[1], "silent"));
+}
+
+/* Else it would look stuck: all have come, and it does not end. */
+static void test_who_failed_may_try_again(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_running();
+    memset(progress.devices, 0, sizeof progress.devices);
+    progress.devices[COUNT_CONFIRMED] = 2;
+    progress.devices[COUNT_FAILED] = 1;
+    assert_line(&progress, "d1_mini 0.4.10: 2 confirmed, 1 failed of 3; waiting whether devices that failed try again");
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_string_equal(block.lines[2], "waiting whether devices that failed try again");
+    progress.devices[COUNT_TRIGGERED] = 1;
+    assert_line(&progress, "d1_mini 0.4.10: 2 confirmed, 1 triggered, 1 failed of 4");
+    progress.devices[COUNT_TRIGGERED] = 0;
+    strcpy(progress.state, "done");
+    assert_line(&progress, "d1_mini 0.4.10: 2 confirmed, 1 failed of 3");
 }
 
 /* Else a log would get a line every half second while nothing happens. */
@@ -127,39 +165,82 @@ static void test_the_bar_stays_within_its_ends(void **state)
     }
 }
 
+/* One look at the server: so many bytes, while so many devices download. */
+static void look(struct progress_pace *pace, uint64_t bytes, uint64_t downloading, double now_s)
+{
+    struct progress progress = { .state = "running", .bytes = bytes, .bytes_expected = 100000 };
+    progress.devices[COUNT_DOWNLOADING] = downloading;
+    progress.devices[COUNT_SENT] = 1;
+    progress_pace_update(pace, &progress, now_s);
+}
+
 /* Else the figure flickers between 0 and twice the truth, as pieces arrive in bursts. */
 static void test_the_rate_is_smooth_and_true(void **state)
 {
     (void)state;
-    struct progress_rate rate = { 0 };
+    struct progress_pace pace = { 0 };
     uint64_t bytes = 0;
     double least = 1e9, most = 0;
     for (int i = 0; i < 300; i++) { /* 60 s: 400 bytes every 0.4 s */
         bytes += i % 2 == 0 ? 0 : 400;
-        progress_rate_update(&rate, bytes, 100 + i * 0.2);
+        look(&pace, bytes, 1, 100 + i * 0.2);
         if (i > 150) {
-            least = rate.per_s < least ? rate.per_s : least;
-            most = rate.per_s > most ? rate.per_s : most;
+            least = pace.per_s < least ? pace.per_s : least;
+            most = pace.per_s > most ? pace.per_s : most;
         }
     }
     assert_true(least > 800 && most < 1200);
     for (int i = 300; i < 450; i++) {
-        progress_rate_update(&rate, bytes, 100 + i * 0.2);
+        look(&pace, bytes, 1, 100 + i * 0.2);
     }
-    assert_true(rate.per_s < 10); /* 30 s of silence */
+    assert_true(pace.per_s < 10); /* a download that has stood still for 30 s */
 }
 
-static void test_the_rate_survives_odd_clocks_and_bytes(void **state)
+/* Else the rate sinks to nothing, and the time left grows, while devices only restart. */
+static void test_the_rate_stays_while_nobody_downloads(void **state)
 {
     (void)state;
-    struct progress_rate rate = { 0 };
-    progress_rate_update(&rate, 1000, 5);
-    assert_true(rate.per_s == 0);         /* the first sight is no speed: it may be a rollout of long ago */
-    progress_rate_update(&rate, 2000, 5); /* no time has passed */
-    progress_rate_update(&rate, 500, 6);  /* a cut transfer took bytes back */
-    assert_true(rate.per_s == 0);
-    progress_rate_update(&rate, 600, 7);
-    assert_true(rate.per_s > 99 && rate.per_s < 101);
+    struct progress_pace pace = { 0 };
+    double now_s = 0;
+    for (int i = 0; i < 100; i++) {
+        look(&pace, (uint64_t)i * 200, 1, now_s += 0.2);
+    }
+    double before = pace.per_s;
+    for (int i = 0; i < 100; i++) {
+        look(&pace, 99 * 200, 0, now_s += 0.2);
+    }
+    assert_true(before > 900 && pace.per_s == before);
+    look(&pace, 99 * 200, 1, now_s += 0.2); /* the next begins; how long it has been downloading nobody knows */
+    assert_true(pace.per_s == before);
+    look(&pace, 100 * 200, 1, now_s += 0.2);
+    assert_true(pace.per_s > 900 && pace.per_s < 1100);
+}
+
+static void test_no_figure_goes_back(void **state)
+{
+    (void)state;
+    struct progress_pace pace = { 0 };
+    look(&pace, 50000, 1, 5);
+    assert_true(pace.per_s == 0); /* the first sight is no speed: it may be a rollout of long ago */
+    look(&pace, 60000, 1, 5);     /* no time has passed */
+    assert_int_equal(pace.bytes, 50000);
+    look(&pace, 20000, 1, 6); /* a transfer that ends is counted a moment later */
+    assert_true(progress_part(&pace) == 0.5 && pace.per_s == 0);
+    look(&pace, 50100, 1, 7);
+    assert_true(pace.per_s > 99 && pace.per_s < 101); /* not what came twice */
+}
+
+/* 100 % with a device that has nothing yet would be a lie: those that were cut have their bytes counted too. */
+static void test_the_whole_is_the_whole_only_when_nobody_is_to_come(void **state)
+{
+    (void)state;
+    struct progress_pace pace = { 0 };
+    look(&pace, 120000, 1, 1);
+    assert_true(progress_part(&pace) == 0.99);
+    look(&pace, 120000, 0, 2);
+    assert_true(progress_part(&pace) == 1);
+    pace.bytes_expected = 0;
+    assert_true(progress_part(&pace) == 0);
 }
 
 /* --- the block ---------------------------------------------------------------------------------------------------- */
@@ -210,11 +291,66 @@ static void test_a_block_shows_bar_figures_and_counts(void **state)
     progress_block(&progress, &quick, "", 80, false, &block);
     assert_int_equal(block.count, 2);
     assert_string_equal(block.lines[0],
-                        "d1_mini 0.4.10 [############------------]  50%  1/3 devices  100 B/s  0:15 left");
+                        "d1_mini 0.4.10 [######------]  50%      1/3 devices       100 B/s     0:15 left");
     assert_string_equal(block.lines[1], "triggered 1  downloading 1  sent 0  confirmed 1  failed 0  silent 0");
     progress.devices[COUNT_FAILED] = 1;
     progress_block(&progress, &quick, "", 80, true, &block);
     assert_non_null(strstr(block.lines[1], "\x1b[31m  failed 1\x1b[0m"));
+}
+
+/* Else the bar would jump to and fro with each digit that comes and goes. */
+static void test_bar_and_figures_keep_their_columns(void **state)
+{
+    (void)state;
+    static const struct progress_pace paces[] = {
+        { .bytes_expected = 3000 },
+        { .bytes = 1, .bytes_expected = 3000000, .per_s = 1023.94 * 1024 },
+        { .bytes = 3000, .bytes_expected = 3000, .per_s = 5, .is_whole = true },
+        { .bytes = 10, .bytes_expected = 0, .per_s = 1e9 },
+    };
+    struct progress progress = progress_running();
+    for (size_t width = 40; width < 200; width++) {
+        size_t ends[4];
+        for (size_t i = 0; i < 4; i++) {
+            struct block block;
+            progress.expected = i == 1 ? 999 : 3;
+            strcpy(progress.state, i == 2 ? "done" : "running");
+            progress_block(&progress, &paces[i], "", width, false, &block);
+            ends[i] = strcspn(block.lines[0], "]");
+            assert_int_equal(ends[i], ends[0]);
+            assert_true(ends[i] >= strlen("d1_mini 0.4.10 [########"));
+            const char *devices = strstr(block.lines[0], " devices");
+            assert_true(devices == NULL || devices == block.lines[0] + ends[0] + 1 + 5 + 17 - strlen(" devices"));
+        }
+    }
+}
+
+/* The part is what cannot be seen elsewhere: it goes last. */
+static void test_a_narrow_terminal_keeps_the_bar(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_running();
+    progress_block(&progress, &quick, "", 34, false, &block);
+    assert_string_equal(block.lines[0], "d1_mini 0.4.10 [#####------]  50%");
+    progress_block(&progress, &quick, "", 50, false, &block);
+    assert_string_equal(block.lines[0], "d1_mini 0.4.10 [#####-----]  50%      1/3 devices");
+}
+
+/* Else a large fleet's failed and silent ones would be beyond the edge. */
+static void test_counts_that_do_not_fit_leave_out_nothings(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_running();
+    progress.devices[COUNT_SILENT] = 7;
+    progress_block(&progress, &quick, "", 69, false, &block);
+    assert_string_equal(block.lines[1], "triggered 1  downloading 1  sent 0  confirmed 1  failed 0  silent 7");
+    progress_block(&progress, &quick, "", 67, false, &block);
+    assert_string_equal(block.lines[1], "triggered 1  downloading 1  confirmed 1  silent 7");
+    memset(progress.devices, 0, sizeof progress.devices);
+    progress_block(&progress, &quick, "", 40, false, &block);
+    assert_string_equal(block.lines[1], "");
 }
 
 /* Else an operator would stare at a bar that stands still, and not know why. */
@@ -228,6 +364,12 @@ static void test_a_block_says_what_it_waits_for(void **state)
     assert_string_equal(block.lines[2], "waiting for the broker, 4:48 left: connection refused");
     progress_block(&progress, &quick, "trying for 30 s more", 80, false, &block);
     assert_string_equal(block.lines[2], "trying for 30 s more");
+    strcpy(progress.broker_error, "it refuses us: grant this user the right to write updraft/#");
+    progress_block(&progress, &quick, "", 40, true, &block); /* a remedy that is cut is none */
+    assert_int_equal(block.count, 5);
+    assert_string_equal(block.lines[2], "\x1b[31mwaiting for the broker, 4:48 left: it\x1b[0m");
+    assert_string_equal(block.lines[3], "\x1b[31mrefuses us: grant this user the right\x1b[0m");
+    assert_string_equal(block.lines[4], "\x1b[31mto write updraft/#\x1b[0m");
     progress.elapsed_s = 1000; /* over its time */
     progress_block(&progress, &quick, "", 80, false, &block);
     assert_non_null(strstr(block.lines[2], ", 0:00 left"));
@@ -239,9 +381,10 @@ static void test_nothing_expected_claims_nothing(void **state)
     (void)state;
     struct block block;
     struct progress progress = progress_running();
+    struct progress_pace pace = { .begun = true, .bytes = 1500, .per_s = 100 };
     progress.expected = 0;
     progress.bytes_expected = 0;
-    progress_block(&progress, &quick, "", 100, false, &block);
+    progress_block(&progress, &pace, "", 100, false, &block);
     assert_null(strstr(block.lines[0], "%"));
     assert_null(strstr(block.lines[0], "left"));
     assert_non_null(strstr(block.lines[0], "1/3 devices"));
@@ -276,14 +419,21 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_line_says_what_there_is),
+        cmocka_unit_test(test_a_failed_rollout_claims_no_publishing),
+        cmocka_unit_test(test_who_failed_may_try_again),
         cmocka_unit_test(test_a_line_changes_only_with_an_event),
         cmocka_unit_test(test_the_brokers_trouble_is_said),
         cmocka_unit_test(test_the_summary_counts_all),
         cmocka_unit_test(test_the_bar_stays_within_its_ends),
         cmocka_unit_test(test_the_rate_is_smooth_and_true),
-        cmocka_unit_test(test_the_rate_survives_odd_clocks_and_bytes),
+        cmocka_unit_test(test_the_rate_stays_while_nobody_downloads),
+        cmocka_unit_test(test_no_figure_goes_back),
+        cmocka_unit_test(test_the_whole_is_the_whole_only_when_nobody_is_to_come),
         cmocka_unit_test(test_no_line_reaches_the_last_column),
         cmocka_unit_test(test_a_block_shows_bar_figures_and_counts),
+        cmocka_unit_test(test_bar_and_figures_keep_their_columns),
+        cmocka_unit_test(test_a_narrow_terminal_keeps_the_bar),
+        cmocka_unit_test(test_counts_that_do_not_fit_leave_out_nothings),
         cmocka_unit_test(test_a_block_says_what_it_waits_for),
         cmocka_unit_test(test_nothing_expected_claims_nothing),
         cmocka_unit_test(test_a_drawing_goes_back_over_the_last),
