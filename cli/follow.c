@@ -21,6 +21,7 @@
 struct follow {
     struct cli *cli;
     struct api_path path;
+    bool named;      /* the order names its devices */
     json_t *rollout; /* the last news */
     struct progress progress;
     struct progress_pace pace;
@@ -171,8 +172,8 @@ static bool look(struct follow *follow, enum cli_exit *code)
         return true;
     }
     if (result == API_REFUSED && problem->status == 404) {
-        shown_problem(
-            follow->cli->program, "the server no longer knows this rollout: it was started anew meanwhile",
+        cli_say_error(
+            follow->cli, problem->code, "the server no longer knows this rollout: it was started anew meanwhile",
             "\"updraft explain\" tells of each device what it runs; or publish once more, which harms nobody");
         *code = CLI_FAILED;
         return false;
@@ -194,10 +195,61 @@ static bool look(struct follow *follow, enum cli_exit *code)
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
-enum cli_exit follow_judge(const struct progress *progress, char *message, char *remedy, size_t size)
+/* "1 failed, 2 silent" of those that have not got it. */
+static void count_troubled(const struct progress *progress, char *to, size_t size)
 {
-    char room[SHOWN_SIZE];
-    uint64_t failed = progress->devices[COUNT_FAILED];
+    uint64_t failed = progress->devices[COUNT_FAILED], silent = progress->devices[COUNT_SILENT];
+    uint64_t good = progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT];
+    uint64_t others = progress_devices(progress) - good - failed - silent;
+    const struct {
+        uint64_t n;
+        const char *word;
+    } parts[] = { { failed, "failed" }, { silent, "silent" }, { others, "without an end" } };
+    size_t used = 0;
+    to[0] = '\0';
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (parts[i].n > 0 && used < size) {
+            used += (size_t)snprintf(to + used, size - used, "%s%" PRIu64 " %s", used > 0 ? ", " : "", parts[i].n,
+                                     parts[i].word);
+        }
+    }
+}
+
+static enum cli_exit judge_devices(const struct progress *progress, bool named, char *message, char *remedy,
+                                   size_t size)
+{
+    char counts[96], room[SHOWN_SIZE];
+    uint64_t failed = progress->devices[COUNT_FAILED], all = progress_devices(progress);
+    uint64_t good = progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT];
+    count_troubled(progress, counts, sizeof counts);
+    if (failed == 0 && good == 0) {
+        bool sent = progress->devices[COUNT_SENT] > 0 || progress->bytes > 0;
+        snprintf(message, size,
+                 sent ? "devices came, but none came back with the new build in time"
+                      : "no device came for the update");
+        snprintf(remedy, size,
+                 sent ? "allow more time with --timeout, and see the devices' own output"
+                      : "check that the devices are on, that their firmware subscribes to the command topic, and that "
+                        "they can reach the url: \"publish-update %s --plan\" shows both",
+                 progress->type);
+        return CLI_FAILED;
+    }
+    if (failed == 0 && (!named || good >= all)) {
+        return CLI_DONE;
+    }
+    snprintf(message, size, "not updated: %s of %s", counts, shown_count(all, named ? "named device" : "device", room));
+    snprintf(remedy, size,
+             failed > 0
+                 ? "they ask again at their next check; \"updraft explain %s --mac MAC\" says what a device would "
+                   "get"
+                 : "check that they are on and that their firmware subscribes to the command topic, which "
+                   "\"publish-update %s --plan\" shows; they are served whenever they ask",
+             progress->type);
+    return CLI_FAILED;
+}
+
+enum cli_exit follow_judge(const struct progress *progress, bool named, char *message, char *remedy, size_t size)
+{
     message[0] = remedy[0] = '\0';
     if (strcmp(progress->state, "failed") == 0) {
         snprintf(message, size, "the rollout failed: %s",
@@ -210,78 +262,110 @@ enum cli_exit follow_judge(const struct progress *progress, char *message, char 
         snprintf(remedy, size, "the newer one is followed by whoever began it");
         return CLI_FAILED;
     }
-    if (failed > 0) {
-        snprintf(message, size, "%s failed", shown_count(failed, "device", room));
-        snprintf(remedy, size,
-                 "they ask again at their next check; \"updraft explain %s --mac MAC\" says what a device "
-                 "would get",
-                 progress->type);
-        return CLI_FAILED;
-    }
-    if (progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT] == 0) {
-        bool sent = progress->devices[COUNT_SENT] > 0 || progress->bytes > 0;
-        snprintf(message, size,
-                 sent ? "devices came, but none came back with the new build in time"
-                      : "no device came for the update");
-        snprintf(remedy, size,
-                 sent ? "allow more time with --timeout, and see the devices' own output"
-                      : "check that the devices are on, that their firmware subscribes to the command topic, and that "
-                        "they can reach the url: \"%s %s --plan\" shows both",
-                 "publish-update", progress->type);
-        return CLI_FAILED;
-    }
-    return CLI_DONE;
+    return judge_devices(progress, named, message, remedy, size);
 }
 
-/* Devices that failed or were not heard of, by MAC and with why; no more than fit a screen. */
-static void print_troubled(struct follow *follow)
+/* Why a device has not got the update: as the server says, or what its silence means. */
+static void why_troubled(const struct progress *progress, const json_t *device, char *to, size_t size)
 {
-    uint64_t troubled = follow->progress.devices[COUNT_FAILED] + follow->progress.devices[COUNT_SILENT];
+    char room[SHOWN_SIZE];
+    const char *why = field_text(device, "why");
+    if (why[0] != '\0') {
+        shown_text(why, to, size);
+    } else if (strcmp(progress->state, "failed") == 0) {
+        to[0] = '\0'; /* the rollout's own is said */
+    } else if (progress->why[0] != '\0') {
+        snprintf(to, size, "%s", progress->why);
+    } else {
+        snprintf(to, size, "nothing was heard of it in %s", shown_age((uint64_t)progress->elapsed_s, room));
+    }
+}
+
+static bool is_troubled(const json_t *device)
+{
+    const char *state = field_text(device, "state");
+    return strcmp(state, progress_word(COUNT_CONFIRMED)) != 0 && strcmp(state, progress_word(COUNT_CURRENT)) != 0;
+}
+
+/* Devices that have not got it, by MAC and with why; no more than fit a screen. */
+static void print_troubled(const struct progress *progress, const json_t *devices, FILE *to)
+{
+    size_t i, shown = 0, width = shown_width(to);
+    uint64_t troubled =
+        progress_devices(progress) - progress->devices[COUNT_CONFIRMED] - progress->devices[COUNT_CURRENT];
+    const json_t *device;
+    json_array_foreach(devices, i, device)
+    {
+        char start[64], why[2048];
+        if (shown == TROUBLED_SHOWN || !is_troubled(device)) {
+            continue;
+        }
+        const char *state = field_text(device, "state");
+        bool not_told = strcmp(progress->state, "failed") == 0 && strcmp(state, progress_word(COUNT_SILENT)) == 0;
+        why_troubled(progress, device, why, sizeof why);
+        snprintf(start, sizeof start, "%s %s%s", field_text(device, "mac"), not_told ? PROGRESS_NOT_TOLD : state,
+                 why[0] != '\0' ? ": " : "");
+        fputs("  ", to);
+        shown_print(to, start);
+        shown_wrapped(to, why, 2 + strlen(start), 4, width);
+        fputc('\n', to);
+        shown++;
+    }
+    if (troubled > shown) {
+        fprintf(to, "  and %" PRIu64 " more\n", troubled - shown);
+    }
+}
+
+/* The devices one by one, where any has not got it or a program asks about those that were named; NULL else. */
+static json_t *ask_devices(struct follow *follow)
+{
+    const struct progress *progress = &follow->progress;
+    uint64_t good = progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT];
     json_t *whole = NULL;
-    if (troubled == 0) {
-        return;
+    if (progress_devices(progress) == good && !(follow->cli->json && follow->named)) {
+        return NULL;
     }
     struct api_path path = follow->path;
     api_path_query(&path, "devices", "yes");
     if (api_get_all(follow->cli->api, &path, "device_list", &whole) != API_DONE) {
-        return; /* the counts have been said */
+        return NULL; /* the counts are there */
     }
-    size_t i, shown = 0;
-    const json_t *device;
-    json_array_foreach(json_object_get(whole, "device_list"), i, device)
-    {
-        char line[400], why[256];
-        const char *state = field_text(device, "state");
-        if (shown == TROUBLED_SHOWN || (strcmp(state, "failed") != 0 && strcmp(state, "silent") != 0)) {
-            continue;
-        }
-        shown_text(field_text(device, "why"), why, sizeof why);
-        snprintf(line, sizeof line, "%s %s", field_text(device, "mac"), state);
-        printf("  ");
-        shown_print(stdout, line);
-        printf("%s%s\n", why[0] != '\0' ? ": " : "", why);
-        shown++;
-    }
-    if (troubled > shown) {
-        printf("  and %" PRIu64 " more\n", troubled - shown);
-    }
+    json_t *devices = json_incref(json_object_get(whole, "device_list"));
     json_decref(whole);
+    return devices;
+}
+
+/* The server's last word; why it is no success, where that is judged here, and the devices that were named. */
+static void print_document(struct follow *follow, json_t *devices, const char *message)
+{
+    if (message[0] != '\0' && field_text(follow->rollout, "why")[0] == '\0') {
+        json_object_set_new(follow->rollout, "why", must(json_string(message)));
+    }
+    if (follow->named && devices != NULL) {
+        json_object_set(follow->rollout, "device_list", devices);
+    }
+    cli_print_json(follow->rollout);
 }
 
 static enum cli_exit finish(struct follow *follow)
 {
-    char message[1024], remedy[1024];
+    char message[4096], remedy[sizeof message], summary[1024];
+    enum cli_exit code = follow_judge(&follow->progress, follow->named, message, remedy, sizeof message);
+    json_t *devices = ask_devices(follow);
     if (follow->cli->json) {
-        cli_print_json(follow->rollout);
+        print_document(follow, devices, message);
     } else {
-        progress_summary(&follow->progress, message, sizeof message);
-        puts(message);
-        print_troubled(follow);
+        progress_summary(&follow->progress, summary, sizeof summary);
+        puts(summary);
     }
-    enum cli_exit code = follow_judge(&follow->progress, message, remedy, sizeof message);
     if (code != CLI_DONE) {
-        shown_problem(follow->cli->program, message, remedy);
+        shown_note(follow->cli->program, message);
+        print_troubled(&follow->progress, devices, stderr);
+        shown_note("  remedy", remedy);
+    } else if (!follow->cli->json && devices != NULL) {
+        print_troubled(&follow->progress, devices, stdout);
     }
+    json_decref(devices);
     return code;
 }
 
@@ -298,7 +382,7 @@ static enum cli_exit finish_interrupted(struct follow *follow)
 
 enum cli_exit follow_rollout(struct cli *cli, json_t *rollout)
 {
-    struct follow follow = { .cli = cli };
+    struct follow follow = { .cli = cli, .named = args_has(cli->args, "to") };
     struct sigaction action = { .sa_handler = on_interrupt }; /* no SA_RESTART: it ends the waiting */
     sigaction(SIGINT, &action, NULL);
     follow.is_live = !cli->json && live_begin(&follow.live, stdout);

@@ -11,8 +11,8 @@ enum cli_exit follow_rollout(struct cli *cli, json_t *rollout);
 /* An answer of the server as what is shown; texts escaped. */
 void follow_read(const json_t *rollout, struct progress *progress);
 
-/* What an ended rollout means: CLI_DONE where no device failed and at least one has the build; else CLI_FAILED, with
- * message and remedy. */
-enum cli_exit follow_judge(const struct progress *progress, char *message, char *remedy, size_t size);
+/* What an ended rollout means: CLI_DONE where no device failed and at least one has the build, or, where devices were
+ * `named`, each of them; else CLI_FAILED, with message and remedy. */
+enum cli_exit follow_judge(const struct progress *progress, bool named, char *message, char *remedy, size_t size);
 
 #endif

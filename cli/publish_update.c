@@ -90,6 +90,16 @@ static void print_messages(const json_t *plan)
     }
 }
 
+static void print_notes(const json_t *plan)
+{
+    const json_t *note;
+    size_t i;
+    json_array_foreach(json_object_get(plan, "notes"), i, note)
+    {
+        print_field("note", json_is_string(note) ? json_string_value(note) : "");
+    }
+}
+
 static void print_plan(const struct cli *cli, const json_t *reply)
 {
     (void)cli;
@@ -112,6 +122,7 @@ static void print_plan(const struct cli *cli, const json_t *reply)
     snprintf(text, sizeof text, "%s%s%s", field_text(broker, "state"), error[0] != '\0' ? ": " : "", error);
     print_field("broker", text);
     print_field("warning", field_text(plan, "public_url_warning"));
+    print_notes(plan);
     puts("nothing was published");
 }
 
@@ -138,6 +149,7 @@ static enum cli_exit run(struct cli *cli)
     if (args_has(cli->args, "plan")) {
         return cli_answer(cli, result, reply, print_plan);
     }
+    cli_print_notes(reply);
     if (args_has(cli->args, "no-wait") || result != API_DONE) {
         return cli_answer(cli, result, reply, print_begun);
     }

@@ -11,11 +11,50 @@ enum cli_exit cli_refused(struct cli *cli, enum api_result result)
     if (result == API_STOPPED) {
         return CLI_DONE;
     }
-    if (cli->json && problem->document != NULL) {
-        cli_print_json(problem->document);
+    if (problem->document == NULL) {
+        cli_say_error(cli, problem->code, problem->message, problem->remedy);
+    } else {
+        if (cli->json) {
+            cli_print_json(problem->document);
+        }
+        shown_problem(cli->program, problem->message, problem->remedy);
     }
-    shown_problem(cli->program, problem->message, problem->remedy);
     return result == API_GONE ? CLI_NO_SERVER : CLI_FAILED;
+}
+
+/* A text of the system's may be in any encoding; JSON has UTF-8 alone. */
+static json_t *any_text(const char *text)
+{
+    char escaped[4096];
+    json_t *json = json_string(text);
+    if (json == NULL) {
+        shown_text(text, escaped, sizeof escaped);
+        json = must(json_string(escaped));
+    }
+    return json;
+}
+
+void cli_say_error(const struct cli *cli, const char *code, const char *message, const char *remedy)
+{
+    if (cli->json) {
+        json_t *document = must(json_pack("{s:{s:s, s:o, s:o}}", "error", "code", code, "message", any_text(message),
+                                          "remedy", any_text(remedy)));
+        cli_print_json(document);
+        json_decref(document);
+    }
+    shown_problem(cli->program, message, remedy);
+}
+
+void cli_print_notes(const json_t *answer)
+{
+    const json_t *note;
+    size_t i;
+    json_array_foreach(json_object_get(answer, "notes"), i, note)
+    {
+        if (json_is_string(note)) {
+            shown_note("note", json_string_value(note));
+        }
+    }
 }
 
 enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply, print_fn print)

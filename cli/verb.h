@@ -39,9 +39,12 @@ extern const struct verb verb_firmware_ls, verb_firmware_add, verb_firmware_rm, 
 extern const struct verb verb_explain, verb_status;
 extern const struct verb verb_token_ls, verb_token_new, verb_token_rm;
 
-/* Says on stderr what went wrong with the last call (not API_DONE), with --json the server's error object on stdout,
- * and returns the exit code. */
+/* Says on stderr what went wrong with the last call (not API_DONE), with --json the error object on stdout: the
+ * server's, or one like it where none answered. Returns the exit code. */
 enum cli_exit cli_refused(struct cli *cli, enum api_result result);
+
+/* The same of something that was found out here: an error of this code. */
+void cli_say_error(const struct cli *cli, const char *code, const char *message, const char *remedy);
 
 /* The usual end of a verb: the reply (taken over) printed by `print`, or as JSON, or the refusal said. */
 typedef void (*print_fn)(const struct cli *cli, const json_t *reply);
@@ -50,6 +53,9 @@ enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply,
 /* "d1_mini/0.4.10.bin, version 0.4.10, 321.0 KiB, ESP8266, md5 …": what an answer says of an image, of `members` (a
  * list that ends with NULL) in their order. What it does not say is left out: a file system has no chip. */
 void cli_image_text(const json_t *image, const char *const *members, char *to, size_t size);
+
+/* The answer's notes, sentences that an operator should know of, each as "note: …" on stderr; nothing without them. */
+void cli_print_notes(const json_t *answer);
 
 /* One document on stdout: what --json prints. */
 void cli_print_json(const json_t *document);

@@ -35,7 +35,7 @@ def environment(env=None):
 
 def run(*words, env=None, cwd=None, program="updraft", timeout=PATIENCE_S, **options):
     """The program to its end: (exit code, stdout, stderr)."""
-    done = subprocess.run([BIN / program, *map(str, words)], env=environment(env), cwd=cwd, capture_output=True,
+    done = subprocess.run([BIN / program, *(one if isinstance(one, bytes) else str(one) for one in words)], env=environment(env), cwd=cwd, capture_output=True,
                           text=True, timeout=timeout, **options)
     assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
     return done.returncode, done.stdout, done.stderr
@@ -144,6 +144,12 @@ def test_no_server_is_3_and_says_where_it_looked(tmp_path):
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         says(rf"no server at {url}: .*--admin-listen", "status", "--server", url, code=3)
+        code, out, said = run("status", "--server", url, "--json")
+        error = json.loads(out)["error"]
+        assert (code, error["code"]) == (3, "no-server")
+        assert said == f"updraft: {error['message']}\n  remedy: {error['remedy']}\n"
+    code, out, _ = run("status", "--admin-socket", b"\xff.sock", "--json", cwd=tmp_path)
+    assert code == 3 and r"socket \xff.sock: No such file" in json.loads(out)["error"]["message"]
 
 
 def test_flags_win_over_the_environment(tmp_path):
@@ -357,26 +363,79 @@ def test_without_a_terminal_a_line_a_change(stand_in, tmp_path):
 @pytest.mark.parametrize("last, code, expected", [
     (rollout("done", confirmed=1, silent=2), 0, "1 confirmed, 2 silent of 3 devices"),
     (rollout("done", current=3, expected=0), 0, "3 current of 3 devices"),
-    (rollout("done", confirmed=2, failed=1), 1, "1 device failed.*updraft explain d1_mini --mac"),
+    (rollout("done", confirmed=2, failed=1), 1, "not updated: 1 failed of 3 devices\n.*updraft explain d1_mini --mac"),
     (rollout("done", silent=3), 1, "no device came for the update.*subscribes to the command topic.*can reach the url"),
     (rollout("done", sent=1, silent=2, bytes=9), 1, "none came back with the new build in time"),
     (rollout("done", expected=0), 1, "done in 1.2 s: no device came"),
     (rollout("failed", why="no broker for 300 s"), 1, "the rollout failed: no broker for 300 s"),
 ])
 def test_how_it_ended_is_the_exit_code(stand_in, tmp_path, last, code, expected):
-    publishes(stand_in, rollout(), {**last, "device_list": []})
+    publishes(stand_in, rollout(), last)
     says(expected, "publish-update", "d1_mini", code=code, cwd=tmp_path)
-    got, out, _ = run("publish-update", "d1_mini", "--json", cwd=tmp_path)
-    assert (got, json.loads(out)["state"]) == (code, last["state"])
+    got, out, error = run("publish-update", "d1_mini", "--json", cwd=tmp_path)
+    said = json.loads(out)
+    assert (got, said["state"]) == (code, last["state"])
+    assert (code == 0) == (said["why"] == ""), "a program must learn why, as people do"
+    assert code == 0 or said["why"] in error
+    assert said | {"why": ""} == last | {"why": ""}
+
+
+OTHER = "5ccf7fb1e043"
+
+
+@pytest.mark.parametrize("words, counts, devices, code, expected", [
+    (["--to", f"{MAC},{OTHER}"], {"confirmed": 1, "silent": 1}, [("confirmed", ""), ("silent", "")], 1,
+     f"publish-update: not updated: 1 silent of 2 named devices\n  {OTHER} silent: nothing was heard of it in 1 s\n"
+     "  remedy: check that they are on"),
+    (["--to", f"{MAC},{OTHER}"], {"current": 1, "failed": 1}, [("current", ""), ("failed", "not told: denied")], 1,
+     f"publish-update: not updated: 1 failed of 2 named devices\n  {OTHER} failed: not told: denied\n  remedy: "),
+    (["--to", f"{MAC},{OTHER}"], {"confirmed": 1}, [("confirmed", ""), ("taken", "superseded by 7")], 1,
+     f"publish-update: not updated: 1 without an end of 2 named devices\n  {OTHER} taken: superseded by 7\n"),
+    (["--to", f"{MAC},{OTHER}"], {"confirmed": 1, "current": 1}, [("confirmed", ""), ("current", "")], 0, ""),
+    ([], {"confirmed": 1, "silent": 1}, [("confirmed", ""), ("silent", "")], 0, ""),
+])
+def test_each_named_device_counts(stand_in, tmp_path, words, counts, devices, code, expected):
+    listed = [{"mac": mac, "state": state, "why": why} for mac, (state, why) in zip([MAC, OTHER], devices)]
+    expects = 2 - counts.get("current", 0)
+    publishes(stand_in, rollout(), {**rollout("done", expected=expects, **counts), "device_list": listed})
+    got, out, error = run("d1_mini", *words, cwd=tmp_path, program="publish-update")
+    assert got == code and error.startswith(expected) and (error == "") == (code == 0), (got, out, error)
+    assert MAC not in out + error, "who has it is not named"
+    got, out, error = run("d1_mini", *words, "--json", cwd=tmp_path, program="publish-update")
+    assert got == code and error.startswith(expected)
+    assert json.loads(out)["device_list"] == listed
+
+
+def test_devices_of_a_failed_rollout_were_not_told(stand_in, tmp_path):
+    why = "the broker's ACL denies publishing to updraft/d1_mini/update: grant the user updraft write on it " * 8
+    publishes(stand_in, rollout("publishing"), {**rollout("failed", why=why.strip(), silent=2, expected=2),
+                                                "device_list": [{"mac": MAC, "state": "silent", "why": ""}]})
+    code, out, error = run("publish-update", "d1_mini", cwd=tmp_path)
+    assert code == 1 and "d1_mini 0.4.10: 2 not told of 2\n" in out and "silent" not in out + error
+    assert error.startswith(f"updraft: the rollout failed: {why.strip()}\n  {MAC} not told\n  and 1 more\n  remedy: ")
+
+
+def test_notes_are_said_and_no_more(stand_in, tmp_path):
+    notes = ["5C:CF:7F:00:00:01 asks as door, not d1_mini", "5C:CF:7F:00:00:02 was never \x1b seen"]
+    publishes(stand_in, {**rollout(), "notes": notes}, {**rollout("done", confirmed=3), "notes": notes})
+    said = f"note: {notes[0]}\nnote: 5C:CF:7F:00:00:02 was never \\x1b seen\n"
+    for words in [[], ["--json"], ["--no-wait"], ["--no-wait", "--json"]]:
+        code, out, error = run("publish-update", "d1_mini", *words, cwd=tmp_path)
+        assert (code, error) == (0, said)
+    assert json.loads(out)["notes"] == notes
+    stand_in.answers[("POST", "/api/v1/rollouts")] = [(200, {"plan": {"type": "d1_mini", "notes": notes}})]
+    code, out, error = run("publish-update", "d1_mini", "--plan", cwd=tmp_path)
+    assert (code, error) == (0, "") and f"\nnote      {notes[0]}\nnote      5C:CF:7F:00:00:02 was never \\x1b" in out
 
 
 def test_failed_and_silent_devices_are_named_with_why(stand_in, tmp_path):
     devices = [{"mac": f"5ccf7f{i:06x}", "state": "failed" if i % 2 else "silent", "why": "cut at 10 %" if i % 2 else ""}
                for i in range(30)] + [{"mac": MAC, "state": "confirmed", "why": ""}]
     publishes(stand_in, rollout(), {**rollout("done", confirmed=1, failed=15, silent=15), "device_list": devices})
-    out = says("and 10 more", "publish-update", "d1_mini", code=1, cwd=tmp_path)
-    assert "  5ccf7f000000 silent\n  5ccf7f000001 failed: cut at 10 %\n" in out
-    assert out.count("\n  5ccf7f") == 20 and MAC not in out
+    out, error = run("publish-update", "d1_mini", cwd=tmp_path)[1:]
+    assert "  5ccf7f000000 silent: nothing was heard of it in 1 s\n  5ccf7f000001 failed: cut at 10 %\n" in error
+    assert error.count("\n  5ccf7f") == 20 and MAC not in error and "\n  and 10 more\n" in error
+    assert "5ccf7f" not in out
     assert "?devices=yes&offset=0&limit=1000" in stand_in.asked[-1][1]
 
 
