@@ -29,24 +29,27 @@ static void on_progress(void *owner, const struct delivery *delivery, uint64_t b
     }
 }
 
-/* Asking the system about each transfer costs: so for all rollouts at once, and not at each request. */
-static uint64_t bytes_under_way(struct admin_api *api, const struct rollout *rollout)
+/* Asking the system about each transfer costs: so for all rollouts at once, and not at each request. Together with the
+ * bytes of transfers that had ended by then: else one that ends in between would be counted twice. */
+static uint64_t bytes_so_far(struct admin_api *api, const struct rollout *rollout)
 {
     uint64_t now_ms = uv_now(api->loop);
     if (now_ms - api->progress_ms >= PROGRESS_LOOK_MS) {
         api->progress_ms = now_ms;
         memset(api->progress, 0, sizeof api->progress);
         for (size_t i = 0; i < rollouts_count(api->rollouts) && i < ROLLOUTS_MAX; i++) {
-            memcpy(api->progress[i].id, rollouts_at(api->rollouts, i)->id, ANNOUNCE_ID_SIZE);
+            const struct rollout *one = rollouts_at(api->rollouts, i);
+            memcpy(api->progress[i].id, one->id, ANNOUNCE_ID_SIZE);
+            api->progress[i].bytes = one->bytes;
         }
         http_server_progress(api->device_http, on_progress, api);
     }
     for (size_t i = 0; i < ROLLOUTS_MAX; i++) {
-        if (strcmp(api->progress[i].id, rollout->id) == 0) {
-            return rollout_is_over(rollout) ? 0 : api->progress[i].bytes;
+        if (strcmp(api->progress[i].id, rollout->id) == 0 && !rollout_is_over(rollout)) {
+            return api->progress[i].bytes;
         }
     }
-    return 0;
+    return rollout->bytes;
 }
 
 static json_t *image_json(const struct rollout_target *target)
@@ -94,8 +97,7 @@ static json_t *rollout_json(struct admin_api *api, const struct rollout *rollout
                         json_pack("{s:I, s:I, s:I}", "sent", (json_int_t)rollout->commands, "acknowledged",
                                   (json_int_t)rollout->acknowledged, "failed", (json_int_t)rollout->commands_failed));
     json_object_set_new(json, "devices", devices_json(rollout));
-    uint64_t bytes = rollout->bytes + bytes_under_way(api, rollout);
-    json_object_set_new(json, "bytes", json_integer((json_int_t)bytes));
+    json_object_set_new(json, "bytes", json_integer((json_int_t)bytes_so_far(api, rollout)));
     json_object_set_new(json, "bytes_expected", json_integer((json_int_t)bytes_expected(rollout)));
     json_object_set_new(json, "broker", admin_broker_json(api));
     return json;
