@@ -3,6 +3,7 @@
 #include "cli/verb.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 static const struct flag flags[] = {
     { "mac", FLAG_MAC, "MAC", "the device, such as 5c:cf:7f:b1:e0:42" },
@@ -21,14 +22,31 @@ static void print_line(const char *label, const char *text)
 {
     if (text[0] != '\0') {
         printf("%-9s", label);
-        shown_print(stdout, text);
+        shown_wrapped(stdout, text, 9, 9, shown_width(stdout));
         putchar('\n');
+    }
+}
+
+/* What to do next: as the server says, a sentence or several; or what would make the answer surer. */
+static void print_next(const struct cli *cli, const json_t *reply)
+{
+    const json_t *next = json_object_get(reply, "next"), *step;
+    size_t i;
+    json_array_foreach(next, i, step)
+    {
+        print_line("next", json_is_string(step) ? json_string_value(step) : "");
+    }
+    if (next != NULL) {
+        print_line("next", field_text(reply, "next"));
+    } else if (strcmp(field_text(reply, "reason"), "unknown-build") == 0 && !args_has(cli->args, "md5") &&
+               !args_has(cli->args, "sha256")) {
+        print_line("next", "give what the device reports, and the answer is the one that it will get: --version V, and "
+                           "--md5 MD5 (of an ESP32: --client esp32 --sha256 SHA256)");
     }
 }
 
 static void print_explanation(const struct cli *cli, const json_t *reply)
 {
-    (void)cli;
     static const char *const members[] = { "file", "version", "bytes", "chip", "md5", NULL };
     char text[1024];
     const json_t *running = json_object_get(reply, "running"), *image = json_object_get(reply, "image");
@@ -52,7 +70,10 @@ static void print_explanation(const struct cli *cli, const json_t *reply)
         cli_image_text(image, members, text, sizeof text);
         print_line("image", text);
     }
-    print_line("detail", field_text(reply, "detail"));
+    if (strstr(field_text(reply, "text"), field_text(reply, "detail")) == NULL) {
+        print_line("detail", field_text(reply, "detail"));
+    }
+    print_next(cli, reply);
 }
 
 static enum cli_exit run(struct cli *cli)

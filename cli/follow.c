@@ -23,6 +23,7 @@ struct follow {
     struct api_path path;
     bool named;      /* the order names its devices */
     json_t *rollout; /* the last news */
+    size_t notes;    /* of it that have been said: looking through a large fleet takes the server a while */
     struct progress progress;
     struct progress_pace pace;
     struct live live;
@@ -81,6 +82,19 @@ void follow_read(const json_t *rollout, struct progress *progress)
     progress->window_s = field_number(rollout, "window_s");
 }
 
+/* Above the block, which is drawn anew below. */
+static void show_notes(struct follow *follow)
+{
+    static const struct block nothing;
+    if (json_array_size(json_object_get(follow->rollout, "notes")) <= follow->notes) {
+        return;
+    }
+    if (follow->is_live) {
+        live_draw(&follow->live, &nothing);
+    }
+    follow->notes = cli_print_notes(follow->rollout, follow->notes);
+}
+
 static void take_news(struct follow *follow, json_t *rollout)
 {
     json_decref(follow->rollout);
@@ -104,6 +118,7 @@ static void say_line(const char *line)
 
 static void show(struct follow *follow)
 {
+    show_notes(follow);
     if (follow->cli->json) {
         return; /* one document, at the end */
     }
@@ -198,13 +213,14 @@ static bool look(struct follow *follow, enum cli_exit *code)
 /* "1 failed, 2 silent" of those that have not got it. */
 static void count_troubled(const struct progress *progress, char *to, size_t size)
 {
-    uint64_t failed = progress->devices[COUNT_FAILED], silent = progress->devices[COUNT_SILENT];
+    const uint64_t *devices = progress->devices;
+    uint64_t failed = devices[COUNT_FAILED], silent = devices[COUNT_SILENT], taken = devices[COUNT_SUPERSEDED];
     uint64_t good = progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT];
-    uint64_t others = progress_devices(progress) - good - failed - silent;
+    uint64_t others = progress_devices(progress) - good - failed - silent - taken;
     const struct {
         uint64_t n;
         const char *word;
-    } parts[] = { { failed, "failed" }, { silent, "silent" }, { others, "without an end" } };
+    } parts[] = { { failed, "failed" }, { silent, "silent" }, { taken, "superseded" }, { others, "without an end" } };
     size_t used = 0;
     to[0] = '\0';
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -356,7 +372,8 @@ static enum cli_exit finish(struct follow *follow)
         print_document(follow, devices, message);
     } else {
         progress_summary(&follow->progress, summary, sizeof summary);
-        puts(summary);
+        shown_wrapped(stdout, summary, 0, 2, shown_width(stdout)); /* escaped already: printable stays */
+        putchar('\n');
     }
     if (code != CLI_DONE) {
         shown_note(follow->cli->program, message);

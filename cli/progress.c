@@ -70,14 +70,15 @@ void progress_pace_update(struct progress_pace *pace, const struct progress *pro
     }
     double moved = progress->bytes > pace->bytes ? (double)(progress->bytes - pace->bytes) : 0;
     if (pace->begun && (moved > 0 || (downloading && pace->downloading))) {
-        double weight = pace->per_s > 0 ? passed / (passed + SMOOTHING_S) : 1;
-        pace->per_s += (moved / passed - pace->per_s) * weight;
+        pace->moving_s += passed; /* the first bytes come in a burst: so the mean of all, until that is long enough */
+        double over_s = pace->moving_s < SMOOTHING_S ? pace->moving_s : passed + SMOOTHING_S;
+        pace->per_s += (moved / passed - pace->per_s) * passed / over_s;
     }
     pace->begun = true;
     pace->downloading = downloading;
     pace->bytes = most(pace->bytes, progress->bytes);
     pace->bytes_expected = most(pace->bytes_expected, progress->bytes_expected);
-    pace->is_whole = !downloading && progress->devices[COUNT_TRIGGERED] == 0;
+    pace->is_whole = !downloading && progress->devices[COUNT_TRIGGERED] + progress->devices[COUNT_FAILED] == 0;
     pace->at_s = now_s;
 }
 
@@ -129,7 +130,8 @@ static const char *count_word(const struct progress *progress, enum progress_cou
 static bool add_counts(struct text *text, const struct progress *progress)
 {
     static const enum progress_count order[] = {
-        COUNT_CONFIRMED, COUNT_CURRENT, COUNT_SENT, COUNT_DOWNLOADING, COUNT_TRIGGERED, COUNT_FAILED, COUNT_SILENT,
+        COUNT_CONFIRMED, COUNT_CURRENT, COUNT_SENT,   COUNT_DOWNLOADING,
+        COUNT_TRIGGERED, COUNT_FAILED,  COUNT_SILENT, COUNT_SUPERSEDED,
     };
     const char *between = "";
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
@@ -276,7 +278,7 @@ static void counts_line(const struct progress *progress, size_t width, bool colo
     char pieces[PROGRESS_COUNTS][48];
     size_t columns = 0;
     for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
-        bool seldom = i == COUNT_CURRENT && progress->devices[i] == 0;
+        bool seldom = (i == COUNT_CURRENT || i == COUNT_SUPERSEDED) && progress->devices[i] == 0;
         int n = snprintf(pieces[i], sizeof pieces[i], "  %s %" PRIu64, count_word(progress, (enum progress_count)i),
                          progress->devices[i]);
         pieces[i][0] = seldom ? '\0' : pieces[i][0];

@@ -20,7 +20,8 @@
     X(CONFIRMED, "confirmed")                                                                                          \
     X(CURRENT, "current")                                                                                              \
     X(FAILED, "failed")                                                                                                \
-    X(SILENT, "silent")
+    X(SILENT, "silent")                                                                                                \
+    X(SUPERSEDED, "superseded")
 
 enum progress_count {
 #define X(name, word) COUNT_##name,
@@ -58,8 +59,8 @@ bool progress_waits_for_failed(const struct progress *progress);
 struct progress_pace {
     bool begun, downloading;
     uint64_t bytes, bytes_expected; /* the most so far */
-    bool is_whole;                  /* nobody is to receive more of them */
-    double at_s, per_s;
+    bool is_whole;                  /* nobody is to receive more of them, as far as can be seen */
+    double at_s, per_s, moving_s;   /* ...and the time that the rate is of */
 };
 void progress_pace_update(struct progress_pace *pace, const struct progress *progress, double now_s);
 

@@ -149,8 +149,8 @@ static enum cli_exit run(struct cli *cli)
     if (args_has(cli->args, "plan")) {
         return cli_answer(cli, result, reply, print_plan);
     }
-    cli_print_notes(reply);
     if (args_has(cli->args, "no-wait") || result != API_DONE) {
+        cli_print_notes(reply, 0);
         return cli_answer(cli, result, reply, print_begun);
     }
     return follow_rollout(cli, reply);

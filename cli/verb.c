@@ -45,16 +45,14 @@ void cli_say_error(const struct cli *cli, const char *code, const char *message,
     shown_problem(cli->program, message, remedy);
 }
 
-void cli_print_notes(const json_t *answer)
+size_t cli_print_notes(const json_t *answer, size_t first)
 {
-    const json_t *note;
-    size_t i;
-    json_array_foreach(json_object_get(answer, "notes"), i, note)
-    {
-        if (json_is_string(note)) {
-            shown_note("note", json_string_value(note));
-        }
+    const json_t *notes = json_object_get(answer, "notes");
+    for (size_t i = first; i < json_array_size(notes); i++) {
+        const json_t *note = json_array_get(notes, i);
+        shown_note("note", json_is_string(note) ? json_string_value(note) : "");
     }
+    return json_array_size(notes);
 }
 
 enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply, print_fn print)

@@ -54,8 +54,9 @@ enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply,
  * list that ends with NULL) in their order. What it does not say is left out: a file system has no chip. */
 void cli_image_text(const json_t *image, const char *const *members, char *to, size_t size);
 
-/* The answer's notes, sentences that an operator should know of, each as "note: …" on stderr; nothing without them. */
-void cli_print_notes(const json_t *answer);
+/* The answer's notes from the `first` on, sentences that an operator should know of, each as "note: …" on stderr;
+ * nothing without them. Returns how many the answer has. */
+size_t cli_print_notes(const json_t *answer, size_t first);
 
 /* One document on stdout: what --json prints. */
 void cli_print_json(const json_t *document);

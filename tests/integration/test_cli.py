@@ -23,6 +23,8 @@ import time
 
 import pytest
 
+from tests.support.admin import Admin
+from tests.support.mqtt import Broker
 from tests.support.updraft import BIN, PATIENCE_S, ROOT, Server, check, device_request, make_image, wait_until
 
 MAC = "5ccf7fb1e042"  # the device of tests/support
@@ -331,6 +333,20 @@ def test_names_travel_encoded(stand_in, tmp_path):
     assert stand_in.asked[-1][1] == f"/api/v1/explain?type=a%26b&mac={MAC}&flash=4194304"
 
 
+@pytest.mark.parametrize("words, answer, expected", [
+    ([], {"reason": "unknown-build"}, "\nnext     give what the device reports"),
+    (["--md5", "0" * 32], {"reason": "unknown-build"}, "next"),
+    ([], {"reason": "newer"}, "next"),
+    ([], {"reason": "unknown-build", "next": "Add the build.\x07"}, "\nnext     Add the build.\\x07\n"),
+    ([], {"reason": "unknown-type", "next": ["One.", "Two."]}, "\nnext     One.\nnext     Two.\n"),
+])
+def test_explain_says_what_to_do_next(stand_in, tmp_path, words, answer, expected):
+    stand_in.answers[("GET", "/api/v1/explain")] = [(200, {"status": 200, "text": "It would.", **answer})]
+    out = says("^It would.\nreason ", "explain", "door", *words, cwd=tmp_path)
+    assert (expected in out) == (expected != "next"), out
+    assert "next" in answer or expected == "next" or out.count("next ") == 1
+
+
 def test_long_lists_come_whole(stand_in, tmp_path):
     images = [{"file": f"{i}.bin", "type": "t", "version": "1", "kind": "sketch", "bytes": i, "md5": "0" * 32}
               for i in range(2500)]
@@ -423,6 +439,9 @@ def test_notes_are_said_and_no_more(stand_in, tmp_path):
         code, out, error = run("publish-update", "d1_mini", *words, cwd=tmp_path)
         assert (code, error) == (0, said)
     assert json.loads(out)["notes"] == notes
+    publishes(stand_in, rollout("publishing"), rollout("publishing") | {"notes": notes[:1]}, rollout() | {"notes": notes},
+              rollout("done", confirmed=3) | {"notes": notes})
+    assert run("publish-update", "d1_mini", cwd=tmp_path)[2] == said, "also those that come later, and each once"
     stand_in.answers[("POST", "/api/v1/rollouts")] = [(200, {"plan": {"type": "d1_mini", "notes": notes}})]
     code, out, error = run("publish-update", "d1_mini", "--plan", cwd=tmp_path)
     assert (code, error) == (0, "") and f"\nnote      {notes[0]}\nnote      5C:CF:7F:00:00:02 was never \\x1b" in out
@@ -542,8 +561,10 @@ class Terminal:
                 self.lines[self.row] = line[:self.column] + piece + line[self.column + 1:]
                 self.column += 1
 
-    def run(self, *words, cwd, env=None, on_text=None, program="updraft"):
-        process = subprocess.Popen([BIN / program, *words], stdout=self.slave, stderr=subprocess.PIPE, cwd=cwd,
+    def run(self, *words, cwd, env=None, on_text=None, program="updraft", together=False):
+        """`together`: what goes to stderr is on the terminal too."""
+        process = subprocess.Popen([BIN / program, *words], stdout=self.slave,
+                                   stderr=self.slave if together else subprocess.PIPE, cwd=cwd,
                                    env=environment({"TERM": "xterm", **(env or {})}), text=True)
         os.close(self.slave)
         try:
@@ -572,7 +593,7 @@ def test_the_block_is_redrawn_in_place(stand_in, tmp_path, columns):
     terminal = Terminal(columns)
     assert terminal.run("publish-update", "d1_mini", cwd=tmp_path) == 0, terminal.error
     assert terminal.raw.count("\x1b[") > 10
-    text = "".join(terminal.lines[2:])
+    text = " ".join(line.strip() for line in terminal.lines[2:]).strip()
     assert text == "d1_mini 0.4.10: done in 1.2 s: 3 confirmed of 3 devices, 2.9 KiB", terminal.lines
     assert terminal.lines[0].startswith("d1_mini 0.4.10 "[:columns - 1]), terminal.lines
     assert terminal.lines[1].startswith("triggered 0" if columns >= 79 else "confirmed 3"), terminal.lines
@@ -616,6 +637,27 @@ def test_colours_and_movement_only_where_wanted(stand_in, tmp_path, env, live, c
     terminal = Terminal(80)
     assert terminal.run("publish-update", "d1_mini", cwd=tmp_path, env=env) == 0
     assert ("\x1b[J" in terminal.raw, terminal.colours) == (live, colours)
+
+
+def test_a_note_stands_above_the_block(stand_in, tmp_path):
+    publishes(stand_in, rollout("publishing"), rollout(triggered=3, broker="waiting") | {"notes": ["it asks as door"]},
+              rollout("done", confirmed=3) | {"notes": ["it asks as door"]})
+    terminal = Terminal(80)
+    assert terminal.run("publish-update", "d1_mini", cwd=tmp_path, together=True) == 0
+    assert terminal.lines[0] == "note: it asks as door" and terminal.lines[1].startswith("d1_mini 0.4.10 [")
+    assert terminal.raw.count("note: ") == 1 and len(terminal.lines) == 5, terminal.lines
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_a_long_reason_is_wrapped_and_not_cut(stand_in, tmp_path, columns):
+    why = "refused: the broker's ACL denies publishing to updraft/d1_mini/update: grant the user updraft write on it"
+    publishes(stand_in, rollout("publishing"), rollout("failed", why=why, failed=1, expected=1) |
+              {"device_list": [{"mac": MAC, "state": "failed", "why": why}]})
+    terminal = Terminal(columns)
+    assert terminal.run("publish-update", "d1_mini", cwd=tmp_path, together=True) == 1
+    assert all(len(line) < columns for line in terminal.lines), terminal.lines
+    text = " ".join(line.strip() for line in terminal.lines)
+    assert f"updraft: the rollout failed: {why} {MAC} failed: {why} remedy: " in text, terminal.lines
 
 
 def test_json_draws_nothing(stand_in, tmp_path):
@@ -756,6 +798,90 @@ def device(broker, server, data, seen):
     client.subscribe("updraft/#", 1)
     assert ready.wait(PATIENCE_S)
     return client
+
+
+@contextlib.contextmanager
+def simulated(broker, server, *words):
+    process = subprocess.Popen(
+        [BIN / "updraft-sim", "--server", f"http://127.0.0.1:{server.port}", "--mqtt", f"mqtt://127.0.0.1:{broker}",
+         "--types", "d1_mini", "--check-in-at-start", "--seed", "1", "--quiet", *map(str, words)],
+        stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def known(server, count):
+    wait_until(lambda: json.loads(run("status", "--json", cwd=server.folder)[1])["devices"]["seen"] == count,
+               f"{count} devices")
+
+
+def test_no_byte_is_counted_twice_while_downloads_end(tmp_path, broker):
+    """A look between two of the server's own looks must not see a transfer both as under way and as ended."""
+    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{broker}", public_url=None) as server:
+        image(server, "0_4_9")
+        with simulated(broker, server, "--devices", 8, "--image", server.repo / "truc_0_4_9.ino.d1_mini.bin", "--rate",
+                       "100K", "--flash-time", "1", "--reboot-time", "1"):
+            known(server, 8)
+            size = len(image(server, "0_4_10", size="150K", seed=2))
+            admin, seen = Admin(server.folder / "state/admin.sock"), []
+            place = "/api/v1/rollouts/" + admin.post("/api/v1/rollouts", {"type": "d1_mini"}).json["id"]
+            while not seen or seen[-1]["state"] in ("publishing", "running"):
+                seen.append(admin.get(place).json)
+                time.sleep(0.005)
+        assert seen[-1]["devices"]["confirmed"] == 8 and seen[-1]["bytes"] == 8 * size
+        counted = [one["bytes"] for one in seen]
+        assert counted == sorted(counted) and counted[-1] == 8 * size and len(set(counted)) > 3, counted
+
+
+def test_a_real_fleet_on_a_terminal(tmp_path, broker):
+    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{broker}", public_url=None) as server:
+        image(server, "0_4_9")
+        with simulated(broker, server, "--devices", 5, "--image", server.repo / "truc_0_4_9.ino.d1_mini.bin", "--rate",
+                       "100K", "--flash-time", "1", "--reboot-time", "1"):
+            known(server, 5)
+            image(server, "0_4_10", size="150K", seed=2)
+            terminal = Terminal(80)
+            assert terminal.run("publish-update", "d1_mini", "--timeout", "30", cwd=tmp_path, together=True) == 0
+        bars = re.findall(r"\[([#-]+)\]", terminal.raw)
+        assert len({len(bar) for bar in bars}) == 1 and len(set(bars)) > 2, bars
+        assert [bar.count("#") for bar in bars] == sorted(bar.count("#") for bar in bars), "the bar went back"
+        assert re.fullmatch(r"d1_mini 0_4_10 \[#+\] 100% +5/5 devices", terminal.lines[0]), terminal.lines
+        while_restarting = re.findall(r"downloading 0  sent 5 ", terminal.raw)
+        rates = re.findall(r"5 devices +([\d.]+ \w+)/s[^\n]*\n[^\n]*downloading 0  sent 5 ", terminal.raw)
+        assert len(rates) == len(while_restarting) > 0 and len(set(rates)) == 1, "the rate sinks while none downloads"
+
+
+@pytest.mark.parametrize("words, code, expected", [
+    (["--to", "5ccf7f000001,5ccf7f0000ff"], 1,
+     r"^publish-update: not updated: 1 silent of 2 named devices\n  5ccf7f0000ff silent: nothing was heard of it in \d+ s"
+     r"\n  remedy: check that they are on"),
+    (["--to", "5ccf7f000001"], 0, "^$"),
+])
+def test_who_is_named_must_come(tmp_path, broker, words, code, expected):
+    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{broker}", public_url=None) as server:
+        image(server, "0_4_9")
+        with simulated(broker, server, "--devices", 1, "--image", server.repo / "truc_0_4_9.ino.d1_mini.bin",
+                       "--flash-time", "0.2", "--reboot-time", "0.2"):
+            known(server, 1)
+            image(server, "0_4_10", seed=2)
+            got, out, error = run("d1_mini", *words, "--timeout", "3", program="publish-update", cwd=tmp_path)
+        assert got == code and "1 confirmed" in out, (got, out, error)
+        assert re.search(expected, re.sub(r"^note: .*\n", "", error, flags=re.M)), error
+
+
+def test_a_broker_that_denies_says_it_whole(tmp_path):
+    (tmp_path / "acl").write_text("topic read #\ntopic write updraft/server/online\n")
+    with Broker(tmp_path / "broker", f"acl_file {tmp_path / 'acl'}") as denying, \
+            Server(tmp_path, mqtt=denying.url, public_url="http://127.0.0.1:1") as server:
+        image(server, "0_4_10")
+        wait_until(lambda: "connected" in run("status", cwd=tmp_path)[1], "the broker")
+        code, out, error = run("publish-update", "d1_mini", cwd=tmp_path)
+        why = json.loads(run("publish-update", "d1_mini", "--json", cwd=tmp_path)[1])["why"]
+        assert code == 1 and why and f"the rollout failed: {why}\n" in error, (out, error, why)
+        assert "no device was told" in out and "published" not in out and "silent" not in out + error
 
 
 @pytest.mark.parametrize("program, words", [("publish-update", []), ("updraft", ["publish-update"])])
