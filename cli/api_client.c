@@ -227,8 +227,23 @@ static enum api_result call_failed(struct api_client *api, CURLcode code)
     if (api->place.url[0] == '\0') {
         return socket_failed(api, code);
     }
-    return say_gone(api, api->curl_error[0] != '\0' ? api->curl_error : curl_easy_strerror(code),
-                    "see whether updraftd runs there with --admin-listen, and whether the address is right");
+    static const struct {
+        CURLcode code;
+        const char *remedy;
+    } remedies[] = {
+        { CURLE_COULDNT_RESOLVE_HOST,
+          "give a name that this machine knows, or the address itself, as http://HOST:PORT" },
+        { CURLE_SSL_CONNECT_ERROR, "updraftd's --admin-listen speaks http://; https:// is for a proxy before it" },
+        { CURLE_PEER_FAILED_VERIFICATION,
+          "have this machine trust the certificate's issuer, and give the name that the "
+          "certificate has" },
+        { CURLE_OPERATION_TIMEDOUT, "see whether updraftd is well there, and whether a firewall lets this machine in" },
+    };
+    const char *remedy = "see whether updraftd runs there with --admin-listen, and whether the address is right";
+    for (size_t i = 0; i < sizeof remedies / sizeof remedies[0]; i++) {
+        remedy = remedies[i].code == code ? remedies[i].remedy : remedy;
+    }
+    return say_gone(api, api->curl_error[0] != '\0' ? api->curl_error : curl_easy_strerror(code), remedy);
 }
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */

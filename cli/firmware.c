@@ -161,7 +161,9 @@ static bool read_file(const struct cli *cli, const char *file, char **bytes, siz
 {
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would wait for ever */
     if (fd < 0) {
-        return cannot_read(cli, file, strerror(errno), "name a file that you may read");
+        return cannot_read(cli, file, strerror(errno),
+                           errno == ENOENT ? "name the image, such as build/door.ino.bin"
+                                           : "name a file that you may read");
     }
     bool read_whole = check_file(cli, file, fd, size);
     if (read_whole) {
@@ -253,7 +255,14 @@ static enum cli_exit upload_image(struct cli *cli, const char *bytes, size_t siz
     if (is_live) {
         live_draw(&upload.live, &nothing);
     }
-    return cli_answer(cli, result, reply, print_added);
+    enum cli_exit code = cli_answer(cli, result, reply, print_added);
+    const json_t *error = json_object_get(api_problem(cli->api)->document, "error");
+    if (result == API_REFUSED && strcmp(field_text(error, "fault"), "wrong-kind") == 0) {
+        shown_note("  remedy",
+                   "here its name is made from --kind: say --kind fs of a file system, and leave it out for a "
+                   "sketch");
+    }
+    return code;
 }
 
 static enum cli_exit run_add(struct cli *cli)
@@ -315,7 +324,7 @@ const struct verb verb_firmware_ls = {
 const struct verb verb_firmware_add = {
     .name = "firmware",
     .sub = "add",
-    .words = "FILE",
+    .words = "FILE --type T --version V",
     .words_min = 1,
     .words_max = 1,
     .flags = add_flags,

@@ -13,9 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORDS_MAX   512
-#define HELP_WIDTH  80
-#define HELP_COLUMN 28
+#define WORDS_MAX      512
+#define HELP_WIDTH     80
+#define HELP_COLUMN    28
+#define HELP_LEFT_MOST 32
 
 /* Parts of a verb stand together; the first is what the verb alone means. */
 static const struct verb *const verbs[] = {
@@ -40,11 +41,15 @@ static void print_call(FILE *to, const struct verb *verb)
             verb->words[0] != '\0' ? " " : "", verb->words);
 }
 
-/* "  LEFT    help", its further lines below its first. Completion reads these lines: two blanks, then the name. */
+/* "  LEFT    help", its further lines below its first. Completion reads these lines: two blanks, the name, and a blank
+ * behind a choice. */
 static void print_row(const char *left, const char *text)
 {
-    int n = printf("  %-24s  ", left);
-    shown_wrapped(stdout, text, (size_t)n, HELP_COLUMN, HELP_WIDTH);
+    size_t n = (size_t)printf("  %-24s  ", left);
+    if (n > HELP_LEFT_MOST) {
+        n = (size_t)printf("\n%*s", HELP_COLUMN, "") - 1;
+    }
+    shown_wrapped(stdout, text, n, HELP_COLUMN, HELP_WIDTH);
     putchar('\n');
 }
 
@@ -201,8 +206,9 @@ static bool asks_help(const struct line *line)
 static enum cli_exit check_words(const struct line *line, const struct verb *verb, const struct args *args)
 {
     char message[256];
+    int first = (int)strcspn(verb->words, " ");
     if (args->word_count < verb->words_min) {
-        snprintf(message, sizeof message, "%s is missing: updraft %s%s%s %s", verb->words, verb->name,
+        snprintf(message, sizeof message, "%.*s is missing: updraft %s%s%s %s", first, verb->words, verb->name,
                  verb->sub != NULL ? " " : "", verb->sub != NULL ? verb->sub : "", verb->words);
         return usage(line->program, message);
     }
@@ -212,7 +218,7 @@ static enum cli_exit check_words(const struct line *line, const struct verb *ver
         return usage(line->program, message);
     }
     if (verb->words_max > 0 && args->word_count > 0 && args->words[0][0] == '\0') {
-        snprintf(message, sizeof message, "%s is empty: give it a value", verb->words);
+        snprintf(message, sizeof message, "%.*s is empty: give it a value", first, verb->words);
         return usage(line->program, message);
     }
     return CLI_DONE;
@@ -335,11 +341,13 @@ static enum cli_exit run_line(struct line *line)
 
 int main(int argc, char **argv)
 {
+    char message[64];
     const char *words[WORDS_MAX];
     const char *called = argc > 0 ? argv[0] : "updraft", *slash = strrchr(called, '/');
     struct line line = { .program = slash != NULL ? slash + 1 : called, .argc = argc - 1, .argv = words };
     if (argc < 1 || argc > WORDS_MAX) {
-        return usage(line.program, "too many words");
+        snprintf(message, sizeof message, "too many words: give at most %d", WORDS_MAX);
+        return usage(line.program, message);
     }
     memcpy(words, argv + 1, (size_t)line.argc * sizeof *words);
     int code = (int)run_line(&line);

@@ -90,13 +90,23 @@ static void print_messages(const json_t *plan)
     }
 }
 
+/* A sentence, wrapped; fields are not: what will be sent can be copied. */
+static void print_sentence(const char *label, const char *text)
+{
+    if (text[0] != '\0') {
+        printf("%-10s", label);
+        shown_wrapped(stdout, text, 10, 10, shown_width(stdout));
+        putchar('\n');
+    }
+}
+
 static void print_notes(const json_t *plan)
 {
     const json_t *note;
     size_t i;
     json_array_foreach(json_object_get(plan, "notes"), i, note)
     {
-        print_field("note", json_is_string(note) ? json_string_value(note) : "");
+        print_sentence("note", json_is_string(note) ? json_string_value(note) : "");
     }
 }
 
@@ -120,8 +130,8 @@ static void print_plan(const struct cli *cli, const json_t *reply)
     print_field("devices", text);
     const char *error = field_text(broker, "error");
     snprintf(text, sizeof text, "%s%s%s", field_text(broker, "state"), error[0] != '\0' ? ": " : "", error);
-    print_field("broker", text);
-    print_field("warning", field_text(plan, "public_url_warning"));
+    print_sentence("broker", text);
+    print_sentence("warning", field_text(plan, "public_url_warning"));
     print_notes(plan);
     puts("nothing was published");
 }

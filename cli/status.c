@@ -10,7 +10,7 @@ static const struct flag flags[] = { COMMON_FLAGS };
 static void print_line(const char *label, const char *text)
 {
     printf("%-12s", label);
-    shown_print(stdout, text);
+    shown_wrapped(stdout, text, 12, 12, shown_width(stdout));
     putchar('\n');
 }
 

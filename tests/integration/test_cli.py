@@ -78,7 +78,8 @@ def says(text, *words, code=0, **options):
     (["publish-update", "door", "--plan=yes"], '--plan takes no value: leave "=yes" out'),
     (["publish-update", "door", "--to", MAC, "--to", MAC], "--to is given twice: give it once, with commas"),
     (["firmware", "add", "x.bin", "--version", "1"], "--type is missing"),
-    (["firmware", "add", "--type", "door", "--version", "1"], "FILE is missing"),
+    (["firmware", "add", "--type", "door", "--version", "1"],
+     "FILE is missing: updraft firmware add FILE --type T --version V\n$"),
     (["explain", "door", "--md5", "abc"], "give 32 hexadecimal digits"),
     (["explain", "door", "--flash", "many"], "give a size such as"),
     (["explain", "door", "--free=0"], '--free: "0" is not usable: give a size .* from 1 to'),
@@ -754,6 +755,8 @@ def test_an_image_is_added_listed_explained_and_removed(server, tmp_path):
     says("reason   newer .status 200.", "explain", "d1_mini", "--version", "0.4.9", "--mac", MAC, cwd=server.folder)
     says("reason   up-to-date|same", "explain", "d1_mini", "--version", "0.4.10", "--mac", MAC, cwd=server.folder)
     make_image("littlefs", tmp_path / "fs.bin")
+    says(r"wrong-kind: .*--kind fs of a file system", "firmware", "add", tmp_path / "fs.bin", "--type", "d1_mini",
+         "--version", "0.4.11", code=1, cwd=server.folder)
     says(r"^added d1_mini/0\.4\.10\.fs\.bin: file system, [\d.]+ KiB, md5 [0-9a-f]{32}\n$", "firmware", "add",
          tmp_path / "fs.bin", "--type", "d1_mini", "--version", "0.4.10", "--kind", "fs", cwd=server.folder)
     says(r"image    d1_mini/0\.4\.10\.fs\.bin, version 0\.4\.10, [\d.]+ KiB, md5 ", "explain", "d1_mini", "--mode", "fs",
@@ -923,6 +926,7 @@ def test_tokens_open_the_tcp_door(tmp_path):
     with Server(tmp_path, admin_listen=f"127.0.0.1:{port}") as server:
         url = f"http://127.0.0.1:{port}"
         says("unauthorized|token", "status", "--server", url, code=1)
+        says(r"--admin-listen speaks http://", "status", "--server", url.replace("http:", "https:"), code=3)
         code, token, note = run("token", "new", "grafana", cwd=server.folder)
         assert (code, token.count("\n")) == (0, 1) and "only time" in note
         says("ready", "status", "--server", url, "--token", token.strip())
