@@ -14,8 +14,10 @@
 #include <string.h>
 #include <uthash.h>
 
-#define BLOCK_RECORDS 128
-#define TAIL_BUCKETS  65536
+#define BLOCK_RECORDS  128
+#define TAIL_BUCKETS   65536
+#define CHECK_LEAST_MS 5000 /* sooner than that it only asks for its sketch and then for its file system */
+#define CHECK_STEP     16
 
 struct record {
     struct device device; /* the first member: a device is its record */
@@ -41,6 +43,7 @@ struct fleet {
     struct record **tails; /* TAIL_BUCKETS lists, of at most two records a tail */
     size_t devices_max;
     uint64_t forgotten;
+    struct fleet_walk *walks;
 };
 
 struct fleet *fleet_new(size_t devices_max)
@@ -103,6 +106,9 @@ static struct fleet_type *intern_type(struct fleet *fleet, struct slice name)
 static void leave_type(struct fleet *fleet, struct device *device)
 {
     struct fleet_type *type = device->type;
+    for (struct fleet_walk *walk = fleet->walks; walk != NULL; walk = walk->next_walk) {
+        walk->next = walk->next == device ? device->next_of_type : walk->next;
+    }
     *(device->previous_of_type != NULL ? &device->previous_of_type->next_of_type : &type->first) = device->next_of_type;
     if (device->next_of_type != NULL) {
         device->next_of_type->previous_of_type = device->previous_of_type;
@@ -205,6 +211,19 @@ static struct device *place(struct fleet *fleet, const struct mac *mac, struct s
     return device;
 }
 
+/* Half of all gaps are longer, half are shorter, once it has found its level: so a device that was off for a week
+ * hardly moves it. */
+static void hear_gap(struct fleet_type *type, uint64_t gap_ms)
+{
+    if (gap_ms < CHECK_LEAST_MS) {
+        return;
+    }
+    uint64_t step_ms = type->check_ms / CHECK_STEP;
+    type->check_ms = type->check_ms == 0       ? gap_ms
+                     : gap_ms > type->check_ms ? type->check_ms + step_ms
+                                               : type->check_ms - step_ms;
+}
+
 struct device *fleet_saw(struct fleet *fleet, const struct mac *mac, struct slice type, const uint8_t *md5,
                          uint64_t now_ms)
 {
@@ -213,12 +232,45 @@ struct device *fleet_saw(struct fleet *fleet, const struct mac *mac, struct slic
         fleet->forgotten++;
         return NULL;
     }
+    if (device->seen_ms != 0) {
+        hear_gap(device->type, now_ms - device->seen_ms);
+    }
     device->seen_ms = now_ms;
     if (md5 != NULL) {
         device->has_md5 = true;
         memcpy(device->md5, md5, sizeof device->md5);
     }
     return device;
+}
+
+static uint32_t narrow(uint64_t bytes)
+{
+    return bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
+}
+
+void device_learn(struct device *device, const struct device_request *request)
+{
+    device->client = (uint8_t)request->client;
+    device->chip = (uint16_t)request->chip;
+    device->flash_bytes = narrow(request->flash_bytes);
+    device->free_bytes = narrow(request->free_bytes);
+    device->sketch_bytes = narrow(request->sketch_bytes);
+}
+
+bool device_recall(const struct device *device, struct device_request *request)
+{
+    *request = (struct device_request){
+        .client = (enum device_client)device->client,
+        .has_mac = true,
+        .has_md5 = device->has_md5,
+        .mac = device->mac,
+        .free_bytes = device->free_bytes,
+        .sketch_bytes = device->sketch_bytes,
+        .flash_bytes = device->flash_bytes,
+        .chip = (enum chip)device->chip,
+    };
+    memcpy(request->sketch_md5, device->md5, sizeof request->sketch_md5);
+    return device->client != CLIENT_PLAIN;
 }
 
 void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online)
@@ -251,6 +303,30 @@ const struct fleet_type *fleet_find_type(const struct fleet *fleet, struct slice
 {
     const struct type_entry *entry = find_type(fleet, type);
     return entry != NULL ? &entry->type : NULL;
+}
+
+void fleet_walk_begin(struct fleet *fleet, struct fleet_walk *walk, struct slice type)
+{
+    const struct type_entry *entry = find_type(fleet, type);
+    *walk = (struct fleet_walk){ .fleet = fleet, .next = entry != NULL ? entry->type.first : NULL };
+    walk->next_walk = fleet->walks;
+    fleet->walks = walk;
+}
+
+struct device *fleet_walk_next(struct fleet_walk *walk)
+{
+    struct device *device = walk->next;
+    walk->next = device != NULL ? device->next_of_type : NULL;
+    return device;
+}
+
+void fleet_walk_end(struct fleet_walk *walk)
+{
+    struct fleet_walk **at = &walk->fleet->walks;
+    while (*at != walk) {
+        at = &(*at)->next_walk;
+    }
+    *at = walk->next_walk;
 }
 
 size_t fleet_count(const struct fleet *fleet)

@@ -132,7 +132,10 @@ static void hear_of_check(struct visit *visit)
         .refused = decision_serves(&check->decision) || is_installed(check) ? NULL : refused,
     };
     if (check->type.len > 0 && check->decision.reason != REASON_UNKNOWN_TYPE) {
-        (void)fleet_saw(api->fleet, &device->mac, check->type, md5, now_ms);
+        struct device *seen = fleet_saw(api->fleet, &device->mac, check->type, md5, now_ms);
+        if (seen != NULL) {
+            device_learn(seen, device);
+        }
     }
     rollouts_saw(api->rollouts, &sighting, now_ms);
     hear_of_address(visit);

@@ -52,6 +52,15 @@ static struct device *find_tail(const struct fleet *fleet, uint64_t number)
     return fleet_find_tail(fleet, mac.bytes + 3);
 }
 
+static uint64_t number_of(const struct device *device)
+{
+    uint64_t number = 0;
+    for (int i = 0; device != NULL && i < 6; i++) {
+        number = number << 8 | device->mac.bytes[i];
+    }
+    return number; /* 0 = none */
+}
+
 /* Numbers of the type's devices, as its list has them; holds the list's links to each other. */
 static size_t list(const struct fleet *fleet, const char *name, uint64_t *numbers, size_t max)
 {
@@ -60,11 +69,7 @@ static size_t list(const struct fleet *fleet, const char *name, uint64_t *number
     size_t count = 0;
     for (const struct device *d = type != NULL ? type->first : NULL; d != NULL; d = d->next_of_type) {
         assert_true(d->previous_of_type == previous && d->type == type && count < max);
-        numbers[count] = 0;
-        for (int i = 0; i < 6; i++) {
-            numbers[count] = numbers[count] << 8 | d->mac.bytes[i];
-        }
-        count++;
+        numbers[count++] = number_of(d);
         previous = d;
     }
     assert_int_equal(count, type != NULL ? type->device_count : 0);
@@ -266,6 +271,81 @@ static void test_the_hash_is_secret_and_spreads(void **state)
 }
 
 /* Thousands of check-ins of a small fleet, held against a table that is searched from end to end. */
+/* A walk rests between two turns of the loop: a step into another type's list would tell that type's devices to update.
+ */
+static void test_a_walk_while_devices_move(void **state)
+{
+    (void)state;
+    struct fleet *fleet = fleet_new(100);
+    struct fleet_walk walk, other;
+    for (uint64_t number = 1; number <= 6; number++) {
+        saw(fleet, number, "d1");
+    }
+    saw(fleet, 7, "porch");
+    fleet_walk_begin(fleet, &walk, slice_of("d1"));
+    fleet_walk_begin(fleet, &other, slice_of("d1"));
+    assert_int_equal(number_of(fleet_walk_next(&walk)), 6);
+    saw(fleet, 5, "porch"); /* whose turn it is */
+    saw(fleet, 4, "gate");
+    saw(fleet, 6, "porch"); /* whose turn it was */
+    saw(fleet, 8, "d1");    /* new */
+    saw(fleet, 4, "d1");    /* and back: new, too */
+    assert_int_equal(number_of(fleet_walk_next(&walk)), 3);
+    saw(fleet, 2, "porch");
+    saw(fleet, 1, "porch");
+    assert_null(fleet_walk_next(&walk));
+    assert_null(fleet_walk_next(&walk));
+    fleet_walk_end(&walk);
+    assert_int_equal(number_of(fleet_walk_next(&other)), 3); /* and no other came before */
+    saw(fleet, 3, "porch");
+    fleet_walk_end(&other);
+    fleet_walk_begin(fleet, &walk, slice_of("none"));
+    assert_null(fleet_walk_next(&walk));
+    fleet_walk_end(&walk);
+    fleet_free(fleet);
+}
+
+/* Else a rollout would wait for a device that tries again far too long, or not long enough. */
+static void test_how_often_a_type_checks(void **state)
+{
+    (void)state;
+    struct fleet *fleet = fleet_new(100);
+    struct mac mac = mac_of(1);
+    uint64_t now_ms = 1000;
+    fleet_saw(fleet, &mac, slice_of("d1"), NULL, now_ms);
+    const struct fleet_type *type = fleet_find_type(fleet, slice_of("d1"));
+    fleet_saw(fleet, &mac, slice_of("d1"), NULL, now_ms += 4999); /* its file system, perhaps */
+    assert_int_equal(type->check_ms, 0);
+    fleet_saw(fleet, &mac, slice_of("d1"), NULL, now_ms += 3600000);
+    assert_int_equal(type->check_ms, 3600000);
+    for (int i = 0; i < 200; i++) {
+        uint64_t gap_ms = i % 20 == 7 ? 604800000 : 50000 + (uint64_t)(i % 5) * 5000;
+        fleet_saw(fleet, &mac, slice_of("d1"), NULL, now_ms += gap_ms);
+    }
+    assert_in_range(type->check_ms, 50000, 80000);
+    fleet_free(fleet);
+}
+
+static void test_what_it_can_take(void **state)
+{
+    (void)state;
+    struct fleet *fleet = fleet_new(100);
+    struct mac mac = mac_of(1);
+    struct device_request said = { .client = CLIENT_ESP8266, .chip = CHIP_ESP8266, .flash_bytes = 4194304 }, recalled;
+    said.free_bytes = 3u << 20;
+    said.sketch_bytes = DEVICE_NUMBER_MAX;
+    struct device *device = fleet_saw(fleet, &mac, slice_of("d1"), old_md5, 5);
+    assert_false(device_recall(device, &recalled));
+    device_learn(device, &said);
+    assert_true(device_recall(device, &recalled));
+    assert_true(recalled.client == said.client && recalled.chip == said.chip && mac_equal(&recalled.mac, &mac));
+    assert_true(recalled.flash_bytes == said.flash_bytes && recalled.free_bytes == said.free_bytes);
+    assert_int_equal(recalled.sketch_bytes, UINT32_MAX);
+    assert_true(recalled.has_md5 && recalled.mode == DEVICE_MODE_SKETCH);
+    assert_memory_equal(recalled.sketch_md5, old_md5, 16);
+    fleet_free(fleet);
+}
+
 static void test_a_long_random_life(void **state)
 {
     (void)state;
@@ -311,6 +391,9 @@ int main(void)
         cmocka_unit_test(test_tails),
         cmocka_unit_test(test_a_flood_of_one_tail),
         cmocka_unit_test(test_the_hash_is_secret_and_spreads),
+        cmocka_unit_test(test_a_walk_while_devices_move),
+        cmocka_unit_test(test_how_often_a_type_checks),
+        cmocka_unit_test(test_what_it_can_take),
         cmocka_unit_test(test_a_long_random_life),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
