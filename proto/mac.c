@@ -61,3 +61,8 @@ bool mac_equal(const struct mac *a, const struct mac *b)
 {
     return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
 }
+
+int mac_compare(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(struct mac));
+}

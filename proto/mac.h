@@ -20,5 +20,6 @@ bool mac_parse(struct slice text, struct mac *mac);
 
 void mac_print(const struct mac *mac, char text[MAC_TEXT_SIZE]);
 bool mac_equal(const struct mac *a, const struct mac *b);
+int mac_compare(const void *a, const void *b); /* of two struct mac, for qsort and bsearch */
 
 #endif

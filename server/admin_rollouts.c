@@ -1,6 +1,9 @@
 /* `publish-update` over the API: an order in, a rollout out, and how it goes on. */
 #include "server/admin_parts.h"
 
+#include "server/survey.h"
+
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,27 +32,34 @@ static void on_progress(void *owner, const struct delivery *delivery, uint64_t b
     }
 }
 
-/* Asking the system about each transfer costs: so for all rollouts at once, and not at each request. Together with the
- * bytes of transfers that had ended by then: else one that ends in between would be counted twice. */
-static uint64_t bytes_so_far(struct admin_api *api, const struct rollout *rollout)
+/* Asking the system about each transfer costs: so for all rollouts at once, and not at each request. What has ended is
+ * counted at the same moment: else a transfer that ends between two looks would count twice, and the sum fall back. */
+static void look_at_progress(struct admin_api *api)
 {
     uint64_t now_ms = uv_now(api->loop);
-    if (now_ms - api->progress_ms >= PROGRESS_LOOK_MS) {
-        api->progress_ms = now_ms;
-        memset(api->progress, 0, sizeof api->progress);
-        for (size_t i = 0; i < rollouts_count(api->rollouts) && i < ROLLOUTS_MAX; i++) {
-            const struct rollout *one = rollouts_at(api->rollouts, i);
-            memcpy(api->progress[i].id, one->id, ANNOUNCE_ID_SIZE);
-            api->progress[i].bytes = one->bytes;
-        }
-        http_server_progress(api->device_http, on_progress, api);
+    if (now_ms - api->progress_ms < PROGRESS_LOOK_MS) {
+        return;
     }
+    api->progress_ms = now_ms;
+    memset(api->progress, 0, sizeof api->progress);
+    for (size_t i = 0; i < rollouts_count(api->rollouts) && i < ROLLOUTS_MAX; i++) {
+        const struct rollout *rollout = rollouts_at(api->rollouts, i);
+        memcpy(api->progress[i].id, rollout->id, ANNOUNCE_ID_SIZE);
+        api->progress[i].bytes = rollout->bytes;
+    }
+    http_server_progress(api->device_http, on_progress, api);
+}
+
+/* Of transfers that ended, and of those under way. */
+static uint64_t bytes_acknowledged(struct admin_api *api, const struct rollout *rollout)
+{
+    uint64_t bytes = rollout->bytes;
+    look_at_progress(api);
     for (size_t i = 0; i < ROLLOUTS_MAX; i++) {
-        if (strcmp(api->progress[i].id, rollout->id) == 0 && !rollout_is_over(rollout)) {
-            return api->progress[i].bytes;
-        }
+        bool is_it = !rollout_is_over(rollout) && strcmp(api->progress[i].id, rollout->id) == 0;
+        bytes = is_it && api->progress[i].bytes > bytes ? api->progress[i].bytes : bytes;
     }
-    return rollout->bytes;
+    return bytes;
 }
 
 static json_t *image_json(const struct rollout_target *target)
@@ -66,8 +76,18 @@ static json_t *devices_json(const struct rollout *rollout)
         json_object_set_new(json, rollout_device_word((enum rollout_device_state)state),
                             json_integer((json_int_t)rollout->devices[state]));
     }
+    json_object_set_new(json, "may_retry", json_integer((json_int_t)rollout->may_retry));
     json_object_set_new(json, "untracked", json_integer((json_int_t)rollout->untracked));
     return json;
+}
+
+static json_t *notes_json(const struct rollout *rollout)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < rollout->note_count; i++) {
+        json_array_append_new(list, admin_text(rollout->notes[i]));
+    }
+    return list;
 }
 
 /* What all devices together will have received: those expected, or those that came where more did. */
@@ -97,8 +117,9 @@ static json_t *rollout_json(struct admin_api *api, const struct rollout *rollout
                         json_pack("{s:I, s:I, s:I}", "sent", (json_int_t)rollout->commands, "acknowledged",
                                   (json_int_t)rollout->acknowledged, "failed", (json_int_t)rollout->commands_failed));
     json_object_set_new(json, "devices", devices_json(rollout));
-    json_object_set_new(json, "bytes", json_integer((json_int_t)bytes_so_far(api, rollout)));
+    json_object_set_new(json, "bytes", json_integer((json_int_t)bytes_acknowledged(api, rollout)));
     json_object_set_new(json, "bytes_expected", json_integer((json_int_t)bytes_expected(rollout)));
+    json_object_set_new(json, "notes", notes_json(rollout));
     json_object_set_new(json, "broker", admin_broker_json(api));
     return json;
 }
@@ -117,7 +138,7 @@ void admin_get_rollouts(struct admin_call *call)
                  json_pack("{s:I, s:o}", "total", (json_int_t)rollouts_count(api->rollouts), "rollouts", list));
 }
 
-static json_t *device_list_json(const struct rollout *rollout, size_t offset, size_t limit)
+static json_t *device_list_json(struct rollout *rollout, size_t offset, size_t limit)
 {
     static struct rollout_device_view views[DEVICE_LIST_MAX]; /* the loop's */
     char mac[MAC_TEXT_SIZE];
@@ -125,8 +146,9 @@ static json_t *device_list_json(const struct rollout *rollout, size_t offset, si
     size_t count = rollout_devices(rollout, offset, views, limit);
     for (size_t i = 0; i < count; i++) {
         mac_print(&views[i].mac, mac);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o}", "mac", mac, "state",
-                                              rollout_device_word(views[i].state), "why", admin_text(views[i].why)));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:o}", "mac", mac, "state",
+                                              rollout_device_word(views[i].state), "may_retry", views[i].may_retry,
+                                              "why", admin_text(views[i].why)));
     }
     return list;
 }
@@ -144,7 +166,7 @@ void admin_get_rollout(struct admin_call *call)
     if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
         return;
     }
-    const struct rollout *rollout = rollouts_find(api->rollouts, call->rest);
+    struct rollout *rollout = rollouts_find(api->rollouts, call->rest);
     if (rollout == NULL) {
         admin_refuse(call->answer, 404, "unknown-rollout",
                      "GET /api/v1/rollouts lists those that are remembered; a restart forgets them",
@@ -154,6 +176,7 @@ void admin_get_rollout(struct admin_call *call)
     json_t *json = rollout_json(api, rollout);
     if (devices) {
         json_object_set_new(json, "device_list", device_list_json(rollout, offset, limit));
+        json_object_set_new(json, "unlisted", json_integer((json_int_t)rollout_unlisted(rollout)));
     }
     admin_answer(call->answer, 200, json);
 }
@@ -190,11 +213,6 @@ static bool read_seconds(struct admin_call *call, const json_t *body, const char
     return refuse_member(call, member, remedy);
 }
 
-static int compare_macs(const void *a, const void *b)
-{
-    return memcmp(a, b, sizeof(struct mac));
-}
-
 /* The devices named; each once. */
 static bool read_devices(struct admin_call *call, const json_t *body, struct order_body *read)
 {
@@ -216,9 +234,9 @@ static bool read_devices(struct admin_call *call, const json_t *body, struct ord
             return refuse_member(call, "to", "a MAC has 12 hexadecimal digits, such as 5c:cf:7f:b1:e0:42");
         }
     }
-    qsort(read->devices, count, sizeof *read->devices, compare_macs);
+    qsort(read->devices, count, sizeof *read->devices, mac_compare);
     for (size_t i = 1; i < count; i++) {
-        if (compare_macs(&read->devices[i - 1], &read->devices[i]) == 0) {
+        if (mac_equal(&read->devices[i - 1], &read->devices[i])) {
             return refuse_member(call, "to", "name each device once");
         }
     }
@@ -287,29 +305,75 @@ static json_t *messages_json(const struct trigger *trigger, const struct trigger
     return list;
 }
 
+static void on_note(void *owner, const char *sentence)
+{
+    json_array_append_new(owner, admin_text(sentence));
+}
+
+static json_t *plan_json(const struct admin_api *api, const struct survey *survey)
+{
+    const struct trigger_plan *plan = survey->plan;
+    const struct trigger_order *order = survey->order;
+    json_t *notes = json_array(), *image = image_json(&plan->target);
+    json_object_set_new(image, "chip", json_string(chip_text(plan->image->build.facts.chip)));
+    json_t *json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "type", plan->target.type, "version",
+                             plan->target.version, "mode", plan->target.fs ? "fs" : "sketch", "image", image, "url",
+                             admin_text(plan->url), "public_url_warning", admin_text(plan->public_url.warning));
+    size_t named = order->device_count > 0 ? order->device_count : survey->known;
+    json_object_set_new(json, "messages", messages_json(api->trigger, order, plan));
+    size_t messages = plan->commands * api->trigger->announce.part_count;
+    json_object_set_new(json, "message_count", json_integer((json_int_t)messages));
+    json_object_set_new(json, "devices",
+                        json_pack("{s:I, s:I, s:I}", "known", (json_int_t)survey->known, "current",
+                                  (json_int_t)survey->current, "to_update", (json_int_t)(named - survey->current)));
+    survey_say(survey, on_note, notes);
+    json_object_set_new(json, "notes", notes);
+    json_object_set_new(json, "broker", admin_broker_json(api));
+    return json_pack("{s:o}", "plan", json);
+}
+
+/* A plan that is asked for: a large fleet takes more than a turn of the loop to look through. */
+struct plan_call {
+    struct admin_api *api;
+    struct http_answer *answer; /* while the call lasts */
+    struct http_later *later;
+    bool done;
+};
+
+static void on_surveyed(void *owner, const struct survey *survey)
+{
+    struct plan_call *plan_call = owner;
+    json_t *json = plan_json(plan_call->api, survey);
+    if (plan_call->answer != NULL) {
+        admin_answer(plan_call->answer, 200, json);
+        plan_call->done = true;
+        return;
+    }
+    struct http_answer answer = { .status = 200 };
+    admin_answer(&answer, 200, json);
+    admin_answer_later(plan_call->api, plan_call->later, &answer);
+    free(plan_call);
+}
+
 static void answer_plan(struct admin_call *call, const struct order_body *read)
 {
-    struct admin_api *api = call->api;
     struct trigger_plan plan;
     struct trigger_problem problem;
-    if (!trigger_plan(api->trigger, &read->order, &plan, &problem)) {
+    if (!trigger_plan(call->api->trigger, &read->order, &plan, &problem)) {
         refuse_order(call, &problem);
         return;
     }
-    json_t *image = image_json(&plan.target);
-    json_object_set_new(image, "chip", json_string(chip_text(plan.image->build.facts.chip)));
-    json_t *json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "type", plan.target.type, "version", plan.target.version,
-                             "mode", plan.target.fs ? "fs" : "sketch", "image", image, "url", admin_text(plan.url),
-                             "public_url_warning", admin_text(plan.public_url.warning));
-    size_t named = read->order.device_count > 0 ? read->order.device_count : plan.known;
-    json_object_set_new(json, "messages", messages_json(api->trigger, &read->order, &plan));
-    size_t messages = plan.commands * api->trigger->announce.part_count;
-    json_object_set_new(json, "message_count", json_integer((json_int_t)messages));
-    json_object_set_new(json, "devices",
-                        json_pack("{s:I, s:I, s:I}", "known", (json_int_t)plan.known, "current",
-                                  (json_int_t)plan.current, "to_update", (json_int_t)(named - plan.current)));
-    json_object_set_new(json, "broker", admin_broker_json(api));
-    admin_answer(call->answer, 200, json_pack("{s:o}", "plan", json));
+    struct plan_call *plan_call = calloc(1, sizeof *plan_call);
+    assert(plan_call != NULL);
+    plan_call->api = call->api;
+    plan_call->answer = call->answer;
+    survey_run(call->api->trigger, &read->order, &plan, on_surveyed, plan_call);
+    plan_call->answer = NULL;
+    if (plan_call->done) {
+        free(plan_call);
+    } else {
+        plan_call->later = call->answer->later = http_later_new();
+    }
 }
 
 static void answer_begin(struct admin_call *call, const struct order_body *read)

@@ -1,5 +1,6 @@
 /* From an operator's order to commands on the broker: finds the image, checks that it can be fetched, writes the
- * messages, hands them to the publisher, and has fleet/rollout follow what becomes of them.
+ * messages. server/survey looks at the devices that are meant, server/dispatch hands the commands to the publisher, and
+ * fleet/rollout follows what becomes of them.
  *
  * This is the one place where the catalog, the fleet and the broker meet. The loop's.
  */
@@ -16,6 +17,7 @@
 #include "repo/catalog.h"
 #include "server/metrics.h"
 #include "server/public_url.h"
+#include "server/turns.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +35,16 @@ struct trigger_order {
     uint32_t window_s;
     uint64_t timeout_ms;
 };
+
+/* An order that outlives the call: with texts and devices of its own, these in order. */
+struct kept_order {
+    struct trigger_order order;
+    char type[TYPE_TEXT_MAX + 1];
+    char version[VERSION_TEXT_MAX + 1];
+    struct mac *devices;
+};
+void kept_order_make(struct kept_order *kept, const struct trigger_order *order);
+void kept_order_drop(struct kept_order *kept);
 
 /*    name             status  word */
 #define TRIGGER_REFUSAL_LIST(X)                                                                                        \
@@ -63,14 +75,14 @@ struct trigger_problem {
 const char *trigger_refusal_word(enum trigger_refusal refusal);
 unsigned trigger_refusal_status(enum trigger_refusal refusal);
 
-/* What an order comes to. */
+/* What an order comes to; what it finds in the fleet is the survey's. */
 struct trigger_plan {
+    struct offer offer;  /* of the catalog's, like the image */
     struct image *image; /* the file that commands name: uncompressed where there is one */
     struct rollout_target target;
     struct public_url public_url;
     char url[PUBLIC_URL_MAX + 300]; /* the type and the escaped version behind it */
     size_t commands;                /* one to the type's topic, or one a device */
-    size_t known, current;          /* devices of the type, or of those named: seen before; and running it already */
 };
 
 /* What this server is told about; set once. */
@@ -87,8 +99,17 @@ struct trigger {
     uint64_t expires_ms;
     void (*find_public_url)(void *owner, struct public_url *url);
     void *owner;
-    struct dispatch *dispatches; /* the room's own: commands under way */
+    /* the rooms' own: commands under way, and what takes longer than a turn of the loop may */
+    struct dispatch *dispatches;
+    struct turns turns;
+    struct turn_job tidying;
 };
+
+static inline struct turns *trigger_turns(struct trigger *trigger)
+{
+    trigger->turns.loop = trigger->loop;
+    return &trigger->turns;
+}
 
 /* Looks an order over. Returns false with the problem. */
 bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan,
@@ -104,14 +125,16 @@ struct trigger_message {
 bool trigger_message(const struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
                      const char *id, const struct mac *device, size_t part, struct trigger_message *message);
 
-/* Does it: NULL with the problem, or the rollout that began. */
+/* Does it: NULL with the problem, or the rollout that began. Its devices, notes and commands follow within the call
+ * where they are few, else in the turns after it, PUBLISHING meanwhile. */
 struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order,
                               struct trigger_problem *problem);
 
 /* A rollout's state has changed (fleet/rollout): what must no longer be sent is withdrawn. */
 void trigger_rollout_changed(struct trigger *trigger, struct rollout *rollout);
 
-/* The server ends: retained commands are taken back, since nobody will know of them afterwards. */
+/* The server ends: what was begun is finished, and retained commands are taken back, since nobody will know of them
+ * afterwards. */
 void trigger_stop(struct trigger *trigger);
 
 /* Forgets what is under way, once the publisher has closed. */

@@ -16,6 +16,7 @@
 
 #define TIMEOUT_MS   300000u
 #define STRANGERS_MS 15000u /* as the header says */
+#define GRACE_MS     60000u
 
 struct world {
     struct rollouts *rollouts;
@@ -127,6 +128,16 @@ static void expect(struct rollout *rollout, uint32_t number, const uint8_t *md5)
     rollout_expect(rollout, &mac, md5);
 }
 
+/* The same for an order that names it; returns how many older ones lost it. */
+static size_t name(struct world *world, struct rollout *rollout, uint32_t number, const uint8_t *md5)
+{
+    struct mac mac = mac_of(number);
+    struct rollout *losers[ROLLOUTS_MAX];
+    size_t lost = rollouts_take_over(world->rollouts, rollout, &mac, world->now_ms, losers);
+    rollout_expect(rollout, &mac, md5);
+    return lost;
+}
+
 static void saw(struct world *world, uint32_t number, const uint8_t *md5)
 {
     struct rollout_sighting sighting = { .mac = mac_of(number), .type = slice_of("d1"), .md5 = md5 };
@@ -180,7 +191,7 @@ static void tick_after(struct world *world, uint64_t ms)
 
 #define NOT_THERE ROLLOUT_DEVICE_STATES
 
-static struct rollout_device_view view_of(const struct rollout *rollout, uint32_t number)
+static struct rollout_device_view view_of(struct rollout *rollout, uint32_t number)
 {
     struct rollout_device_view view;
     struct mac mac = mac_of(number);
@@ -656,7 +667,10 @@ static void test_named_devices_end_it(void **state)
     assert_int_equal(rollout->state, ROLLOUT_RUNNING);
     ends(&world, 2, false, 10);
     assert_int_equal(rollout->state, ROLLOUT_RUNNING); /* facts end nothing */
-    tick_after(&world, 1000);
+    reports(&world, 2, REPORT_FAILED, "", "link lost");
+    tick_after(&world, GRACE_MS - 1);
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING); /* it may try again */
+    tick_after(&world, 1);
     assert_true(rollout->state == ROLLOUT_DONE && rollout->ended_ms == world.now_ms);
     assert_true(world.changes == 2 && world.last_state == ROLLOUT_DONE);
     assert_device(rollout, 9, SILENT);
@@ -716,7 +730,7 @@ static void test_a_type_that_is_up_to_date(void **state)
     assert_int_equal(rollout->state, ROLLOUT_RUNNING);
     tick_after(&world, 1);
     assert_int_equal(rollout->state, ROLLOUT_DONE);
-    assert_device(rollout, 1, CURRENT);
+    assert_int_equal(rollout->devices[ROLLOUT_DEVICE_CURRENT], 1);
     world_close(&world);
 }
 
@@ -826,12 +840,264 @@ static void test_a_newer_rollout_supersedes(void **state)
     assert_true(rollout->state == ROLLOUT_DONE && world.changes == 1);
     assert_string_equal(world.last_id, "usual");
     assert_string_equal(rollout->why, "superseded by newer");
-    assert_device(rollout, 1, SILENT);
-    assert_device(rollout, 2, SILENT);
+    assert_device(rollout, 1, SUPERSEDED);
+    assert_why(rollout, 2, "superseded by newer");
     assert_true(!rollout_is_over(fs) && !rollout_is_over(other) && !rollout_is_over(newer));
     struct rollout_order once_more = order_of("d1", false, 4);
     (void)begin(&world, "newest", &once_more); /* of one that is not yet published, too */
     assert_int_equal(newer->state, ROLLOUT_DONE);
+    world_close(&world);
+}
+
+static struct rollout *begin_named(struct world *world, const char *id, unsigned build)
+{
+    struct rollout_order order = order_of("d1", false, build);
+    order.whole_type = false;
+    return begin(world, id, &order);
+}
+
+/* `--to A`, then `--to B`: else the second order would leave A untold, or unwatched. */
+static void test_named_orders_take_over_what_they_name(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *older = begin_named(&world, "older", 2);
+    for (uint32_t number = 1; number <= 4; number++) {
+        assert_int_equal(name(&world, older, number, number == 4 ? md5_of(2, RUNS) : NULL), 0);
+    }
+    acknowledge(&world, older);
+    struct rollout *other = begin_named(&world, "other", 3);
+    assert_int_equal(name(&world, other, 9, NULL), 0);
+    assert_true(!rollout_is_over(older) && older->devices[ROLLOUT_DEVICE_TRIGGERED] == 3);
+    has_it(&world, 3);
+    saw(&world, 3, md5_of(2, RUNS));
+    pulls(&world, 1);
+
+    struct rollout *newer = begin_named(&world, "newer", 3);
+    assert_int_equal(name(&world, newer, 1, NULL), 1);
+    assert_int_equal(name(&world, newer, 3, NULL), 1); /* its end was known */
+    assert_int_equal(name(&world, newer, 3, NULL), 0);
+    assert_device(older, 1, SUPERSEDED);
+    assert_why(older, 1, "superseded by newer");
+    assert_device(older, 3, CONFIRMED);
+    assert_device(newer, 1, TRIGGERED);
+    assert_int_equal(older->expected, 2);
+    ends(&world, 1, true, 1000); /* the transfer that was under way */
+    saw(&world, 1, md5_of(2, RUNS));
+    assert_device(older, 1, SUPERSEDED);
+    assert_int_equal(older->bytes, 2000);
+    tick_after(&world, 1000);
+    assert_false(rollout_is_over(older)); /* 2 is still to come */
+    has_it(&world, 2);
+    saw(&world, 2, md5_of(2, RUNS));
+    tick_after(&world, 1000);
+    assert_true(older->state == ROLLOUT_DONE && !rollout_is_over(newer) && !rollout_is_over(other));
+    assert_string_equal(older->why, "");
+    world_close(&world);
+}
+
+/* Else an order of which nothing is left would wait for its timeout, for nobody. */
+static void test_superseded_when_none_is_left(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *older = begin_named(&world, "older", 2);
+    name(&world, older, 1, NULL);
+    name(&world, older, 2, NULL);
+    pulls(&world, 2);
+    ends(&world, 2, false, 10); /* it might have tried again */
+    struct rollout *first = begin_named(&world, "first", 3), *second = begin_named(&world, "second", 4);
+    name(&world, first, 1, NULL);
+    assert_false(rollout_is_over(older));
+    name(&world, second, 2, NULL);
+    assert_int_equal(older->state, ROLLOUT_DONE);
+    assert_string_equal(older->why, "superseded by second");
+    assert_string_equal(world.last_id, "older");
+    assert_why(older, 1, "superseded by first");
+    assert_why(older, 2, "superseded by second");
+    assert_int_equal(older->may_retry, 0);
+    world_close(&world);
+}
+
+/* The rest of the type goes on, also those of whom nobody has heard yet; who was named is not of it any more. */
+static void test_named_devices_leave_their_type(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *older = begin_usual(&world);
+    expect(older, 1, NULL);
+    struct rollout *newer = begin_named(&world, "newer", 2); /* the same file */
+    assert_int_equal(name(&world, newer, 1, NULL), 1);
+    assert_int_equal(name(&world, newer, 2, NULL), 0); /* not heard of until now */
+    acknowledge(&world, newer);
+    tick_after(&world, STRANGERS_MS);
+    assert_false(rollout_is_over(older));
+    has_it(&world, 1);
+    has_it(&world, 2);
+    has_it(&world, 3);
+    assert_device(older, 1, SUPERSEDED);
+    assert_device(older, 2, SUPERSEDED);
+    assert_device(older, 3, SENT);
+    assert_device(newer, 2, SENT);
+    assert_true(older->bytes == 1000 && newer->bytes == 2000);
+    expect(older, 2, NULL); /* the older learns of it only now */
+    assert_true(older->expected == 0 && newer->expected == 2);
+    saw(&world, 3, md5_of(2, RUNS));
+    tick_after(&world, STRANGERS_MS);
+    assert_true(older->state == ROLLOUT_DONE && older->why[0] == '\0');
+
+    struct rollout *all = begin_usual(&world);
+    assert_true(newer->state == ROLLOUT_DONE && strcmp(newer->why, "superseded by usual") == 0);
+    struct rollout *last = begin_named(&world, "last", 2);
+    expect(all, 1, NULL);
+    name(&world, last, 1, NULL);
+    tick_after(&world, TIMEOUT_MS); /* nobody else came */
+    assert_string_equal(all->why, "superseded by last");
+    world_close(&world);
+}
+
+/* Of a large fleet the rollout learns in pieces: who came meanwhile is expected all the same. */
+static void test_who_came_before_it_was_expected(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *rollout = begin_usual(&world);
+    has_it(&world, 1);
+    has_it(&world, 2);
+    saw(&world, 2, md5_of(2, RUNS));
+    expect(rollout, 1, NULL);
+    expect(rollout, 2, md5_of(2, RUNS));
+    expect(rollout, 3, md5_of(2, RUNS));
+    assert_int_equal(rollout->expected, 2);
+    assert_device(rollout, 2, CONFIRMED);
+    saw(&world, 1, md5_of(2, RUNS));
+    tick_after(&world, 0);
+    assert_int_equal(rollout->state, ROLLOUT_DONE);
+    world_close(&world);
+}
+
+/* A retry that comes after the end is a success that nobody sees. */
+static void test_a_cut_has_its_grace(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t check_ms, timeout_ms, grace_ms;
+    } rows[] = {
+        { 0, TIMEOUT_MS, GRACE_MS },         { 10000, TIMEOUT_MS, GRACE_MS },        { 30000, TIMEOUT_MS, 90000 },
+        { 3600000, TIMEOUT_MS, TIMEOUT_MS }, { UINT64_MAX, TIMEOUT_MS, TIMEOUT_MS }, { 0, 5000, 5000 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct world world;
+        world_open(&world);
+        struct rollout_order order = order_of("d1", false, 2);
+        order.check_ms = rows[i].check_ms;
+        order.timeout_ms = rows[i].timeout_ms;
+        struct rollout *rollout = begin(&world, "a1", &order);
+        acknowledge(&world, rollout);
+        expect(rollout, 1, NULL);
+        expect(rollout, 2, NULL);
+        pulls(&world, 2);
+        ends(&world, 2, false, 10);
+        pulls(&world, 1);
+        tick_after(&world, 1000);
+        ends(&world, 1, false, 10);
+        assert_int_equal(rollout->may_retry, 2);
+        assert_true(view_of(rollout, 1).may_retry);
+        tick_after(&world, rows[i].grace_ms - 1); /* counted from the last */
+        assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+        tick_after(&world, 1);
+        assert_int_equal(rollout->state, ROLLOUT_DONE);
+        world_close(&world);
+    }
+}
+
+static void test_a_retry_within_its_grace_counts(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *rollout = begin_usual(&world);
+    expect(rollout, 1, NULL);
+    pulls(&world, 1);
+    ends(&world, 1, false, 10);
+    tick_after(&world, GRACE_MS - 1);
+    has_it(&world, 1);
+    assert_int_equal(rollout->may_retry, 0);
+    tick_after(&world, GRACE_MS);
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING); /* it flashes */
+    saw(&world, 1, md5_of(1, RUNS));
+    assert_false(view_of(rollout, 1).may_retry); /* it had it whole: that is final */
+    tick_after(&world, 0);
+    assert_int_equal(rollout->state, ROLLOUT_DONE);
+    assert_int_equal(rollout->devices[ROLLOUT_DEVICE_FAILED], 1);
+    world_close(&world);
+}
+
+/* 32 rollouts that have ended would else hold all their devices: hundreds of megabytes for what nobody looks at. */
+static void test_what_is_kept_of_one_that_has_ended(void **state)
+{
+    (void)state;
+    struct world world;
+    world_open(&world);
+    struct rollout *rollout = begin_usual(&world);
+    for (uint32_t number = 1; number <= 10000; number++) {
+        expect(rollout, number, number % 2 == 0 ? md5_of(2, RUNS) : NULL);
+    }
+    for (uint32_t number = 9001; number < 9021; number += 2) {
+        has_it(&world, number);
+        saw(&world, number, md5_of(1, RUNS));
+    }
+    assert_int_equal(rollout_unlisted(rollout), 0);
+    tick_after(&world, TIMEOUT_MS);
+    assert_int_equal(rollout->state, ROLLOUT_DONE);
+    unsigned turns = 1; /* and not all at once */
+    for (; rollouts_tidy(world.rollouts, 1000); turns++) {
+        assert_true(turns <= 11);
+    }
+    assert_int_equal(turns, 11);
+    struct rollout_device_view views[1001];
+    assert_int_equal(rollout_devices(rollout, 0, views, 1001), ROLLOUT_LISTED_MAX);
+    assert_true(views[9].state == ROLLOUT_DEVICE_FAILED && strcmp(views[9].why, "came back without it") == 0);
+    assert_true(views[10].state == ROLLOUT_DEVICE_SILENT && views[999].state == ROLLOUT_DEVICE_SILENT);
+    assert_int_equal(rollout_devices(rollout, 995, views, 1001), 5);
+    assert_int_equal(rollout_unlisted(rollout), 9000);
+    assert_int_equal(rollout->devices[ROLLOUT_DEVICE_SILENT], 4990);
+    assert_int_equal(rollout->devices[ROLLOUT_DEVICE_CURRENT], 5000);
+
+    rollout = begin_usual(&world);
+    for (uint32_t number = 1; number <= 5000; number++) {
+        expect(rollout, number, NULL);
+    }
+    struct rollout_order again = order_of("d1", false, 3);
+    begin(&world, "newer", &again);
+    assert_int_equal(rollout_devices(rollout, 999, views, 10), 1); /* asked before it is tidy */
+    assert_true(views[0].state == ROLLOUT_DEVICE_SUPERSEDED && strcmp(views[0].why, "superseded by newer") == 0);
+    rollout = begin_usual(&world);
+    for (uint32_t number = 1; number <= 5000; number++) {
+        expect(rollout, number, NULL);
+        reports(&world, number, REPORT_FAILED, "", "no");
+    }
+    tick_after(&world, TIMEOUT_MS); /* and it is freed before it is tidy */
+    world_close(&world);
+}
+
+static void test_notes(void **state)
+{
+    (void)state;
+    struct world world;
+    char sentence[] = "a";
+    world_open(&world);
+    struct rollout *rollout = begin_usual(&world);
+    for (int i = 0; i < ROLLOUT_NOTES_MAX + 2; i++) {
+        rollout_note(rollout, sentence);
+        sentence[0]++;
+    }
+    assert_int_equal(rollout->note_count, ROLLOUT_NOTES_MAX);
+    assert_string_equal(rollout->notes[1], "b");
     world_close(&world);
 }
 
@@ -874,7 +1140,7 @@ enum { DEVICES = 8, KINDS = 4, BUILDS = 3, STEPS = 12000, HISTORIES = 8, REMEMBE
 static const char *const kinds[KINDS] = { "d1", "porch", "d1", "porch" }; /* the last two: file systems */
 
 struct model_device {
-    bool in, expected, proven;
+    bool in, expected, awaited, proven, taken, may_retry;
     enum rollout_device_state state;
     unsigned transfers, news;
 };
@@ -884,7 +1150,7 @@ struct model {
     bool forgotten, whole_type;
     unsigned kind, build;
     enum rollout_state state;
-    uint64_t created_ms, news_ms, bytes;
+    uint64_t created_ms, news_ms, cut_ms, bytes;
     size_t commands, acknowledged, failed, expected;
     struct model_device devices[DEVICES];
 };
@@ -916,13 +1182,44 @@ static bool is_on_the_way(enum rollout_device_state state)
     return state == ROLLOUT_DEVICE_TRIGGERED || state == ROLLOUT_DEVICE_DOWNLOADING || state == ROLLOUT_DEVICE_SENT;
 }
 
-static void model_end(struct model *model, enum rollout_state state)
+static void model_end(struct model *model, enum rollout_state state, enum rollout_device_state open_become)
 {
     model->state = state;
     for (int d = 0; d < DEVICES; d++) {
         if (model->devices[d].in && is_on_the_way(model->devices[d].state)) {
-            model->devices[d].state = ROLLOUT_DEVICE_SILENT;
+            model->devices[d].state = open_become;
         }
+    }
+}
+
+static bool model_is_all_superseded(const struct model *model)
+{
+    unsigned in = 0, superseded = 0;
+    for (int d = 0; d < DEVICES; d++) {
+        in += model->devices[d].in;
+        superseded += model->devices[d].in && model->devices[d].state == ROLLOUT_DEVICE_SUPERSEDED;
+    }
+    return in > 0 && in == superseded;
+}
+
+/* A newer one to named devices: what is on the way, or may try again, is no longer of the older. */
+static void model_take(struct model *older, unsigned d)
+{
+    struct model_device *device = &older->devices[d];
+    if (!device->in && older->whole_type) {
+        *device = (struct model_device){ .in = true, .state = ROLLOUT_DEVICE_TRIGGERED };
+    }
+    if (!device->in || device->taken) {
+        return;
+    }
+    device->taken = true;
+    if (is_on_the_way(device->state) || device->may_retry) {
+        device->state = ROLLOUT_DEVICE_SUPERSEDED;
+        older->expected -= device->awaited;
+        device->may_retry = device->expected = device->awaited = false;
+    }
+    if (!older->whole_type && model_is_all_superseded(older)) {
+        model_end(older, ROLLOUT_DONE, ROLLOUT_DEVICE_SUPERSEDED);
     }
 }
 
@@ -930,10 +1227,58 @@ static void model_set(struct history *history, struct model *model, struct model
                       enum rollout_device_state state)
 {
     if (device->state != state || state == ROLLOUT_DEVICE_FAILED) {
+        device->may_retry = device->may_retry && state == ROLLOUT_DEVICE_FAILED;
         device->state = state;
         if (device->news++ < NEWS_MAX) {
             model->news_ms = history->world.now_ms;
         }
+    }
+}
+
+static size_t count_under_way(const struct history *history)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < history->count; i++) {
+        count += !model_is_over(&history->models[i]);
+    }
+    return count;
+}
+
+/* The newest learns of devices: those of its type that are known, or those named. */
+static void step_name(struct history *history, struct model *model, struct rollout *rollout)
+{
+    for (uint32_t d = 0; d < DEVICES; d++) {
+        struct model_device *device = &model->devices[d];
+        unsigned runs = draw(history, BUILDS + 1); /* 0 = not said */
+        if (draw(history, 3) != 0) {
+            continue;
+        }
+        for (struct model *older = history->models; older < model && !model->whole_type; older++) {
+            if (older->kind == model->kind && !model_is_over(older)) {
+                model_take(older, d);
+            }
+        }
+        if (!device->in) {
+            bool current = runs == model->build && !model_is_fs(model);
+            device->state = current ? ROLLOUT_DEVICE_CURRENT : ROLLOUT_DEVICE_TRIGGERED;
+        }
+        device->awaited = device->expected ? device->awaited : device->state != ROLLOUT_DEVICE_CURRENT;
+        model->expected += !device->expected && device->awaited;
+        device->in = device->expected = true;
+        const uint8_t *md5 = runs != 0 ? md5_of(runs, RUNS) : NULL;
+        if (model->whole_type) {
+            expect(rollout, d, md5);
+        } else {
+            name(&history->world, rollout, d, md5);
+        }
+    }
+}
+
+static void step_late_names(struct history *history)
+{
+    struct model *model = &history->models[history->count - 1];
+    if (!model_is_over(model) && draw(history, 20) == 0) {
+        step_name(history, model, rollouts_find(history->world.rollouts, slice_of(model->id)));
     }
 }
 
@@ -942,30 +1287,26 @@ static void step_begin(struct history *history)
     struct world *world = &history->world;
     unsigned kind = draw(history, KINDS), build = 1 + draw(history, BUILDS);
     struct model *model = &history->models[history->count];
-    for (size_t i = 0; i < history->count; i++) {
+    bool whole_type = draw(history, 2) == 0;
+    for (size_t i = 0; i < history->count && whole_type; i++) {
         if (history->models[i].kind == kind && !model_is_over(&history->models[i])) {
-            model_end(&history->models[i], ROLLOUT_DONE);
+            model_end(&history->models[i], ROLLOUT_DONE, ROLLOUT_DEVICE_SUPERSEDED);
         }
     }
-    *model = (struct model){ .kind = kind, .build = build, .whole_type = draw(history, 2) == 0 };
+    *model = (struct model){ .kind = kind, .build = build, .whole_type = whole_type };
     model->commands = 1 + draw(history, 3);
     model->created_ms = model->news_ms = world->now_ms;
-    snprintf(model->id, sizeof model->id, "%zx", history->count++);
+    snprintf(model->id, sizeof model->id, "%zx", history->count);
     struct rollout_order order = order_of(kinds[kind], kind >= 2, build);
     order.whole_type = model->whole_type;
     struct rollout *rollout = rollouts_begin(world->rollouts, model->id, &order, world->now_ms);
-    assert_non_null(rollout);
-    rollout_commands(world->rollouts, rollout, model->commands);
-    for (uint32_t d = 0; d < DEVICES; d++) {
-        if (draw(history, 3) == 0) {
-            unsigned runs = draw(history, BUILDS + 1); /* 0 = not said */
-            bool current = runs == build && !model_is_fs(model);
-            expect(rollout, d, runs != 0 ? md5_of(runs, RUNS) : NULL);
-            model->devices[d] = (struct model_device){ .in = true, .expected = true };
-            model->devices[d].state = current ? ROLLOUT_DEVICE_CURRENT : ROLLOUT_DEVICE_TRIGGERED;
-            model->expected += !current;
-        }
+    if (rollout == NULL) {
+        assert_int_equal(count_under_way(history), ROLLOUTS_MAX);
+        return;
     }
+    rollout_commands(world->rollouts, rollout, model->commands);
+    history->count++;
+    step_name(history, model, rollout); /* of a large fleet the rest follows later, when facts have come */
 }
 
 static void step_command(struct history *history)
@@ -982,7 +1323,7 @@ static void step_command(struct history *history)
             model->state = ROLLOUT_RUNNING;
             model->news_ms = history->world.now_ms;
         } else {
-            model_end(model, ROLLOUT_FAILED);
+            model_end(model, ROLLOUT_FAILED, ROLLOUT_DEVICE_SILENT);
         }
     }
     rollout_command_ended(history->world.rollouts, rollout, good, "no", history->world.now_ms);
@@ -1021,34 +1362,35 @@ static void step_saw(struct history *history)
                                          .offered_md5 = offered != 0 ? md5_of(offered, PLAIN) : NULL };
     for (size_t i = 0; i < history->count; i++) {
         struct model *model = &history->models[i];
-        if (!model_is_over(model) && model->kind % 2 == type && model->devices[d].in) {
+        if (!model_is_over(model) && model->kind % 2 == type && model->devices[d].in && !model->devices[d].taken) {
             model_saw(history, model, &sighting, &model->devices[d]);
         }
     }
     rollouts_saw(history->world.rollouts, &sighting, history->world.now_ms);
 }
 
-/* Which of the rollouts a transfer of this build is of: those that know the device, else all. */
+/* Which of the rollouts a transfer of this build is of: those that know the device, else those to a whole type, else
+ * all. */
 static size_t models_of_transfer(struct history *history, unsigned d, unsigned build, struct model **found)
 {
-    size_t count = 0, knowing = 0;
-    for (size_t i = 0; i < history->count; i++) {
-        struct model *model = &history->models[i];
-        knowing += !model_is_over(model) && model->build == build && model->devices[d].in;
-    }
-    for (size_t i = 0; i < history->count; i++) {
-        struct model *model = &history->models[i];
-        if (!model_is_over(model) && model->build == build && (knowing == 0 || model->devices[d].in)) {
-            found[count++] = model;
+    size_t ranks[3] = { 0 };
+    for (int rank = 0; rank < 3 && (rank == 0 || ranks[rank - 1] == 0); rank++) {
+        for (size_t i = 0; i < history->count; i++) {
+            struct model *model = &history->models[i];
+            bool own = model->devices[d].in && !model->devices[d].taken;
+            if (!model_is_over(model) && model->build == build &&
+                (own || rank == 2 || (rank == 1 && model->whole_type))) {
+                found[ranks[rank]++] = model;
+            }
         }
     }
-    return count;
+    return ranks[0] + ranks[1] + ranks[2];
 }
 
 static void step_transfer_begins(struct history *history)
 {
     unsigned d = draw(history, DEVICES), build = 1 + draw(history, BUILDS);
-    struct model *found[KINDS];
+    struct model *found[ROLLOUTS_MAX];
     size_t count = models_of_transfer(history, d, build, found);
     struct mac mac = mac_of(d);
     for (size_t i = 0; i < count; i++) {
@@ -1057,7 +1399,7 @@ static void step_transfer_begins(struct history *history)
             device->in = true;
             device->state = ROLLOUT_DEVICE_SILENT; /* so that it changes */
             model_set(history, found[i], device, ROLLOUT_DEVICE_DOWNLOADING);
-        } else if (device->state != ROLLOUT_DEVICE_CONFIRMED) {
+        } else if (device->state != ROLLOUT_DEVICE_CONFIRMED && !device->taken) {
             model_set(history, found[i], device, ROLLOUT_DEVICE_DOWNLOADING);
         }
         device->transfers++;
@@ -1070,7 +1412,7 @@ static void step_transfer_ends(struct history *history)
 {
     unsigned d = draw(history, DEVICES), build = 1 + draw(history, BUILDS), bytes = draw(history, 1000);
     bool whole = draw(history, 2) == 0;
-    struct model *found[KINDS];
+    struct model *found[ROLLOUTS_MAX];
     size_t count = models_of_transfer(history, d, build, found);
     struct mac mac = mac_of(d);
     for (size_t i = 0; i < count; i++) {
@@ -1081,11 +1423,16 @@ static void step_transfer_ends(struct history *history)
             device->state = ROLLOUT_DEVICE_DOWNLOADING;
         }
         device->transfers -= device->transfers > 0 ? 1 : 0;
+        if (device->taken) {
+            continue;
+        }
         if (device->state == ROLLOUT_DEVICE_DOWNLOADING || device->state == ROLLOUT_DEVICE_TRIGGERED) {
             if (whole) {
                 model_set(history, found[i], device, ROLLOUT_DEVICE_SENT);
             } else if (device->transfers == 0) {
+                found[i]->cut_ms = device->news < NEWS_MAX ? history->world.now_ms : found[i]->cut_ms;
                 model_set(history, found[i], device, ROLLOUT_DEVICE_FAILED);
+                device->may_retry = true;
             }
         }
     }
@@ -1105,11 +1452,13 @@ static void step_report(struct history *history)
     for (size_t i = 0; i < history->count; i++) {
         struct model *model = &history->models[i];
         struct model_device *device = &model->devices[d];
-        if (model_is_over(model) || !device->in ||
+        if (model_is_over(model) || !device->in || device->taken ||
             (pulling && device->state != ROLLOUT_DEVICE_DOWNLOADING && device->state != ROLLOUT_DEVICE_SENT)) {
             continue;
         }
         if (failed && device->state != ROLLOUT_DEVICE_CONFIRMED && device->state != ROLLOUT_DEVICE_CURRENT) {
+            bool prolongs = device->may_retry && device->news < NEWS_MAX;
+            model->cut_ms = prolongs ? history->world.now_ms : model->cut_ms;
             model_set(history, model, device, ROLLOUT_DEVICE_FAILED);
         } else if (!failed && model_is_fs(model) && device->state == ROLLOUT_DEVICE_SENT && build == model->build) {
             device->proven = true;
@@ -1120,15 +1469,20 @@ static void step_report(struct history *history)
     reports(&history->world, d, failed ? REPORT_FAILED : REPORT_RUNNING, version, "broke");
 }
 
-static bool model_is_finished(const struct model *model, uint64_t quiet_ms)
+static bool model_is_finished(const struct model *model, uint64_t now_ms)
 {
-    unsigned expected_open = 0, open = 0, in = 0;
+    unsigned expected_open = 0, open = 0, in = 0, retrying = 0;
+    uint64_t quiet_ms = now_ms - model->news_ms;
     for (int d = 0; d < DEVICES; d++) {
         const struct model_device *device = &model->devices[d];
         bool is_open = device->in && is_on_the_way(device->state);
-        in += device->in;
+        in += device->in && device->state != ROLLOUT_DEVICE_SUPERSEDED;
+        retrying += device->may_retry && (model->whole_type || device->expected);
         open += is_open;
         expected_open += is_open && device->expected;
+    }
+    if (retrying > 0 && now_ms - model->cut_ms < GRACE_MS) {
+        return false;
     }
     if (!model->whole_type) {
         return expected_open == 0;
@@ -1146,22 +1500,37 @@ static void step_tick(struct history *history, uint64_t ms)
                 model->state = ROLLOUT_RUNNING;
                 model->news_ms = now_ms;
             } else {
-                model_end(model, ROLLOUT_FAILED);
+                model_end(model, ROLLOUT_FAILED, ROLLOUT_DEVICE_SILENT);
             }
         } else if (model->state == ROLLOUT_RUNNING &&
-                   (now_ms >= model->news_ms + TIMEOUT_MS || model_is_finished(model, now_ms - model->news_ms))) {
-            model_end(model, ROLLOUT_DONE);
+                   (now_ms >= model->news_ms + TIMEOUT_MS || model_is_finished(model, now_ms))) {
+            model_end(model, ROLLOUT_DONE, ROLLOUT_DEVICE_SILENT);
         }
     }
     tick_after(&history->world, ms);
 }
 
-static void hold_device(const struct rollout *rollout, const struct model_device *model, uint32_t d)
+static void hold_device(struct rollout *rollout, const struct model_device *model, uint32_t d)
 {
     struct rollout_device_view view = view_of(rollout, d);
-    assert_int_equal(view.state, model->in ? model->state : NOT_THERE);
-    assert_true((view.why[0] != '\0') == (view.state == ROLLOUT_DEVICE_FAILED));
-    assert_true(view.state != ROLLOUT_DEVICE_CONFIRMED || model->proven);
+    bool is_kept = !rollout_is_over(rollout) || model->state == ROLLOUT_DEVICE_FAILED ||
+                   model->state == ROLLOUT_DEVICE_SILENT || model->state == ROLLOUT_DEVICE_SUPERSEDED;
+    bool has_why = view.state == ROLLOUT_DEVICE_FAILED || view.state == ROLLOUT_DEVICE_SUPERSEDED;
+    assert_int_equal(view.state, model->in && is_kept ? model->state : NOT_THERE);
+    assert_true((view.why[0] != '\0') == has_why);
+    assert_true(model->state != ROLLOUT_DEVICE_CONFIRMED || !model->in || model->proven);
+}
+
+static void hold_counts(struct rollout *rollout, const struct model *model)
+{
+    size_t counts[ROLLOUT_DEVICE_STATES] = { 0 }, listed = 0, in = 0;
+    for (int d = 0; d < DEVICES; d++) {
+        in += model->devices[d].in;
+        counts[model->devices[d].state] += model->devices[d].in;
+    }
+    listed = counts[ROLLOUT_DEVICE_FAILED] + counts[ROLLOUT_DEVICE_SILENT] + counts[ROLLOUT_DEVICE_SUPERSEDED];
+    assert_memory_equal(counts, rollout->devices, sizeof counts);
+    assert_int_equal(rollout_unlisted(rollout), rollout_is_over(rollout) ? in - listed : 0);
 }
 
 static void hold_against_models(struct history *history)
@@ -1172,14 +1541,14 @@ static void hold_against_models(struct history *history)
         if (model->forgotten) {
             continue;
         }
-        const struct rollout *rollout = rollouts_find(history->world.rollouts, slice_of(model->id));
+        struct rollout *rollout = rollouts_find(history->world.rollouts, slice_of(model->id));
         if (rollout == NULL) {
             assert_true(model_is_over(model) && rollouts_count(history->world.rollouts) == ROLLOUTS_MAX);
             model->forgotten = true;
             continue;
         }
         remembered++;
-        under_way[model->kind] += !rollout_is_over(rollout);
+        under_way[model->kind] += !rollout_is_over(rollout) && model->whole_type;
         assert_int_equal(rollout->state, model->state);
         assert_true(rollout->why[0] != '\0' ? rollout_is_over(rollout) : rollout->state != ROLLOUT_FAILED);
         assert_true(rollout->bytes == model->bytes && rollout->news_ms == model->news_ms);
@@ -1187,6 +1556,7 @@ static void hold_against_models(struct history *history)
         for (uint32_t d = 0; d < DEVICES; d++) {
             hold_device(rollout, &model->devices[d], d);
         }
+        hold_counts(rollout, model);
     }
     for (int kind = 0; kind < KINDS; kind++) {
         assert_true(under_way[kind] <= 1);
@@ -1197,7 +1567,8 @@ static void hold_against_models(struct history *history)
 static void live(struct history *history)
 {
     static void (*const steps[])(struct history *) = { step_saw,           step_saw,    step_transfer_begins,
-                                                       step_transfer_ends, step_report, step_command };
+                                                       step_transfer_ends, step_report, step_command,
+                                                       step_late_names };
     step_begin(history);
     for (int i = 0; i < STEPS; i++) {
         unsigned chance = draw(history, 100);
@@ -1265,6 +1636,14 @@ int main(void)
         cmocka_unit_test(test_who_came_and_was_refused_failed),
         cmocka_unit_test(test_who_could_not_be_told_failed),
         cmocka_unit_test(test_a_newer_rollout_supersedes),
+        cmocka_unit_test(test_named_orders_take_over_what_they_name),
+        cmocka_unit_test(test_superseded_when_none_is_left),
+        cmocka_unit_test(test_named_devices_leave_their_type),
+        cmocka_unit_test(test_who_came_before_it_was_expected),
+        cmocka_unit_test(test_a_cut_has_its_grace),
+        cmocka_unit_test(test_a_retry_within_its_grace_counts),
+        cmocka_unit_test(test_what_is_kept_of_one_that_has_ended),
+        cmocka_unit_test(test_notes),
         cmocka_unit_test(test_bounded_in_number),
         cmocka_unit_test(test_long_random_histories),
     };

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "repo/scan.h"
+#include "server/survey.h"
 #include "tests/unit/repo/repo_fixture.h"
 
 #include <jansson.h>
@@ -138,7 +139,7 @@ static void start_with(const char *preset, size_t commands_max)
     world.view = (struct session_view){ .state = SESSION_WAITING, .receive_maximum = 65535 };
     snprintf(world.public_url.url, sizeof world.public_url.url, URL);
     world.trigger = (struct trigger){ .loop = &world.loop,
-                                      .fleet = fleet_new(1000),
+                                      .fleet = fleet_new(100000),
                                       .rollouts = rollouts_new(on_rollout_changed, NULL),
                                       .publisher = world.publisher,
                                       .blobs = &world.blobs,
@@ -439,25 +440,56 @@ static void test_both_forms_are_the_target(void **state)
     stop();
 }
 
+/* What a plan finds in the fleet. */
+static struct seen {
+    unsigned times;
+    size_t known, current, notes;
+    char note[8][700];
+} seen;
+
+static void on_note(void *owner, const char *sentence)
+{
+    (void)owner;
+    assert_true(seen.notes < COUNT_OF(seen.note));
+    snprintf(seen.note[seen.notes++], sizeof seen.note[0], "%s", sentence);
+}
+
+static void on_surveyed(void *owner, const struct survey *survey)
+{
+    assert_ptr_equal(owner, &world);
+    seen.times++;
+    seen.known = survey->known;
+    seen.current = survey->current;
+    survey_say(survey, on_note, NULL);
+}
+
+static void look_over(const struct trigger_order *order)
+{
+    struct trigger_plan plan;
+    struct trigger_problem problem;
+    seen = (struct seen){ .times = 0 };
+    assert_true(trigger_plan(&world.trigger, order, &plan, &problem));
+    assert_int_equal(plan.commands, order->device_count > 0 ? order->device_count : 1);
+    survey_run(&world.trigger, order, &plan, on_surveyed, &world);
+}
+
 /* Else the operator would be shown devices to update that run it already, or none of those that are there. */
 static void test_devices_that_are_known(void **state)
 {
     (void)state;
-    struct trigger_plan plan;
-    struct trigger_problem problem;
     start("updraft");
     const struct image *image = catalog_find_path(world.catalog, slice_of("door/2.0.bin"));
     fleet_saw(world.trigger.fleet, &macs[0], slice_of("door"), image->build.facts.run_md5[2], 1);
     fleet_saw(world.trigger.fleet, &macs[1], slice_of("door"), NULL, 1);
     fleet_saw(world.trigger.fleet, &macs[2], slice_of("hut"), NULL, 1);
     struct trigger_order order = order_of("door");
-    assert_true(trigger_plan(&world.trigger, &order, &plan, &problem));
-    assert_true(plan.known == 2 && plan.current == 1 && plan.commands == 1);
+    look_over(&order);
+    assert_true(seen.times == 1 && seen.known == 2 && seen.current == 1 && seen.notes == 0);
     struct rollout *rollout = begin(&order);
     assert_true(rollout->expected == 1 && rollout->devices[ROLLOUT_DEVICE_CURRENT] == 1);
     order = order_to(macs, 3);
-    assert_true(trigger_plan(&world.trigger, &order, &plan, &problem));
-    assert_true(plan.known == 3 && plan.current == 1 && plan.commands == 3);
+    look_over(&order);
+    assert_true(seen.times == 1 && seen.known == 3 && seen.current == 1);
     stop();
 }
 
@@ -622,16 +654,321 @@ static void test_superseded_while_its_image_is_loaded(void **state)
     struct trigger_order order = order_to(&macs[0], 1);
     order.version = "1.0+b";
     struct rollout *first = begin(&order);
-    order = order_to(&macs[1], 1);
+    order.version = NULL;
     struct rollout *second = begin(&order);
     assert_int_equal(first->state, ROLLOUT_DONE);
     wait_for_image();
     assert_int_equal(world.sent_count, 1);
-    assert_non_null(strstr(world.sent[0].topic, "5ccf7fb1e043"));
+    assert_non_null(strstr(world.sent[0].topic, "5ccf7fb1e042"));
     assert_true(world.sent[0].is_image);
     answer_all();
     assert_true(second->state == ROLLOUT_RUNNING && first->acknowledged == 0);
     assert_null(world.trigger.dispatches);
+    stop();
+}
+
+/* Only what the newer order names: the older one's other devices would else never be told. */
+static void test_superseded_in_part(void **state)
+{
+    (void)state;
+    start("updraft");
+    struct trigger_order old = order_to(macs, 3), new = order_to(&macs[1], 1);
+    old.version = "1.0+b";
+    struct rollout *first = begin(&old), *second = begin(&new);
+    turn();
+    assert_int_equal(results(PUBLISH_WITHDRAWN), 1);
+    assert_true(first->state == ROLLOUT_PUBLISHING && first->commands_failed == 1);
+    assert_true(first->devices[ROLLOUT_DEVICE_SUPERSEDED] == 1 && first->devices[ROLLOUT_DEVICE_TRIGGERED] == 2);
+    set_link(SESSION_CONNECTED);
+    answer_all();
+    assert_int_equal(world.sent_count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        bool is_newer = strstr(world.sent[i].topic, "5ccf7fb1e043") != NULL;
+        assert_true((strstr(world.sent[i].payload, "\"version\":\"2.0\"") != NULL) == is_newer);
+    }
+    assert_true(first->state == ROLLOUT_RUNNING && second->state == ROLLOUT_RUNNING && second->acknowledged == 1);
+    assert_null(world.trigger.dispatches);
+    struct trigger_order rest = order_to(macs, 3); /* the second's, too, and nothing is left of either */
+    begin(&rest);
+    assert_true(first->state == ROLLOUT_DONE && second->state == ROLLOUT_DONE);
+    char why[40];
+    snprintf(why, sizeof why, "superseded by %s", rollouts_at(world.trigger.rollouts, 0)->id);
+    assert_string_equal(first->why, why);
+    answer_all();
+    stop();
+}
+
+/* A device that was told its address gets the word as well: else it would fetch from there at some later command. */
+static void test_superseded_when_half_told(void **state)
+{
+    (void)state;
+    static const enum status ways[] = { STATUS_OK, STATUS_IO };
+    for (int i = 0; i < 4; i++) {
+        bool to_type = i >= 2;
+        start("tasmota");
+        set_link(SESSION_CONNECTED);
+        struct trigger_order order = order_to(macs, 2);
+        struct rollout *first = begin(&order);
+        answer(ways[i % 2]); /* of the first device's address; it may have come */
+        if (ways[i % 2] == STATUS_IO) {
+            set_link(SESSION_WAITING);
+        }
+        order = to_type ? order_of("door") : order_to(&macs[0], 1);
+        struct rollout *second = begin(&order);
+        assert_int_equal(first->state, to_type ? ROLLOUT_DONE : ROLLOUT_PUBLISHING);
+        set_link(SESSION_CONNECTED);
+        answer_all();
+        unsigned addresses = 0, words = 0;
+        for (size_t k = 0; k < world.sent_count; k++) {
+            addresses += strcmp(world.sent[k].topic, "cmnd/tasmota_B1E042/OtaUrl") == 0;
+            words += strcmp(world.sent[k].topic, "cmnd/tasmota_B1E042/Upgrade") == 0;
+            assert_true(words <= addresses);
+        }
+        assert_int_equal(words, to_type ? 1 : 2); /* the newer one's own, too */
+        assert_int_equal(second->state, ROLLOUT_RUNNING);
+        assert_null(world.trigger.dispatches);
+        stop();
+    }
+}
+
+/* A retained word of the newer order must outlive the end of the older, whose topic it was before. */
+static void test_superseded_in_part_and_retained(void **state)
+{
+    (void)state;
+    start("updraft");
+    world.trigger.retain = true;
+    set_link(SESSION_CONNECTED);
+    struct trigger_order old = order_to(macs, 2), new = order_to(&macs[0], 1);
+    struct rollout *first = begin(&old);
+    answer_all();
+    begin(&new);
+    answer_all();
+    world.sent_count = 0;
+    first->order.timeout_ms = 1;
+    rollouts_tick(world.trigger.rollouts, uv_now(&world.loop) + 1000);
+    assert_int_equal(first->state, ROLLOUT_DONE);
+    answer_all();
+    assert_int_equal(world.sent_count, 1);
+    assert_string_equal(world.sent[0].topic, "updraft/door/5ccf7fb1e043/update");
+    assert_int_equal(world.sent[0].payload_bytes, 0);
+    stop();
+}
+
+/* While the older one's image is loaded, a newer one takes a device: it must not get both. */
+static void test_superseded_in_part_while_its_image_is_loaded(void **state)
+{
+    (void)state;
+    start("homie");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order old = order_to(macs, 2), new = order_to(&macs[0], 1);
+    old.version = "1.0+b";
+    struct rollout *first = begin(&old), *second = begin(&new);
+    wait_for_image();
+    answer_all();
+    assert_int_equal(world.sent_count, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(world.sent[i].is_image == (strstr(world.sent[i].topic, "5ccf7fb1e042") != NULL));
+    }
+    assert_true(first->state == ROLLOUT_RUNNING && first->acknowledged == 1 && first->commands_failed == 1);
+    assert_int_equal(second->state, ROLLOUT_RUNNING);
+    assert_null(world.trigger.dispatches);
+    stop();
+}
+
+/* --- large fleets ------------------------------------------------------------------------------------------------- */
+
+enum { MANY = 30000, NAMED = 9000 };
+
+static struct mac mac_of(uint32_t number)
+{
+    return (struct mac){ { 0x5c, 0xcf, (uint8_t)(number >> 24), (uint8_t)(number >> 16), (uint8_t)(number >> 8),
+                           (uint8_t)number } };
+}
+
+static void fill_fleet(void)
+{
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct mac mac = mac_of(i);
+        fleet_saw(world.trigger.fleet, &mac, slice_of("door"), NULL, 1);
+    }
+}
+
+static void turn_until_idle(void)
+{
+    for (int i = 0; i < PATIENCE_MS && world.trigger.turns.first != NULL; i++) {
+        uv_run(&world.loop, UV_RUN_NOWAIT);
+    }
+    assert_null(world.trigger.turns.first);
+}
+
+/* Devices come while the rollout still learns whom it expects; and the command waits until it knows. */
+static void test_a_large_fleet_in_slices(void **state)
+{
+    (void)state;
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    fill_fleet();
+    struct rollout *rollout = begin_all();
+    assert_true(rollout->expected < MANY && world.sent_count == 0);
+    struct mac first = mac_of(0), last = mac_of(MANY - 1), moves = mac_of(1), stranger = mac_of(MANY);
+    const uint8_t *md5 = rollout->order.target.md5[0];
+    rollouts_transfer_begins(world.trigger.rollouts, &first, md5, uv_now(&world.loop)); /* not expected yet */
+    rollouts_transfer_begins(world.trigger.rollouts, &last, md5, uv_now(&world.loop));
+    fleet_saw(world.trigger.fleet, &moves, slice_of("hut"), NULL, 1);
+    fleet_saw(world.trigger.fleet, &stranger, slice_of("door"), NULL, 1);
+    struct trigger_order plan = order_of("door");
+    look_over(&plan);
+    assert_int_equal(seen.times, 0);
+    turn_until_idle();
+    assert_int_equal(rollout->expected, MANY - 1);
+    assert_int_equal(rollout->devices[ROLLOUT_DEVICE_DOWNLOADING], 2);
+    assert_int_equal(world.sent_count, 1);
+    assert_true(seen.times == 1 && seen.known == MANY);
+    rollout_check(rollout);
+    answer_all();
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+    struct rollout *newer = begin_all(); /* and so it ends, in slices too */
+    assert_true(rollout->devices[ROLLOUT_DEVICE_SUPERSEDED] == MANY - 1);
+    turn_until_idle();
+    assert_int_equal(newer->expected, MANY);
+    assert_int_equal(rollout_unlisted(rollout), MANY - 1 - ROLLOUT_LISTED_MAX);
+    stop();
+}
+
+/* Whatever comes in between: nothing may go out twice, or for an order that is over; and each command is answered. */
+static void test_many_commands_in_slices(void **state)
+{
+    (void)state;
+    static struct mac named[NAMED];
+    for (uint32_t i = 0; i < NAMED; i++) {
+        named[i] = mac_of(i * 2654435761u); /* in no order */
+    }
+    for (int way = 0; way < 4; way++) {
+        start_with("updraft", PUBLISHER_COMMANDS_MAX);
+        struct trigger_order all = order_to(named, NAMED), half = order_to(named, NAMED / 2);
+        struct rollout *first = begin(&all), *second = NULL;
+        assert_true(publisher_counts(world.publisher)->waiting < NAMED);
+        if (way == 0) { /* a newer one takes half of them, while the older still goes out */
+            second = begin(&half);
+            turn_until_idle();
+            turn();
+            assert_int_equal(first->devices[ROLLOUT_DEVICE_SUPERSEDED], NAMED / 2);
+            assert_int_equal(first->commands_failed, NAMED / 2);
+            assert_int_equal(publisher_counts(world.publisher)->waiting, NAMED);
+            assert_int_equal(second->expected, NAMED / 2);
+        } else if (way == 1) { /* one to all ends it */
+            second = begin_all();
+            turn_until_idle();
+            turn_until_idle();
+            assert_int_equal(first->state, ROLLOUT_DONE);
+            assert_int_equal(publisher_counts(world.publisher)->waiting, 1);
+        } else if (way == 2) { /* its time is over */
+            rollouts_tick(world.trigger.rollouts, uv_now(&world.loop) + 2 * MINUTE_MS);
+            turn_until_idle();
+            assert_int_equal(first->state, ROLLOUT_FAILED);
+            assert_int_equal(publisher_counts(world.publisher)->waiting, 0);
+        } /* else: the server ends in the midst of it */
+        for (int i = 0; way > 0 && way < 3 && i < 100; i++) {
+            turn();
+        }
+        if (way == 1 || way == 2) {
+            assert_int_equal(first->commands_failed, NAMED);
+        }
+        rollout_check(first);
+        stop();
+    }
+}
+
+/* --- notes -------------------------------------------------------------------------------------------------------- */
+
+static struct device *saw(size_t i, const char *type, uint64_t flash_bytes, uint64_t free_bytes)
+{
+    struct device *device = fleet_saw(world.trigger.fleet, &macs[i], slice_of(type), NULL, 1);
+    struct device_request request = {
+        .client = CLIENT_ESP8266, .chip = CHIP_ESP8266, .flash_bytes = flash_bytes, .free_bytes = free_bytes
+    };
+    device_learn(device, &request);
+    return device;
+}
+
+static void assert_notes(const struct trigger_order *order, size_t count, const char *const *expected)
+{
+    look_over(order);
+    assert_int_equal(seen.notes, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(seen.note[i], expected[i]);
+    }
+    struct rollout *rollout = begin(order); /* says the same */
+    assert_int_equal(rollout->note_count, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(rollout->notes[i], expected[i]);
+    }
+}
+
+/* What a typing error in --to looks like, said before a rollout has waited for it in vain. */
+static void test_notes_of_named_devices(void **state)
+{
+    (void)state;
+    start("updraft");
+    struct trigger_order order = order_to(macs, 3);
+    saw(0, "hut", 4u << 20, 1u << 20);
+    saw(1, "door", 4u << 20, 10000);
+    static const char *const notes[] = {
+        "5C:CF:7F:B1:E0:42 asks as hut, not door: check the MAC, or publish to hut",
+        "5C:CF:7F:B1:E0:43 would be refused, does-not-fit: image has 20000 bytes, device has room for 10000",
+        "5C:CF:7F:B1:E0:AB was never seen here since the server started: it hears the command only if its topic is "
+        "updraft/door/5ccf7fb1e0ab/update",
+    };
+    look_over(&order);
+    assert_string_equal(seen.note[0], notes[0]);
+    assert_notes(&order, 3, notes);
+    stop();
+}
+
+static void test_notes_of_many_alike(void **state)
+{
+    (void)state;
+    struct mac many[6];
+    start("updraft");
+    for (uint32_t i = 0; i < 6; i++) {
+        many[i] = mac_of(i);
+    }
+    static const char *const notes[] = { (
+        "5C:CF:00:00:00:00, 5C:CF:00:00:00:01, 5C:CF:00:00:00:02 and 3 others were never seen here since the server "
+        "started: each hears the command only if its topic is like updraft/door/5ccf00000000/update") };
+    struct trigger_order order = order_to(many, 6);
+    assert_notes(&order, 1, notes);
+    saw(0, "door", 4u << 20, 10000);
+    saw(1, "door", 4u << 20, 9000);
+    saw(2, "door", 4u << 20, 1u << 19);
+    static const char *const refused[] = { (
+        "5C:CF:7F:B1:E0:43 and 5C:CF:7F:B1:E0:42 would be refused, does-not-fit: image has 20000 bytes, device has "
+        "room for 9000 (the first of them)") };
+    order = order_of("door");
+    assert_notes(&order, 1, refused);
+    const struct image *image = catalog_find_path(world.catalog, slice_of("door/2.0.bin"));
+    for (size_t i = 0; i < 2; i++) { /* who runs it already needs no room */
+        fleet_saw(world.trigger.fleet, &macs[i], slice_of("door"), image->build.facts.run_md5[0], 1);
+    }
+    assert_notes(&order, 0, NULL);
+    stop();
+}
+
+/* 10,000 mistakes make no 10,000 sentences, nor do 10,000 types. */
+static void test_notes_are_bounded(void **state)
+{
+    (void)state;
+    struct mac many[40];
+    char type[16];
+    start("updraft");
+    for (uint32_t i = 0; i < 40; i++) {
+        many[i] = mac_of(i);
+        snprintf(type, sizeof type, "t%u", (unsigned)i);
+        fleet_saw(world.trigger.fleet, &many[i], slice_of(type), NULL, 1);
+    }
+    struct trigger_order order = order_to(many, 40);
+    struct rollout *rollout = begin(&order);
+    assert_int_equal(rollout->note_count, SURVEY_FINDINGS_MAX);
     stop();
 }
 
@@ -826,6 +1163,15 @@ int main(void)
         cmocka_unit_test(test_superseded_while_the_broker_is_away),
         cmocka_unit_test(test_superseded_on_its_way),
         cmocka_unit_test(test_superseded_while_its_image_is_loaded),
+        cmocka_unit_test(test_superseded_in_part),
+        cmocka_unit_test(test_superseded_when_half_told),
+        cmocka_unit_test(test_superseded_in_part_and_retained),
+        cmocka_unit_test(test_superseded_in_part_while_its_image_is_loaded),
+        cmocka_unit_test(test_a_large_fleet_in_slices),
+        cmocka_unit_test(test_many_commands_in_slices),
+        cmocka_unit_test(test_notes_of_named_devices),
+        cmocka_unit_test(test_notes_of_many_alike),
+        cmocka_unit_test(test_notes_are_bounded),
         cmocka_unit_test(test_image_that_cannot_be_loaded),
         cmocka_unit_test(test_catalog_that_changes),
         cmocka_unit_test(test_retained_while_under_way),

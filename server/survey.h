@@ -1,0 +1,62 @@
+/* The devices that an order means, one after the other: those named, or all of the type that are expected to hear of
+ * it. On the way it counts, and notes what speaks against one of them, in sentences for the operator.
+ *
+ * A fleet may have hundreds of thousands, so it is looked through in steps (server/turns.h), while devices come, ask
+ * and change, and the catalog too.
+ */
+#ifndef SERVER_SURVEY_H
+#define SERVER_SURVEY_H
+
+#include "server/trigger.h"
+
+#define SURVEY_FINDINGS_MAX 12
+#define SURVEY_NAMED        3 /* devices named in one sentence */
+
+enum survey_finding {
+    SURVEY_NOTHING,
+    SURVEY_OTHER_TYPE, /* of the device's own */
+    SURVEY_NEVER_SEEN,
+    SURVEY_REFUSED, /* by what it said of itself when it last asked */
+    SURVEY_FINDINGS
+};
+
+/* What was found of several devices alike. */
+struct survey_found {
+    enum survey_finding finding;
+    enum reason reason;
+    char text[200]; /* the type that they ask as; the figures of the first that would be refused */
+    size_t count;
+    struct mac first[SURVEY_NAMED];
+};
+
+struct survey {
+    struct trigger *trigger;
+    const struct trigger_order *order; /* borrowed, like the plan, until survey_end */
+    const struct trigger_plan *plan;
+    struct image *images[2]; /* of the offer, counted */
+    struct fleet_walk walk;
+    size_t next; /* of those named */
+    size_t known, current;
+    size_t found_count;
+    struct survey_found found[SURVEY_FINDINGS_MAX];
+};
+
+void survey_begin(struct survey *survey, struct trigger *trigger, const struct trigger_order *order,
+                  const struct trigger_plan *plan);
+
+/* One step: met = *mac is meant; *device NULL = it was never seen. Passed = it was of one that is not. */
+enum survey_step { SURVEY_MET, SURVEY_PASSED, SURVEY_DONE };
+enum survey_step survey_next(struct survey *survey, struct mac *mac, const struct device **device);
+
+/* Says each note, once all were met. */
+void survey_say(const struct survey *survey, void (*say)(void *owner, const char *sentence), void *owner);
+
+void survey_end(struct survey *survey); /* also before the last */
+
+/* The whole of it, for a plan: on_done within the call where the fleet is small, else later; exactly once. Order and
+ * plan are copied. */
+typedef void (*surveyed_fn)(void *owner, const struct survey *survey);
+void survey_run(struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
+                surveyed_fn on_done, void *owner);
+
+#endif
