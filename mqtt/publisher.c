@@ -1,102 +1,42 @@
 /* Commands from acceptance to answer.
  *
  * What makes it hard: a link that breaks. Messages come back late, in any mixture with acknowledgements, while newer
- * commands of the same topic queue up. So each topic has a lane: one command that is on its way, one that waits behind
- * it, and one of upkeep (a retained one to be sent again, or to be cleared). Of a lane only the command whose turn it
- * is stands in the queue, and the queue is ordered by acceptance: what comes back stands in front by itself.
+ * commands of the same topic queue up. The queue knows whose turn it is, and is ordered by acceptance: what comes back
+ * stands in front by itself.
  */
 #include "mqtt/publisher.h"
 
 #include "base/log.h"
-#include "mqtt/publisher_heap.h"
+#include "mqtt/publisher_answers.h"
+#include "mqtt/publisher_outgoing.h"
+#include "mqtt/publisher_queue.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 
-#define AT_ONCE_MAX 1000 /* answers, or expiries, in one turn of the loop, which has devices to serve */
+#define AT_ONCE_MAX 1000 /* expiries in one turn of the loop, which has devices to serve */
 #define HOLD_MS     1000
-
-/* What a command says: shared by the command, its message on the way, and the retained copy. */
-struct content {
-    unsigned refs;
-    bool retain;
-    uint64_t deadline_ms; /* loop time; UINT64_MAX = none */
-    size_t part_count;
-    struct {
-        const char *topic; /* in texts */
-        const void *payload;
-        size_t payload_bytes;
-        struct shared_bytes *image; /* counted; NULL where the payload is in texts */
-    } parts[ANNOUNCE_PARTS_MAX];
-    char texts[];
-};
-
-enum upkeep { UPKEEP_NONE, UPKEEP_RESEND, UPKEEP_CLEAR };
-
-struct command {
-    struct heap_entry heaps; /* first */
-    uint64_t order;          /* of acceptance; a caller's command has it as ticket */
-    enum upkeep upkeep;      /* NONE: a caller's */
-    struct lane *lane;
-    struct content *content;
-    size_t part; /* the next to go, or on its way */
-    bool started;
-    bool in_flight;
-    bool again;     /* this part was sent before */
-    bool abandoned; /* what is on its way is the last of it */
-    published_fn on_done;
-    void *owner;
-    enum publish_result result;
-    char *why; /* NULL = "" */
-    struct command *next_answer;
-    UT_hash_handle hh; /* by order: callers' that are not decided */
-};
-
-_Static_assert(offsetof(struct command, heaps) == 0, "an entry of a heap is its command");
-
-/* Everything of one key. */
-struct lane {
-    struct command *current; /* started */
-    struct command *upkeep;  /* not started */
-    struct command *waiting; /* not started */
-    struct content *retained;
-    uint64_t retained_order;
-    UT_hash_handle hh;
-    char key[];
-};
-
-/* A message and what it belongs to. It counts its content itself: a session that is left behind keeps both. */
-struct outgoing {
-    struct session_message message; /* first */
-    struct command *command;
-    struct content *content;
-    uint64_t connects; /* the link that it was handed to */
-    struct outgoing *next_free;
-};
 
 struct publisher {
     uv_loop_t *loop;
     struct publisher_config config;
     struct publisher_counts counts;
     struct publisher_link link;
-    struct lane *lanes;
-    struct command *tickets;
-    struct heap ready;  /* the next command of each lane, by order */
-    struct heap expiry; /* by deadline */
+    struct queue queue;
+    struct command *tickets; /* by order: callers' that are not decided */
     uint64_t last_order;
-    size_t undecided, upkeeps, retained, undelivered;
+    size_t undecided, upkeeps;
     size_t bytes_in_flight;
-    struct outgoing *free_messages;
+    struct outgoing_pool pool;
 
     bool connected;
     unsigned window;
     uint64_t connects;
     uint64_t hold_until_ms; /* the link is known to be broken, its state not yet; 0 = no */
 
-    struct command *first_answer, **answers_end;
-    uv_idle_t answering; /* runs while answers are undelivered */
+    struct answers answers;
     uv_timer_t clock;
     uint64_t clock_ms; /* when it rings; UINT64_MAX = not */
     unsigned open_handles;
@@ -104,12 +44,6 @@ struct publisher {
     void (*on_closed)(void *owner);
     void *closed_owner;
 };
-
-static void *need(void *memory)
-{
-    assert(memory != NULL);
-    return memory;
-}
 
 const char *publish_result_word(enum publish_result result)
 {
@@ -122,161 +56,7 @@ const char *publish_result_word(enum publish_result result)
     return words[result];
 }
 
-/* --- what is said ------------------------------------------------------------------------------------------------- */
-
-struct shared_bytes *shared_bytes_new(size_t size)
-{
-    struct shared_bytes *shared = size <= SIZE_MAX - sizeof *shared ? malloc(sizeof *shared + size) : NULL;
-    if (shared != NULL) {
-        shared->refs = 1;
-        shared->size = size;
-    }
-    return shared;
-}
-
-void shared_bytes_ref(struct shared_bytes *shared)
-{
-    assert(shared->refs > 0);
-    shared->refs++;
-}
-
-void shared_bytes_unref(struct shared_bytes *shared)
-{
-    assert(shared->refs > 0);
-    if (--shared->refs == 0) {
-        free(shared);
-    }
-}
-
-static const char *copy_text(char **to, const char *text)
-{
-    size_t n = strlen(text) + 1;
-    char *at = *to;
-    memcpy(at, text, n);
-    *to += n;
-    return at;
-}
-
-/* `clear`: the same topics, with nothing in them. */
-static struct content *content_new(const struct publisher_command *command, bool clear, uint64_t now_ms)
-{
-    size_t bytes = sizeof(struct content);
-    for (size_t i = 0; i < command->part_count; i++) {
-        const char *payload = command->parts[i].payload;
-        bytes += strlen(command->parts[i].topic) + 1 + (clear || payload == NULL ? 1 : strlen(payload) + 1);
-    }
-    struct content *content = need(calloc(1, bytes));
-    bool endless = clear || command->expires_ms == 0 || command->expires_ms > UINT64_MAX - now_ms;
-    char *texts = content->texts;
-    content->refs = 1;
-    content->retain = clear || command->retain;
-    content->deadline_ms = endless ? UINT64_MAX : now_ms + command->expires_ms;
-    content->part_count = command->part_count;
-    for (size_t i = 0; i < command->part_count; i++) {
-        const struct publisher_part *part = &command->parts[i];
-        content->parts[i].topic = copy_text(&texts, part->topic);
-        if (clear || part->payload != NULL) {
-            content->parts[i].payload = copy_text(&texts, clear ? "" : part->payload);
-            content->parts[i].payload_bytes = clear ? 0 : strlen(part->payload);
-        } else {
-            assert(part->image != NULL);
-            shared_bytes_ref(part->image);
-            content->parts[i].image = part->image;
-            content->parts[i].payload = part->image->bytes;
-            content->parts[i].payload_bytes = part->image->size;
-        }
-    }
-    return content;
-}
-
-static struct content *content_ref(struct content *content)
-{
-    content->refs++;
-    return content;
-}
-
-static void content_unref(struct content *content)
-{
-    assert(content->refs > 0);
-    if (--content->refs > 0) {
-        return;
-    }
-    for (size_t i = 0; i < content->part_count; i++) {
-        if (content->parts[i].image != NULL) {
-            shared_bytes_unref(content->parts[i].image);
-        }
-    }
-    free(content);
-}
-
-/* --- lanes -------------------------------------------------------------------------------------------------------- */
-
-static struct lane *lane_find(const struct publisher *publisher, const char *key)
-{
-    struct lane *lane;
-    HASH_FIND_STR(publisher->lanes, key, lane);
-    return lane;
-}
-
-static struct lane *lane_get(struct publisher *publisher, const char *key)
-{
-    struct lane *lane = lane_find(publisher, key);
-    if (lane == NULL) {
-        size_t n = strlen(key) + 1;
-        lane = need(calloc(1, sizeof *lane + n));
-        memcpy(lane->key, key, n);
-        HASH_ADD_KEYPTR(hh, publisher->lanes, lane->key, n - 1, lane);
-    }
-    return lane;
-}
-
-/* Whose turn it is; NULL while a message is on its way. A started command goes on before anything else: two of several
- * parts must not mix (the address of one, the trigger of the other). */
-static struct command *lane_next(const struct lane *lane)
-{
-    if (lane->current != NULL) {
-        return lane->current->in_flight ? NULL : lane->current;
-    }
-    if (lane->upkeep == NULL || lane->waiting == NULL) {
-        return lane->upkeep != NULL ? lane->upkeep : lane->waiting;
-    }
-    return lane->upkeep->order < lane->waiting->order ? lane->upkeep : lane->waiting;
-}
-
-/* After any change of a lane: the one whose turn it is stands in the queue, alone. Frees a lane that holds nothing. */
-static void lane_refresh(struct publisher *publisher, struct lane *lane)
-{
-    struct command *const members[] = { lane->current, lane->upkeep, lane->waiting };
-    struct command *next = lane_next(lane);
-    bool empty = lane->retained == NULL;
-    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-        if (members[i] != NULL && members[i] != next) {
-            heap_remove(&publisher->ready, &members[i]->heaps);
-        }
-        empty = empty && members[i] == NULL;
-    }
-    if (next != NULL && next->heaps.place[HEAP_READY] == 0) {
-        heap_push(&publisher->ready, &next->heaps, next->order);
-    }
-    if (empty) {
-        HASH_DEL(publisher->lanes, lane);
-        free(lane);
-    }
-}
-
-static void lane_retain(struct publisher *publisher, struct lane *lane, struct content *content, uint64_t order)
-{
-    if (content != NULL) {
-        content_ref(content);
-        publisher->retained++;
-    }
-    if (lane->retained != NULL) {
-        content_unref(lane->retained);
-        publisher->retained--;
-    }
-    lane->retained = content;
-    lane->retained_order = order;
-}
+/* --- the end of a command ----------------------------------------------------------------------------------------- */
 
 static void decide(struct publisher *publisher, struct command *command, enum publish_result result, const char *why);
 
@@ -286,69 +66,25 @@ static void note_retained(struct publisher *publisher, const struct command *com
 {
     struct lane *lane = command->lane;
     if (command->content->retain && result == PUBLISH_ACKNOWLEDGED && command->upkeep == UPKEEP_NONE) {
-        lane_retain(publisher, lane, command->content, command->order);
+        lane_retain(&publisher->queue, lane, command->content, command->order);
         if (lane->upkeep != NULL && lane->upkeep->upkeep == UPKEEP_RESEND) {
             decide(publisher, lane->upkeep, PUBLISH_REPLACED, ""); /* it would put the old one back */
         }
     } else if (command->upkeep == UPKEEP_RESEND && result == PUBLISH_EXPIRED) {
-        lane_retain(publisher, lane, NULL, 0);
+        lane_retain(&publisher->queue, lane, NULL, 0);
     }
     if (command->upkeep != UPKEEP_NONE && result == PUBLISH_REFUSED) {
         LOG_EVENT(LOG_WARN, "retained_refused", "topic", lane->key, "why", why, "remedy",
                   "let Updraft's user publish retained messages on this topic");
-        lane_retain(publisher, lane, NULL, 0);
+        lane_retain(&publisher->queue, lane, NULL, 0);
     }
-}
-
-/* --- answers ------------------------------------------------------------------------------------------------------ */
-
-static struct command *command_new(struct publisher *publisher, struct lane *lane, struct content *content,
-                                   uint64_t order)
-{
-    struct command *command = need(calloc(1, sizeof *command));
-    command->order = order;
-    command->lane = lane;
-    command->content = content;
-    if (content->deadline_ms != UINT64_MAX) {
-        heap_push(&publisher->expiry, &command->heaps, content->deadline_ms);
-    }
-    return command;
-}
-
-static void on_answering(uv_idle_t *idle);
-
-static void queue_answer(struct publisher *publisher, struct command *command, enum publish_result result,
-                         const char *why)
-{
-    command->result = result;
-    command->why = why[0] != '\0' ? need(strdup(why)) : NULL;
-    command->next_answer = NULL;
-    *publisher->answers_end = command;
-    publisher->answers_end = &command->next_answer;
-    publisher->undelivered++;
-    uv_idle_start(&publisher->answering, on_answering);
-}
-
-static void leave_lane(struct publisher *publisher, struct command *command)
-{
-    struct lane *lane = command->lane;
-    struct command **const members[] = { &lane->current, &lane->upkeep, &lane->waiting };
-    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-        if (*members[i] == command) {
-            *members[i] = NULL;
-        }
-    }
-    heap_remove(&publisher->ready, &command->heaps);
-    heap_remove(&publisher->expiry, &command->heaps);
-    command->lane = NULL;
-    lane_refresh(publisher, lane);
 }
 
 /* The end of a command, in whatever state: it leaves everything, and its caller is told in a later turn. */
 static void decide(struct publisher *publisher, struct command *command, enum publish_result result, const char *why)
 {
     note_retained(publisher, command, result, why);
-    leave_lane(publisher, command);
+    command_leave(&publisher->queue, command);
     content_unref(command->content);
     command->content = NULL;
     if (command->upkeep != UPKEEP_NONE) {
@@ -360,7 +96,7 @@ static void decide(struct publisher *publisher, struct command *command, enum pu
     publisher->undecided--;
     publisher->counts.waiting -= !command->in_flight;
     publisher->counts.results[result]++;
-    queue_answer(publisher, command, result, why);
+    answers_add(&publisher->answers, command, result, why);
 }
 
 static void on_handle_closed(uv_handle_t *handle)
@@ -369,101 +105,30 @@ static void on_handle_closed(uv_handle_t *handle)
     if (--publisher->open_handles > 0) {
         return;
     }
-    while (publisher->free_messages != NULL) {
-        struct outgoing *outgoing = publisher->free_messages;
-        publisher->free_messages = outgoing->next_free;
-        free(outgoing);
-    }
-    heap_close(&publisher->ready);
-    heap_close(&publisher->expiry);
+    outgoing_pool_close(&publisher->pool);
+    queue_close(&publisher->queue);
     if (publisher->on_closed != NULL) {
         publisher->on_closed(publisher->closed_owner);
     }
     free(publisher);
 }
 
-static void on_answering(uv_idle_t *idle)
-{
-    struct publisher *publisher = idle->data;
-    for (size_t i = 0; i < AT_ONCE_MAX && publisher->first_answer != NULL; i++) {
-        struct command *command = publisher->first_answer;
-        publisher->first_answer = command->next_answer;
-        if (publisher->first_answer == NULL) {
-            publisher->answers_end = &publisher->first_answer;
-        }
-        publisher->undelivered--;
-        command->on_done(command->owner, command->order, command->result, command->why != NULL ? command->why : "");
-        free(command->why);
-        free(command);
-    }
-    if (publisher->first_answer == NULL) {
-        uv_idle_stop(idle);
-        if (publisher->closing) {
-            uv_close((uv_handle_t *)&publisher->answering, on_handle_closed);
-            uv_close((uv_handle_t *)&publisher->clock, on_handle_closed);
-        }
-    }
-}
-
 /* --- sending ------------------------------------------------------------------------------------------------------ */
-
-static struct outgoing *outgoing_new(struct publisher *publisher, struct command *command)
-{
-    struct outgoing *outgoing = publisher->free_messages;
-    if (outgoing != NULL) {
-        publisher->free_messages = outgoing->next_free;
-    } else {
-        outgoing = need(malloc(sizeof *outgoing));
-    }
-    memset(outgoing, 0, sizeof *outgoing);
-    outgoing->message.owner = outgoing;
-    outgoing->command = command;
-    outgoing->content = content_ref(command->content);
-    outgoing->connects = publisher->connects;
-    return outgoing;
-}
-
-static void outgoing_free(struct publisher *publisher, struct outgoing *outgoing)
-{
-    content_unref(outgoing->content);
-    outgoing->content = NULL;
-    outgoing->next_free = publisher->free_messages;
-    publisher->free_messages = outgoing;
-}
-
-/* What is left of the time that the command is good for, in seconds, rounded up. */
-static uint32_t seconds_left(const struct content *content, uint64_t now_ms)
-{
-    if (content->deadline_ms == UINT64_MAX) {
-        return 0;
-    }
-    uint64_t left_ms = content->deadline_ms - now_ms;
-    uint64_t seconds = left_ms / 1000 + (left_ms % 1000 != 0);
-    return seconds < UINT32_MAX ? (uint32_t)seconds : UINT32_MAX;
-}
 
 static void hand_out(struct publisher *publisher, struct command *command)
 {
-    struct outgoing *outgoing = outgoing_new(publisher, command);
-    struct content *content = command->content;
-    struct session_message *message = &outgoing->message;
+    struct session_message *message =
+        &outgoing_new(&publisher->pool, command, publisher->connects, uv_now(publisher->loop))->message;
     struct lane *lane = command->lane;
-    bool fits = slice_copy(slice_of(content->parts[command->part].topic), message->topic, sizeof message->topic);
-    assert(fits); /* publisher_send */
-    message->payload = content->parts[command->part].payload;
-    message->payload_bytes = content->parts[command->part].payload_bytes;
-    message->retain = content->retain;
-    message->expiry_s = seconds_left(content, uv_now(publisher->loop));
-
     lane->upkeep = lane->upkeep == command ? NULL : lane->upkeep;
     lane->waiting = lane->waiting == command ? NULL : lane->waiting;
     lane->current = command;
     command->started = true;
     command->in_flight = true;
     if (command->upkeep == UPKEEP_CLEAR) {
-        lane_retain(publisher, lane, NULL, 0); /* one may have been acknowledged since it was forgotten */
+        lane_retain(&publisher->queue, lane, NULL, 0); /* one may have been acknowledged since it was forgotten */
     }
-    lane_refresh(publisher, lane);
+    lane_refresh(&publisher->queue, lane);
     publisher->counts.in_flight++;
     publisher->counts.retried += command->again;
     publisher->counts.waiting -= command->upkeep == UPKEEP_NONE;
@@ -484,7 +149,7 @@ static bool has_room(const struct publisher *publisher, const struct command *co
 static void pump(struct publisher *publisher)
 {
     while (publisher->connected && publisher->hold_until_ms == 0 && !publisher->closing) {
-        struct command *command = (struct command *)heap_first(&publisher->ready);
+        struct command *command = (struct command *)heap_first(&publisher->queue.ready);
         if (command == NULL || !has_room(publisher, command)) {
             break;
         }
@@ -502,7 +167,7 @@ static void on_clock(uv_timer_t *clock);
 
 static void set_clock(struct publisher *publisher)
 {
-    const struct heap_entry *first = heap_first(&publisher->expiry);
+    const struct heap_entry *first = heap_first(&publisher->queue.expiry);
     uint64_t due_ms = first != NULL ? first->rank[HEAP_EXPIRY] : UINT64_MAX;
     uint64_t now_ms = uv_now(publisher->loop);
     if (publisher->hold_until_ms != 0 && publisher->hold_until_ms < due_ms) {
@@ -524,13 +189,13 @@ static void on_clock(uv_timer_t *clock)
     uint64_t now_ms = uv_now(publisher->loop);
     publisher->clock_ms = UINT64_MAX;
     for (size_t i = 0; i < AT_ONCE_MAX; i++) {
-        struct heap_entry *first = heap_first(&publisher->expiry);
+        struct heap_entry *first = heap_first(&publisher->queue.expiry);
         if (first == NULL || first->rank[HEAP_EXPIRY] > now_ms) {
             break;
         }
         struct command *command = (struct command *)first;
         if (command->in_flight) {
-            heap_remove(&publisher->expiry, first); /* asked again when its message comes back */
+            heap_remove(&publisher->queue.expiry, first); /* asked again when its message comes back */
         } else {
             decide(publisher, command, PUBLISH_EXPIRED, "");
         }
@@ -548,16 +213,14 @@ struct publisher *publisher_new(uv_loop_t *loop, const struct publisher_config *
 {
     assert(config->in_flight_max > 0);
     assert(config->commands_max > 0 && config->commands_max <= PUBLISHER_COMMANDS_MAX);
-    struct publisher *publisher = need(calloc(1, sizeof *publisher));
+    struct publisher *publisher = calloc(1, sizeof *publisher);
+    assert(publisher != NULL);
     publisher->loop = loop;
     publisher->config = *config;
     publisher->clock_ms = UINT64_MAX;
-    publisher->answers_end = &publisher->first_answer;
-    heap_init(&publisher->ready, HEAP_READY);
-    heap_init(&publisher->expiry, HEAP_EXPIRY);
-    uv_idle_init(loop, &publisher->answering);
+    queue_init(&publisher->queue);
+    answers_init(&publisher->answers, loop, publisher);
     uv_timer_init(loop, &publisher->clock);
-    publisher->answering.data = publisher;
     publisher->clock.data = publisher;
     publisher->open_handles = 2;
     return publisher;
@@ -587,8 +250,8 @@ static bool is_full(const struct publisher *publisher, const struct lane *lane, 
     size_t max = publisher->config.commands_max;
     bool replaces = lane != NULL && lane->waiting != NULL;
     bool keeps_more = retain && (lane == NULL || lane->retained == NULL);
-    return publisher->closing || (publisher->undecided >= max && !replaces) || publisher->undelivered >= max ||
-           (keeps_more && publisher->retained >= max);
+    return publisher->closing || (publisher->undecided >= max && !replaces) || publisher->answers.count >= max ||
+           (keeps_more && publisher->queue.retained >= max);
 }
 
 enum status publisher_send(struct publisher *publisher, const struct publisher_command *command, published_fn on_done,
@@ -597,14 +260,14 @@ enum status publisher_send(struct publisher *publisher, const struct publisher_c
     if (!topics_fit(command)) {
         return STATUS_TOO_LONG;
     }
-    struct lane *lane = lane_find(publisher, command->parts[0].topic);
+    struct lane *lane = lane_find(&publisher->queue, command->parts[0].topic);
     if (is_full(publisher, lane, command->retain)) {
         return STATUS_LIMIT;
     }
     assert(on_done != NULL);
-    lane = lane_get(publisher, command->parts[0].topic);
+    lane = lane_get(&publisher->queue, command->parts[0].topic);
     struct content *content = content_new(command, false, uv_now(publisher->loop));
-    struct command *taken = command_new(publisher, lane, content, ++publisher->last_order);
+    struct command *taken = command_new(&publisher->queue, lane, content, ++publisher->last_order);
     struct command *replaced = lane->waiting;
     taken->on_done = on_done;
     taken->owner = owner;
@@ -616,7 +279,7 @@ enum status publisher_send(struct publisher *publisher, const struct publisher_c
     if (replaced != NULL) {
         decide(publisher, replaced, PUBLISH_REPLACED, "");
     } else {
-        lane_refresh(publisher, lane);
+        lane_refresh(&publisher->queue, lane);
     }
     pump(publisher);
     set_clock(publisher);
@@ -657,10 +320,10 @@ static void add_upkeep(struct publisher *publisher, struct lane *lane, enum upke
                        uint64_t order)
 {
     assert(lane->upkeep == NULL);
-    lane->upkeep = command_new(publisher, lane, content, order);
+    lane->upkeep = command_new(&publisher->queue, lane, content, order);
     lane->upkeep->upkeep = upkeep;
     publisher->upkeeps++;
-    lane_refresh(publisher, lane);
+    lane_refresh(&publisher->queue, lane);
 }
 
 void publisher_forget(struct publisher *publisher, const struct publisher_command *command)
@@ -675,9 +338,9 @@ void publisher_forget(struct publisher *publisher, const struct publisher_comman
                   "too much is waiting for the broker", "remedy", "clear it by hand: mosquitto_pub -r -n -t TOPIC");
         return;
     }
-    struct lane *lane = lane_get(publisher, command->parts[0].topic);
+    struct lane *lane = lane_get(&publisher->queue, command->parts[0].topic);
     struct content *content = content_new(command, true, 0);
-    lane_retain(publisher, lane, NULL, 0);
+    lane_retain(&publisher->queue, lane, NULL, 0);
     struct command *obsolete = lane->upkeep;
     lane->upkeep = NULL;
     add_upkeep(publisher, lane, UPKEEP_CLEAR, content, ++publisher->last_order);
@@ -696,7 +359,7 @@ static void resend_retained(struct publisher *publisher)
 {
     struct lane *lane;
     struct lane *tmp;
-    HASH_ITER(hh, publisher->lanes, lane, tmp)
+    HASH_ITER(hh, publisher->queue.lanes, lane, tmp)
     {
         bool on_its_way = lane->current != NULL && lane->current->content == lane->retained;
         if (lane->retained != NULL && lane->upkeep == NULL && !on_its_way) {
@@ -767,11 +430,12 @@ void publisher_on_published(struct publisher *publisher, struct session_message 
         decide(publisher, command, result, result == PUBLISH_REFUSED ? why : "");
     } else {
         if (command->content->deadline_ms != UINT64_MAX && command->heaps.place[HEAP_EXPIRY] == 0) {
-            heap_push(&publisher->expiry, &command->heaps, command->content->deadline_ms); /* it passed meanwhile */
+            heap_push(&publisher->queue.expiry, &command->heaps,
+                      command->content->deadline_ms); /* it passed meanwhile */
         }
-        lane_refresh(publisher, command->lane);
+        lane_refresh(&publisher->queue, command->lane);
     }
-    outgoing_free(publisher, outgoing);
+    outgoing_free(&publisher->pool, outgoing);
     pump(publisher);
     set_clock(publisher);
 }
@@ -789,20 +453,21 @@ void publisher_close(struct publisher *publisher, void (*on_closed)(void *owner)
     publisher->closed_owner = owner;
     struct lane *lane;
     struct lane *tmp;
-    HASH_ITER(hh, publisher->lanes, lane, tmp)
+    HASH_ITER(hh, publisher->queue.lanes, lane, tmp)
     {
         struct command *const members[] = { lane->current, lane->upkeep, lane->waiting };
         bool empty = members[0] == NULL && members[1] == NULL && members[2] == NULL;
-        lane_retain(publisher, lane, NULL, 0);
+        lane_retain(&publisher->queue, lane, NULL, 0);
         for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
             if (members[i] != NULL) {
                 decide(publisher, members[i], PUBLISH_STOPPED, "");
             }
         }
         if (empty) {
-            lane_refresh(publisher, lane);
+            lane_refresh(&publisher->queue, lane);
         }
     }
     set_clock(publisher);
-    uv_idle_start(&publisher->answering, on_answering);
+    answers_close(&publisher->answers, on_handle_closed);
+    uv_close((uv_handle_t *)&publisher->clock, on_handle_closed);
 }
