@@ -12,12 +12,14 @@
 #include "mqtt/publisher_queue.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 
 #define AT_ONCE_MAX 1000 /* expiries in one turn of the loop, which has devices to serve */
 #define HOLD_MS     1000
+#define WHY_MAX     (SESSION_TOPIC_MAX + 200)
 
 struct publisher {
     uv_loop_t *loop;
@@ -119,16 +121,10 @@ static void hand_out(struct publisher *publisher, struct command *command)
 {
     struct session_message *message =
         &outgoing_new(&publisher->pool, command, publisher->connects, uv_now(publisher->loop))->message;
-    struct lane *lane = command->lane;
-    lane->upkeep = lane->upkeep == command ? NULL : lane->upkeep;
-    lane->waiting = lane->waiting == command ? NULL : lane->waiting;
-    lane->current = command;
-    command->started = true;
-    command->in_flight = true;
-    if (command->upkeep == UPKEEP_CLEAR) {
-        lane_retain(&publisher->queue, lane, NULL, 0); /* one may have been acknowledged since it was forgotten */
+    command_start(&publisher->queue, command);
+    if (command->upkeep == UPKEEP_CLEAR) { /* one may have been acknowledged since it was forgotten */
+        lane_retain(&publisher->queue, command->lane, NULL, 0);
     }
-    lane_refresh(&publisher->queue, lane);
     publisher->counts.in_flight++;
     publisher->counts.retried += command->again;
     publisher->counts.waiting -= command->upkeep == UPKEEP_NONE;
@@ -245,13 +241,28 @@ static bool topics_fit(const struct publisher_command *command)
 }
 
 /* Answers that wait for their turn take memory too. */
-static bool is_full(const struct publisher *publisher, const struct lane *lane, bool retain)
+static bool is_full(const struct publisher *publisher, const struct publisher_command *command)
 {
     size_t max = publisher->config.commands_max;
-    bool replaces = lane != NULL && lane->waiting != NULL;
-    bool keeps_more = retain && (lane == NULL || lane->retained == NULL);
+    const struct lane *lane = lane_find(&publisher->queue, command->parts[0].topic);
+    bool replaces = queue_find(&publisher->queue, content_about(command)) != NULL;
+    bool keeps_more = command->retain && (lane == NULL || lane->retained == NULL);
     return publisher->closing || (publisher->undecided >= max && !replaces) || publisher->answers.count >= max ||
            (keeps_more && publisher->queue.retained >= max);
+}
+
+/* One that waits gives way to a newer one about the same. */
+static void replace(struct publisher *publisher, const char *about)
+{
+    char why[WHY_MAX];
+    struct command *replaced = queue_find(&publisher->queue, about);
+    if (replaced == NULL) {
+        return;
+    }
+    snprintf(why, sizeof why, "a newer command for %s came %s; that one is sent %s", about,
+             publisher->connected ? "before this one was sent" : "while the broker was away",
+             publisher->connected ? "in its place" : "when it is back");
+    decide(publisher, replaced, PUBLISH_REPLACED, why);
 }
 
 enum status publisher_send(struct publisher *publisher, const struct publisher_command *command, published_fn on_done,
@@ -260,27 +271,21 @@ enum status publisher_send(struct publisher *publisher, const struct publisher_c
     if (!topics_fit(command)) {
         return STATUS_TOO_LONG;
     }
-    struct lane *lane = lane_find(&publisher->queue, command->parts[0].topic);
-    if (is_full(publisher, lane, command->retain)) {
+    if (is_full(publisher, command)) {
         return STATUS_LIMIT;
     }
     assert(on_done != NULL);
-    lane = lane_get(&publisher->queue, command->parts[0].topic);
+    replace(publisher, content_about(command));
+    struct lane *lane = lane_get(&publisher->queue, command->parts[0].topic);
     struct content *content = content_new(command, false, uv_now(publisher->loop));
     struct command *taken = command_new(&publisher->queue, lane, content, ++publisher->last_order);
-    struct command *replaced = lane->waiting;
     taken->on_done = on_done;
     taken->owner = owner;
     HASH_ADD(hh, publisher->tickets, order, sizeof taken->order, taken);
     publisher->undecided++;
     publisher->counts.waiting++;
-    lane->waiting = taken;
+    command_wait(&publisher->queue, taken);
     *ticket = taken->order;
-    if (replaced != NULL) {
-        decide(publisher, replaced, PUBLISH_REPLACED, "");
-    } else {
-        lane_refresh(&publisher->queue, lane);
-    }
     pump(publisher);
     set_clock(publisher);
     return STATUS_OK;
@@ -326,6 +331,15 @@ static void add_upkeep(struct publisher *publisher, struct lane *lane, enum upke
     lane_refresh(&publisher->queue, lane);
 }
 
+/* The broker keeps what a later command about something else says, and none about this can come any more. */
+static bool is_overwritten(const struct publisher *publisher, const struct lane *lane, const char *about)
+{
+    const struct command *waiting = queue_find(&publisher->queue, about);
+    bool waits = waiting != NULL && waiting->lane == lane;
+    bool goes = lane->current != NULL && strcmp(lane->current->content->about, about) == 0;
+    return lane->retained != NULL && strcmp(lane->retained->about, about) != 0 && !waits && !goes;
+}
+
 void publisher_forget(struct publisher *publisher, const struct publisher_command *command)
 {
     bool fits = topics_fit(command);
@@ -339,6 +353,9 @@ void publisher_forget(struct publisher *publisher, const struct publisher_comman
         return;
     }
     struct lane *lane = lane_get(&publisher->queue, command->parts[0].topic);
+    if (is_overwritten(publisher, lane, content_about(command))) {
+        return;
+    }
     struct content *content = content_new(command, true, 0);
     lane_retain(&publisher->queue, lane, NULL, 0);
     struct command *obsolete = lane->upkeep;
@@ -445,6 +462,26 @@ const struct publisher_counts *publisher_counts(const struct publisher *publishe
     return &publisher->counts;
 }
 
+/* The last decision frees it. */
+static void stop_lane(struct publisher *publisher, struct lane *lane)
+{
+    struct command *const members[] = { lane->current, lane->upkeep };
+    struct command *waiting = lane->waiting;
+    if (lane->current == NULL && lane->upkeep == NULL && waiting == NULL) {
+        lane_refresh(&publisher->queue, lane);
+    }
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
+        if (members[i] != NULL) {
+            decide(publisher, members[i], PUBLISH_STOPPED, "");
+        }
+    }
+    while (waiting != NULL) {
+        struct command *next = waiting->next;
+        decide(publisher, waiting, PUBLISH_STOPPED, "");
+        waiting = next;
+    }
+}
+
 void publisher_close(struct publisher *publisher, void (*on_closed)(void *owner), void *owner)
 {
     assert(!publisher->closing);
@@ -455,17 +492,8 @@ void publisher_close(struct publisher *publisher, void (*on_closed)(void *owner)
     struct lane *tmp;
     HASH_ITER(hh, publisher->queue.lanes, lane, tmp)
     {
-        struct command *const members[] = { lane->current, lane->upkeep, lane->waiting };
-        bool empty = members[0] == NULL && members[1] == NULL && members[2] == NULL;
         lane_retain(&publisher->queue, lane, NULL, 0);
-        for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-            if (members[i] != NULL) {
-                decide(publisher, members[i], PUBLISH_STOPPED, "");
-            }
-        }
-        if (empty) {
-            lane_refresh(&publisher->queue, lane);
-        }
+        stop_lane(publisher, lane);
     }
     set_clock(publisher);
     answers_close(&publisher->answers, on_handle_closed);

@@ -2,8 +2,8 @@
  * exactly once, by the broker's acknowledgement and not by the hand-over.
  *
  * A command has one message or several; the next goes out when the one before is acknowledged. Commands with the same
- * key (the first topic) never overtake each other: a later one waits for an earlier one that is on its way, and
- * replaces one that still waits. All calls and callbacks are the loop's.
+ * first topic never overtake each other: a later one waits for those before it. One that waits is replaced by a later
+ * one about the same thing. All calls and callbacks are the loop's.
  */
 #ifndef MQTT_PUBLISHER_H
 #define MQTT_PUBLISHER_H
@@ -22,7 +22,7 @@
 /*    name               word, as the operator reads it */
 #define PUBLISH_RESULT_LIST(X)                                                                                         \
     X(ACKNOWLEDGED, "acknowledged")                                                                                    \
-    X(REPLACED, "replaced")   /* by a newer command on the same topic, before it was sent */                           \
+    X(REPLACED, "replaced")   /* by a newer command about the same, before it was sent */                              \
     X(EXPIRED, "expired")     /* the broker was away for longer than the command is good for */                        \
     X(WITHDRAWN, "withdrawn") /* by its caller */                                                                      \
     X(REFUSED, "refused")     /* by the broker; `why` says more */                                                     \
@@ -54,6 +54,7 @@ struct publisher_part {
 };
 
 struct publisher_command {
+    const char *about; /* copied; what it is for, as people read it: "d1_mini (sketch)". NULL = its first topic */
     size_t part_count;
     struct publisher_part parts[ANNOUNCE_PARTS_MAX];
     bool retain;         /* sent again after each connect until publisher_forget */
@@ -101,7 +102,8 @@ bool publisher_withdraw(struct publisher *publisher, uint64_t ticket);
  * its way: it may still arrive. */
 bool publisher_abandon(struct publisher *publisher, uint64_t ticket);
 
-/* No longer send the retained command of these topics again, and clear it at the broker. */
+/* No longer send the retained command of these topics again, and clear it at the broker; not where one about something
+ * else has taken its place there. */
 void publisher_forget(struct publisher *publisher, const struct publisher_command *command);
 
 /* From the session. */

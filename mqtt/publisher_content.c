@@ -39,9 +39,15 @@ static const char *copy_text(char **to, const char *text)
     return at;
 }
 
+const char *content_about(const struct publisher_command *command)
+{
+    return command->about != NULL ? command->about : command->parts[0].topic;
+}
+
 struct content *content_new(const struct publisher_command *command, bool clear, uint64_t now_ms)
 {
-    size_t bytes = sizeof(struct content);
+    const char *about = content_about(command);
+    size_t bytes = sizeof(struct content) + strlen(about) + 1;
     for (size_t i = 0; i < command->part_count; i++) {
         const char *payload = command->parts[i].payload;
         bytes += strlen(command->parts[i].topic) + 1 + (clear || payload == NULL ? 1 : strlen(payload) + 1);
@@ -51,6 +57,7 @@ struct content *content_new(const struct publisher_command *command, bool clear,
     bool endless = clear || command->expires_ms == 0 || command->expires_ms > UINT64_MAX - now_ms;
     char *texts = content->texts;
     content->refs = 1;
+    content->about = copy_text(&texts, about);
     content->retain = clear || command->retain;
     content->deadline_ms = endless ? UINT64_MAX : now_ms + command->expires_ms;
     content->part_count = command->part_count;

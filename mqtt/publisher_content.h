@@ -8,6 +8,7 @@
 
 struct content {
     unsigned refs;
+    const char *about; /* in texts */
     bool retain;
     uint64_t deadline_ms; /* loop time; UINT64_MAX = none */
     size_t part_count;
@@ -24,5 +25,8 @@ struct content {
 struct content *content_new(const struct publisher_command *command, bool clear, uint64_t now_ms);
 struct content *content_ref(struct content *content);
 void content_unref(struct content *content);
+
+/* What the command is about. */
+const char *content_about(const struct publisher_command *command);
 
 #endif

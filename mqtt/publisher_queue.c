@@ -1,4 +1,4 @@
-/* Commands of one topic stand in a lane: one that is on its way, one that waits behind it, and one of upkeep (a
+/* Commands of one topic stand in a lane: one that is on its way, those that wait behind it, and one of upkeep (a
  * retained one to be sent again, or to be cleared). What makes it hard: of a lane only the command whose turn it is may
  * stand among those that are ready, so each change ends in lane_refresh. */
 #include "mqtt/publisher_queue.h"
@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 _Static_assert(offsetof(struct command, heaps) == 0, "an entry of a heap is its command");
 
@@ -62,7 +63,7 @@ static struct command *lane_next(const struct lane *lane)
     return lane->upkeep->order < lane->waiting->order ? lane->upkeep : lane->waiting;
 }
 
-/* After any change of a lane: the one whose turn it is stands in the queue, alone. Frees a lane that holds nothing. */
+/* Of those that wait only the first can have been next before. */
 void lane_refresh(struct queue *queue, struct lane *lane)
 {
     struct command *const members[] = { lane->current, lane->upkeep, lane->waiting };
@@ -111,14 +112,51 @@ struct command *command_new(struct queue *queue, struct lane *lane, struct conte
     return command;
 }
 
+struct command *queue_find(const struct queue *queue, const char *about)
+{
+    struct command *command;
+    HASH_FIND(about_hh, queue->waiting, about, strlen(about), command);
+    return command;
+}
+
+void command_wait(struct queue *queue, struct command *command)
+{
+    const char *about = command->content->about;
+    DL_APPEND(command->lane->waiting, command);
+    HASH_ADD_KEYPTR(about_hh, queue->waiting, about, strlen(about), command);
+    lane_refresh(queue, command->lane);
+}
+
+/* Of one that is not started. */
+static void leave_place(struct queue *queue, struct command *command)
+{
+    struct lane *lane = command->lane;
+    if (lane->upkeep == command) {
+        lane->upkeep = NULL;
+    } else if (command->upkeep == UPKEEP_NONE) {
+        DL_DELETE(lane->waiting, command);
+        HASH_DELETE(about_hh, queue->waiting, command);
+    }
+}
+
+void command_start(struct queue *queue, struct command *command)
+{
+    if (!command->started) {
+        leave_place(queue, command);
+    }
+    command->started = true;
+    command->in_flight = true;
+    command->lane->current = command;
+    lane_refresh(queue, command->lane);
+}
+
 void command_leave(struct queue *queue, struct command *command)
 {
     struct lane *lane = command->lane;
-    struct command **const members[] = { &lane->current, &lane->upkeep, &lane->waiting };
-    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-        if (*members[i] == command) {
-            *members[i] = NULL;
-        }
+    if (lane->current == command) {
+        lane->current = NULL;
+    } else {
+        leave_place(queue, command);
     }
     heap_remove(&queue->ready, &command->heaps);
     heap_remove(&queue->expiry, &command->heaps);

@@ -30,14 +30,16 @@ struct command {
     enum publish_result result;
     char *why; /* NULL = "" */
     struct command *next_answer;
-    UT_hash_handle hh; /* by order: callers' that are not decided */
+    struct command *prev, *next; /* in the lane, while it waits */
+    UT_hash_handle hh;           /* by order: callers' that are not decided */
+    UT_hash_handle about_hh;     /* by what it is about, while it waits */
 };
 
-/* Everything of one key. */
+/* Everything of one topic (a command's first). */
 struct lane {
     struct command *current; /* started */
     struct command *upkeep;  /* not started */
-    struct command *waiting; /* not started */
+    struct command *waiting; /* not started, oldest first */
     struct content *retained;
     uint64_t retained_order;
     UT_hash_handle hh;
@@ -46,9 +48,10 @@ struct lane {
 
 struct queue {
     struct lane *lanes;
-    struct heap ready;  /* the next command of each lane, by order */
-    struct heap expiry; /* by deadline */
-    size_t retained;    /* lanes that have one */
+    struct command *waiting; /* of all lanes: one for each thing that commands are about */
+    struct heap ready;       /* the next command of each lane, by order */
+    struct heap expiry;      /* by deadline */
+    size_t retained;         /* lanes that have one */
 };
 
 void queue_init(struct queue *queue);
@@ -64,8 +67,17 @@ void lane_refresh(struct queue *queue, struct lane *lane);
 /* What the broker keeps of this topic; NULL = nothing. Counts it. */
 void lane_retain(struct queue *queue, struct lane *lane, struct content *content, uint64_t order);
 
+/* The one that waits and is about this; NULL = none. */
+struct command *queue_find(const struct queue *queue, const char *about);
+
 /* Takes over a count of the content. The caller puts it into its place in the lane. */
 struct command *command_new(struct queue *queue, struct lane *lane, struct content *content, uint64_t order);
+
+/* Behind those that wait in its lane. None about the same may stay. */
+void command_wait(struct queue *queue, struct command *command);
+
+/* It goes out: it is its lane's current one. */
+void command_start(struct queue *queue, struct command *command);
 
 /* Out of its lane and of both heaps; the lane may be freed. */
 void command_leave(struct queue *queue, struct command *command);

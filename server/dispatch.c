@@ -171,14 +171,29 @@ static void lose_device(struct trigger *trigger, const struct rollout *rollout, 
     dispatch_release(dispatch);
 }
 
-/* The messages of the i-th command, as the publisher wants them. */
-static void fill_command(struct dispatch *dispatch, size_t i, struct trigger_message *messages,
-                         struct publisher_command *command)
+/* A command as the publisher wants it, and the texts that it borrows. */
+struct written {
+    struct publisher_command command;
+    struct trigger_message messages[ANNOUNCE_PARTS_MAX];
+    char about[TYPE_TEXT_MAX + MAC_TEXT_SIZE + 16];
+};
+
+/* The i-th one. */
+static void write_command(struct dispatch *dispatch, size_t i, struct written *written)
 {
     struct trigger *trigger = dispatch->trigger;
     const struct trigger_order *order = &dispatch->kept.order;
     const struct mac *device = order->device_count > 0 ? &order->devices[i] : NULL;
+    struct publisher_command *command = &written->command;
+    struct trigger_message *messages = written->messages;
+    char mac[MAC_TEXT_SIZE] = "";
+    if (device != NULL) {
+        mac_print(device, mac);
+    }
+    snprintf(written->about, sizeof written->about, "%.*s%s%s (%s)", (int)order->type.len, order->type.at,
+             device != NULL ? " " : "", mac, order->fs ? "fs" : "sketch");
     *command = (struct publisher_command){
+        .about = written->about,
         .part_count = trigger->announce.part_count,
         .retain = trigger->retain,
         .expires_ms = trigger->expires_ms,
@@ -197,12 +212,11 @@ static void fill_command(struct dispatch *dispatch, size_t i, struct trigger_mes
 
 static void forget_retained(struct dispatch *dispatch, size_t i)
 {
-    struct trigger_message messages[ANNOUNCE_PARTS_MAX];
-    struct publisher_command command;
+    struct written written;
     const struct trigger *trigger = dispatch->trigger;
     if (trigger->retain && trigger->publisher != NULL && dispatch->commands[i].sent && !dispatch->commands[i].taken) {
-        fill_command(dispatch, i, messages, &command);
-        publisher_forget(trigger->publisher, &command);
+        write_command(dispatch, i, &written);
+        publisher_forget(trigger->publisher, &written.command);
     }
 }
 
@@ -332,8 +346,7 @@ static bool gather_next(struct dispatch *dispatch)
 
 static bool send_next(struct dispatch *dispatch)
 {
-    struct trigger_message messages[ANNOUNCE_PARTS_MAX];
-    struct publisher_command command;
+    struct written written;
     struct publisher *publisher = dispatch->trigger->publisher;
     if (dispatch->at == dispatch->plan.commands) {
         dispatch->stage = WAITS;
@@ -347,8 +360,8 @@ static bool send_next(struct dispatch *dispatch)
     const char *why = dispatch->unsendable != NULL ? dispatch->unsendable : "no longer wanted";
     enum status status = STATUS_CHANGED;
     if (dispatch->unsendable == NULL && publisher != NULL) {
-        fill_command(dispatch, dispatch->at, messages, &command);
-        status = publisher_send(publisher, &command, on_published, one, &one->ticket);
+        write_command(dispatch, dispatch->at, &written);
+        status = publisher_send(publisher, &written.command, on_published, one, &one->ticket);
         why = status == STATUS_LIMIT ? "the queue of commands is full" : status_text(status);
     }
     dispatch->at++;

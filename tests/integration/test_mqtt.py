@@ -247,7 +247,7 @@ def test_killed_with_commands_outstanding(house):
 
 
 def test_kept_while_it_is_away(tmp_path):
-    """Accepted while the broker is down: sent when it comes; a newer one for the same topic takes its place, and the operator of the older one learns it."""
+    """Accepted while the broker is down: sent when it comes; a newer one for the same thing takes its place, and the operator of the older one learns it."""
     broker = Broker(tmp_path / "broker")
     with House(tmp_path, broker) as house:
         wait_connected(house.admin)
@@ -268,6 +268,30 @@ def test_kept_while_it_is_away(tmp_path):
             listener.wait(50)
             time.sleep(0.3)
             assert {json.loads(payload)["id"] for _topic, payload, _retain in listener.messages} == {second.json["id"]}
+
+
+@pytest.mark.parametrize("macs", [[], MACS[:3]], ids=["a type", "devices"])
+def test_a_sketch_and_a_file_system_while_it_is_away(tmp_path, macs):
+    """Two orders on the same topics, that both must arrive, in the order in which they were given."""
+    broker = Broker(tmp_path / "broker")
+    make_image("littlefs", tmp_path / "s/firmware/d1_mini/0_4_10.fs.bin", size="64K", seed=3)
+    with House(tmp_path, broker) as house:
+        wait_connected(house.admin)
+        topics = [f"updraft/d1_mini/{mac}/update" for mac in macs] or ["updraft/d1_mini/update"]
+        with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False):
+            pass
+        broker.stop()
+        wait_until(lambda: house.admin.get("/api/v1/status").json["mqtt"]["state"] != "connected", "the link's end")
+        orders = [house.order(mode=mode, **({"to": macs} if macs else {})) for mode in ("sketch", "fs")]
+        assert [order.status for order in orders] == [202, 202]
+        assert [house.rollout(order)["state"] for order in orders] == ["publishing", "publishing"]
+        broker.start()
+        for order in orders:
+            house.wait_rollout(order, lambda now: now["commands"]["acknowledged"] == len(topics), "all are acknowledged")
+        with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False) as listener:
+            listener.wait(2 * len(topics))
+            time.sleep(0.3)
+            assert first_of_each(listener) == {topic: [order.json["id"] for order in orders] for topic in topics}
 
 
 def test_down_at_the_start(tmp_path):

@@ -207,6 +207,13 @@ static uint64_t send_parts(struct fixture *fixture, const char *first, const cha
     return send_command(fixture, &command);
 }
 
+static uint64_t send_about(struct fixture *fixture, const char *topic, const char *about, const char *payload)
+{
+    struct publisher_command command = plain(topic, payload);
+    command.about = about;
+    return send_command(fixture, &command);
+}
+
 /* What the link saw from message `from` on: payloads, with a blank behind each. */
 static void sent_since(const struct fixture *fixture, size_t from, const char *wanted)
 {
@@ -227,6 +234,15 @@ static void answered(const struct fixture *fixture, uint64_t ticket, enum publis
         }
     }
     assert_int_equal(times, 1);
+}
+
+static const char *why_of(const struct fixture *fixture, uint64_t ticket)
+{
+    const char *why = "no answer";
+    for (size_t i = 0; i < fixture->answer_count; i++) {
+        why = fixture->answers[i].ticket == ticket ? fixture->answers[i].why : why;
+    }
+    return why;
 }
 
 /* The hand-over proves nothing: a broker that dies would have taken the answer with it. */
@@ -303,6 +319,70 @@ static void test_a_waiting_one_is_replaced(void **state)
     ack_all(&fixture);
     answered(&fixture, other, PUBLISH_ACKNOWLEDGED);
     answered(&fixture, new, PUBLISH_ACKNOWLEDGED);
+    finish(&fixture);
+}
+
+/* A sketch and a file system are two things, though one topic tells of both: each waits for its turn, in order. */
+static void test_only_the_same_thing_is_replaced(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture);
+    uint64_t old = send_about(&fixture, "a", "d1 (sketch)", "sketch1");
+    uint64_t fs = send_about(&fixture, "a", "d1 (fs)", "fs");
+    uint64_t new = send_about(&fixture, "a", "d1 (sketch)", "sketch2");
+    turn(&fixture);
+    assert_int_equal(fixture.answer_count, 1);
+    answered(&fixture, old, PUBLISH_REPLACED);
+    assert_int_equal(publisher_counts(fixture.publisher)->waiting, 2);
+    go_online(&fixture);
+    sent_since(&fixture, 0, "fs "); /* two at once could overtake each other */
+    cut(&fixture);
+    go_online(&fixture);
+    sent_since(&fixture, 1, "fs ");
+    ack(&fixture);
+    sent_since(&fixture, 1, "fs sketch2 ");
+    ack_all(&fixture);
+    answered(&fixture, fs, PUBLISH_ACKNOWLEDGED);
+    answered(&fixture, new, PUBLISH_ACKNOWLEDGED);
+    finish(&fixture);
+}
+
+/* Firmware whose topics name the image: an older order for the same device is older whatever its topic. */
+static void test_the_same_thing_on_another_topic(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture);
+    uint64_t old = send_about(&fixture, "ota/aaaa", "d1 (sketch)", "old");
+    uint64_t new = send_about(&fixture, "ota/bbbb", "d1 (sketch)", "new");
+    turn(&fixture);
+    answered(&fixture, old, PUBLISH_REPLACED);
+    go_online(&fixture);
+    sent_since(&fixture, 0, "new ");
+    ack_all(&fixture);
+    answered(&fixture, new, PUBLISH_ACKNOWLEDGED);
+    finish(&fixture);
+}
+
+/* Who reads "replaced" must know by what, and that nothing is to be done. */
+static void test_why_it_was_replaced(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture);
+    uint64_t away = send_about(&fixture, "a", "d1 (sketch)", "1");
+    send_about(&fixture, "a", "d1 (sketch)", "2");
+    turn(&fixture);
+    assert_string_equal(why_of(&fixture, away),
+                        "a newer command for d1 (sketch) came while the broker was away; that one "
+                        "is sent when it is back");
+    go_online(&fixture);
+    uint64_t behind = send_about(&fixture, "a", "d1 (sketch)", "3");
+    send_about(&fixture, "a", "d1 (sketch)", "4");
+    turn(&fixture);
+    assert_string_equal(why_of(&fixture, behind), "a newer command for d1 (sketch) came before this one was sent; that "
+                                                  "one is sent in its place");
     finish(&fixture);
 }
 
@@ -812,6 +892,34 @@ static void test_retained_and_forgotten(void **state)
     finish(&fixture);
 }
 
+/* A topic keeps one message: what a later command about something else put there is not the older one's to clear. */
+static void test_forgotten_and_overwritten(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct publisher_command sketch = plain("a", "sketch");
+    struct publisher_command fs = plain("a", "fs");
+    sketch.about = "d1 (sketch)";
+    fs.about = "d1 (fs)";
+    sketch.retain = fs.retain = true;
+    start(&fixture);
+    go_online(&fixture);
+    send_command(&fixture, &sketch);
+    send_command(&fixture, &fs);
+    ack_all(&fixture);
+    publisher_forget(fixture.publisher, &sketch);
+    sent_since(&fixture, 0, "sketch fs ");
+    cut(&fixture);
+    go_online(&fixture);
+    ack_all(&fixture);
+    sent_since(&fixture, 2, "fs ");
+    send_command(&fixture, &sketch); /* on its way: it will be what the broker keeps */
+    publisher_forget(fixture.publisher, &sketch);
+    ack_all(&fixture);
+    sent_since(&fixture, 3, "sketch  ");
+    finish(&fixture);
+}
+
 /* Forgotten while the broker is away: it is cleared at the next connect, and a later one is not cleared with it. */
 static void test_forgotten_while_away(void **state)
 {
@@ -1004,6 +1112,9 @@ int main(void)
         cmocka_unit_test(test_never_answered_from_within_send),
         cmocka_unit_test(test_kept_while_the_broker_is_away),
         cmocka_unit_test(test_a_waiting_one_is_replaced),
+        cmocka_unit_test(test_only_the_same_thing_is_replaced),
+        cmocka_unit_test(test_the_same_thing_on_another_topic),
+        cmocka_unit_test(test_why_it_was_replaced),
         cmocka_unit_test(test_one_on_its_way_is_waited_for),
         cmocka_unit_test(test_parts_go_one_by_one),
         cmocka_unit_test(test_sent_again_after_a_cut),
@@ -1024,6 +1135,7 @@ int main(void)
         cmocka_unit_test(test_retained_is_sent_again),
         cmocka_unit_test(test_retained_old_never_after_new),
         cmocka_unit_test(test_retained_and_forgotten),
+        cmocka_unit_test(test_forgotten_and_overwritten),
         cmocka_unit_test(test_forgotten_while_away),
         cmocka_unit_test(test_forgotten_on_its_way),
         cmocka_unit_test(test_retained_expires),

@@ -4,6 +4,7 @@
  * What must hold whatever happens:
  *  - each command is answered exactly once, and by what became of it;
  *  - of one topic nothing is sent out of the order of acceptance, and parts go in order, each until acknowledged;
+ *  - what is replaced gives way to a newer one about the same thing, not to its neighbour on the topic;
  *  - no more is on its way than the window allows, and of one topic one message at most;
  *  - nothing is sent after its caller was told that it is over;
  *  - in the end the broker keeps of each topic what was last asked of it.
@@ -22,12 +23,13 @@
 
 #define STEPS        6000
 #define TOPICS       30
+#define ABOUTS       2 /* of each topic */
 #define COMMANDS_MAX 40
 #define WINDOW_MAX   6
 
 /* What the test knows of one command. Its payloads are "<its number> <part>". */
 struct record {
-    size_t topic;
+    size_t topic, about;
     size_t part_count, parts_acknowledged;
     uint64_t ticket;
     bool handed_out, denied, withdrawn;
@@ -43,7 +45,8 @@ struct model {
     uint64_t random;
     struct session_message *on_way[WINDOW_MAX];
     size_t on_way_count;
-    size_t last_sent[TOPICS]; /* the number of the newest command that was sent, of each topic; 0 = none */
+    size_t newest[TOPICS][ABOUTS]; /* the number of the newest command about this */
+    size_t last_sent[TOPICS];      /* the number of the newest command that was sent, of each topic; 0 = none */
     struct record records[STEPS + 1];
     size_t record_count;
     size_t told;
@@ -103,7 +106,6 @@ static void on_publish(void *link, struct session_message *message)
 static void on_done(void *owner, uint64_t ticket, enum publish_result result, const char *why)
 {
     struct record *record = owner;
-    (void)why;
     assert_false(record->told);
     assert_int_equal(record->ticket, ticket);
     record->told = true;
@@ -115,6 +117,8 @@ static void on_done(void *owner, uint64_t ticket, enum publish_result result, co
         break;
     case PUBLISH_REPLACED:
         assert_false(record->handed_out);
+        assert_true(&record->model->records[record->model->newest[record->topic][record->about]] > record);
+        assert_non_null(strstr(why, "a newer command for t/"));
         break;
     case PUBLISH_WITHDRAWN:
         assert_true(record->withdrawn && !record->handed_out);
@@ -133,10 +137,14 @@ static void send_one(struct model *model, uint64_t expires_ms)
 {
     size_t number = model->record_count + 1;
     struct record *record = &model->records[number];
-    *record = (struct record){ .topic = pick(model, TOPICS), .part_count = 1 + pick(model, 2), .model = model };
+    *record = (struct record){
+        .topic = pick(model, TOPICS), .about = pick(model, ABOUTS), .part_count = 1 + pick(model, 2), .model = model
+    };
+    char about[32];
     char topics[2][16];
     char payloads[2][32];
-    struct publisher_command command = { .part_count = record->part_count, .expires_ms = expires_ms };
+    snprintf(about, sizeof about, "t/%zu (%zu)", record->topic, record->about);
+    struct publisher_command command = { .about = about, .part_count = record->part_count, .expires_ms = expires_ms };
     for (size_t i = 0; i < record->part_count; i++) {
         snprintf(topics[i], sizeof topics[i], "t/%zu/%zu", record->topic, i);
         snprintf(payloads[i], sizeof payloads[i], "%zu %zu", number, i);
@@ -149,6 +157,8 @@ static void send_one(struct model *model, uint64_t expires_ms)
     if (status != STATUS_OK) {
         assert_int_equal(status, STATUS_LIMIT);
         model->record_count--;
+    } else {
+        model->newest[record->topic][record->about] = number;
     }
 }
 
