@@ -19,7 +19,6 @@
 
 #define AT_ONCE_MAX 1000 /* expiries in one turn of the loop, which has devices to serve */
 #define HOLD_MS     1000
-#define WHY_MAX     (SESSION_TOPIC_MAX + 200)
 
 struct publisher {
     uv_loop_t *loop;
@@ -254,7 +253,7 @@ static bool is_full(const struct publisher *publisher, const struct publisher_co
 /* One that waits gives way to a newer one about the same. */
 static void replace(struct publisher *publisher, const char *about)
 {
-    char why[WHY_MAX];
+    char why[SESSION_WHY_SIZE];
     struct command *replaced = queue_find(&publisher->queue, about);
     if (replaced == NULL) {
         return;

@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #define SESSION_TOPIC_MAX         256
+#define SESSION_WHY_SIZE          (SESSION_TOPIC_MAX + 200)
 #define SESSION_SUBSCRIPTIONS_MAX 8
 #define SESSION_INBOUND_BYTES_MAX 4096  /* a longer payload is counted and dropped before it is copied */
 #define SESSION_INBOUND_MAX       10000 /* that wait for the loop; more are counted and dropped */
@@ -84,14 +85,15 @@ struct session_message {
     /* the session's: */
     int token;
     enum status status;
-    char why[120];
+    char why[SESSION_WHY_SIZE];
 };
 
 struct session_callbacks { /* all on the loop */
     void (*on_state)(void *owner, const struct session_view *view);
     /* The message is the caller's again. STATUS_OK: the broker has acknowledged it. STATUS_IO: the link broke first, it
      * may have arrived or not; messages that come back together come back in the order of their publishing.
-     * STATUS_DENIED: the broker refused this message (message->why), again is no use. STATUS_TOO_LONG: larger than the
+     * STATUS_DENIED: the broker refused this message, again is no use; message->why says what to do. MQTT 3.1.1 cannot
+     * refuse: what such a broker's ACL denies is acknowledged and dropped. STATUS_TOO_LONG: larger than the
      * broker takes. */
     void (*on_published)(void *owner, struct session_message *message);
     /* A message of a subscription; borrowed. `retained`: it is not new. */

@@ -40,7 +40,7 @@ struct job {
     /* what became of it */
     int token;
     enum status status;
-    char why[120];
+    char why[SESSION_WHY_SIZE];
     const void *payload;
     char topic[SESSION_TOPIC_MAX + 1];
     unsigned char bytes[]; /* the payload */

@@ -11,10 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOSS_NS_MAX      10000000000u
-#define TOPIC_ROOM_MAX   65536 /* a topic's length has two bytes */
-#define REASON_REFUSED   0x80  /* MQTT 5, 2.4: from here on they say no */
-#define REASON_TOO_LARGE 0x95
+#define LOSS_NS_MAX           10000000000u
+#define TOPIC_ROOM_MAX        65536 /* a topic's length has two bytes */
+#define REASON_REFUSED        0x80  /* MQTT 5, 2.4: from here on they say no */
+#define REASON_NOT_AUTHORIZED 0x87
+#define REASON_TOO_LARGE      0x95
 
 /* --- the library's threads --------------------------------------------------------------------------------------- */
 
@@ -180,13 +181,24 @@ static void read_job(struct traffic *traffic, struct letter *letter)
     }
 }
 
-static void say_refused(struct traffic *traffic, struct job *job, const struct ack_letter *ack)
+/* Cause and remedy, where we know one. The topic is ours, so it can be long. */
+static void say_why(const struct traffic *traffic, struct job *job, const struct ack_letter *ack)
 {
-    snprintf(job->why, sizeof job->why, "the broker refused it: %s%s%s", link_reason_text(ack->code),
-             ack->text[0] != '\0' ? ", " : "", ack->text);
+    const char *user = traffic->settings->user;
+    if (ack->code == REASON_NOT_AUTHORIZED) {
+        snprintf(job->why, sizeof job->why, "the broker's ACL denies publishing to %s: grant %s%.100s write on it",
+                 job->topic, user[0] != '\0' ? "the user " : "clients without a user name", user);
+    } else {
+        snprintf(job->why, sizeof job->why, "the broker refused it for %s (%s%s%s): look at its log", job->topic,
+                 link_reason_text(ack->code), ack->text[0] != '\0' ? ", " : "", ack->text);
+    }
+}
+
+static void refuse(struct traffic *traffic, struct job *job, const struct ack_letter *ack)
+{
+    say_why(traffic, job, ack);
     if (job->entry == NULL) {
-        LOG_EVENT(LOG_WARN, "mqtt_online_refused", "topic", job->topic, "why", job->why, "remedy",
-                  "let this user publish to it in the broker's ACL");
+        LOG_EVENT(LOG_WARN, "mqtt_online_refused", "topic", job->topic, "why", job->why);
     }
     answer(traffic, job, ack->code == REASON_TOO_LARGE ? STATUS_TOO_LONG : STATUS_DENIED);
 }
@@ -196,7 +208,7 @@ static void read_ack(struct traffic *traffic, struct letter *letter)
     struct ack_letter *ack = (struct ack_letter *)letter;
     struct job *job = ack->connection == traffic->connections ? job_list_take(&traffic->sent, ack->token) : NULL;
     if (job != NULL && ack->code >= REASON_REFUSED) {
-        say_refused(traffic, job, ack);
+        refuse(traffic, job, ack);
     } else if (job != NULL) {
         answer(traffic, job, STATUS_OK);
     }

@@ -379,6 +379,21 @@ def test_wrong_password(tmp_path, guarded):
         assert check(house.server, "/update/d1_mini", version="0.4.9").status == 200
 
 
+def test_an_acl_that_says_no(tmp_path, guarded):
+    """The operator reads which topic, which user, and what to grant; the server itself may say that it is there."""
+    acl = tmp_path / "acl"
+    acl.write_text("user updraft\ntopic readwrite updraft/server/#\ntopic read updraft/+/+/+\n")
+    guarded.stop()
+    guarded.config.write_text(guarded.config.read_text() + f"acl_file {acl}\n")
+    guarded.start()
+    with House(tmp_path, guarded, mqtt=f"mqtt://updraft:right@127.0.0.1:{guarded.port}") as house:
+        wait_connected(house.admin)
+        answer = house.order()
+        failed = house.wait_rollout(answer, lambda now: now["state"] == "failed", "the refusal")
+        assert failed["why"] == ("refused: the broker's ACL denies publishing to updraft/d1_mini/update: "
+                                 "grant the user updraft write on it")
+
+
 def test_the_password_in_a_file(tmp_path, guarded):
     secret = tmp_path / "secret"
     secret.write_text("right\n")
