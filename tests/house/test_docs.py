@@ -7,10 +7,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def keys():
-    """The names in config.c's table of keys, and the actions beside it."""
+    """The names in config.c's table of keys, and the flags beside it."""
     text = (ROOT / "server/config.c").read_text()
-    table = text[text.index("} keys[] = {"):text.index("#define KEY_COUNT")]
-    actions = text[text.index("} actions[] = {"):text.index("#define ACTION_COUNT")]
+    table = text[text.index("config_keys[] = {"):text.index("#define KEY_COUNT")]
+    actions = text[text.index("config_flags[] = {"):text.index("#define FLAG_COUNT")]
     found = re.findall(r'\{ "([a-z-]+)",', table + actions)
     assert len(found) > 15
     return found

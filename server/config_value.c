@@ -1,0 +1,209 @@
+/* The kinds of values: reading one, printing it, and what it must look like. */
+#include "server/config_parts.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+bool config_is_secret(const struct config_key *key)
+{
+    return key->kind == KIND_SECRET || key->kind == KIND_SECRET_URL;
+}
+
+bool config_is_text(const struct config_key *key)
+{
+    return key->kind == KIND_TEXT || config_is_secret(key);
+}
+
+uint64_t *config_number(const struct config *config, const struct config_key *key)
+{
+    return (uint64_t *)((uintptr_t)config + key->offset);
+}
+
+char *config_text(const struct config *config, const struct config_key *key)
+{
+    return (char *)((uintptr_t)config + key->offset);
+}
+
+bool config_is_address(struct slice value)
+{
+    size_t port_at = value.len;
+    uint64_t port;
+    while (port_at > 0 && value.at[port_at - 1] != ':') {
+        port_at--;
+    }
+    return port_at > 1 && number_parse((struct slice){ value.at + port_at, value.len - port_at }, 65535, &port);
+}
+
+/* The words of a choice stand in `argument`, separated by `|`: the number is the word's place. */
+static bool find_choice(const struct config_key *key, struct slice value, uint64_t *number)
+{
+    const char *word = key->argument;
+    for (uint64_t i = 0;; i++) {
+        size_t n = strcspn(word, "|");
+        if (value.len == n && memcmp(value.at, word, n) == 0) {
+            *number = i;
+            return true;
+        }
+        if (word[n] == '\0') {
+            return false;
+        }
+        word += n + 1;
+    }
+}
+
+static void print_choice(const struct config_key *key, uint64_t number, char *to, size_t size)
+{
+    const char *word = key->argument;
+    while (number-- > 0) {
+        word += strcspn(word, "|") + 1;
+    }
+    snprintf(to, size, "%.*s", (int)strcspn(word, "|"), word);
+}
+
+static bool set_number(struct config *config, const struct config_key *key, struct slice value)
+{
+    uint64_t number = 0;
+    enum log_level level;
+    enum log_format format;
+    bool good = false;
+    switch (key->kind) {
+    case KIND_DURATION:
+        good = duration_parse(value, key->max, &number) && number >= key->min;
+        break;
+    case KIND_SIZE:
+        good = size_parse(value, key->max, &number) && number >= key->min;
+        break;
+    case KIND_COUNT:
+        good = number_parse(value, key->max, &number) && number >= key->min;
+        break;
+    case KIND_BOOL:
+        number = slice_is(value, "yes");
+        good = number == 1 || slice_is(value, "no");
+        break;
+    case KIND_CHOICE:
+        good = find_choice(key, value, &number);
+        break;
+    case KIND_LEVEL:
+        good = log_level_parse(value, &level);
+        number = good ? level : 0;
+        break;
+    case KIND_FORMAT:
+        good = log_format_parse(value, &format);
+        number = good ? format : 0;
+        break;
+    default:
+        break;
+    }
+    if (good) {
+        *config_number(config, key) = number;
+    }
+    return good;
+}
+
+void config_number_print(const struct config_key *key, uint64_t number, char *to, size_t size)
+{
+    switch (key->kind) {
+    case KIND_DURATION:
+        duration_print(number, to, size);
+        break;
+    case KIND_SIZE:
+        size_print(number, to, size);
+        break;
+    case KIND_BOOL:
+        snprintf(to, size, "%s", number ? "yes" : "no");
+        break;
+    case KIND_CHOICE:
+        print_choice(key, number, to, size);
+        break;
+    case KIND_LEVEL:
+        snprintf(to, size, "%s", log_level_name((enum log_level)number));
+        break;
+    case KIND_FORMAT:
+        snprintf(to, size, "%s", log_format_name((enum log_format)number));
+        break;
+    default:
+        snprintf(to, size, "%" PRIu64, number);
+    }
+}
+
+void config_describe(const struct config_key *key, char *to, size_t size)
+{
+    char least[24], most[24];
+    config_number_print(key, key->min, least, sizeof least);
+    config_number_print(key, key->max, most, sizeof most);
+    switch (key->kind) {
+    case KIND_DURATION:
+        snprintf(to, size, "give a time from %s to %s, such as 500ms, 10s or 5m", least, most);
+        break;
+    case KIND_SIZE:
+        snprintf(to, size, "give a size from %s to %s, such as 64M", least, most);
+        break;
+    case KIND_COUNT:
+        snprintf(to, size, "give a number from %s to %s", least, most);
+        break;
+    case KIND_LISTEN:
+        snprintf(to, size, "give an address and a port, such as 0.0.0.0:8080 or [::]:8080; at most %d of them",
+                 CONFIG_LISTEN_MAX);
+        break;
+    case KIND_TEXT:
+    case KIND_SECRET:
+    case KIND_SECRET_URL:
+        snprintf(to, size, "give a text of 1 to %d bytes", CONFIG_TEXT_MAX - 1);
+        break;
+    default:
+        snprintf(to, size, "give %s",
+                 key->kind == KIND_BOOL     ? "yes or no"
+                 : key->kind == KIND_CHOICE ? key->argument
+                                            : key->help);
+    }
+}
+
+static bool add_listen(struct config *config, struct slice value)
+{
+    if (config->listen_count == CONFIG_LISTEN_MAX || !config_is_address(value)) {
+        return false;
+    }
+    return slice_copy(value, config->listen[config->listen_count++], sizeof config->listen[0]);
+}
+
+bool config_set(struct config *config, const struct config_key *key, struct slice value)
+{
+    if (key->kind == KIND_LISTEN) {
+        return add_listen(config, value);
+    }
+    if (config_is_text(key)) {
+        return value.len > 0 && slice_copy(value, config_text(config, key), CONFIG_TEXT_MAX);
+    }
+    return set_number(config, key, value);
+}
+
+static bool same_listen(const struct config *a, const struct config *b)
+{
+    bool same = a->listen_count == b->listen_count;
+    for (size_t i = 0; same && i < a->listen_count; i++) { /* behind a text lie the bytes of weaker sources */
+        same = strcmp(a->listen[i], b->listen[i]) == 0;
+    }
+    return same;
+}
+
+bool config_same(const struct config *a, const struct config *b, const struct config_key *key)
+{
+    if (key->kind == KIND_LISTEN) {
+        return same_listen(a, b);
+    }
+    return config_is_text(key) ? strcmp(config_text(a, key), config_text(b, key)) == 0
+                               : *config_number(a, key) == *config_number(b, key);
+}
+
+void config_copy(struct config *to, const struct config *from, const struct config_key *key)
+{
+    if (key->kind == KIND_LISTEN) {
+        to->listen_count = from->listen_count;
+        memcpy(to->listen, from->listen, sizeof to->listen);
+    } else if (config_is_text(key)) {
+        memcpy(config_text(to, key), config_text(from, key), CONFIG_TEXT_MAX);
+    } else {
+        *config_number(to, key) = *config_number(from, key);
+    }
+}
