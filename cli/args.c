@@ -1,7 +1,7 @@
 #include "cli/args.h"
 
+#include "base/nearest.h"
 #include "base/text.h"
-#include "cli/nearest.h"
 #include "cli/shown.h"
 
 #include <assert.h>

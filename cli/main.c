@@ -3,7 +3,7 @@
  * What makes it hard: flags may stand before the verb, between it and its part, and behind; and the same program is
  * called publish-update.
  */
-#include "cli/nearest.h"
+#include "base/nearest.h"
 #include "cli/server_place.h"
 #include "cli/shown.h"
 #include "cli/verb.h"

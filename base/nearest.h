@@ -1,6 +1,6 @@
 /* "Did you mean": the name that a mistyped one is nearest to. */
-#ifndef CLI_NEAREST_H
-#define CLI_NEAREST_H
+#ifndef BASE_NEAREST_H
+#define BASE_NEAREST_H
 
 #include <stddef.h>
 
