@@ -269,12 +269,27 @@ bool text_is_clean_utf8(struct slice bytes)
             continue;
         }
         size_t n = utf8_sequence(at, bytes.len - i);
-        if (n == 0) {
+        if (n == 0 || (at[0] == 0xc2 && at[1] < 0xa0)) { /* U+0080 to U+009F control terminals, too */
             return false;
         }
         i += n;
     }
     return true;
+}
+
+void text_show(struct slice bytes, char *to, size_t size)
+{
+    if (!text_is_clean_utf8(bytes)) {
+        text_escape(bytes, to, size);
+        return;
+    }
+    if (bytes.len >= size) {
+        bytes.len = size - 1;
+        while (bytes.len > 0 && ((unsigned char)bytes.at[bytes.len] & 0xc0) == 0x80) {
+            bytes.len--;
+        }
+    }
+    slice_copy(bytes, to, size);
 }
 
 bool json_is_deeper(struct slice text, size_t max)

@@ -85,27 +85,27 @@ enum status assignments_add_line(struct assignments *assignments, struct slice m
     return STATUS_OK;
 }
 
-static enum status on_line(void *owner, const char *section, const char *key, const char *value, char *why, size_t size)
+static enum status on_pair(void *owner, const struct ini_pair *pair, char *why, size_t size)
 {
     const char *reason = "";
-    if (strcmp(section, "assign") != 0) {
-        if (section[0] == '\0') {
+    if (strcmp(pair->section, "assign") != 0) {
+        if (pair->section[0] == '\0') {
             snprintf(why, size, "write [assign] above the first device");
         } else {
-            snprintf(why, size, "[%s]: only the section [assign] belongs here", section);
+            snprintf(why, size, "[%s]: only the section [assign] belongs here", pair->section);
         }
         return STATUS_INVALID;
     }
-    enum status status = assignments_add_line(owner, slice_of(key), slice_of(value), &reason);
+    enum status status = assignments_add_line(owner, slice_of(pair->key), slice_of(pair->value), &reason);
     if (status != STATUS_OK) {
-        snprintf(why, size, "%s: %s", key, reason);
+        snprintf(why, size, "%s: %s", pair->key, reason);
     }
     return status;
 }
 
 enum status assignments_load(struct assignments *assignments, const char *path, char *message, size_t size)
 {
-    return ini_read(path, on_line, assignments, message, size);
+    return ini_read(path, on_pair, assignments, message, size);
 }
 
 size_t assignments_count(const struct assignments *assignments)

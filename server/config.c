@@ -158,31 +158,29 @@ static void set_defaults(struct config *config)
     }
 }
 
-static enum status on_line(void *owner, const char *section, const char *name, const char *value, char *why,
-                           size_t size)
+static enum status on_pair(void *owner, const struct ini_pair *pair, char *why, size_t size)
 {
     struct config *config = owner;
-    if (strcmp(section, "assign") == 0) {
+    if (strcmp(pair->section, "assign") == 0) {
         const char *reason = "";
-        enum status status = assignments_add_line(config->assignments, slice_of(name), slice_of(value), &reason);
+        enum status status =
+            assignments_add_line(config->assignments, slice_of(pair->key), slice_of(pair->value), &reason);
         if (status != STATUS_OK) {
-            snprintf(why, size, "%s: %s", name, reason);
+            snprintf(why, size, "%s: %s", pair->key, reason);
         }
         return status;
     }
-    char shown[128];
-    if (section[0] != '\0') {
-        text_escape(slice_of(section), shown, sizeof shown);
-        snprintf(why, size, "section [%s] is not known: keys stand before any section, devices in [assign]", shown);
+    if (pair->section[0] != '\0') {
+        snprintf(why, size, "section [%s] is not known: keys stand before any section, devices in [assign]",
+                 pair->section);
         return STATUS_INVALID;
     }
-    const struct config_key *key = config_key_find(name);
-    if (key == NULL || strcmp(name, "config") == 0) {
-        text_escape(slice_of(name), shown, sizeof shown);
-        snprintf(why, size, "key \"%s\" is not known: see updraftd --help for those that are", shown);
+    const struct config_key *key = config_key_find(pair->key);
+    if (key == NULL || strcmp(pair->key, "config") == 0) {
+        snprintf(why, size, "key \"%s\" is not known: see updraftd --help for those that are", pair->key);
         return STATUS_INVALID;
     }
-    return set(config, key, value, from_file, why, size);
+    return set(config, key, pair->value, from_file, why, size);
 }
 
 static void config_variable(const struct config_key *key, char name[64])
@@ -332,7 +330,7 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
     }
     if (file != NULL && file[0] != '\0') {
         char why[512];
-        status = ini_read(file, on_line, config, why, sizeof why);
+        status = ini_read(file, on_pair, config, why, sizeof why);
         if (status != STATUS_OK) {
             bool missing = status == STATUS_NOT_FOUND || status == STATUS_DENIED;
             snprintf(message, size, "--config %s%s", why,

@@ -18,13 +18,14 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 /* All pairs as "section|key|value;", until a value is "fail". */
-static enum status gather(void *owner, const char *section, const char *key, const char *value, char *why, size_t size)
+static enum status gather(void *owner, const struct ini_pair *pair, char *why, size_t size)
 {
     char *seen = owner;
     size_t used = strlen(seen);
-    snprintf(seen + used, 2000 - used, "%s|%s|%s;", section, key, value);
-    if (strcmp(value, "fail") == 0) {
-        snprintf(why, size, "not this one");
+    snprintf(seen + used, 2000 - used, "%s|%s|%s;", pair->section, pair->key, pair->value);
+    if (strcmp(pair->value, "fail") == 0) {
+        bool has_colon = strchr(pair->key, ':') != NULL;
+        snprintf(why, size, "%s%snot this one", has_colon ? pair->key : "", has_colon ? ": " : "");
         return STATUS_DENIED;
     }
     return STATUS_OK;
@@ -52,10 +53,20 @@ static const struct {
     { "a pair before any section", "repo = /srv\n", "|repo|/srv;" },
     { "no blanks, no line end", "repo=/srv", "|repo|/srv;" },
     { "sections", "a=1\n[assign]\nb=2\n[ other ]\nc=3\n", "|a|1;assign|b|2; other |c|3;" },
-    { "a MAC for a key", "[assign]\n5C:CF:7F:B1:E0:42 = door 0.5.0\n", "assign|5C-CF-7F-B1-E0-42|door 0.5.0;" },
+    { "a MAC for a key", "[assign]\n5C:CF:7F:B1:E0:42 = door 0.5.0\n", "assign|5C:CF:7F:B1:E0:42|door 0.5.0;" },
+    { "colons of several kinds of keys", "[a:b]\n::=1\n: c : = d:e\n", "a:b|::|1;a:b|: c :|d:e;" },
     { "colons in the value", "listen = [::]:8080\n", "|listen|[::]:8080;" },
     { "a second = sign", "repo = a=b\n", "|repo|a=b;" },
     { "comments", "; a = 1\n# b = 2\nc = 3 ; said why\nd = x;y\n", "|c|3;|d|x;y;" },
+    { "a ; that no blank precedes", "a =;b\nc=;d;e ;f\n", "|a|;b;|c|;d;e;" },
+    { "a ; that one does", "a = ;b\nc = d\t; e\n;= 1\n", "|a|;|c|d;" },
+    { "a # in a value", "a = #b # c\n", "|a|#b # c;" },
+    { "tabs, and letters of all languages",
+      "gr\xc3\xb6\xc3\x9f"
+      "e\t=\t\xe5\xa4\xa7\t!\n",
+      "|gr\xc3\xb6\xc3\x9f"
+      "e|\xe5\xa4\xa7\t!;" },
+    { "anything in a comment", "a = 1 ; \x1b[2J\xe4\n; \x01\n# \xff\n", "|a|1;" },
     { "blanks at the beginning are no continuation", "a = 1\n   b = 2\n\t\tc = 3\n", "|a|1;|b|2;|c|3;" },
     { "nor are other blanks", "a = 1\n\rb = 2\n\v\fc = 3 ; why\n", "|a|1;|b|2;|c|3;" },
     { "lines of another system", "[s]\r\na = 1\r\n\r\nb = 2\r\n", "s|a|1;s|b|2;" },
@@ -80,6 +91,8 @@ static void test_taken(void **state)
     }
 }
 
+#define NOT_PLAIN(line) ": line " #line ": not plain text: take control characters out, and save the file as UTF-8"
+
 static const struct {
     const char *what;
     const char *text;
@@ -93,6 +106,20 @@ static const struct {
     { "the first of two refusals", "a = fail\nb = fail\n", STATUS_DENIED, ": line 1: not this one" },
     { "a syntax error before a refusal", "a = 1\nrepo\nb = fail\n", STATUS_INVALID,
       ": line 2: neither [section] nor key = value" },
+    { "a key with colons is named as typed", "5C:CF = fail\n5C:CF:7F = 1\n", STATUS_DENIED,
+      ": line 1: 5C:CF: not this one" },
+    { "a control character", "a = 1\nrepo = \x1b[2J\n", STATUS_INVALID, NOT_PLAIN(2) },
+    { "one in a key",
+      "5C\x01"
+      "CF = 1\n",
+      STATUS_INVALID, NOT_PLAIN(1) },
+    { "one in a section", "[\x07]\n", STATUS_INVALID, NOT_PLAIN(1) },
+    { "a line end of another system alone", "a = 1\rb = 2\n", STATUS_INVALID, NOT_PLAIN(1) },
+    { "one in two bytes",
+      "a = \xc2\x9b"
+      "2J\n",
+      STATUS_INVALID, NOT_PLAIN(1) },
+    { "Latin-1", "\n\nrepo = /srv/\xe4pfel\n", STATUS_INVALID, NOT_PLAIN(3) },
     { "a refusal before a syntax error", "a = fail\nrepo\n", STATUS_DENIED, ": line 1: not this one" },
 };
 
@@ -124,7 +151,7 @@ static void test_reading_stops_at_the_first_refusal(void **state)
 static void test_line_length(void **state)
 {
     (void)state;
-    for (int way = 0; way < 4; way++) { /* blanks in front do not count, nor does either line end */
+    for (int way = 0; way < 5; way++) { /* blanks in front do not count, nor does either line end or a comment */
         for (size_t extra = 0; extra <= 1; extra++) {
             char text[600], seen[2000], message[500], expected[400];
             char value[INI_LINE_MAX + 2];
@@ -133,6 +160,7 @@ static void test_line_length(void **state)
             snprintf(text, sizeof text, "b = 1\n%sa = %.*s%s", way == 1 ? "      " : "", (int)n, value,
                      way == 2   ? "\r\n"
                      : way == 3 ? ""
+                     : way == 4 ? "\t; as was said\n"
                                 : "\n");
             snprintf(expected, sizeof expected, "|b|1;|a|%.*s;", (int)n, value);
             enum status status = read_bytes(text, strlen(text), seen, message);
@@ -159,6 +187,69 @@ static void test_nul_byte(void **state)
     assert_string_equal(seen, "|a|1;");
 }
 
+static enum status keep_line(void *owner, const struct ini_pair *pair, char *why, size_t size)
+{
+    unsigned long *lines = owner;
+    (void)why;
+    (void)size;
+    lines[strtoul(pair->key, NULL, 10)] = pair->line;
+    return STATUS_OK;
+}
+
+/* Else a complaint that comes later would send the operator to another line. */
+static void test_pairs_know_their_line(void **state)
+{
+    (void)state;
+    unsigned long lines[4] = { 0 };
+    char path[64], message[500] = "";
+    static const char text[] = "; c\n1 = a\n\n[s]\r\n2 = b\n3 = c";
+    int fd = memfd_create("test_ini", MFD_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+    assert_int_equal(ini_read(path, keep_line, lines, message, sizeof message), STATUS_OK);
+    assert_int_equal(lines[1], 2);
+    assert_int_equal(lines[2], 5);
+    assert_int_equal(lines[3], 6);
+    close(fd);
+}
+
+static const struct {
+    const char *key, *value;
+    const char *separator;
+} sayable[] = {
+    { "a", "b", " = " },       { "a", "b;c", " = " }, { "a", "", "=" },           { "a", "b = c:d #e", " = " },
+    { "a", ";b", "=" },        { "a", "b ;c", NULL }, { "a", "b\t;c", NULL },     { "a", "b\nc", NULL },
+    { "a", "b\x1b[2J", NULL }, { "a", "\xe4", NULL }, { "a", "\xc3\xa4", " = " }, { "a", "b\tc", " = " },
+    { "a", "\"b c\"", " = " },
+};
+
+/* Else a configuration that was written down would mean something else when it is read. */
+static void test_separator_leads_back_to_the_value(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(sayable); i++) {
+        char line[300], seen[2000], message[500], expected[400];
+        const char *separator = ini_separator(sayable[i].key, sayable[i].value);
+        if ((separator == NULL) != (sayable[i].separator == NULL) ||
+            (separator != NULL && strcmp(separator, sayable[i].separator) != 0)) {
+            fail_msg("%s: \"%s\"", sayable[i].value, separator);
+        }
+        if (separator != NULL) {
+            snprintf(line, sizeof line, "%s%s%s ; from somewhere\n", sayable[i].key, separator, sayable[i].value);
+            snprintf(expected, sizeof expected, "|%s|%s;", sayable[i].key, sayable[i].value);
+            assert_int_equal(read_bytes(line, strlen(line), seen, message), STATUS_OK);
+            assert_string_equal(seen, expected);
+        }
+    }
+    char value[INI_LINE_MAX + 1] = "";
+    memset(value, 'v', INI_LINE_MAX - 1);
+    assert_null(ini_separator("a", value));
+    value[INI_LINE_MAX - 2] = '\0';
+    assert_string_equal(ini_separator("a", value), "=");
+    value[INI_LINE_MAX - 4] = '\0';
+    assert_string_equal(ini_separator("a", value), " = ");
+}
+
 static void test_no_file(void **state)
 {
     (void)state;
@@ -177,6 +268,8 @@ int main(void)
         cmocka_unit_test(test_reading_stops_at_the_first_refusal),
         cmocka_unit_test(test_line_length),
         cmocka_unit_test(test_nul_byte),
+        cmocka_unit_test(test_pairs_know_their_line),
+        cmocka_unit_test(test_separator_leads_back_to_the_value),
         cmocka_unit_test(test_no_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

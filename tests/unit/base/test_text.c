@@ -299,6 +299,8 @@ static const struct {
     { "a cut sequence", BYTES("\xe2\x82"), false },
     { "a sequence cut by ASCII", BYTES("\xe2\x82z"), false },
     { "a continuation alone", BYTES("\x80"), false },
+    { "a control character in two bytes", BYTES("\xc2\x9b"), false },
+    { "the first that is none", BYTES("\xc2\xa0"), true },
     { "Latin-1", BYTES("\xe4pfel"), false },
 };
 
@@ -310,6 +312,33 @@ static void test_clean_utf8(void **state)
         if (text_is_clean_utf8(utf8[i].bytes) != utf8[i].clean) {
             fail_msg("%s should be %s", utf8[i].what, utf8[i].clean ? "clean" : "refused");
         }
+    }
+}
+
+static const struct {
+    const char *text;
+    size_t size;
+    const char *shown;
+} shows[] = {
+    { "", 5, "" },
+    { "gr\xc3\xbc\xc3\x9f dich \"\\", 50, "gr\xc3\xbc\xc3\x9f dich \"\\" },
+    { "gr\xc3\xbc\xc3\x9f", 6, "gr\xc3\xbc" },
+    { "gr\xc3\xbc\xc3\x9f", 4, "gr" },
+    { "a\x1b[2J", 50, "a\\x1b[2J" },
+    { "\xc2\x9b"
+      "2J",
+      50, "\\xc2\\x9b2J" },
+    { "\xc3\xa4\x80", 50, "\\xc3\\xa4\\x80" },
+};
+
+/* Else what somebody wrote into a file could clear the terminal of whoever is told of it. */
+static void test_shown_is_readable_and_harmless(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(shows); i++) {
+        char to[60];
+        text_show(slice_of(shows[i].text), to, shows[i].size);
+        assert_string_equal(to, shows[i].shown);
     }
 }
 
@@ -329,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_escape_lets_only_printable_ascii_out),
         cmocka_unit_test(test_escape_cuts_between_forms),
         cmocka_unit_test(test_clean_utf8),
+        cmocka_unit_test(test_shown_is_readable_and_harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

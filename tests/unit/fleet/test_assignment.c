@@ -160,7 +160,7 @@ static const struct {
     { "[assign]\n\ndoor = 0.5.0\n", STATUS_INVALID,
       ": line 3: door: the key is no MAC address such as 5C:CF:7F:B1:E0:42" },
     { "[assign]\n5C:CF:7F:B1:E0:42 = a b c\n", STATUS_INVALID,
-      ": line 2: 5C-CF-7F-B1-E0-42: give a label, or a type and a label or version; a comment begins with ;" },
+      ": line 2: 5C:CF:7F:B1:E0:42: give a label, or a type and a label or version; a comment begins with ;" },
     { "[assign]\n5C:CF:7F:B1:E0:42 = a\n5ccf7fb1e042 = b\n", STATUS_BUSY,
       ": line 3: 5ccf7fb1e042: this MAC is assigned already: delete one of the two lines" },
     { "[assign]\n5C:CF:7F:B1:E0:42: a\n", STATUS_INVALID, ": line 2: neither [section] nor key = value" },

@@ -655,7 +655,7 @@ static void test_assignments_of_both_files(void **state)
     write_file("state/assignments.ini", "[assign]\n5C:CF:7F:B1:E0:42 = DOOR-7\n");
     read_args(&got, "--config u.ini");
     assert_int_equal(got.status, STATUS_BUSY);
-    assert_string_equal(got.message, "./state/assignments.ini: line 2: 5C-CF-7F-B1-E0-42: this MAC is assigned "
+    assert_string_equal(got.message, "./state/assignments.ini: line 2: 5C:CF:7F:B1:E0:42: this MAC is assigned "
                                      "already: delete one of the two lines");
     config_close(&got.config);
 }
