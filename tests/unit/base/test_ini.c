@@ -60,6 +60,8 @@ static const struct {
     { "comments", "; a = 1\n# b = 2\nc = 3 ; said why\nd = x;y\n", "|c|3;|d|x;y;" },
     { "a ; that no blank precedes", "a =;b\nc=;d;e ;f\n", "|a|;b;|c|;d;e;" },
     { "a ; that one does", "a = ;b\nc = d\t; e\n;= 1\n", "|a|;|c|d;" },
+    { "a long key", "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeee = 1\n",
+      "|aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeee|1;" },
     { "a # in a value", "a = #b # c\n", "|a|#b # c;" },
     { "tabs, and letters of all languages",
       "gr\xc3\xb6\xc3\x9f"
