@@ -113,6 +113,16 @@ size_t assignments_count(const struct assignments *assignments)
     return HASH_COUNT(assignments->entries);
 }
 
+void assignments_each(const struct assignments *assignments, size_t count,
+                      void (*on_assignment)(void *owner, const struct mac *mac, const struct assignment *assignment),
+                      void *owner)
+{
+    for (const struct entry *entry = assignments->entries; entry != NULL && count > 0; count--) {
+        on_assignment(owner, &entry->mac, &entry->assignment);
+        entry = entry->hh.next; /* uthash keeps the order of adding */
+    }
+}
+
 const struct assignment *assignments_find(const struct assignments *assignments, const struct mac *mac)
 {
     struct entry *entry = NULL;

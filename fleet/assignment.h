@@ -41,6 +41,11 @@ enum status assignments_load(struct assignments *assignments, const char *path, 
 
 size_t assignments_count(const struct assignments *assignments);
 
+/* The first `count`, in the order in which they were added. */
+void assignments_each(const struct assignments *assignments, size_t count,
+                      void (*on_assignment)(void *owner, const struct mac *mac, const struct assignment *assignment),
+                      void *owner);
+
 /* NULL where the device has none. Valid until the table is freed. */
 const struct assignment *assignments_find(const struct assignments *assignments, const struct mac *mac);
 

@@ -76,11 +76,11 @@ static bool read_host(struct slice rest, struct broker_url *url)
     }
     url->port = (uint16_t)port;
     for (size_t i = 0; i < host.len; i++) {
-        if ((unsigned char)host.at[i] <= 0x20 || memchr("/?#%@[]\\\"", host.at[i], 9) != NULL) {
+        if (host.at[i] == ' ' || memchr("/?#%@[]\\\"", host.at[i], 9) != NULL) {
             return false;
         }
     }
-    return host.len > 0 && slice_copy(host, url->host, sizeof url->host);
+    return host.len > 0 && text_is_clean_utf8(host) && slice_copy(host, url->host, sizeof url->host);
 }
 
 enum status broker_url_read(const char *text, struct broker_url *url, char *why, size_t size)

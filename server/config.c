@@ -119,22 +119,19 @@ const struct config_key *config_key_find(const char *name)
 
 /* --- the sources, weakest first ----------------------------------------------------------------------------------- */
 
-static const char from_default[] = "default";
-static const char from_file[] = "file";
-static const char from_environment[] = "environment";
-static const char from_flag[] = "flag";
-
-static enum status set(struct config *config, const struct config_key *key, const char *value, const char *source,
-                       char *why, size_t size)
+static enum status set(struct config *config, const struct config_key *key, const char *value,
+                       struct config_source source, char *why, size_t size)
 {
     struct slice text = slice_trim(slice_of(value));
-    size_t index = (size_t)(key - config_keys);
-    if (key->kind == KIND_LISTEN && config->sources[index] != source) {
+    struct config_source *before = &config->sources[key - config_keys];
+    if (key->kind == KIND_LISTEN && before->origin != source.origin) {
         config->listen_count = 0; /* a stronger source replaces the list of a weaker one */
     }
     bool good = config_set(config, key, text);
-    config->sources[index] = source;
-    config->sources[index] = source;
+    if (good && key->kind == KIND_LISTEN) {
+        config->listen_lines[config->listen_count - 1] = source.line;
+    }
+    *before = source;
     if (!good) {
         char wanted[160], shown[128];
         config_describe(key, wanted, sizeof wanted);
@@ -150,11 +147,11 @@ static void set_defaults(struct config *config)
     char why[256];
     for (size_t i = 0; i < KEY_COUNT; i++) {
         if (config_keys[i].fallback[0] != '\0') {
-            enum status status = set(config, &config_keys[i], config_keys[i].fallback, from_default, why, sizeof why);
+            struct config_source source = { .origin = CONFIG_OF_DEFAULT };
+            enum status status = set(config, &config_keys[i], config_keys[i].fallback, source, why, sizeof why);
             assert(status == STATUS_OK);
             (void)status;
         }
-        config->sources[i] = from_default;
     }
 }
 
@@ -170,22 +167,25 @@ static enum status on_pair(void *owner, const struct ini_pair *pair, char *why, 
         }
         return status;
     }
+    char shown[128];
     if (pair->section[0] != '\0') {
-        snprintf(why, size, "section [%s] is not known: keys stand before any section, devices in [assign]",
-                 pair->section);
+        text_show(slice_of(pair->section), shown, sizeof shown);
+        snprintf(why, size, "section [%s] is not known: keys stand before any section, devices in [assign]", shown);
         return STATUS_INVALID;
     }
     const struct config_key *key = config_key_find(pair->key);
     if (key == NULL || strcmp(pair->key, "config") == 0) {
-        snprintf(why, size, "key \"%s\" is not known: see updraftd --help for those that are", pair->key);
+        text_show(slice_of(pair->key), shown, sizeof shown);
+        snprintf(why, size, "key \"%s\" is not known: see updraftd --help for those that are", shown);
         return STATUS_INVALID;
     }
-    return set(config, key, pair->value, from_file, why, size);
+    struct config_source source = { CONFIG_OF_FILE, pair->line };
+    return set(config, key, pair->value, source, why, size);
 }
 
-static void config_variable(const struct config_key *key, char name[64])
+void config_variable(const struct config_key *key, char name[CONFIG_VARIABLE_MAX])
 {
-    snprintf(name, 64, "UPDRAFT_%s", key->name);
+    snprintf(name, CONFIG_VARIABLE_MAX, "UPDRAFT_%s", key->name);
     for (char *c = name; *c != '\0'; c++) {
         *c = (char)(*c == '-' ? '_' : toupper((unsigned char)*c));
     }
@@ -193,7 +193,7 @@ static void config_variable(const struct config_key *key, char name[64])
 
 /* One variable's value; of a list, which is separated by commas, each in turn. */
 static enum status set_from_environment(struct config *config, const struct config_key *key, const char *name,
-                                        const char *value, char *message, size_t size)
+                                        const char *value, enum config_origin origin, char *message, size_t size)
 {
     char why[400], list[CONFIG_TEXT_MAX * 2];
     enum status status = STATUS_TOO_LONG;
@@ -202,7 +202,7 @@ static enum status set_from_environment(struct config *config, const struct conf
         char *rest = list;
         do {
             char *piece = key->kind == KIND_LISTEN ? strsep(&rest, ",") : rest;
-            status = set(config, key, piece, from_environment, why, sizeof why);
+            status = set(config, key, piece, (struct config_source){ .origin = origin }, why, sizeof why);
         } while (status == STATUS_OK && key->kind == KIND_LISTEN && rest != NULL);
     }
     if (status != STATUS_OK) {
@@ -239,7 +239,7 @@ static enum status read_secret(const char *name, const char *path, char *value, 
 
 static enum status read_variable(struct config *config, const struct config_key *key, char *message, size_t size)
 {
-    char name[64], secret[CONFIG_TEXT_MAX + 1]; /* one that is too long is seen to be */
+    char name[CONFIG_VARIABLE_MAX], secret[CONFIG_TEXT_MAX + 1]; /* one that is too long is seen to be */
     config_variable(key, name);
     const char *value = getenv(name);
     bool has_value = value != NULL && value[0] != '\0';
@@ -253,10 +253,12 @@ static enum status read_variable(struct config *config, const struct config_key 
                 return STATUS_INVALID;
             }
             enum status status = read_secret(file_name, path, secret, sizeof secret, message, size);
-            return status == STATUS_OK ? set_from_environment(config, key, file_name, secret, message, size) : status;
+            return status == STATUS_OK
+                       ? set_from_environment(config, key, file_name, secret, CONFIG_OF_SECRET_FILE, message, size)
+                       : status;
         }
     }
-    return has_value ? set_from_environment(config, key, name, value, message, size) : STATUS_OK;
+    return has_value ? set_from_environment(config, key, name, value, CONFIG_OF_VARIABLE, message, size) : STATUS_OK;
 }
 
 static enum status read_environment(struct config *config, char *message, size_t size)
@@ -295,7 +297,8 @@ static enum status read_flags(struct config *config, int argc, char *const *argv
         }
         char why[400];
         if ((size_t)index < KEY_COUNT && config != NULL &&
-            set(config, &config_keys[index], optarg, from_flag, why, sizeof why) != STATUS_OK) {
+            set(config, &config_keys[index], optarg, (struct config_source){ .origin = CONFIG_OF_FLAG }, why,
+                sizeof why) != STATUS_OK) {
             snprintf(message, size, "--%s", why);
             return STATUS_INVALID;
         }
@@ -346,6 +349,7 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
     if (status == STATUS_OK) {
         status = config_check(config, message, size);
     }
+    config->file_assignments = assignments_count(config->assignments);
     return status == STATUS_OK ? read_assignments(config, message, size) : status;
 }
 

@@ -16,6 +16,20 @@
 #define CONFIG_LISTEN_MAX 16
 #define CONFIG_TEXT_MAX   1024
 
+/* Where a value came from. */
+enum config_origin {
+    CONFIG_OF_DEFAULT,
+    CONFIG_OF_FILE,
+    CONFIG_OF_VARIABLE,
+    CONFIG_OF_SECRET_FILE, /* that a variable UPDRAFT_…_FILE names */
+    CONFIG_OF_FLAG,
+};
+
+struct config_source {
+    enum config_origin origin;
+    unsigned long line; /* of the file; of a list: of its last */
+};
+
 struct config {
     char config[CONFIG_TEXT_MAX]; /* the file; "" = none */
     char repo[CONFIG_TEXT_MAX];
@@ -45,8 +59,10 @@ struct config {
     char status_topic[CONFIG_TEXT_MAX], online_topic[CONFIG_TEXT_MAX]; /* "" = as the preset has them */
     uint64_t command_retain;                                           /* 0 or 1 */
     uint64_t command_expiry_ms;
-    struct assignments *assignments; /* owned */
-    const char *sources[64];         /* where each key's value came from, by the table's order */
+    struct assignments *assignments;  /* owned */
+    size_t file_assignments;          /* how many of them are the file's: the first; the others are STATE's */
+    struct config_source sources[64]; /* by the table's order */
+    unsigned long listen_lines[CONFIG_LISTEN_MAX];
 };
 
 enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_HELP, CONFIG_VERSION };
@@ -57,7 +73,13 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
                         size_t size);
 void config_close(struct config *config);
 
-/* The effective configuration as a file that config_read would take, each line with its source behind it. */
+/* What a complaint of a key begins with, so that its reader finds the value: "--config u.ini: line 3: mqtt",
+ * "UPDRAFT_MQTT_FILE: mqtt", "--mqtt". Holds no value. `to` has room for CONFIG_BLAME_MAX bytes. */
+#define CONFIG_BLAME_MAX 400
+void config_blame(const struct config *config, const char *name, char *to, size_t size);
+
+/* The effective configuration as a file that config_read would take, each line with its source behind it. A secret,
+ * and a value of a flag or variable that no line of a file can say, are named in a comment. */
 void config_print(const struct config *config, FILE *to);
 void config_print_help(FILE *to);
 

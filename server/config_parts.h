@@ -47,6 +47,10 @@ extern const size_t config_flag_count;
 /* NULL where there is none of this name. */
 const struct config_key *config_key_find(const char *name);
 
+/* The variable that a key is set by: UPDRAFT_NAME. */
+#define CONFIG_VARIABLE_MAX 64
+void config_variable(const struct config_key *key, char name[CONFIG_VARIABLE_MAX]);
+
 /* --- one value (config_value.c) ------------------------------------------------------------------------------------
  */
 

@@ -147,6 +147,9 @@ void config_describe(const struct config_key *key, char *to, size_t size)
                  CONFIG_LISTEN_MAX);
         break;
     case KIND_TEXT:
+        snprintf(to, size, "give a text of 1 to %d bytes, in UTF-8 and without control characters",
+                 CONFIG_TEXT_MAX - 1);
+        break;
     case KIND_SECRET:
     case KIND_SECRET_URL:
         snprintf(to, size, "give a text of 1 to %d bytes", CONFIG_TEXT_MAX - 1);
@@ -167,8 +170,25 @@ static bool add_listen(struct config *config, struct slice value)
     return slice_copy(value, config->listen[config->listen_count++], sizeof config->listen[0]);
 }
 
+/* Tabs may stand between words. Secrets may be anything: they are never shown. */
+static bool is_showable(const struct config_key *key, struct slice value)
+{
+    char copy[CONFIG_TEXT_MAX];
+    if (config_is_secret(key)) {
+        return true;
+    }
+    bool fits = slice_copy(value, copy, sizeof copy);
+    for (char *tab = copy; fits && (tab = strchr(tab, '\t')) != NULL;) {
+        *tab = ' ';
+    }
+    return fits && text_is_clean_utf8((struct slice){ copy, value.len });
+}
+
 bool config_set(struct config *config, const struct config_key *key, struct slice value)
 {
+    if (!is_showable(key, value)) {
+        return false;
+    }
     if (key->kind == KIND_LISTEN) {
         return add_listen(config, value);
     }
@@ -201,6 +221,7 @@ void config_copy(struct config *to, const struct config *from, const struct conf
     if (key->kind == KIND_LISTEN) {
         to->listen_count = from->listen_count;
         memcpy(to->listen, from->listen, sizeof to->listen);
+        memcpy(to->listen_lines, from->listen_lines, sizeof to->listen_lines);
     } else if (config_is_text(key)) {
         memcpy(config_text(to, key), config_text(from, key), CONFIG_TEXT_MAX);
     } else {

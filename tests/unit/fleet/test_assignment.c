@@ -149,6 +149,35 @@ static void test_file(void **state)
     assignments_free(assignments);
 }
 
+static void gather(void *owner, const struct mac *mac, const struct assignment *assignment)
+{
+    char name[MAC_TEXT_SIZE], *seen = owner;
+    mac_print(mac, name);
+    size_t used = strlen(seen);
+    snprintf(seen + used, 500 - used, "%s %s %s;", name, assignment->type, assignment->label);
+}
+
+/* Else those of one file could not be told from those of the next. */
+static void test_each_in_order(void **state)
+{
+    (void)state;
+    char seen[500] = "", message[500];
+    struct assignments *assignments = assignments_new();
+    assert_int_equal(load(assignments,
+                          "[assign]\nFC:CF:7F:B1:E0:42 = b 1\n0C:CF:7F:B1:E0:42 = a\n"
+                          "5C:CF:7F:B1:E0:42 = c newest\n",
+                          message),
+                     STATUS_OK);
+    assignments_each(assignments, 2, gather, seen);
+    assert_string_equal(seen, "fccf7fb1e042 b 1;0ccf7fb1e042  a;");
+    assignments_each(assignments, 3, gather, seen);
+    assert_non_null(strstr(seen, "5ccf7fb1e042 c ;"));
+    seen[0] = '\0';
+    assignments_each(assignments, 0, gather, seen);
+    assert_string_equal(seen, "");
+    assignments_free(assignments);
+}
+
 static const struct {
     const char *text;
     enum status status;
@@ -190,8 +219,12 @@ static void test_file_mistakes_are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_taken), cmocka_unit_test(test_refused_lines_change_nothing), cmocka_unit_test(test_many),
-        cmocka_unit_test(test_file),  cmocka_unit_test(test_file_mistakes_are_named),
+        cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_refused_lines_change_nothing),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_file_mistakes_are_named),
+        cmocka_unit_test(test_each_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
