@@ -362,13 +362,14 @@ static void apply_device_settings(struct app *app)
     app->device_api.sources.loop_guard_max = (unsigned)app->config.loop_guard_max;
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
     log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);
+    config_log_doubts(&app->config);
 }
 
 static void reload(struct app *app)
 {
     struct config config;
     enum config_action action;
-    char message[1024];
+    char message[CONFIG_MESSAGE_MAX];
     if (config_read(&config, app->argc, app->argv, &action, message, sizeof message) != STATUS_OK) {
         LOG_EVENT(LOG_ERROR, "reload_failed", "why", message, "remedy", "the configuration before stays in effect");
         config_close(&config);

@@ -67,11 +67,19 @@ struct config {
 
 enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_HELP, CONFIG_VERSION };
 
+#define CONFIG_MESSAGE_MAX 2048 /* the longest complaint */
+
 /* Reads all sources. On failure `message` (of `size` bytes) names the flag, variable or line, the value and the remedy.
  * The result is to be closed in either case. */
 enum status config_read(struct config *config, int argc, char *const *argv, enum config_action *action, char *message,
                         size_t size);
 void config_close(struct config *config);
+
+/* What is taken and yet looks like a mistake, a sentence each: settings without effect, times that do not fit together,
+ * and variables UPDRAFT_… that nobody reads (`is_mistake`: --check-config fails over it). */
+typedef void (*config_doubt_fn)(void *owner, bool is_mistake, const char *text);
+void config_doubts(const struct config *config, config_doubt_fn on_doubt, void *owner);
+void config_log_doubts(const struct config *config);
 
 /* What a complaint of a key begins with, so that its reader finds the value: "--config u.ini: line 3: mqtt",
  * "UPDRAFT_MQTT_FILE: mqtt", "--mqtt". Holds no value. `to` has room for CONFIG_BLAME_MAX bytes. */
