@@ -9,6 +9,7 @@
 #include "server/admin_api.h"
 #include "server/broker.h"
 #include "server/device_api.h"
+#include "server/folders.h"
 #include "server/http_server.h"
 #include "server/listener.h"
 #include "server/public_url.h"
@@ -407,36 +408,6 @@ static void on_signal(uv_signal_t *handle, int number)
 
 /* --- starting ----------------------------------------------------------------------------------------------------- */
 
-/* The state folder, made where it is missing; the repository, which must be there. Returns 0, or 1 having said why not.
- */
-static int check_folders(const struct config *config)
-{
-    char message[CONFIG_TEXT_MAX + 256];
-    int repo = open(config->repo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (repo < 0) {
-        snprintf(message, sizeof message, "--repo %s: %s: make the folder readable, or name the one with your images",
-                 config->repo, strerror(errno));
-        return say_error(message);
-    }
-    close(repo);
-    if (mkdir(config->state, 0750) != 0 && errno != EEXIST) {
-        snprintf(message, sizeof message, "--state %s: %s: make its parent folder, or name another", config->state,
-                 strerror(errno));
-        return say_error(message);
-    }
-    int state = open(config->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (state < 0 || faccessat(state, ".", W_OK | X_OK, AT_EACCESS) != 0) {
-        snprintf(message, sizeof message, "--state %s: %s: the server's user must be able to write there",
-                 config->state, strerror(errno));
-        if (state >= 0) {
-            close(state);
-        }
-        return say_error(message);
-    }
-    close(state);
-    return 0;
-}
-
 static int bind_listeners(struct app *app)
 {
     char message[512];
@@ -689,7 +660,11 @@ static void start_watch(struct app *app)
 /* What can be wrong is found here, before anything runs. Returns 0, or 1 having said what. */
 static int prepare(struct app *app)
 {
-    if (check_folders(&app->config) != 0 || lock_state(&app->config) != 0 || load_tokens(app) != 0) {
+    char message[CONFIG_TEXT_MAX + 1024];
+    if (folders_prepare(&app->config, message, sizeof message) != STATUS_OK) {
+        return say_error(message);
+    }
+    if (lock_state(&app->config) != 0 || load_tokens(app) != 0) {
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);

@@ -1,14 +1,45 @@
 /* updraftd: options, then the app. */
 #include "server/app.h"
 #include "server/config.h"
+#include "server/folders.h"
+#include "server/tokens.h"
 
 #include <stdio.h>
+
+static void say_doubt(void *owner, bool is_mistake, const char *text)
+{
+    int *exit_code = owner;
+    fprintf(stderr, "updraftd: %s%s\n", is_mistake ? "" : "warning: ", text);
+    *exit_code = is_mistake ? 1 : *exit_code;
+}
+
+/* Whether a start would refuse, short of opening sockets: a server may be running. Makes and changes nothing. */
+static int check(const struct config *config)
+{
+    char message[CONFIG_MESSAGE_MAX], path[CONFIG_TEXT_MAX + 32];
+    int exit_code = 0;
+    config_print(config, stdout);
+    fflush(stdout);
+    config_doubts(config, say_doubt, &exit_code);
+    enum status status = folders_check(config, message, sizeof message);
+    if (status == STATUS_OK) {
+        struct tokens *tokens = NULL;
+        snprintf(path, sizeof path, "%s/tokens", config->state);
+        status = tokens_load(path, &tokens, message, sizeof message);
+        tokens_free(tokens);
+    }
+    if (status != STATUS_OK) {
+        fprintf(stderr, "updraftd: %s\n", message);
+        exit_code = 1;
+    }
+    return exit_code;
+}
 
 int main(int argc, char **argv)
 {
     struct config config;
     enum config_action action;
-    char message[1024];
+    char message[CONFIG_MESSAGE_MAX];
     if (config_read(&config, argc, argv, &action, message, sizeof message) != STATUS_OK) {
         fprintf(stderr, "updraftd: %s\n", message);
         config_close(&config);
@@ -23,7 +54,7 @@ int main(int argc, char **argv)
         printf("updraftd %s\n", UPDRAFT_VERSION);
         break;
     case CONFIG_CHECK:
-        config_print(&config, stdout);
+        exit_code = check(&config);
         break;
     case CONFIG_RUN:
         return app_run(&config, argc, argv);

@@ -3,6 +3,7 @@ remedy; and what is in effect can be read."""
 
 import os
 import re
+import signal
 import socket
 import subprocess
 
@@ -11,11 +12,11 @@ import pytest
 from tests.support.updraft import BIN, PATIENCE_S, Reply, Server, check, make_image, read_to_end
 
 
-def run(*words, env=None, cwd=None):
+def run(*words, env=None, cwd=None, **options):
     """updraftd to its end: (exit code, stdout, stderr)."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("UPDRAFT_")}
     done = subprocess.run([BIN / "updraftd", *map(str, words)], env={**clean, **(env or {})}, cwd=cwd,
-                          capture_output=True, text=True, timeout=PATIENCE_S)
+                          capture_output=True, text=True, timeout=PATIENCE_S, **options)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -28,13 +29,13 @@ def complaint(*words, **options):
     return error
 
 
-def effective(*words, **options):
-    """What --check-config prints: {key: (value, source)}, a list's values joined by commas."""
-    code, out, error = run("--check-config", *words, **options)
+def effective(*words, repo=("--repo", "/"), **options):
+    """What --check-config prints: {key: (value, source)}, a list's values joined by commas. `repo`: one must be there."""
+    code, out, error = run("--check-config", *repo, *words, **options)
     assert (code, error) == (0, ""), (code, error)
     found = {}
     for line in out.splitlines():
-        match = re.fullmatch(r"([a-z-]+) = (.*) ; (\w+)", line)
+        match = re.fullmatch(r"([a-z-]+) = (.*) ; (.*)", line)
         if match:
             key, value, source = match.groups()
             found[key] = (f"{found[key][0]},{value}" if key in found else value, source)
@@ -152,6 +153,35 @@ def test_mistake_in_the_assignments(tmp_path, folders, text, expected):
     assert re.search(r"/state/assignments\.ini: " + expected, complaint(*folders))
 
 
+@pytest.mark.parametrize("text, variables, words, expected", [
+    ("\nmqtt-preset = homy\n", {}, [], r"--config .*/updraft\.ini: line 2: mqtt-preset homy: there are updraft, tasmota"),
+    ("mqtt-preset = homy\n", {"UPDRAFT_MQTT_PRESET": "homi"}, [], r"UPDRAFT_MQTT_PRESET: mqtt-preset homi: there are"),
+    ("mqtt-preset = homy\n", {}, ["--mqtt-preset", "hom"], r"--mqtt-preset hom: there are"),
+    ("mqtt = mqtt://broker\nmqtt-password = hunter2\n", {}, [], r"line 2: mqtt-password: .*a user: give --mqtt-user"),
+    ("mqtt = mqtt://broker\n", {"UPDRAFT_MQTT_PASSWORD": "hunter2"}, [], r"UPDRAFT_MQTT_PASSWORD: .*give --mqtt-user"),
+    ("mqtt-user = updraft\n", {}, [], r"line 1: mqtt-user updraft: no broker is named: give --mqtt"),
+    ("mqtt = mqtt://broker\nmqtt-ca = ca.pem\n", {}, [], r"line 2: mqtt-ca ca\.pem: only mqtts:// uses it"),
+    ("mqtt = mqtts://broker\nmqtt-cert = a.pem\n", {}, [], r"line 2: mqtt-cert a\.pem: .*give --mqtt-key"),
+    ("mqtt = mqtts://broker\nmqtt-key = a.key\n", {}, [], r"line 2: mqtt-key a\.key: .*give --mqtt-cert"),
+    ("[assign]\n5C:CF:7F:B1:E0 = door\n", {}, [], r"line 2: 5C:CF:7F:B1:E0: the key is no MAC"),
+    ("repo = \x1b[2J\n", {}, [], r"line 1: not plain text: take control characters out"),
+])
+def test_mistake_beside_others(tmp_path, folders, text, variables, words, expected):
+    """What is wrong only together is complained of where it was written, and never with a byte that moves a cursor."""
+    path = tmp_path / "updraft.ini"
+    path.write_text(text)
+    for more in ([], ["--check-config"]):
+        said = complaint(*folders, "--config", path, *words, *more, env=variables)
+        assert re.search(expected, said) and said.rstrip("\n").isprintable() and "hunter2" not in said, said
+
+
+def test_password_without_a_user_from_a_file(tmp_path, folders):
+    """It would be ignored, and the broker's refusal be a riddle."""
+    (tmp_path / "secret").write_text("hunter2\n")
+    said = complaint(*folders, "--mqtt", "mqtt://broker", env={"UPDRAFT_MQTT_PASSWORD_FILE": str(tmp_path / "secret")})
+    assert said.startswith("updraftd: UPDRAFT_MQTT_PASSWORD_FILE: mqtt-password: ") and "--mqtt-user" in said
+
+
 def test_mistake_in_the_environment(folders):
     text = complaint(*folders, env={"UPDRAFT_LOOP_GUARD": "many"})
     assert re.search(r'UPDRAFT_LOOP_GUARD: .*"many" .*give a number', text)
@@ -166,8 +196,8 @@ def test_flags_environment_file_defaults(tmp_path):
     env = {"UPDRAFT_LOOP_GUARD": "6", "UPDRAFT_IDLE_TIMEOUT": "6s"}
     found = effective("--config", path, "--loop-guard", "7", env=env)
     assert found["loop-guard"] == ("7", "flag")
-    assert found["idle-timeout"] == ("6s", "environment")
-    assert found["head-timeout"] == ("5s", "file")
+    assert found["idle-timeout"] == ("6s", "environment UPDRAFT_IDLE_TIMEOUT")
+    assert found["head-timeout"] == ("5s", f"{path}:3")
     assert found["drain-timeout"] == ("30s", "default")
 
 
@@ -175,9 +205,9 @@ def test_stronger_source_replaces_a_list(tmp_path):
     """Whoever names his addresses does not want those of the file open too."""
     path = tmp_path / "updraft.ini"
     path.write_text("listen = 127.0.0.1:1\nlisten = 127.0.0.1:2\n")
-    assert effective("--config", path)["listen"] == ("127.0.0.1:1,127.0.0.1:2", "file")
+    assert effective("--config", path)["listen"] == ("127.0.0.1:1,127.0.0.1:2", f"{path}:2")
     env = {"UPDRAFT_CONFIG": str(path), "UPDRAFT_LISTEN": "127.0.0.1:3,[::1]:4"}
-    assert effective(env=env)["listen"] == ("127.0.0.1:3,[::1]:4", "environment")
+    assert effective(env=env)["listen"] == ("127.0.0.1:3,[::1]:4", "environment UPDRAFT_LISTEN")
     assert effective("--listen", "127.0.0.1:5", env=env)["listen"] == ("127.0.0.1:5", "flag")
 
 
@@ -188,6 +218,7 @@ def test_empty_variable_is_none():
 
 def test_printed_configuration_is_a_configuration(tmp_path):
     """What --check-config prints can be kept as the file, and means the same."""
+    (tmp_path / "my firmware").mkdir()
     words = ["--repo", tmp_path / "my firmware", "--listen", "127.0.0.1:1", "--listen", "[::1]:2",
              "--image-memory", "64M", "--settle-time", "250ms", "--idle-timeout", "90s", "--fs-gzip", "yes",
              "--log-format", "json", "--log-level", "warn", "--connections-max", "100"]
@@ -195,15 +226,144 @@ def test_printed_configuration_is_a_configuration(tmp_path):
     assert code == 0
     path = tmp_path / "printed.ini"
     path.write_text(printed)
-    before, after = effective(*words), effective("--config", path)
+    before, after = effective(*words), effective("--config", path, repo=())
     assert {key: value for key, (value, _) in before.items()} == {key: value for key, (value, _) in after.items()}
-    assert {source for _, source in after.values()} == {"file"}
+    assert all(source.startswith(f"{path}:") for _, source in after.values())
     assert before["repo"][0] == f"{tmp_path}/my firmware"
 
 
+def test_printed_assignments_are_the_files(tmp_path, folders):
+    """A file made of what is printed must not lose its devices, nor take those of STATE: said twice, they are refused."""
+    path = tmp_path / "updraft.ini"
+    path.write_text("[assign]\n5C:CF:7F:B1:E0:42 = door 0.5.0 ; the front\n5C:CF:7F:B1:E0:43=DOOR-7\n")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/assignments.ini").write_text("[assign]\n5C:CF:7F:B1:E0:44 = door newest\n")
+    code, printed, _ = run("--check-config", "--config", path, *folders)
+    assert code == 0
+    assert printed.endswith("\n\n[assign]\n5ccf7fb1e042 = door 0.5.0\n5ccf7fb1e043 = DOOR-7\n")
+    assert "; 3 devices have an assignment, 1 of them in " in printed
+    path.write_text(printed)
+    assert run("--check-config", "--config", path)[0] == 0
+
+
 def test_check_config_touches_nothing(tmp_path):
-    code, _, _ = run("--check-config", "--state", "new", cwd=tmp_path)
-    assert code == 0 and list(tmp_path.iterdir()) == []
+    (tmp_path / "firmware").mkdir()
+    code, _, error = run("--check-config", "--state", "new", cwd=tmp_path)
+    assert (code, error) == (0, "") and [path.name for path in tmp_path.iterdir()] == ["firmware"]
+
+
+def unprivileged(tmp_path):
+    """Options for run: as somebody whom permissions bind."""
+    if os.geteuid() != 0:
+        return {}
+    for folder in [tmp_path, *tmp_path.parents][:-2]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    return {"user": 65534, "group": 65534, "extra_groups": []}
+
+
+def make_state(tmp_path, kind):
+    state = tmp_path / "state"
+    if kind == "a file":
+        state.write_text("")
+    elif kind == "no parent":
+        return f"{tmp_path}/nowhere/state/"
+    elif kind == "parent not writable":
+        (tmp_path / "locked").mkdir(mode=0o555)
+        return tmp_path / "locked/state"
+    elif kind == "parent is a file":
+        (tmp_path / "plain").write_text("")
+        return tmp_path / "plain/state"
+    elif kind == "a link to nowhere":
+        state.symlink_to("nowhere")
+    else:
+        state.mkdir()
+        state.chmod({"not readable": 0o333, "not writable": 0o555}.get(kind, 0o777))
+    for name in ("lock", "tokens"):
+        if kind == f"{name} not readable":
+            (state / name).write_text("")
+            (state / name).chmod(0)
+    return state
+
+
+@pytest.mark.parametrize("kind, expected", [
+    ("a file", r"--state .*/state: Not a directory: .*write there"),
+    ("no parent", r"--state .*/nowhere/state/: No such file or directory: make its parent"),
+    ("parent not writable", r"--state .*/locked/state: Permission denied: make its parent"),
+    ("parent is a file", r"--state .*/plain/state: Not a directory: "),
+    ("a link to nowhere", r"--state .*/state: No such file or directory: .*write there"),
+    ("not readable", r"--state .*/state: Permission denied: .*write there"),
+    ("not writable", r"--state .*/state: Permission denied: .*write there"),
+    ("lock not readable", r"--state .*/state/lock: .*ermission denied: .*write there"),
+    ("tokens not readable", r"/state/tokens .*ermission denied"),
+])
+def test_check_config_refuses_what_a_start_would(tmp_path, folders, kind, expected):
+    """It is asked before a restart: what it lets pass would be found when no server is running any more."""
+    state = make_state(tmp_path, kind)
+    before = sorted(tmp_path.rglob("*"))
+    options = unprivileged(tmp_path)
+    code, out, error = run("--check-config", *folders, "--state", state, **options)
+    assert code == 1 and out.startswith(f"repo = {tmp_path}/firmware ; flag\n")
+    assert error.startswith("updraftd: ") and error.count("\n") == 1 and re.search(expected, error), error
+    assert sorted(tmp_path.rglob("*")) == before
+    code, _, error = run(*folders, "--state", state, **options)
+    assert code == 1 and "updraftd: " in error, error
+
+
+def test_check_config_repository(tmp_path):
+    path = tmp_path / "updraft.ini"
+    path.write_text("\nrepo = firmwear\n")
+    for words, expected in [(["--repo", "/nowhere"], "--repo /nowhere: No such file"),
+                            (["--repo", path], f"--repo {path}: Not a directory: "),
+                            (["--config", path], f"--config {path}: line 2: repo firmwear: No such file or directory: ")]:
+        code, out, error = run("--check-config", *words, cwd=tmp_path)
+        assert code == 1 and out.startswith("repo = ") and error.startswith(f"updraftd: {expected}"), error
+        assert error.count("\n") == 1
+
+
+def test_check_config_beside_the_running_server(tmp_path):
+    """Who asks before a reload has a server that uses these very folders and addresses."""
+    with Server(tmp_path) as server:
+        words = ["--repo", server.repo, "--state", tmp_path / "state", "--listen", f"127.0.0.1:{server.port}"]
+        assert run("--check-config", *words)[::2] == (0, "")
+
+
+# --- what is taken and looks like a mistake ---------------------------------------------------------------------------
+
+def test_unknown_variables(tmp_path):
+    """A mistyped one leaves the default in effect. A server starts all the same, and says so; a check fails."""
+    env = {"UPDRAFT_LOOPGUARD": "5", "UPDRAFT_REPO_FILE": "/x", "UPDRAFT_SERVER": "http://a", "UPDRAFT_TOKEN": "t",
+           "UPDRAFT_IMAGE": "updraft", "UPDRAFT_SERVICE_PORT": "8080", "UPDRAFT_LOG_LEVEL": ""}
+    code, out, error = run("--check-config", "--repo", tmp_path, env=env)
+    assert code == 1 and "loop-guard = 3 ; default\n" in out
+    assert sorted(error.splitlines()) == [
+        "updraftd: UPDRAFT_LOOPGUARD: no setting is called so, and it has no effect: did you mean UPDRAFT_LOOP_GUARD?",
+        "updraftd: UPDRAFT_REPO_FILE: no setting is called so, and it has no effect: only secrets are read from files of "
+        "their own: set UPDRAFT_REPO"]
+    with Server(tmp_path, env=env) as server:
+        said = re.findall(r"level=warn event=config_doubtful why=\"(UPDRAFT_\w+): .*did you mean|event=config_doubtful",
+                          server.log())
+        assert len(said) == 2 and "UPDRAFT_LOOPGUARD" in said
+
+
+def test_doubts_are_no_mistakes(tmp_path):
+    words = ["--repo", tmp_path, "--settle-time", "2s", "--rescan-interval", "1s", "--mqtt-version", "5"]
+    code, _, error = run("--check-config", *words)
+    assert code == 0 and error.splitlines() == [
+        "updraftd: warning: mqtt-version: without effect, because no broker is named: give --mqtt",
+        "updraftd: warning: --rescan-interval: 1s is less than settle-time, which is 2s: the repository is looked through "
+        "more often than a file can come to rest: raise the one, or lower the other"]
+
+
+def test_doubts_after_a_reload(tmp_path):
+    """The file may have been made doubtful since the start."""
+    path = tmp_path / "updraft.ini"
+    path.write_text("settle-time = 100ms\n")
+    with Server(tmp_path, config=path) as server:
+        assert "config_doubtful" not in server.log()
+        path.write_text("\nrescan-interval = 1s\nsettle-time = 2s\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_log(r"event=reloaded")
+        assert re.search(r'event=config_doubtful why="--config \S+/updraft\.ini: line 2: rescan-interval: ', server.log())
 
 
 def test_help_lists_every_key():

@@ -1,0 +1,103 @@
+/* A mistyped --repo must not become an empty repository that answers 404 to a fleet, so it is never made. */
+#include "server/folders.h"
+
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* By errno. */
+static enum status refuse(const struct config *config, const char *name, const char *path, const char *remedy,
+                          char *message, size_t size)
+{
+    enum status status = status_from_errno(errno);
+    const char *reason = strerror(errno);
+    char blame[CONFIG_BLAME_MAX], shown[400];
+    config_blame(config, name, blame, sizeof blame);
+    text_show(slice_of(path), shown, sizeof shown);
+    snprintf(message, size, "%s %s: %s: %s", blame, shown, reason, remedy);
+    return status == STATUS_OK ? STATUS_IO : status;
+}
+
+static enum status check_repo(const struct config *config, char *message, size_t size)
+{
+    int repo = open(config->repo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (repo < 0) {
+        return refuse(config, "repo", config->repo, "make the folder readable, or name the one with your images",
+                      message, size);
+    }
+    close(repo);
+    return STATUS_OK;
+}
+
+/* `file`: one in it that is kept open for writing; NULL = none. */
+static enum status check_state(const struct config *config, const char *file, char *message, size_t size)
+{
+    static const char remedy[] = "the server's user must be able to write there";
+    char path[CONFIG_TEXT_MAX + 32];
+    int state = open(config->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (state < 0 || faccessat(state, ".", W_OK | X_OK, AT_EACCESS) != 0) {
+        enum status status = refuse(config, "state", config->state, remedy, message, size);
+        if (state >= 0) {
+            close(state);
+        }
+        return status;
+    }
+    enum status status = STATUS_OK;
+    if (file != NULL && faccessat(state, file, R_OK | W_OK, AT_EACCESS) != 0 && errno != ENOENT) {
+        snprintf(path, sizeof path, "%s/%s", config->state, file);
+        status = refuse(config, "state", path, remedy, message, size);
+    }
+    close(state);
+    return status;
+}
+
+/* Whether mkdir would make it. */
+static enum status check_parent(const struct config *config, char *message, size_t size)
+{
+    char parent[CONFIG_TEXT_MAX + 1];
+    snprintf(parent, sizeof parent, "%s", config->state);
+    size_t n = strlen(parent);
+    while (n > 1 && parent[n - 1] == '/') { /* behind its name */
+        parent[--n] = '\0';
+    }
+    while (n > 0 && parent[n - 1] != '/') { /* its name */
+        parent[--n] = '\0';
+    }
+    if (n == 0) {
+        strcpy(parent, ".");
+    }
+    int folder = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bool usable = folder >= 0 && faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) == 0;
+    enum status status =
+        usable ? STATUS_OK
+               : refuse(config, "state", config->state, "make its parent folder, or name another", message, size);
+    if (folder >= 0) {
+        close(folder);
+    }
+    return status;
+}
+
+enum status folders_prepare(const struct config *config, char *message, size_t size)
+{
+    enum status status = check_repo(config, message, size);
+    if (status == STATUS_OK && mkdir(config->state, 0750) != 0 && errno != EEXIST) {
+        status = refuse(config, "state", config->state, "make its parent folder, or name another", message, size);
+    }
+    return status == STATUS_OK ? check_state(config, NULL, message, size) : status;
+}
+
+enum status folders_check(const struct config *config, char *message, size_t size)
+{
+    struct stat found;
+    enum status status = check_repo(config, message, size);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    bool is_there = lstat(config->state, &found) == 0 || errno != ENOENT;
+    return is_there ? check_state(config, "lock", message, size) : check_parent(config, message, size);
+}
