@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -63,7 +64,16 @@ class Server:
             self.wait_ready()
 
     def wait_ready(self):
+        """A server that says nothing more is ended, so that its silence becomes an end of file."""
         self.said = []
+        patience = threading.Timer(PATIENCE_S, self.process.kill)
+        patience.start()
+        try:
+            self.read_until_ready()
+        finally:
+            patience.cancel()
+
+    def read_until_ready(self):
         for line in self.process.stdout:
             self.said.append(line.decode().rstrip("\n"))
             found = re.match(r"listening http .*:(\d+)$", self.said[-1])
@@ -71,7 +81,7 @@ class Server:
                 self.port = int(found.group(1))
             if self.said[-1] == "ready":
                 return
-        raise AssertionError(f"updraftd ended with {self.process.wait()}: {self.log()}")
+        raise AssertionError(f"updraftd ended with {self.process.wait(PATIENCE_S)}: {self.log()}")
 
     def log(self):
         return self.log_path.read_text()
