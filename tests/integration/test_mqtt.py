@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.support.admin import Admin
+from tests.support.download import Download
 from tests.support.mqtt import Broker, Listener, certificates, free_port, wait_connected
 from tests.support.updraft import BIN, ESP8266, PATIENCE_S, Server, check, make_image, wait_until
 
@@ -569,3 +570,84 @@ def test_a_fleet_of_three_types(tmp_path):
         others = [device for device in devices if device["type"] != "lamp"]
         assert len(others) == FLEET - len(lamps)
         assert all(device["whole"] == 0 and device["version"] == "1.0.0" for device in others)
+
+
+# --- orders that meet ----------------------------------------------------------------------------------------------
+
+def test_named_orders_one_after_the_other(house):
+    """`--to A`, then `--to B`: both are told, and both are followed. `--to A` again takes A alone."""
+    door, lamp = "5ccf7fb1e042", "5ccf7fb1e043"
+    first = house.order(to=[door, lamp], version="0.4.9")
+    second = house.order(to=["5ccf7fb1e044"])
+    assert house.rollout(first)["state"] != "done", "the second order names another device"
+    third = house.order(to=[door])
+    device = device_of(house, first, door)
+    assert (device["state"], device["why"]) == ("superseded", f"superseded by {third.json['id']}")
+    now = house.rollout(first)
+    assert now["devices"]["triggered"] == now["devices"]["expected"] == 1 and now["state"] != "done"
+    fourth = house.order(to=[lamp])
+    gone = house.rollout(first)
+    assert (gone["state"], gone["why"]) == ("done", f"superseded by {fourth.json['id']}")
+    assert all(house.rollout(order)["state"] != "done" for order in (second, third, fourth))
+    house.order()
+    assert all(house.rollout(order)["devices"]["superseded"] == 1 for order in (second, third, fourth))
+
+
+@pytest.mark.parametrize("newer", [{}, {"to": ["5ccf7fb1e042"]}])
+def test_a_half_told_device_is_told_the_rest(tmp_path, newer):
+    """Tasmota keeps the address that it was told: without the word it would fetch from there some other day."""
+    with House(tmp_path, mqtt_preset="tasmota") as house:
+        wait_connected(house.admin)
+        with Listener(house.broker, "cmnd/tasmota_B1E042/#", client_id="durable", clean=False) as listener:
+            house.broker.stop()  # and saves who subscribed
+            house.broker.start()
+            wait_connected(house.admin)
+            house.broker.freeze()
+            first = house.order(to=["5ccf7fb1e042"], version="0.4.9")
+            time.sleep(0.3)  # its first message is on its way, or before the broker
+            second = house.order(**newer)
+            house.broker.kill()
+            house.broker.start()
+            house.wait_rollout(second, lambda now: now["state"] == "running", "the newer one is told")
+            house.wait_rollout(first, lambda now: now["commands"]["acknowledged"] == 1, "and the older one to its end")
+            listener.wait(4 if newer else 2)
+            told = [(topic.rsplit("/", 1)[1], b"?version=" in payload) for topic, payload, _ in listener.messages]
+        assert ("OtaUrl", True) in told and told.index(("Upgrade", False)) > told.index(("OtaUrl", True)), told
+        if newer:
+            assert told[-2:] == [("OtaUrl", False), ("Upgrade", False)], "the newer command comes behind the older, and whole"
+
+
+def test_a_cut_device_may_try_again(house):
+    """A device that is cut off and comes back is not left out because it was the last."""
+    answer = house.order(to=["5ccf7fb1e042"])
+    house.wait_rollout(answer, lambda now: now["state"] == "running", "it is told")
+    reply = check(house.server, "/update/d1_mini", version="0.4.9")
+    md5 = reply.headers["x-MD5"]
+    house.wait_rollout(answer, lambda now: now["devices"]["sent"] == 1, "it has all of it")
+    wanted = house.order(to=["5ccf7fb1e042"])
+    download = Download(house.server, "/update/d1_mini", version="0.4.9").started()
+    download.socket.close()
+    cut = house.wait_rollout(wanted, lambda now: now["devices"]["failed"] == 1, "the cut is noticed")
+    assert cut["devices"]["may_retry"] == 1 and device_of(house, wanted, "5ccf7fb1e042")["may_retry"] is True
+    time.sleep(2.5)  # two ticks
+    assert house.rollout(wanted)["state"] == "running"
+    assert check(house.server, "/update/d1_mini", version="0.4.9").status == 200
+    check(house.server, "/update/d1_mini", md5=md5)
+    done = house.wait_rollout(wanted, lambda now: now["state"] == "done", "the end")
+    assert done["devices"]["confirmed"] == 1 and done["devices"]["failed"] == 0 and done["devices"]["may_retry"] == 0
+
+
+def test_what_speaks_against_the_devices_named(house):
+    """Said in the plan and in the answer to the order, before a rollout has waited for a typing error."""
+    make_image("esp8266", house.server.folder / "firmware/other_1_0_0.ino.door.bin", size="20K", seed=9)
+    wait_until(lambda: house.admin.get("/api/v1/status").json["repository"]["images"] == 3, "the image of door is served")
+    check(house.server, "/update/door", mac="5C:CF:7F:00:00:01")
+    check(house.server, "/update/d1_mini", mac="5C:CF:7F:00:00:02", version="0.4.10")
+    check(house.server, "/update/d1_mini", mac="5C:CF:7F:00:00:03", version="0.4.10", free=1000)
+    named = [f"5ccf7f00000{i}" for i in range(1, 5)]
+    notes = house.order(to=named, plan=True).json["plan"]["notes"]
+    assert [re.sub(r":? .*", "", note[17:].strip()) for note in notes] == ["asks", "would", "was"], notes
+    assert "asks as door, not d1_mini" in notes[0] and notes[1].startswith("5C:CF:7F:00:00:03 would be refused, does-not-fit")
+    assert notes[2].startswith("5C:CF:7F:00:00:04 was never seen") and "updraft/d1_mini/5ccf7f000004/update" in notes[2]
+    assert house.order(to=named).json["notes"] == notes
+    assert house.order().json["notes"] == [notes[1]], "of the type only those that are known are looked at"
