@@ -426,7 +426,7 @@ static void find_public_url(void *owner, struct public_url *url)
     struct app *app = owner;
     struct public_url_input input = {
         .configured = app->config.public_url,
-        .used = device_api_used_address(&app->device_api),
+        .used = used_addresses_most(&app->device_api.used),
         .listen = app->first_listener,
         .addresses = app->addresses,
         .address_count = app->address_count,

@@ -1,7 +1,8 @@
 /* The device side: what is answered to a device that asks. Read this room first.
  *
- * It reads what the device says, has it decided (server/check), answers, and tells those who follow the fleet: the log,
- * the metrics, the devices seen, the rollouts under way. None of them waits.
+ * device_api.c has the routes: it reads what the device says, has it decided (server/check) and answers. Its rooms:
+ * device_facts.c tells those who follow the fleet (the loop guard, the devices seen, the rollouts under way, the
+ * metrics), device_log.c the log, and device_delivery.c sees an image through to its end. None of them waits.
  */
 #ifndef SERVER_DEVICE_API_H
 #define SERVER_DEVICE_API_H
@@ -13,12 +14,9 @@
 #include "server/http_reply.h"
 #include "server/http_request.h"
 #include "server/metrics.h"
+#include "server/used_addresses.h"
 
-#include <stdbool.h>
 #include <stdint.h>
-#include <sys/socket.h>
-
-#define DEVICE_API_ADDRESSES_MAX 8
 
 struct device_api {
     struct check_sources sources;
@@ -26,13 +24,7 @@ struct device_api {
     struct fleet *fleet;
     struct rollouts *rollouts;
     struct metrics *metrics;
-    /* Where check-ins of updaters arrived: our ends of their connections, looked at now and then. The one that most
-     * came to counts: a stranger's request through another network must not turn the fleet there. */
-    struct used_address {
-        struct sockaddr_storage address;
-        uint64_t checks;
-    } used[DEVICE_API_ADDRESSES_MAX];
-    uint64_t used_ms;
+    struct used_addresses used;
 };
 
 /* Handlers for the router: `rest` is the path behind the route's prefix. */
@@ -49,9 +41,6 @@ void device_api_native(struct device_api *api, const struct http_request *reques
                        struct stream *stream, struct http_answer *answer);
 void device_api_healthz(struct device_api *api, const struct http_request *request, struct slice rest,
                         struct stream *stream, struct http_answer *answer);
-
-/* The address that most check-ins came to; NULL = none yet. */
-const struct sockaddr_storage *device_api_used_address(const struct device_api *api);
 
 /* The image of an answer cannot be had: an updater hears "not now", others when to come again. Said in the log, too. */
 void device_api_unavailable(struct device_api *api, const struct delivery *delivery, const struct image *image,

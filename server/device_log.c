@@ -1,0 +1,112 @@
+/* What the log says of a check, of an image that could not be had, and of a transfer: one line each, when its outcome
+ * is decided. docs/operations.md and the protocol cases rely on the keys. */
+#include "server/device_parts.h"
+
+#include "base/log.h"
+
+const char *visit_peer(struct visit *visit)
+{
+    if (visit->peer[0] == '\0' && visit->stream != NULL) {
+        visit->stream->ops->peer(visit->stream, visit->peer, sizeof visit->peer);
+    }
+    return visit->peer;
+}
+
+void device_log_check(struct visit *visit, unsigned status)
+{
+    const struct device_request *device = &visit->check.device;
+    enum log_level level = reason_is_routine(visit->check.decision.reason) ? LOG_DEBUG : LOG_INFO;
+    struct log_line line;
+    char mac[MAC_TEXT_SIZE], digest[65];
+    if (!log_enabled(level)) {
+        return;
+    }
+    log_begin(&line, level, "check");
+    log_text(&line, "reason", reason_word(visit->check.decision.reason));
+    log_number(&line, "status", status);
+    if (device->has_mac) {
+        mac_print(&device->mac, mac);
+        log_text(&line, "device", mac);
+    }
+    log_text(&line, "client", device_client_text(device->client));
+    if (device->client == CLIENT_PLAIN || visit->check.type.len == 0) {
+        log_slice(&line, "path", visit->request->path);
+    }
+    if (visit->check.type.len > 0) {
+        log_slice(&line, "type", visit->check.type);
+    }
+    if (device->client != CLIENT_PLAIN) {
+        log_text(&line, "mode", device_mode_text(device->mode));
+    }
+    log_slice(&line, "from", device->label);
+    if (device->has_md5) {
+        hex_encode(device->sketch_md5, 16, digest);
+        log_text(&line, "md5", digest);
+    }
+    if (device->has_sha256) {
+        hex_encode(device->sketch_sha256, 32, digest);
+        log_text(&line, "sha256", digest);
+    }
+    if (visit->check.running != NULL) {
+        log_text(&line, "runs", visit->check.running->path);
+    }
+    if (visit->check.decision.build != NULL) {
+        log_text(&line, "to", build_name(visit->check.decision.build));
+        log_text(&line, "image", image_of_build(visit->check.decision.build)->path);
+        hex_encode(visit->check.decision.build->facts.md5, 16, digest);
+        log_text(&line, "image_md5", digest);
+    }
+    if (visit->check.decision.detail[0] != '\0') {
+        log_text(&line, "why", visit->check.decision.detail);
+    } else if (visit->check.decision.build == NULL && visit->check.input.assigned != NULL) {
+        log_text(&line, "assigned", visit->check.input.assigned);
+    }
+    log_text(&line, "peer", visit_peer(visit));
+    log_end(&line);
+}
+
+static void log_who(struct log_line *line, const struct delivery *delivery)
+{
+    char mac[MAC_TEXT_SIZE];
+    if (delivery->has_mac) {
+        mac_print(&delivery->key.mac, mac);
+        log_text(line, "device", mac);
+    }
+    log_text(line, "type", delivery->type);
+    log_text(line, "mode", delivery->fs ? "fs" : "sketch");
+    log_text(line, "from", delivery->from);
+    log_text(line, "to", delivery->to);
+}
+
+void device_log_unavailable(const struct delivery *delivery, const struct image *image, enum status status,
+                            unsigned answered)
+{
+    struct log_line line;
+    bool replaced = status == STATUS_CHANGED || status == STATUS_NOT_FOUND;
+    log_begin(&line, replaced ? LOG_INFO : LOG_WARN, "check");
+    log_text(&line, "reason", reason_word(REASON_NOT_YET));
+    log_number(&line, "status", answered);
+    log_who(&line, delivery);
+    log_text(&line, "image", image->path);
+    log_text(&line, "why",
+             replaced                 ? "its file is being replaced, or was deleted"
+             : status == STATUS_LIMIT ? "image-memory is in use by other images: raise it"
+                                      : status_text(status));
+    log_text(&line, "peer", delivery->peer);
+    log_end(&line);
+}
+
+void device_log_ended(const struct delivery *delivery, const struct delivery_outcome *outcome)
+{
+    struct log_line line;
+    log_begin(&line, LOG_INFO, outcome->whole ? "update_sent" : "update_cut");
+    log_who(&line, delivery);
+    log_number(&line, "bytes", (int64_t)outcome->bytes);
+    if (!outcome->whole) {
+        log_number(&line, "of", (int64_t)outcome->wanted);
+        log_text(&line, "why", outcome->why);
+    }
+    log_number(&line, "ms", (int64_t)outcome->ms);
+    log_text(&line, "peer", delivery->peer);
+    log_end(&line);
+}

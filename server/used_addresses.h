@@ -1,0 +1,31 @@
+/* Where devices' check-ins arrive: our ends of their connections, which nobody can forge as a Host header can be. The
+ * one that most came to counts: a stranger's request through another network must not turn the fleet there.
+ */
+#ifndef SERVER_USED_ADDRESSES_H
+#define SERVER_USED_ADDRESSES_H
+
+#include "server/stream.h"
+
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define USED_ADDRESSES_MAX 8
+
+struct used_address {
+    struct sockaddr_storage address;
+    uint64_t checks; /* 0 = the place is free */
+};
+
+/* Zeroed before the first use. */
+struct used_addresses {
+    struct used_address list[USED_ADDRESSES_MAX];
+    uint64_t looked_ms;
+};
+
+/* A check-in of an updater over this stream. Asking the system costs, so it is done now and then. */
+void used_addresses_hear(struct used_addresses *used, struct stream *stream, uint64_t now_ms);
+
+/* The address that most check-ins came to; NULL = none yet. */
+const struct sockaddr_storage *used_addresses_most(const struct used_addresses *used);
+
+#endif
