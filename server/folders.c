@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -100,4 +101,22 @@ enum status folders_check(const struct config *config, char *message, size_t siz
     }
     bool is_there = lstat(config->state, &found) == 0 || errno != ENOENT;
     return is_there ? check_state(config, "lock", message, size) : check_parent(config, message, size);
+}
+
+enum status folders_lock(const struct config *config, char *message, size_t size)
+{
+    char path[CONFIG_TEXT_MAX + 16];
+    snprintf(path, sizeof path, "%s/lock", config->state);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        return STATUS_OK;
+    }
+    if (fd >= 0 && errno == EWOULDBLOCK) {
+        snprintf(message, size, "--state %s: another updraftd uses this folder: stop it, or give each its own",
+                 config->state);
+        return STATUS_BUSY;
+    }
+    snprintf(message, size, "--state %s: %s: %s: the server's user must be able to write there", config->state, path,
+             strerror(errno));
+    return STATUS_IO;
 }

@@ -1,0 +1,123 @@
+/* Where devices and the operator come in. Addresses are taken early, so that mistakes show at once; the doors open with
+ * the first catalog, so that nobody is told of an empty repository. */
+#include "server/app_parts.h"
+
+#include <stdio.h>
+
+#define ADMIN_BODIES_MAX (96u << 20)
+
+/* --- binding ------------------------------------------------------------------------------------------------------ */
+
+static void on_entry_room(void *owner)
+{
+    struct admin_entry *entry = owner;
+    listener_resume(&entry->listener);
+}
+
+void app_on_room(void *owner)
+{
+    struct app *app = owner;
+    for (size_t i = 0; i < app->listener_count; i++) {
+        listener_resume(&app->listeners[i]);
+    }
+}
+
+static int bind_listeners(struct app *app)
+{
+    char message[512];
+    for (size_t i = 0; i < app->config.listen_count; i++) {
+        app->listener_count++;
+        if (listener_bind(&app->listeners[i], &app->loop, &app->http, "listen", app->config.listen[i], message,
+                          sizeof message) != STATUS_OK) {
+            return app_say_error(message);
+        }
+    }
+    return 0;
+}
+
+static enum status bind_entry(struct app *app, size_t i, char *message, size_t size)
+{
+    struct admin_entry *entry = &app->entries[i];
+    struct http_limits limits = app_http_limits(&app->config);
+    limits.connections_max = ADMIN_CONNECTIONS_MAX;
+    limits.bodies_bytes_max = ADMIN_BODIES_MAX;
+    entry->app = app;
+    entry->used = true;
+    entry->door = (struct admin_door){ .api = &app->admin, .needs_token = i == ADMIN_TCP };
+    http_server_init(&entry->http, &app->loop, &app->blobs, &admin_handlers, entry, &limits);
+    entry->http.of_unix = i == ADMIN_UNIX;
+    entry->http.on_room = on_entry_room;
+    entry->http.on_empty = app_on_entry_empty;
+    return i == ADMIN_UNIX ? listener_bind_unix(&entry->listener, &app->loop, &entry->http, "admin-socket",
+                                                app->admin_socket, message, size)
+                           : listener_bind(&entry->listener, &app->loop, &entry->http, "admin-listen",
+                                           app->config.admin_listen, message, size);
+}
+
+static int bind_entries(struct app *app)
+{
+    char message[CONFIG_TEXT_MAX + 256];
+    if (app->config.admin_socket[0] != '\0') {
+        snprintf(app->admin_socket, sizeof app->admin_socket, "%s", app->config.admin_socket);
+    } else {
+        snprintf(app->admin_socket, sizeof app->admin_socket, "%s/admin.sock", app->config.state);
+    }
+    for (size_t i = 0; i < ADMIN_ENTRIES; i++) {
+        bool wanted = i == ADMIN_UNIX || app->config.admin_listen[0] != '\0';
+        if (wanted && bind_entry(app, i, message, sizeof message) != STATUS_OK) {
+            return app_say_error(message);
+        }
+    }
+    return 0;
+}
+
+int app_bind_doors(struct app *app)
+{
+    return bind_listeners(app) != 0 || bind_entries(app) != 0;
+}
+
+/* --- opening ------------------------------------------------------------------------------------------------------ */
+
+/* Opens one door, says so, and returns true; else everything stops. */
+static bool open_door(struct app *app, struct listener *listener, const char *flag, const char *kind,
+                      const char *configured, char address[128])
+{
+    if (listener_start(listener, address, 128) != STATUS_OK) {
+        char message[CONFIG_TEXT_MAX + 256];
+        snprintf(message, sizeof message, "--%s %s: %s: another program has this address", flag, configured, address);
+        app->exit_code = app_say_error(message);
+        app_stop(app, "none: cannot listen");
+        return false;
+    }
+    printf("listening %s %s\n", kind, listener->path[0] != '\0' ? configured : address);
+    return true;
+}
+
+static bool open_admin_doors(struct app *app)
+{
+    static const char *const flags[] = { [ADMIN_UNIX] = "admin-socket", [ADMIN_TCP] = "admin-listen" };
+    char address[128];
+    for (size_t i = 0; i < ADMIN_ENTRIES; i++) {
+        const char *configured = i == ADMIN_UNIX ? app->admin_socket : app->config.admin_listen;
+        if (app->entries[i].used &&
+            !open_door(app, &app->entries[i].listener, flags[i], "admin", configured, address)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool app_open_doors(struct app *app)
+{
+    char address[128];
+    for (size_t i = 0; i < app->listener_count; i++) {
+        if (!open_door(app, &app->listeners[i], "listen", "http", app->config.listen[i], address)) {
+            return false;
+        }
+        if (i == 0) {
+            snprintf(app->first_listener, sizeof app->first_listener, "%s", address);
+        }
+        snprintf(app->admin.listeners[app->admin.listener_count++], sizeof app->admin.listeners[0], "http %s", address);
+    }
+    return open_admin_doors(app);
+}

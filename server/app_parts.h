@@ -1,0 +1,108 @@
+/* What the rooms of the running server share; nobody else's. */
+#ifndef SERVER_APP_PARTS_H
+#define SERVER_APP_PARTS_H
+
+#include "repo/blob.h"
+#include "repo/watch.h"
+#include "server/admin_api.h"
+#include "server/broker.h"
+#include "server/device_api.h"
+#include "server/http_server.h"
+#include "server/listener.h"
+#include "server/public_url.h"
+#include "server/tokens.h"
+#include "server/trigger.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#define ADMIN_CONNECTIONS_MAX 64
+#define MACHINE_ADDRESSES_MAX 64
+#define TICK_MS               1000
+#define STOPPING_TICK_MS      20
+
+/* One way in for the operator. */
+struct admin_entry {
+    struct admin_door door; /* first: what the http_server's callbacks get */
+    struct app *app;
+    struct http_server http;
+    struct listener listener;
+    bool used;
+};
+
+enum { ADMIN_UNIX, ADMIN_TCP, ADMIN_ENTRIES };
+
+struct app {
+    uv_loop_t loop;
+    struct config config;
+    int argc;
+    char *const *argv;
+    int exit_code;
+    bool stopping;
+    uv_signal_t signals[3];
+    uv_timer_t drain_timer;
+    size_t listener_count;
+    struct listener listeners[CONFIG_LISTEN_MAX];
+    struct blob_store blobs;
+    struct http_server http;
+    struct watch *watch;
+    struct catalog *catalog;
+    struct device_api device_api;
+    struct fleet *fleet;
+    struct rollouts *rollouts;
+    struct metrics metrics;
+    struct broker broker;
+    struct trigger trigger;
+    struct admin_api admin;
+    struct admin_entry entries[ADMIN_ENTRIES];
+    struct tokens *tokens;
+    char admin_socket[CONFIG_TEXT_MAX + 32];
+    char first_listener[128]; /* as it was bound: what the public URL is worked out from */
+    struct machine_address addresses[MACHINE_ADDRESSES_MAX];
+    size_t address_count;
+    bool in_container;
+    uv_timer_t tick;
+    uint64_t idle_ns, looked_ns; /* of the loop, when its busy share was last worked out */
+    unsigned parts_open;         /* of what talks to the outside, while stopping */
+    bool changes_awaited;        /* one of them: changes of the repository under way */
+};
+
+/* Says it on stderr; returns 1, the exit code. */
+int app_say_error(const char *message);
+
+/* --- app_doors: where devices and the operator come in ------------------------------------------------------------ */
+
+/* Takes the addresses, so that a mistake shows before anything runs. Returns 0, or 1 having said what. */
+int app_bind_doors(struct app *app);
+
+/* Lets them in, and says so on stdout, a line a listener (flushed by the caller). Returns false where another program
+ * was faster: then everything stops. */
+bool app_open_doors(struct app *app);
+
+/* There is room for connections again. */
+void app_on_room(void *owner);
+
+/* --- app_settings: what the configuration says, at the start and on SIGHUP ---------------------------------------- */
+
+struct http_limits app_http_limits(const struct config *config);
+void app_apply_settings(struct app *app);
+void app_reload(struct app *app);
+
+/* --- app_tick ----------------------------------------------------------------------------------------------------- */
+
+void app_on_tick(uv_timer_t *timer);
+
+/* --- app_stop ----------------------------------------------------------------------------------------------------- */
+
+void app_stop(struct app *app, const char *signal_name);
+
+/* One of what talks to the outside has ended. */
+void app_part_closed(void *owner);
+
+/* What the operator's and the devices' connections say when the last of them is gone, while draining. */
+void app_on_entry_empty(void *owner);
+void app_on_http_empty(void *owner);
+
+#endif

@@ -1,0 +1,81 @@
+/* What the configuration says, put into effect: at the start, and again on SIGHUP, which drops no connection. */
+#include "server/app_parts.h"
+
+#include "base/log.h"
+
+#include <sys/resource.h>
+
+/* Descriptors that are no connections of devices: images in memory, the operator's connections, the loop's own. */
+#define DESCRIPTORS_RESERVED (BLOBS_MAX + 2 * ADMIN_CONNECTIONS_MAX + 64)
+
+/* As many connections as there are descriptors for, and no more than asked. */
+static size_t connections_max(const struct config *config)
+{
+    struct rlimit limit;
+    uint64_t room = 1024;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        room = limit.rlim_cur == RLIM_INFINITY ? 1000000 : limit.rlim_cur;
+    }
+    room = room > 2 * DESCRIPTORS_RESERVED ? room - DESCRIPTORS_RESERVED : room / 2;
+    if (config->connections_max > room) {
+        struct log_line line;
+        log_begin(&line, LOG_WARN, "connections_limited");
+        log_number(&line, "wanted", (int64_t)config->connections_max);
+        log_number(&line, "allowed", (int64_t)room);
+        log_text(&line, "remedy", "raise the descriptor limit (ulimit -n, LimitNOFILE=)");
+        log_end(&line);
+    }
+    return config->connections_max != 0 && config->connections_max < room ? config->connections_max : room;
+}
+
+struct http_limits app_http_limits(const struct config *config)
+{
+    return (struct http_limits){
+        .head_ms = config->head_timeout_ms,
+        .idle_ms = config->idle_timeout_ms,
+        .transfer_ms = config->transfer_timeout_ms,
+        .connections_max = connections_max(config),
+    };
+}
+
+void app_apply_settings(struct app *app)
+{
+    app->device_api.sources.assignments = app->config.assignments;
+    app->device_api.sources.loop_guard_max = (unsigned)app->config.loop_guard_max;
+    app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
+    log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);
+    config_log_doubts(&app->config);
+}
+
+void app_reload(struct app *app)
+{
+    struct config config;
+    enum config_action action;
+    char message[CONFIG_MESSAGE_MAX];
+    if (config_read(&config, app->argc, app->argv, &action, message, sizeof message) != STATUS_OK) {
+        LOG_EVENT(LOG_ERROR, "reload_failed", "why", message, "remedy", "the configuration before stays in effect");
+        config_close(&config);
+        return;
+    }
+    char fixed[256];
+    config_keep_fixed(&config, &app->config, fixed, sizeof fixed);
+    if (fixed[0] != '\0') {
+        LOG_EVENT(LOG_WARN, "reload_partial", "keys", fixed, "remedy", "these take effect at the next start");
+    }
+    config_close(&app->config);
+    app->config = config;
+    app_apply_settings(app);
+    app->http.limits = app_http_limits(&app->config);
+    app->address_count = machine_addresses(app->addresses, MACHINE_ADDRESSES_MAX, &app->in_container);
+    blob_store_configure(&app->blobs, app->config.image_idle_ms, app->config.image_memory_bytes);
+    watch_configure(app->watch, app->config.settle_ms, app->config.rescan_ms);
+    watch_rescan(app->watch);
+    app_on_room(app);
+    struct log_line line;
+    log_begin(&line, LOG_INFO, "reloaded");
+    log_number(&line, "assignments", (int64_t)assignments_count(app->config.assignments));
+    log_end(&line);
+}

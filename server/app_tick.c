@@ -1,0 +1,32 @@
+/* Once a second: how busy the loop is, and what waits for time to pass. While stopping, more often. */
+#include "server/app_parts.h"
+
+#define BUSY_SMOOTHING 0.2 /* what the last second counts */
+
+static void look_at_busy(struct app *app)
+{
+    uint64_t now_ns = uv_hrtime();
+    uint64_t idle_ns = uv_metrics_idle_time(&app->loop);
+    if (app->looked_ns != 0 && now_ns > app->looked_ns) {
+        double busy = 1.0 - (double)(idle_ns - app->idle_ns) / (double)(now_ns - app->looked_ns);
+        busy = busy < 0 ? 0 : busy > 1 ? 1 : busy;
+        app->admin.loop_busy += BUSY_SMOOTHING * (busy - app->admin.loop_busy);
+    }
+    app->looked_ns = now_ns;
+    app->idle_ns = idle_ns;
+}
+
+void app_on_tick(uv_timer_t *timer)
+{
+    struct app *app = timer->data;
+    if (app->catalog != NULL) {
+        admin_api_tick(&app->admin);
+    }
+    if (!app->stopping) {
+        look_at_busy(app);
+        rollouts_tick(app->rollouts, uv_now(&app->loop));
+    } else if (app->changes_awaited && app->admin.changes == NULL) {
+        app->changes_awaited = false;
+        app_part_closed(app);
+    }
+}
