@@ -54,7 +54,7 @@ static const char *url_source(enum public_url_kind kind)
 
 static void add_warning(json_t *warnings, const char *name, const char *text)
 {
-    char line[400];
+    char line[600];
     if (text[0] != '\0') {
         snprintf(line, sizeof line, "%s: %s", name, text);
         json_array_append_new(warnings, admin_text(line));

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 int app_say_error(const char *message)
@@ -87,7 +88,7 @@ static void find_public_url(void *owner, struct public_url *url)
     struct app *app = owner;
     struct public_url_input input = {
         .configured = app->config.public_url,
-        .used = used_addresses_most(&app->device_api.used),
+        .used = &app->device_api.used,
         .listen = app->first_listener,
         .addresses = app->addresses,
         .address_count = app->address_count,
@@ -96,11 +97,18 @@ static void find_public_url(void *owner, struct public_url *url)
     public_url_choose(&input, url);
 }
 
-static void log_public_url(struct app *app)
+void app_say_public_url(struct app *app)
 {
     struct public_url url;
     find_public_url(app, &url);
-    if (url.warning[0] != '\0') {
+    bool warns = url.warning[0] != '\0';
+    if (app->url_said && strcmp(url.url, app->said_url) == 0 && (!warns || app->url_warned)) {
+        return;
+    }
+    app->url_said = true;
+    app->url_warned = warns;
+    snprintf(app->said_url, sizeof app->said_url, "%s", url.url);
+    if (warns) {
         LOG_EVENT(LOG_WARN, "public_url", "url", url.url, "why", url.warning);
     } else {
         LOG_EVENT(LOG_INFO, "public_url", "url", url.url);
@@ -113,7 +121,7 @@ static void open_up(struct app *app)
     if (!app_open_doors(app)) {
         return;
     }
-    log_public_url(app);
+    app_say_public_url(app);
     broker_start(&app->broker, &app->loop, &app->config, on_fact, app);
     app->trigger.publisher = app->admin.publisher = app->broker.publisher;
     app->admin.session = app->broker.session;

@@ -63,6 +63,8 @@ struct app {
     struct machine_address addresses[MACHINE_ADDRESSES_MAX];
     size_t address_count;
     bool in_container;
+    bool url_said, url_warned;         /* in the log: the public URL, and what speaks against it */
+    char said_url[PUBLIC_URL_MAX + 1]; /* which */
     uv_timer_t tick;
     uint64_t idle_ns, looked_ns; /* of the loop, when its busy share was last worked out */
     unsigned parts_open;         /* of what talks to the outside, while stopping */
@@ -71,6 +73,10 @@ struct app {
 
 /* Says it on stderr; returns 1, the exit code. */
 int app_say_error(const char *message);
+
+/* In the log, where it is another than was said, or something speaks against it that did not: devices may come to
+ * another address than was thought at the start. */
+void app_say_public_url(struct app *app);
 
 /* --- app_doors: where devices and the operator come in ------------------------------------------------------------ */
 

@@ -25,6 +25,9 @@ void app_on_tick(uv_timer_t *timer)
     if (!app->stopping) {
         look_at_busy(app);
         rollouts_tick(app->rollouts, uv_now(&app->loop));
+        if (app->url_said) { /* the doors are open */
+            app_say_public_url(app);
+        }
     } else if (app->changes_awaited && app->admin.changes == NULL) {
         app->changes_awaited = false;
         app_part_closed(app);

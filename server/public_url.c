@@ -1,154 +1,18 @@
-/* The choice, which is pure, and the questions to the system that feed it.
- *
- * What makes it hard is what an address does not say. The near end of a container's link looks like any private
- * address, a socket that takes both families reports IPv4 in the clothes of IPv6, and inside a container nothing tells
- * at which address of the machine outside its port was published. So an address counts only where nothing speaks
- * against it, and otherwise the operator is asked.
+/* What makes it hard is what an address does not say. A socket that takes both families reports IPv4 in the clothes of
+ * IPv6, inside a container nothing tells at which address of the machine outside its port was published, and of two
+ * networks nothing tells whether one reaches the other. So an address counts only where nothing speaks against it, and
+ * otherwise the operator is asked.
  */
 #include "server/public_url.h"
 
 #include "base/text.h"
+#include "server/host.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
-#include <fcntl.h>
-#include <linux/ethtool.h>
-#include <linux/sockios.h>
-#include <net/if.h>
-#include <netinet/in.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
-#include <uv.h>
-
-#define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
-
-/* --- addresses ---------------------------------------------------------------------------------------------------- */
-
-/* One address without its dress: IPv4 in IPv6 is IPv4. */
-struct host {
-    int family; /* AF_INET, AF_INET6; 0 = none */
-    uint8_t bytes[16];
-    uint16_t port;
-};
-
-struct range {
-    uint8_t bytes[16];
-    unsigned bits;
-};
-
-static bool in_range(const struct host *host, int family, const struct range *range)
-{
-    unsigned whole = range->bits / 8;
-    if (host->family != family || memcmp(host->bytes, range->bytes, whole) != 0) {
-        return false;
-    }
-    uint8_t mask = (uint8_t)(0xff00 >> range->bits % 8);
-    return mask == 0 || ((host->bytes[whole] ^ range->bytes[whole]) & mask) == 0;
-}
-
-static bool is_loopback(const struct host *host)
-{
-    static const struct range v4 = { { 127 }, 8 }, v6 = { { [15] = 1 }, 128 };
-    return in_range(host, AF_INET, &v4) || in_range(host, AF_INET6, &v6);
-}
-
-static bool is_any(const struct host *host)
-{
-    static const struct range v4 = { { 0 }, 8 }, v6 = { { 0 }, 128 };
-    return in_range(host, AF_INET, &v4) || in_range(host, AF_INET6, &v6);
-}
-
-static bool is_link_local(const struct host *host)
-{
-    static const struct range v4 = { { 169, 254 }, 16 }, v6 = { { 0xfe, 0x80 }, 10 };
-    return in_range(host, AF_INET, &v4) || in_range(host, AF_INET6, &v6);
-}
-
-/* 100.64.0.0/10, which providers and overlay networks use: no home's or site's own network. */
-static bool is_shared(const struct host *host)
-{
-    static const struct range v4 = { { 100, 64 }, 10 };
-    return in_range(host, AF_INET, &v4);
-}
-
-static struct host host_of(const struct sockaddr_storage *address)
-{
-    static const struct range mapped = { { [10] = 0xff, [11] = 0xff }, 96 };
-    struct host host = { .family = 0 };
-    if (address->ss_family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, address, sizeof in);
-        host.family = AF_INET;
-        host.port = ntohs(in.sin_port);
-        memcpy(host.bytes, &in.sin_addr, 4);
-    } else if (address->ss_family == AF_INET6) {
-        struct sockaddr_in6 in6;
-        memcpy(&in6, address, sizeof in6);
-        host.family = AF_INET6;
-        host.port = ntohs(in6.sin6_port);
-        memcpy(host.bytes, &in6.sin6_addr, 16);
-        if (in_range(&host, AF_INET6, &mapped)) {
-            host.family = AF_INET;
-            memmove(host.bytes, host.bytes + 12, 4);
-            memset(host.bytes + 4, 0, 12);
-        }
-    }
-    return host;
-}
-
-static bool is_same(const struct host *a, const struct host *b)
-{
-    return a->family == b->family && memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
-}
-
-/* An address as text, perhaps in brackets; false where it is none (a name). */
-static bool read_host(struct slice text, struct host *host)
-{
-    char copy[INET6_ADDRSTRLEN];
-    struct sockaddr_storage address = { .ss_family = AF_INET6 };
-    struct in6_addr in6;
-    bool bracketed = slice_starts_with(text, "[") && slice_ends_with(text, "]");
-    if (bracketed) {
-        text = (struct slice){ text.at + 1, text.len - 2 };
-    }
-    *host = (struct host){ .family = 0 };
-    if (!slice_copy(text, copy, sizeof copy)) {
-        return false;
-    }
-    if (!bracketed && inet_pton(AF_INET, copy, host->bytes) == 1) {
-        host->family = AF_INET;
-        return true;
-    }
-    if (inet_pton(AF_INET6, copy, &in6) != 1) {
-        return false;
-    }
-    memcpy((char *)&address + offsetof(struct sockaddr_in6, sin6_addr), &in6, sizeof in6);
-    *host = host_of(&address);
-    return true;
-}
-
-/* IPv6 in brackets, as it stands in a URL. */
-static void print_host(const struct host *host, char *to, size_t size)
-{
-    char text[INET6_ADDRSTRLEN] = "";
-    assert(host->family != 0);
-    inet_ntop(host->family, host->bytes, text, sizeof text);
-    snprintf(to, size, host->family == AF_INET6 ? "[%s]" : "%s", text);
-}
-
-static void print_url(const struct host *host, uint16_t port, struct public_url *url)
-{
-    char text[INET6_ADDRSTRLEN + 2];
-    print_host(host, text, sizeof text);
-    if (port == 80) {
-        snprintf(url->url, sizeof url->url, "http://%s", text);
-    } else {
-        snprintf(url->url, sizeof url->url, "http://%s:%u", text, port);
-    }
-}
 
 /* --- a URL that somebody wrote ------------------------------------------------------------------------------------ */
 
@@ -186,7 +50,7 @@ static bool split_url(const char *url, struct url_parts *parts)
 static bool is_host(struct slice host)
 {
     struct host address;
-    if (read_host(host, &address)) {
+    if (host_read(host, &address)) {
         return true;
     }
     size_t n = strspn(host.at, LETTERS DIGITS "-._");
@@ -212,7 +76,7 @@ enum status public_url_check(const char *url, char *why, size_t size)
         wrong = "has a user, which devices do not send";
     } else if (!is_host(parts.host)) {
         wrong = "has no valid host: a name, an IPv4 address, or an IPv6 address in brackets";
-    } else if (read_host(parts.host, &address) && is_any(&address)) {
+    } else if (host_read(parts.host, &address) && host_is_any(&address)) {
         wrong = "names no address: 0.0.0.0 and [::] are for listening";
     } else if (parts.port.at != NULL && (!number_parse(parts.port, 65535, &port) || port == 0)) {
         wrong = "has no valid port: 1 to 65535";
@@ -230,13 +94,24 @@ enum status public_url_check(const char *url, char *why, size_t size)
 
 /* --- the choice --------------------------------------------------------------------------------------------------- */
 
+static void print_url(const struct host *host, uint16_t port, struct public_url *url)
+{
+    char text[HOST_TEXT_SIZE];
+    host_print(host, text, sizeof text);
+    if (port == 80) {
+        snprintf(url->url, sizeof url->url, "http://%s", text);
+    } else {
+        snprintf(url->url, sizeof url->url, "http://%s:%u", text, port);
+    }
+}
+
 #define REMEDY "set --public-url (UPDRAFT_PUBLIC_URL) to what devices reach, e.g. http://192.168.1.10:8080"
 
 static const struct machine_address *find_address(const struct public_url_input *input, const struct host *host)
 {
     for (size_t i = 0; i < input->address_count; i++) {
-        struct host listed = host_of(&input->addresses[i].address);
-        if (is_same(&listed, host)) {
+        struct host listed = host_of_address(&input->addresses[i].address);
+        if (host_is_same(&listed, host)) {
             return &input->addresses[i];
         }
     }
@@ -257,8 +132,8 @@ static void choose_configured(const struct public_url_input *input, struct publi
     snprintf(url->url, sizeof url->url, "%s", input->configured);
     bool split = split_url(input->configured, &parts);
     assert(split); /* public_url_check has passed it */
-    bool is_address = read_host(parts.host, &host);
-    url->loopback = is_address ? is_loopback(&host)
+    bool is_address = host_read(parts.host, &host);
+    url->loopback = is_address ? host_is_loopback(&host)
                                : slice_is_nocase(parts.host, "localhost") || slice_ends_with(parts.host, ".localhost");
     if (url->loopback) {
         snprintf(url->warning, sizeof url->warning,
@@ -266,31 +141,127 @@ static void choose_configured(const struct public_url_input *input, struct publi
                  "server; " REMEDY,
                  parts.host.len < 60 ? (int)parts.host.len : 60, parts.host.at);
     } else if (is_address && is_internal(input, &host)) {
-        char text[INET6_ADDRSTRLEN + 2];
-        print_host(&host, text, sizeof text);
+        char text[HOST_TEXT_SIZE];
+        host_print(&host, text, sizeof text);
         snprintf(url->warning, sizeof url->warning, "--public-url names %s, %s, which no device reaches; " REMEDY, text,
                  input->in_container ? "this container's own address"
                                      : "an address of a network for containers on this machine");
     }
 }
 
-/* The address that devices came to, unless it shows only how somebody on this machine came. Inside a container an
- * address that is not listed may be a link made since, so it does not count. */
+/* --- the addresses that devices came to --------------------------------------------------------------------------- */
+
+#define USED_FEW     5  /* check-ins at an address, below which somebody only tries something out... */
+#define USED_FEW_PER 50 /* ...or fewer than one in so many */
+
+/* Check-ins at one host, whichever port they came to. */
+struct tally {
+    struct host host; /* with the port that most of them came to */
+    uint64_t checks, of_port;
+};
+
+struct tallies {
+    struct tally list[USED_ADDRESSES_MAX];
+    size_t count;
+    uint64_t checks;
+};
+
+/* Not those that show only how somebody on this machine came. Inside a container an address that is not listed may be a
+ * link made since, so it does not count. */
+static bool is_reached(const struct public_url_input *input, const struct host *host)
+{
+    bool needs_zone = host->family == AF_INET6 && host_is_link_local(host);
+    return host->family != 0 && !host_is_any(host) && !host_is_loopback(host) && !needs_zone &&
+           !is_internal(input, host) && (!input->in_container || find_address(input, host) != NULL);
+}
+
+static void add_tally(struct tallies *tallies, const struct host *host, uint64_t checks)
+{
+    size_t i = 0;
+    while (i < tallies->count && !host_is_same(&tallies->list[i].host, host)) {
+        i++;
+    }
+    struct tally *tally = &tallies->list[i];
+    tallies->count += i == tallies->count;
+    tallies->checks += checks;
+    tally->checks += checks;
+    if (checks > tally->of_port) {
+        tally->of_port = checks;
+        tally->host = *host;
+    }
+}
+
+static int compare_tallies(const void *a, const void *b)
+{
+    const struct tally *first = a, *second = b;
+    return first->checks < second->checks ? 1 : first->checks > second->checks ? -1 : 0;
+}
+
+/* By host, the one with most check-ins first. */
+static void tally_used(const struct public_url_input *input, struct tallies *tallies)
+{
+    *tallies = (struct tallies){ .count = 0 };
+    for (size_t i = 0; i < USED_ADDRESSES_MAX; i++) {
+        const struct used_address *used = &input->used->list[i];
+        struct host host = host_of_address(&used->address);
+        if (used->checks > 0 && is_reached(input, &host)) {
+            add_tally(tallies, &host, used->checks);
+        }
+    }
+    qsort(tallies->list, tallies->count, sizeof tallies->list[0], compare_tallies);
+}
+
+static bool is_in_numbers(const struct tallies *tallies, size_t i)
+{
+    uint64_t checks = i < tallies->count ? tallies->list[i].checks : 0;
+    return checks >= USED_FEW && checks * USED_FEW_PER >= tallies->checks;
+}
+
+/* "62 % to 192.168.1.10" */
+static void print_share(const struct tallies *tallies, size_t i, char *to, size_t size)
+{
+    char text[HOST_TEXT_SIZE];
+    uint64_t percent = (100 * tallies->list[i].checks + tallies->checks / 2) / tallies->checks;
+    host_print(&tallies->list[i].host, text, sizeof text);
+    snprintf(to, size, "%" PRIu64 " %% to %s", percent, text);
+}
+
+static void warn_of_split(const struct tallies *tallies, struct public_url *url)
+{
+    char first[80], second[80], more[60] = "";
+    size_t others = 0;
+    for (size_t i = 2; i < tallies->count; i++) {
+        others += is_in_numbers(tallies, i);
+    }
+    if (others > 0) {
+        snprintf(more, sizeof more, " (and others to %zu more)", others);
+    }
+    print_share(tallies, 0, first, sizeof first);
+    print_share(tallies, 1, second, sizeof second);
+    snprintf(url->warning, sizeof url->warning,
+             "devices' checks come to several addresses of this server, %s and %s%s, and a command can name only one: "
+             "devices that reach only another will not come; set --public-url (UPDRAFT_PUBLIC_URL) to an address or "
+             "name that all of them reach, e.g. http://updraft.lan:8080",
+             first, second, more);
+}
+
 static bool choose_used(const struct public_url_input *input, uint16_t port, struct public_url *url)
 {
-    if (input->used == NULL) {
+    struct tallies tallies;
+    tally_used(input, &tallies);
+    if (tallies.count == 0) {
         return false;
     }
-    struct host host = host_of(input->used);
-    bool needs_zone = host.family == AF_INET6 && is_link_local(&host);
-    if (host.family == 0 || is_any(&host) || is_loopback(&host) || needs_zone || is_internal(input, &host) ||
-        (input->in_container && find_address(input, &host) == NULL)) {
-        return false;
-    }
+    const struct host *host = &tallies.list[0].host;
     url->kind = PUBLIC_URL_USED;
-    print_url(&host, host.port != 0 ? host.port : port, url);
+    print_url(host, host->port != 0 ? host->port : port, url);
+    if (is_in_numbers(&tallies, 1)) {
+        warn_of_split(&tallies, url);
+    }
     return true;
 }
+
+/* --- where none came ---------------------------------------------------------------------------------------------- */
 
 /* A listener on one address is reached there or nowhere. */
 static bool choose_listen(const struct public_url_input *input, const struct host *listen, struct public_url *url)
@@ -299,7 +270,7 @@ static bool choose_listen(const struct public_url_input *input, const struct hos
         return false;
     }
     url->kind = PUBLIC_URL_LISTEN;
-    url->loopback = is_loopback(listen);
+    url->loopback = host_is_loopback(listen);
     print_url(listen, listen->port, url);
     if (url->loopback) {
         snprintf(url->warning, sizeof url->warning,
@@ -314,18 +285,18 @@ static bool choose_listen(const struct public_url_input *input, const struct hos
  * be reached by IPv6. */
 static unsigned rank_of(const struct machine_address *address, const struct host *host, int listen_family)
 {
-    if (address->loopback || is_loopback(host) || address->container_internal || is_any(host) || is_link_local(host) ||
-        host->family == 0 || (host->family == AF_INET6 && listen_family == AF_INET)) {
+    if (address->loopback || host_is_loopback(host) || address->container_internal || host_is_any(host) ||
+        host_is_link_local(host) || host->family == 0 || (host->family == AF_INET6 && listen_family == AF_INET)) {
         return 3;
     }
-    return host->family == AF_INET6 ? 2 : is_shared(host) ? 1 : 0;
+    return host->family == AF_INET6 ? 2 : host_is_shared(host) ? 1 : 0;
 }
 
 static bool choose_machine(const struct public_url_input *input, const struct host *listen, struct public_url *url)
 {
     unsigned best = 3;
     for (size_t i = 0; i < input->address_count; i++) {
-        struct host host = host_of(&input->addresses[i].address);
+        struct host host = host_of_address(&input->addresses[i].address);
         unsigned rank = rank_of(&input->addresses[i], &host, listen->family);
         if (rank < best) {
             best = rank;
@@ -358,10 +329,10 @@ static void print_own_address(const struct public_url_input *input, char *to, si
 {
     to[0] = '\0';
     for (size_t i = 0; i < input->address_count && to[0] == '\0'; i++) {
-        struct host host = host_of(&input->addresses[i].address);
-        if (input->addresses[i].container_internal && host.family != 0 && !is_link_local(&host)) {
-            char text[INET6_ADDRSTRLEN + 2];
-            print_host(&host, text, sizeof text);
+        struct host host = host_of_address(&input->addresses[i].address);
+        if (input->addresses[i].container_internal && host.family != 0 && !host_is_link_local(&host)) {
+            char text[HOST_TEXT_SIZE];
+            host_print(&host, text, sizeof text);
             snprintf(to, size, " (%s)", text);
         }
     }
@@ -371,7 +342,7 @@ static void choose_none(const struct public_url_input *input, struct public_url 
 {
     url->kind = PUBLIC_URL_UNKNOWN;
     if (input->in_container) {
-        char own[INET6_ADDRSTRLEN + 5];
+        char own[HOST_TEXT_SIZE + 3];
         print_own_address(input, own, sizeof own);
         snprintf(url->warning, sizeof url->warning,
                  "the server runs in a container, whose own address%s no device reaches; " REMEDY, own);
@@ -389,7 +360,7 @@ static struct host read_listen(const char *listen)
     uint64_t port;
     const char *colon = strrchr(listen, ':');
     if (colon == NULL || !number_parse(slice_of(colon + 1), 65535, &port) ||
-        !read_host((struct slice){ listen, (size_t)(colon - listen) }, &host)) {
+        !host_read((struct slice){ listen, (size_t)(colon - listen) }, &host)) {
         host.family = 0;
         return host;
     }
@@ -403,7 +374,7 @@ static bool choose_by_listen(const struct public_url_input *input, const struct 
     if (listen->family == 0) {
         return false;
     }
-    if (!is_any(listen)) {
+    if (!host_is_any(listen)) {
         return choose_listen(input, listen, url);
     }
     return choose_machine(input, listen, url) || choose_offline(input, listen, url);
@@ -418,124 +389,4 @@ void public_url_choose(const struct public_url_input *input, struct public_url *
     } else if (!choose_used(input, listen.port, chosen) && !choose_by_listen(input, &listen, chosen)) {
         choose_none(input, chosen);
     }
-}
-
-/* --- what the system says ----------------------------------------------------------------------------------------- */
-
-/* Reads up to size - 1 bytes of a file of /proc or /sys and ends them; -1 where it cannot be read. */
-static ssize_t read_some(const char *path, char *to, size_t size)
-{
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = descriptor < 0 ? -1 : read(descriptor, to, size - 1);
-    if (descriptor >= 0) {
-        close(descriptor);
-    }
-    to[n > 0 ? n : 0] = '\0';
-    return n;
-}
-
-/* Docker's mark, Podman's, and the variable by which most others say it (systemd.io/CONTAINER_INTERFACE); a pod's
- * processes have Kubernetes' own. The first process of another user may not be looked at: ours may have inherited it.
- */
-static bool runs_in_container(void)
-{
-    char environment[65536];
-    if (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0 || getenv("container") != NULL ||
-        getenv("KUBERNETES_SERVICE_HOST") != NULL) {
-        return true;
-    }
-    ssize_t n = read_some("/proc/1/environ", environment, sizeof environment);
-    for (ssize_t at = 0; at < n; at += (ssize_t)strlen(environment + at) + 1) {
-        if (strncmp(environment + at, "container=", 10) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static long read_index(const char *interface, const char *file)
-{
-    char path[100], digits[32];
-    snprintf(path, sizeof path, "/sys/class/net/%s/%s", interface, file);
-    return read_some(path, digits, sizeof digits) > 0 ? strtol(digits, NULL, 10) : -1;
-}
-
-/* The kernel's word for the kind of an interface; "" where it does not say. No right is needed to ask. */
-static void read_driver(const char *interface, char *driver, size_t size)
-{
-    struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
-    struct ifreq request = { .ifr_data = (char *)&info };
-    int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    snprintf(request.ifr_name, sizeof request.ifr_name, "%s", interface);
-    if (descriptor < 0 || ioctl(descriptor, SIOCETHTOOL, &request) != 0) {
-        info.driver[0] = '\0';
-    }
-    if (descriptor >= 0) {
-        close(descriptor);
-    }
-    snprintf(driver, size, "%.*s", (int)sizeof info.driver, info.driver);
-}
-
-/* Whether an interface inside a container leads no further than its host. A veth pair does, and so do the taps of
- * containers without root (slirp4netns, pasta); macvlan and ipvlan give a container an address of the devices' own
- * network. Of others: whether its other end has another number, as the near end of a pair has. */
-static bool leads_to_host_alone(const char *interface)
-{
-    static const struct {
-        const char *driver;
-        bool to_host_alone;
-    } drivers[] = {
-        { "veth", true }, { "tun", true }, { "macvlan", false }, { "ipvlan", false }, { "802.1Q VLAN Support", false },
-    };
-    char driver[40];
-    read_driver(interface, driver, sizeof driver);
-    for (size_t i = 0; i < COUNT_OF(drivers); i++) {
-        if (strcmp(driver, drivers[i].driver) == 0) {
-            return drivers[i].to_host_alone;
-        }
-    }
-    return read_index(interface, "iflink") != read_index(interface, "ifindex");
-}
-
-/* Bridges to containers and virtual machines of this machine, by the names that their makers give them. */
-static bool is_bridge_to_containers(const char *interface)
-{
-    static const char *const prefixes[] = { "docker", "virbr", "cni", "podman", "veth", "lxc", "lxdbr", "incusbr" };
-    for (size_t i = 0; i < COUNT_OF(prefixes); i++) {
-        if (strncmp(interface, prefixes[i], strlen(prefixes[i])) == 0) {
-            return true;
-        }
-    }
-    return strncmp(interface, "br-", 3) == 0 && strlen(interface) == 15 &&
-           strspn(interface + 3, "0123456789abcdef") == 12;
-}
-
-static void fill_address(const uv_interface_address_t *from, bool in_container, struct machine_address *to)
-{
-    *to = (struct machine_address){ .loopback = from->is_internal != 0 };
-    snprintf(to->interface, sizeof to->interface, "%s", from->name);
-    to->interface[strcspn(to->interface, ":")] = '\0'; /* "eth0:1" is a second address of eth0 */
-    if (from->address.address4.sin_family == AF_INET6) {
-        memcpy(&to->address, &from->address.address6, sizeof from->address.address6);
-    } else {
-        memcpy(&to->address, &from->address.address4, sizeof from->address.address4);
-    }
-    to->container_internal = !to->loopback && (is_bridge_to_containers(to->interface) ||
-                                               (in_container && leads_to_host_alone(to->interface)));
-}
-
-size_t machine_addresses(struct machine_address *addresses, size_t max, bool *in_container)
-{
-    uv_interface_address_t *list;
-    int count;
-    *in_container = runs_in_container();
-    if (uv_interface_addresses(&list, &count) != 0) {
-        return 0;
-    }
-    size_t used = 0;
-    for (; used < max && used < (size_t)count; used++) {
-        fill_address(&list[used], *in_container, &addresses[used]);
-    }
-    uv_free_interface_addresses(list, count);
-    return used;
 }

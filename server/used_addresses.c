@@ -1,17 +1,37 @@
 #include "server/used_addresses.h"
 
-#include <netinet/in.h>
 #include <string.h>
 
 #define LOOK_MS 200
 
-static bool is_loopback(const struct sockaddr_storage *address)
+static struct used_address *find_place(struct used_addresses *used, const struct sockaddr_storage *address)
 {
-    if (address->ss_family == AF_INET6) {
-        const struct in6_addr *in6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
-        return IN6_IS_ADDR_LOOPBACK(in6) || (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
+    struct used_address *free_place = NULL;
+    for (size_t i = 0; i < USED_ADDRESSES_MAX; i++) {
+        struct used_address *one = &used->list[i];
+        if (one->checks > 0 && memcmp(&one->address, address, sizeof *address) == 0) {
+            return one;
+        }
+        free_place = free_place == NULL && one->checks == 0 ? one : free_place;
     }
-    return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+    return free_place;
+}
+
+void used_addresses_count(struct used_addresses *used, const struct sockaddr_storage *address)
+{
+    struct used_address *place = find_place(used, address);
+    uint64_t sum = 0;
+    if (place == NULL) {
+        return;
+    }
+    place->address = *address;
+    place->checks++;
+    for (size_t i = 0; i < USED_ADDRESSES_MAX; i++) {
+        sum += used->list[i].checks;
+    }
+    for (size_t i = 0; sum >= USED_ADDRESSES_SUM_MAX && i < USED_ADDRESSES_MAX; i++) {
+        used->list[i].checks /= 2;
+    }
 }
 
 void used_addresses_hear(struct used_addresses *used, struct stream *stream, uint64_t now_ms)
@@ -22,24 +42,7 @@ void used_addresses_hear(struct used_addresses *used, struct stream *stream, uin
         return;
     }
     used->looked_ms = now_ms;
-    if (!stream->ops->local(stream, &address) || address.ss_family == AF_UNIX || is_loopback(&address)) {
-        return;
+    if (stream->ops->local(stream, &address) && (address.ss_family == AF_INET || address.ss_family == AF_INET6)) {
+        used_addresses_count(used, &address);
     }
-    for (size_t i = 0; i < USED_ADDRESSES_MAX; i++) {
-        struct used_address *one = &used->list[i];
-        if (one->checks == 0 || memcmp(&one->address, &address, sizeof address) == 0) {
-            one->address = address;
-            one->checks++;
-            return;
-        }
-    }
-}
-
-const struct sockaddr_storage *used_addresses_most(const struct used_addresses *used)
-{
-    const struct used_address *most = &used->list[0];
-    for (size_t i = 1; i < USED_ADDRESSES_MAX; i++) {
-        most = used->list[i].checks > most->checks ? &used->list[i] : most;
-    }
-    return most->checks > 0 ? &most->address : NULL;
 }

@@ -1,5 +1,6 @@
-/* Where devices' check-ins arrive: our ends of their connections, which nobody can forge as a Host header can be. The
- * one that most came to counts: a stranger's request through another network must not turn the fleet there.
+/* Where devices' check-ins arrive: our ends of their connections, which nobody can forge as a Host header can be. They
+ * are counted, since a stranger's request through another network must not turn the fleet there; and older ones count
+ * less and less, since networks change.
  */
 #ifndef SERVER_USED_ADDRESSES_H
 #define SERVER_USED_ADDRESSES_H
@@ -16,6 +17,8 @@ struct used_address {
     uint64_t checks; /* 0 = the place is free */
 };
 
+#define USED_ADDRESSES_SUM_MAX 1000 /* check-ins remembered of all together: then all count half */
+
 /* Zeroed before the first use. */
 struct used_addresses {
     struct used_address list[USED_ADDRESSES_MAX];
@@ -25,7 +28,7 @@ struct used_addresses {
 /* A check-in of an updater over this stream. Asking the system costs, so it is done now and then. */
 void used_addresses_hear(struct used_addresses *used, struct stream *stream, uint64_t now_ms);
 
-/* The address that most check-ins came to; NULL = none yet. */
-const struct sockaddr_storage *used_addresses_most(const struct used_addresses *used);
+/* The counting alone. `address` must be zeroed behind what it says. */
+void used_addresses_count(struct used_addresses *used, const struct sockaddr_storage *address);
 
 #endif

@@ -37,6 +37,11 @@ struct scene {
     bool in_container;
     const char *addresses[ADDRESSES_MAX];
     uint16_t used_port; /* 0 = 8080 */
+    struct {
+        const char *address;
+        uint64_t checks; /* `used` has one */
+        uint16_t port;   /* 0 = 8080 */
+    } came[4];
 };
 
 static struct public_url choose(const struct scene *scene)
@@ -51,13 +56,18 @@ static struct public_url choose(const struct scene *scene)
         list[count].address = address_of(text + (text[0] == '*'), 0);
         list[count].loopback = strcmp(text, "127.0.0.1") == 0 || strcmp(text, "::1") == 0;
     }
-    struct sockaddr_storage used;
+    struct used_addresses used = { .looked_ms = 0 };
     if (scene->used != NULL) {
-        used = address_of(scene->used, scene->used_port != 0 ? scene->used_port : 8080);
+        used.list[0].address = address_of(scene->used, scene->used_port != 0 ? scene->used_port : 8080);
+        used.list[0].checks = 1;
+    }
+    for (size_t i = 0; i < COUNT_OF(scene->came) && scene->came[i].address != NULL; i++) { /* with a gap before */
+        uint16_t port = scene->came[i].port != 0 ? scene->came[i].port : 8080;
+        used.list[i + 2] = (struct used_address){ address_of(scene->came[i].address, port), scene->came[i].checks };
     }
     struct public_url_input input = {
         .configured = scene->configured != NULL ? scene->configured : "",
-        .used = scene->used != NULL ? &used : NULL,
+        .used = &used,
         .listen = scene->listen != NULL ? scene->listen : "0.0.0.0:8080",
         .addresses = list,
         .address_count = count,
@@ -170,6 +180,58 @@ static void test_form(void **state)
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         expect(i, &rows[i].scene, &rows[i].expected);
+    }
+}
+
+/* --- devices in several networks ---------------------------------------------------------------------------------- */
+
+/* Else half of the fleet is told an address that it cannot reach, and nobody hears why it does not come. */
+static void test_two_networks_are_told_of(void **state)
+{
+    (void)state;
+    static const char *const machine[] = { "192.168.1.10", "10.0.0.5" };
+    static const struct {
+        struct scene scene;
+        struct expected expected;
+    } rows[] = {
+        { { .came = { { "10.0.0.5", 38 }, { "192.168.1.10", 62 } } },
+          { "http://192.168.1.10:8080", PUBLIC_URL_USED, "62 % to 192.168.1.10 and 38 % to 10.0.0.5, and", false } },
+        { { .came = { { "10.0.0.5", 5 }, { "192.168.1.10", 245 } } },
+          { "http://192.168.1.10:8080", PUBLIC_URL_USED, "98 % to 192.168.1.10 and 2 % to 10.0.0.5, and", false } },
+        { { .came = { { "10.0.0.5", 300 }, { "192.168.1.10", 500 }, { "10.1.0.5", 100 }, { "10.2.0.5", 99 } } },
+          { "http://192.168.1.10:8080", PUBLIC_URL_USED, "30 % to 10.0.0.5 (and others to 2 more), and", false } },
+        /* somebody tries something out */
+        { { .came = { { "10.0.0.5", 4 }, { "192.168.1.10", 4 } } },
+          { "http://10.0.0.5:8080", PUBLIC_URL_USED, "", false } },
+        { { .came = { { "10.0.0.5", 5 }, { "192.168.1.10", 246 } } },
+          { "http://192.168.1.10:8080", PUBLIC_URL_USED, "", false } },
+        /* one host all the same: two ports, and the two dresses of one address */
+        { { .came = { { "10.0.0.5", 40, 8081 }, { "10.0.0.5", 60, 8082 } } },
+          { "http://10.0.0.5:8082", PUBLIC_URL_USED, "", false } },
+        { { .came = { { "::ffff:10.0.0.5", 40 }, { "10.0.0.5", 40 }, { "192.168.1.10", 60 } } },
+          { "http://10.0.0.5:8080", PUBLIC_URL_USED, "57 % to 10.0.0.5 and 43 % to 192.168.1.10", false } },
+        /* no network of devices: this machine itself, its containers */
+        { { .came = { { "127.0.0.1", 90 }, { "10.0.0.5", 10 } } },
+          { "http://10.0.0.5:8080", PUBLIC_URL_USED, "", false } },
+        { { .came = { { "172.17.0.1", 90 }, { "10.0.0.5", 10 } }, .addresses = { "*172.17.0.1", "10.0.0.5" } },
+          { "http://10.0.0.5:8080", PUBLIC_URL_USED, "", false } },
+        { { .came = { { "172.17.0.2", 90 } }, .in_container = true, .addresses = { "*172.17.0.2" } },
+          { "", PUBLIC_URL_UNKNOWN, "172.17.0.2", false } },
+        /* the operator's word is not doubted */
+        { { .configured = "http://pi", .came = { { "10.0.0.5", 50 }, { "192.168.1.10", 50 } } },
+          { "http://pi", PUBLIC_URL_CONFIGURED, "", false } },
+        { { .came = { { "fd00:1111:2222:3333:4444:5555:6666:7777", 50 },
+                      { "fd00:1111:2222:3333:4444:5555:6666:8888", 51 },
+                      { "fd00:1111:2222:3333:4444:5555:6666:9999", 49 } } },
+          { "http://[fd00:1111:2222:3333:4444:5555:6666:8888]:8080", PUBLIC_URL_USED, "http://updraft.lan:8080",
+            false } },
+    };
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct scene scene = rows[i].scene;
+        if (scene.addresses[0] == NULL) {
+            memcpy(scene.addresses, machine, sizeof machine);
+        }
+        expect(i, &scene, &rows[i].expected);
     }
 }
 
@@ -396,35 +458,13 @@ static void test_bad_urls(void **state)
     assert_int_equal(public_url_check(longest, why, sizeof why), STATUS_OK);
 }
 
-/* --- the system --------------------------------------------------------------------------------------------------- */
-
-/* Else nothing at all is learned of the machine. What is inside a container is for a test that makes one. */
-static void test_the_machine_is_asked(void **state)
-{
-    (void)state;
-    static struct machine_address addresses[256];
-    bool in_container;
-    size_t count = machine_addresses(addresses, COUNT_OF(addresses), &in_container);
-    size_t loopbacks = 0;
-    for (size_t i = 0; i < count; i++) {
-        assert_true(addresses[i].interface[0] != '\0');
-        assert_true(addresses[i].address.ss_family == AF_INET || addresses[i].address.ss_family == AF_INET6);
-        loopbacks += addresses[i].loopback;
-        assert_false(addresses[i].loopback && addresses[i].container_internal);
-    }
-    if (count > 0) { /* a namespace whose loopback is down has none */
-        assert_true(loopbacks > 0);
-        assert_int_equal(machine_addresses(addresses, 1, &in_container), 1);
-    }
-    assert_int_equal(machine_addresses(addresses, 0, &in_container), 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_which_address_of_the_machine),
         cmocka_unit_test(test_form),
+        cmocka_unit_test(test_two_networks_are_told_of),
         cmocka_unit_test(test_a_container),
         cmocka_unit_test(test_bridges_of_a_host),
         cmocka_unit_test(test_loopback_is_used_and_warned_of),
@@ -432,7 +472,6 @@ int main(void)
         cmocka_unit_test(test_the_longest),
         cmocka_unit_test(test_good_urls),
         cmocka_unit_test(test_bad_urls),
-        cmocka_unit_test(test_the_machine_is_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
