@@ -308,3 +308,22 @@ void device_api_healthz(struct device_api *api, const struct http_request *reque
     (void)stream;
     http_answer_text(answer, 200, "ok\n");
 }
+
+void device_api_front(struct device_api *api, const struct http_request *request, struct slice rest,
+                      struct stream *stream, struct http_answer *answer)
+{
+    (void)api;
+    (void)request;
+    (void)rest;
+    (void)stream;
+    http_answer_text(answer, 200, "%s",
+                     "Updraft " UPDRAFT_VERSION ", an update server for ESP8266 and ESP32.\n\n"
+                     "Devices ask here:\n"
+                     "  /update/<type>          updaters of the Arduino cores\n"
+                     "  /update                 the same, by assignment\n"
+                     "  /latest/<type>.bin      the newest image\n"
+                     "  /firmware/<file>        a file; with .md5 or .sha256 its digest\n"
+                     "  /native/<type>/version  native SDK; user1.bin, user2.bin\n"
+                     "  /healthz                is the server alive?\n\n"
+                     "Operators: `updraft status`, on the server's machine.\n");
+}

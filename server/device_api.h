@@ -42,6 +42,10 @@ void device_api_native(struct device_api *api, const struct http_request *reques
 void device_api_healthz(struct device_api *api, const struct http_request *request, struct slice rest,
                         struct stream *stream, struct http_answer *answer);
 
+/* `/`: somebody with a browser, who wants to know what this is. */
+void device_api_front(struct device_api *api, const struct http_request *request, struct slice rest,
+                      struct stream *stream, struct http_answer *answer);
+
 /* The image of an answer cannot be had: an updater hears "not now", others when to come again. Said in the log, too. */
 void device_api_unavailable(struct device_api *api, const struct delivery *delivery, const struct image *image,
                             enum status status, struct http_answer *answer);

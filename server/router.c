@@ -3,17 +3,19 @@
 #include <string.h>
 
 static const struct route {
-    const char *path; /* one that ends in `/` takes all below it */
+    const char *path; /* one that ends in `/` takes all below it, but for `/` itself */
     device_handler_fn handle;
 } routes[] = {
-    { "/update", device_api_update },      { "/update/", device_api_update }, { "/latest/", device_api_latest },
-    { "/firmware/", device_api_firmware }, { "/native/", device_api_native }, { "/healthz", device_api_healthz },
+    { "/update", device_api_update },  { "/update/", device_api_update },
+    { "/latest/", device_api_latest }, { "/firmware/", device_api_firmware },
+    { "/native/", device_api_native }, { "/healthz", device_api_healthz },
+    { "/", device_api_front },
 };
 
 static bool matches(const struct route *route, struct slice path)
 {
     size_t n = strlen(route->path);
-    return route->path[n - 1] == '/' ? slice_starts_with(path, route->path) : slice_is(path, route->path);
+    return n > 1 && route->path[n - 1] == '/' ? slice_starts_with(path, route->path) : slice_is(path, route->path);
 }
 
 void router_answer(struct device_api *api, const struct http_request *request, struct stream *stream,

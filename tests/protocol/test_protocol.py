@@ -8,6 +8,7 @@ import pathlib
 import re
 import socket
 import struct
+import subprocess
 import sys
 import time
 import zlib
@@ -221,6 +222,9 @@ def expand(text, files):
             return device_lines(updraft.ESP8266 if name == "esp8266" else updraft.ESP32, words)
         if name == "repeat":
             return words[1] * int(words[0])
+        if name == "updraft-version":
+            return subprocess.run([updraft.BIN / "updraftd", "--version"], capture_output=True, text=True,
+                                  check=True).stdout.split()[1]
         assert words and words[0] in files, f"{found.group(0)}: no such file in the repository block"
         data = files[words[0]]
         if name == "size":
