@@ -255,6 +255,8 @@ void device_learn(struct device *device, const struct device_request *request)
     device->flash_bytes = narrow(request->flash_bytes);
     device->free_bytes = narrow(request->free_bytes);
     device->sketch_bytes = narrow(request->sketch_bytes);
+    (void)slice_copy(request->label, request->mode == DEVICE_MODE_FS ? device->fs_label : device->sketch_label,
+                     DEVICE_LABEL_SIZE);
 }
 
 bool device_recall(const struct device *device, struct device_request *request)
@@ -270,6 +272,10 @@ bool device_recall(const struct device *device, struct device_request *request)
         .chip = (enum chip)device->chip,
     };
     memcpy(request->sketch_md5, device->md5, sizeof request->sketch_md5);
+    if (device->sketch_label[0] != '\0') {
+        request->label = slice_of(device->sketch_label);
+        (void)version_parse(request->label, &request->version);
+    }
     return device->client != CLIENT_PLAIN;
 }
 

@@ -14,6 +14,7 @@
 
 #define FLEET_DEVICES_MAX 1000000
 #define FLEET_TYPES_MAX   65535
+#define DEVICE_LABEL_SIZE 40 /* a longer version is not remembered */
 
 struct fleet_type { /* its devices in a list, newest first seen first */
     char name[65];
@@ -33,6 +34,7 @@ struct device {
     uint8_t client;
     uint16_t chip;
     uint32_t flash_bytes, free_bytes, sketch_bytes;
+    char sketch_label[DEVICE_LABEL_SIZE], fs_label[DEVICE_LABEL_SIZE]; /* its version header's bytes; "" = none */
     struct fleet_type *type;
     struct device *next_of_type, *previous_of_type;
 };
@@ -48,8 +50,9 @@ void fleet_free(struct fleet *fleet);
 struct device *fleet_saw(struct fleet *fleet, const struct mac *mac, struct slice type, const uint8_t *md5,
                          uint64_t now_ms);
 
-/* What the device said of itself when it asked is remembered with it; and put back into a request as it would make it
- * (client, chip, sizes, digest), for a decision made without it. Returns false where it has never said anything. */
+/* What the device said of itself when it asked is remembered with it; and put back into a request for a sketch as it
+ * would make it (client, chip, sizes, digest, version; its label borrows from the record), for a decision made without
+ * it. Returns false where it has never said anything. */
 void device_learn(struct device *device, const struct device_request *request);
 bool device_recall(const struct device *device, struct device_request *request);
 

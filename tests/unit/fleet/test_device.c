@@ -346,6 +346,35 @@ static void test_what_it_can_take(void **state)
     fleet_free(fleet);
 }
 
+/* Else a device that runs a build of no file here is taken for one that runs nobody knows what, or its file system's
+ * version for its sketch's. */
+static void test_what_it_says_it_runs(void **state)
+{
+    (void)state;
+    char longest[DEVICE_LABEL_SIZE + 1];
+    struct fleet *fleet = fleet_new(100);
+    struct mac mac = mac_of(1);
+    struct device_request said = { .client = CLIENT_ESP32, .label = slice_of("0.4.9") }, recalled;
+    struct device *device = fleet_saw(fleet, &mac, slice_of("d1"), NULL, 5);
+    device_learn(device, &said);
+    said.mode = DEVICE_MODE_FS;
+    said.label = slice_of("1.2");
+    device_learn(device, &said);
+    assert_true(device_recall(device, &recalled));
+    assert_true(slice_is(recalled.label, "0.4.9") && strcmp(recalled.version.text, "0.4.9") == 0);
+    assert_string_equal(device->fs_label, "1.2");
+    memset(longest, 'a', sizeof longest);
+    said.mode = DEVICE_MODE_SKETCH;
+    said.label = (struct slice){ longest, sizeof longest };
+    device_learn(device, &said); /* no part of a version is one */
+    assert_true(device_recall(device, &recalled));
+    assert_true(recalled.label.at == NULL && recalled.version.text[0] == '\0');
+    said.label = (struct slice){ NULL, 0 };
+    device_learn(device, &said);
+    assert_string_equal(device->sketch_label, "");
+    fleet_free(fleet);
+}
+
 static void test_a_long_random_life(void **state)
 {
     (void)state;
@@ -394,6 +423,7 @@ int main(void)
         cmocka_unit_test(test_a_walk_while_devices_move),
         cmocka_unit_test(test_how_often_a_type_checks),
         cmocka_unit_test(test_what_it_can_take),
+        cmocka_unit_test(test_what_it_says_it_runs),
         cmocka_unit_test(test_a_long_random_life),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
