@@ -913,11 +913,13 @@ static void test_notes_of_named_devices(void **state)
     struct trigger_order order = order_to(macs, 3);
     saw(0, "hut", 4u << 20, 1u << 20);
     saw(1, "door", 4u << 20, 10000);
+    static const char never_seen[] =
+        "5C:CF:7F:B1:E0:AB was never seen here since the server started: it hears the command only if its topic is "
+        "updraft/door/5ccf7fb1e0ab/update";
     static const char *const notes[] = {
         "5C:CF:7F:B1:E0:42 asks as hut, not door: check the MAC, or publish to hut",
         "5C:CF:7F:B1:E0:43 would be refused, does-not-fit: image has 20000 bytes, device has room for 10000",
-        "5C:CF:7F:B1:E0:AB was never seen here since the server started: it hears the command only if its topic is "
-        "updraft/door/5ccf7fb1e0ab/update",
+        never_seen,
     };
     look_over(&order);
     assert_string_equal(seen.note[0], notes[0]);
@@ -933,19 +935,21 @@ static void test_notes_of_many_alike(void **state)
     for (uint32_t i = 0; i < 6; i++) {
         many[i] = mac_of(i);
     }
-    static const char *const notes[] = { (
+    static const char notes[] =
+
         "5C:CF:00:00:00:00, 5C:CF:00:00:00:01, 5C:CF:00:00:00:02 and 3 others were never seen here since the server "
-        "started: each hears the command only if its topic is like updraft/door/5ccf00000000/update") };
+        "started: each hears the command only if its topic is like updraft/door/5ccf00000000/update";
     struct trigger_order order = order_to(many, 6);
-    assert_notes(&order, 1, notes);
+    assert_notes(&order, 1, (const char *const[]){ notes });
     saw(0, "door", 4u << 20, 10000);
     saw(1, "door", 4u << 20, 9000);
     saw(2, "door", 4u << 20, 1u << 19);
-    static const char *const refused[] = { (
+    static const char refused[] =
+
         "5C:CF:7F:B1:E0:43 and 5C:CF:7F:B1:E0:42 would be refused, does-not-fit: image has 20000 bytes, device has "
-        "room for 9000 (the first of them)") };
+        "room for 9000 (the first of them)";
     order = order_of("door");
-    assert_notes(&order, 1, refused);
+    assert_notes(&order, 1, (const char *const[]){ refused });
     const struct image *image = catalog_find_path(world.catalog, slice_of("door/2.0.bin"));
     for (size_t i = 0; i < 2; i++) { /* who runs it already needs no room */
         fleet_saw(world.trigger.fleet, &macs[i], slice_of("door"), image->build.facts.run_md5[0], 1);
