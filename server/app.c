@@ -262,6 +262,7 @@ static int prepare(struct app *app)
     app_apply_settings(app);
     struct http_limits limits = app_http_limits(&app->config);
     http_server_init(&app->http, &app->loop, &app->blobs, &handlers, app, &limits);
+    app->http.refused = app->metrics.families[METRIC_REFUSED];
     app->http.on_room = app_on_room;
     app->http.on_empty = app_on_http_empty;
     return app_bind_doors(app);

@@ -45,6 +45,7 @@ static enum status bind_entry(struct app *app, size_t i, char *message, size_t s
     entry->used = true;
     entry->door = (struct admin_door){ .api = &app->admin, .needs_token = i == ADMIN_TCP };
     http_server_init(&entry->http, &app->loop, &app->blobs, &admin_handlers, entry, &limits);
+    entry->http.refused = app->metrics.families[METRIC_REFUSED];
     entry->http.of_unix = i == ADMIN_UNIX;
     entry->http.on_room = on_entry_room;
     entry->http.on_empty = app_on_entry_empty;

@@ -278,6 +278,11 @@ uv_stream_t *http_conn_socket(struct http_conn *conn)
     return &conn->socket.uv.stream;
 }
 
+bool http_conn_open(struct http_conn *conn, int fd)
+{
+    return stream_socket_open(&conn->socket, fd);
+}
+
 void http_conn_start(struct http_conn *conn)
 {
     if (!conn_stream(conn)->ops->read_start(conn_stream(conn))) {

@@ -72,6 +72,17 @@ enum http_wait {
     HTTP_WAIT_COUNT
 };
 
+/* Why a connection was closed unheard. */
+#define HTTP_REFUSAL_LIST(X) X(NO_DESCRIPTOR, "no-descriptor") /* the process has none left, or no memory */
+
+enum http_refusal {
+#define X(name, word) HTTP_REFUSED_##name,
+    HTTP_REFUSAL_LIST(X)
+#undef X
+        HTTP_REFUSAL_COUNT
+};
+const char *http_refusal_word(enum http_refusal refusal);
+
 /* What all connections share; server/http_server owns it. */
 struct http_server {
     uv_loop_t *loop;
@@ -82,6 +93,7 @@ struct http_server {
     struct http_limits limits;
     bool of_unix;      /* its connections come over a Unix socket */
     uint64_t accepted; /* connections so far */
+    uint64_t *refused; /* connections by enum http_refusal; NULL = nobody counts them */
     size_t connections, transfers;
     size_t bodies_bytes; /* of bodies being collected */
     bool draining;
@@ -95,9 +107,9 @@ struct http_server {
     void (*on_empty)(void *owner); /* http_server's: the last connection left, while draining */
 };
 
-/* A connection about to be accepted: the caller accepts into http_conn_socket, then starts or closes it. NULL: no
- * memory. */
+/* A connection about to begin: the caller opens it, then starts or closes it. NULL: no memory. */
 struct http_conn *http_conn_new(struct http_server *server);
+bool http_conn_open(struct http_conn *conn, int fd); /* false: the descriptor stays the caller's */
 uv_stream_t *http_conn_socket(struct http_conn *conn);
 void http_conn_start(struct http_conn *conn);
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TICK_MS        100
 #define READ_BYTES     (16u << 10)
@@ -11,6 +12,17 @@
 #define FINISH_LOOK_MS 250
 #define ANSWER_LOOK_MS 60000
 #define TRANSFER_LOOKS 4 /* at a transfer's progress within transfer_ms */
+
+const char *http_refusal_word(enum http_refusal refusal)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        HTTP_REFUSAL_LIST(X)
+#undef X
+    };
+    assert(refusal < HTTP_REFUSAL_COUNT);
+    return words[refusal];
+}
 
 static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
 {
@@ -88,18 +100,25 @@ struct http_conn *http_server_new_conn(struct http_server *server)
     return conn;
 }
 
-bool http_server_accept(struct http_server *server, uv_stream_t *listener)
+bool http_server_take(struct http_server *server, int fd)
 {
     struct http_conn *conn = http_server_new_conn(server);
-    if (conn == NULL) {
-        return false;
+    if (conn == NULL || !http_conn_open(conn, fd)) {
+        close(fd);
+        if (conn != NULL) {
+            http_conn_close(conn, "not accepted");
+        }
+        return conn != NULL;
     }
-    if (uv_accept(listener, http_conn_socket(conn)) != 0) {
-        http_conn_close(conn, "not accepted");
-    } else {
-        http_conn_start(conn);
-    }
+    http_conn_start(conn);
     return true;
+}
+
+void http_server_count_refusal(struct http_server *server, enum http_refusal refusal)
+{
+    if (server->refused != NULL) {
+        server->refused[refusal]++;
+    }
 }
 
 void http_server_progress(struct http_server *server, http_progress_fn on_progress, void *owner)

@@ -16,8 +16,10 @@ bool http_server_is_full(const struct http_server *server);
  * starts or closes it. NULL: no memory. */
 struct http_conn *http_server_new_conn(struct http_server *server);
 
-/* Accepts the connection that waits on `listener`. Returns false, leaving it there, without memory. */
-bool http_server_accept(struct http_server *server, uv_stream_t *listener);
+/* Takes over the descriptor of an accepted connection. Returns false, having closed it, without memory. */
+bool http_server_take(struct http_server *server, int fd);
+
+void http_server_count_refusal(struct http_server *server, enum http_refusal refusal);
 
 /* Tells how far each image on its way has come. It asks the system about each, so not more than now and then. */
 typedef void (*http_progress_fn)(void *owner, const struct delivery *delivery, uint64_t bytes);

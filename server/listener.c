@@ -1,13 +1,20 @@
-/* libuv accepts one connection ahead of us and stops polling the socket until it is taken: not taking it is how we
- * pause. We never accept into the last descriptors (app.c keeps some aside); should the system be out
- * of them all the same, libuv lets go of a spare one of its own to refuse the connection. */
+/* A listening socket under uv_poll instead of uv_listen: to pause is to stop polling, which libuv's own accepting
+ * cannot.
+ *
+ * What makes it hard is the end of the descriptors. We never accept into the last ones (app.c keeps some aside), but
+ * the limit can be lowered under a running server, and other parts of it need some, too. A connection that cannot be
+ * accepted keeps the socket readable, so the loop would be woken for ever: a spare descriptor is given up to accept and
+ * close it, and where even that does not help, we pause.
+ */
 #include "server/listener.h"
 
 #include "base/file.h"
 #include "base/log.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,7 +22,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 4096
+#define BACKLOG        4096
+#define ACCEPTS_A_TURN 64 /* before other events of the loop get theirs */
+#define RETRY_MS       1000
+#define TELL_AGAIN_MS  60000
 
 static bool parse_address(const char *text, struct sockaddr_storage *address)
 {
@@ -41,48 +51,84 @@ static enum status explain(int error, const char *flag, const char *address, cha
         enum status status;
         const char *remedy;
     } rows[] = {
-        { UV_EADDRINUSE, STATUS_BUSY,
-          "another program has this port: stop it, or choose another, such as 0.0.0.0:8081" },
-        { UV_EACCES, STATUS_DENIED, "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port" },
-        { UV_EADDRNOTAVAIL, STATUS_NOT_FOUND, "this machine has no such address: use 0.0.0.0 for all of its own" },
+        { EADDRINUSE, STATUS_BUSY, "another program has this port: stop it, or choose another, such as 0.0.0.0:8081" },
+        { EACCES, STATUS_DENIED, "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher port" },
+        { EADDRNOTAVAIL, STATUS_NOT_FOUND, "this machine has no such address: use 0.0.0.0 for all of its own" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i].error == error) {
-            snprintf(message, size, "--%s %s: %s: %s", flag, address, uv_strerror(error), rows[i].remedy);
+            snprintf(message, size, "--%s %s: %s: %s", flag, address, uv_strerror(-error), rows[i].remedy);
             return rows[i].status;
         }
     }
-    snprintf(message, size, "--%s %s: %s", flag, address, uv_strerror(error));
+    snprintf(message, size, "--%s %s: %s", flag, address, uv_strerror(-error));
     return STATUS_IO;
 }
 
-static void listener_init(struct listener *listener, struct http_server *server)
+static void close_fd(int *fd)
+{
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+}
+
+static void take_spare(struct listener *listener)
+{
+    if (listener->spare_fd < 0) {
+        listener->spare_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+}
+
+/* The socket and what belongs to it, not bound yet. Returns 0 or an errno. */
+static int listener_init(struct listener *listener, uv_loop_t *loop, struct http_server *server, int family)
 {
     memset(listener, 0, sizeof *listener);
     listener->server = server;
+    listener->spare_fd = -1;
+    uv_timer_init(loop, &listener->retry);
+    listener->retry.data = listener;
+    listener->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener->fd < 0) {
+        return errno;
+    }
+    take_spare(listener);
+    int error = -uv_poll_init(loop, &listener->poll, listener->fd);
+    listener->poll.data = error == 0 ? listener : NULL;
+    return error;
+}
+
+static int bind_tcp(int fd, const struct sockaddr_storage *address)
+{
+    int on = 1, off = 0;
+    bool is_v6 = address->ss_family == AF_INET6;
+    socklen_t length = is_v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+        (is_v6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off) != 0)) {
+        return errno;
+    }
+    return bind(fd, (const struct sockaddr *)address, length) != 0 ? errno : 0;
 }
 
 enum status listener_bind(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *flag,
                           const char *address, char *message, size_t size)
 {
     struct sockaddr_storage socket_address;
-    listener_init(listener, server);
-    uv_tcp_init(loop, &listener->uv.tcp);
-    listener->uv.handle.data = listener;
-    if (!parse_address(address, &socket_address)) {
+    memset(&socket_address, 0, sizeof socket_address);
+    bool good = parse_address(address, &socket_address);
+    int error = listener_init(listener, loop, server, good ? socket_address.ss_family : AF_INET);
+    if (!good) {
         snprintf(message, size, "--%s %s: not an address and a port: use 0.0.0.0:8080 or [::]:8080", flag, address);
         return STATUS_INVALID;
     }
-    int error = uv_tcp_bind(&listener->uv.tcp, (struct sockaddr *)&socket_address, 0);
+    if (error == 0) {
+        error = bind_tcp(listener->fd, &socket_address);
+    }
     if (error != 0) {
         return explain(error, flag, address, message, size);
     }
-    stream_socket_prepare_listener(&listener->uv.tcp);
-    /* libuv reports "in use" only here or at listen: ask at once, so that the error comes before the first scan. */
-    struct sockaddr_storage bound;
-    int length = sizeof bound;
-    error = uv_tcp_getsockname(&listener->uv.tcp, (struct sockaddr *)&bound, &length);
-    return error != 0 ? explain(error, flag, address, message, size) : STATUS_OK;
+    stream_socket_prepare_listener(listener->fd);
+    return STATUS_OK;
 }
 
 /* --- Unix sockets ------------------------------------------------------------------------------------------------- */
@@ -122,9 +168,8 @@ enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struc
                                const char *path, char *message, size_t size)
 {
     const char *why = "the old socket cannot be removed: look at the folder's permissions";
-    listener_init(listener, server);
-    uv_pipe_init(loop, &listener->uv.pipe, 0);
-    listener->uv.handle.data = listener;
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int error = listener_init(listener, loop, server, AF_UNIX);
     if (!file_socket_name(path, listener->path, sizeof listener->path)) {
         snprintf(message, size, "--%s %s: its folder is not there, or its name is too long: choose another", flag,
                  path);
@@ -134,12 +179,16 @@ enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struc
         snprintf(message, size, "--%s %s: %s", flag, path, why);
         return STATUS_BUSY;
     }
-    mode_t mask = umask(0117); /* uv_pipe_chmod would give it to everyone */
-    int error = uv_pipe_bind(&listener->uv.pipe, listener->path);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", listener->path);
+    mode_t mask = umask(0117);
+    if (error == 0 && bind(listener->fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+        error = errno;
+    }
     umask(mask);
+    listener->is_ours = error == 0;
     if (error != 0) {
         snprintf(message, size, "--%s %s: %s: the server's user must be able to write to its folder", flag, path,
-                 uv_strerror(error));
+                 uv_strerror(-error));
         return STATUS_IO;
     }
     return STATUS_OK;
@@ -147,71 +196,148 @@ enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struc
 
 /* --- accepting ---------------------------------------------------------------------------------------------------- */
 
-static void accept_one(struct listener *listener)
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+static void pause_accepting(struct listener *listener)
 {
-    struct http_server *server = listener->server;
-    listener->waiting = http_server_is_full(server) || server->draining;
-    if (listener->waiting) {
-        return;
-    }
-    listener->waiting = !http_server_accept(server, &listener->uv.stream);
+    listener->paused = true;
+    uv_poll_stop(&listener->poll);
 }
 
-static void on_connection(uv_stream_t *handle, int error)
+static void on_retry(uv_timer_t *timer)
 {
-    struct listener *listener = handle->data;
-    if (error == 0) {
-        accept_one(listener);
-    } else {
-        LOG_EVENT(LOG_WARN, "accept_failed", "why", uv_strerror(error), "remedy",
-                  "raise the descriptor limit (ulimit -n) or lower --connections-max");
+    listener_resume(timer->data);
+}
+
+static void tell(struct listener *listener, int error)
+{
+    const char *remedy =
+        error == EMFILE   ? "raise the descriptor limit (ulimit -n, LimitNOFILE=) or lower --connections-max"
+        : error == ENFILE ? "raise the machine's limit (sysctl fs.file-max)"
+                          : "the machine is short of memory: lower --connections-max or --image-memory";
+    uint64_t now_ms = uv_now(listener->retry.loop);
+    struct log_line line;
+    if (listener->told_ms != 0 && now_ms - listener->told_ms < TELL_AGAIN_MS) {
+        return;
+    }
+    log_begin(&line, LOG_WARN, "accept_failed");
+    log_text(&line, "why", uv_strerror(-error));
+    log_number(&line, "turned_away", (int64_t)listener->turned_away);
+    log_text(&line, "remedy", remedy);
+    log_end(&line);
+    listener->told_ms = now_ms;
+    listener->turned_away = 0;
+}
+
+/* No descriptor is left: the spare one makes room to accept those who wait and close them. */
+static void turn_away(struct listener *listener, int error)
+{
+    uint64_t before = listener->turned_away;
+    close_fd(&listener->spare_fd);
+    for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0) {
+            break;
+        }
+        close(fd);
+        listener->turned_away++;
+        http_server_count_refusal(listener->server, HTTP_REFUSED_NO_DESCRIPTOR);
+    }
+    take_spare(listener);
+    if (listener->turned_away == before) {
+        pause_accepting(listener);
+        uv_timer_start(&listener->retry, on_retry, RETRY_MS, 0);
+    }
+    tell(listener, error);
+}
+
+/* Returns false where nobody else can be accepted now. */
+static bool accept_one(struct listener *listener)
+{
+    struct http_server *server = listener->server;
+    if (http_server_is_full(server) || server->draining) {
+        pause_accepting(listener);
+        return false;
+    }
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        return http_server_take(server, fd);
+    }
+    switch (errno) {
+    case EAGAIN:
+        return false;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        turn_away(listener, errno);
+        return false;
+    default:
+        return true; /* of that connection alone: it was reset, or its route is gone (accept(2)) */
+    }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(poll->data); i++) {
     }
 }
 
 enum status listener_start(struct listener *listener, char *address, size_t size)
 {
     struct sockaddr_storage bound;
-    int length = sizeof bound;
-    char host[INET6_ADDRSTRLEN];
-    int error = uv_listen(&listener->uv.stream, BACKLOG, on_connection);
-    if (error == 0 && listener->path[0] != '\0') {
+    socklen_t length = sizeof bound;
+    if (listen(listener->fd, BACKLOG) != 0 || getsockname(listener->fd, (struct sockaddr *)&bound, &length) != 0) {
+        int error = errno;
+        snprintf(address, size, "%s", uv_strerror(-error));
+        return error == EADDRINUSE ? STATUS_BUSY : STATUS_IO;
+    }
+    if (listener->path[0] != '\0') {
         snprintf(address, size, "%s", listener->path);
-        return STATUS_OK;
-    }
-    if (error == 0) {
-        error = uv_tcp_getsockname(&listener->uv.tcp, (struct sockaddr *)&bound, &length);
-    }
-    if (error != 0) {
-        snprintf(address, size, "%s", uv_strerror(error));
-        return error == UV_EADDRINUSE ? STATUS_BUSY : STATUS_IO;
-    }
-    if (bound.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&bound;
-        uv_ip6_name(in6, host, sizeof host);
-        snprintf(address, size, "[%s]:%u", host, (unsigned)ntohs(in6->sin6_port));
     } else {
-        const struct sockaddr_in *in4 = (const struct sockaddr_in *)&bound;
-        uv_ip4_name(in4, host, sizeof host);
-        snprintf(address, size, "%s:%u", host, (unsigned)ntohs(in4->sin_port));
+        stream_socket_print_address(&bound, address, size);
     }
+    listener->open = true;
+    uv_poll_start(&listener->poll, UV_READABLE, on_readable);
     return STATUS_OK;
 }
 
 void listener_resume(struct listener *listener)
 {
-    if (listener->waiting && !uv_is_closing(&listener->uv.handle)) {
-        accept_one(listener);
+    if (listener->open && listener->paused) {
+        listener->paused = false;
+        take_spare(listener);
+        uv_timer_stop(&listener->retry);
+        uv_poll_start(&listener->poll, UV_READABLE, on_readable);
     }
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_retry_closed(uv_handle_t *handle)
 {
     struct listener *listener = handle->data;
     listener->on_closed(listener);
 }
 
+static void on_poll_closed(uv_handle_t *handle)
+{
+    struct listener *listener = handle->data;
+    uv_close((uv_handle_t *)&listener->retry, on_retry_closed);
+}
+
 void listener_close(struct listener *listener, void (*on_listener_closed)(struct listener *listener))
 {
     listener->on_closed = on_listener_closed;
-    uv_close(&listener->uv.handle, on_closed);
+    listener->open = false;
+    if (listener->poll.data != NULL) {
+        uv_close((uv_handle_t *)&listener->poll, on_poll_closed); /* stops polling at once: the socket may go */
+    } else {
+        uv_close((uv_handle_t *)&listener->retry, on_retry_closed);
+    }
+    close_fd(&listener->fd);
+    close_fd(&listener->spare_fd);
+    if (listener->is_ours) {
+        (void)unlink(listener->path);
+    }
 }

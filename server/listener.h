@@ -1,5 +1,5 @@
 /* One listening socket, TCP or Unix. At the connection limit it stops accepting; whoever waits does so in the kernel's
- * queue. */
+ * queue. Where the process has no descriptor left, whoever comes is closed unheard. */
 #ifndef SERVER_LISTENER_H
 #define SERVER_LISTENER_H
 
@@ -11,15 +11,16 @@
 #include <uv.h>
 
 struct listener {
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } uv;
+    uv_poll_t poll;
+    uv_timer_t retry; /* while no descriptor is left */
+    int fd;           /* -1 = none */
+    int spare_fd;     /* given up for a moment where no other descriptor is left; -1 = that, too, is gone */
     struct http_server *server;
-    char path[108]; /* of a Unix socket; "" = TCP */
-    bool waiting;   /* a connection is there that has not been accepted yet */
+    char path[108];                /* of a Unix socket; "" = TCP */
+    bool is_ours;                  /* the file at `path` */
+    bool open;                     /* listener_start was successful */
+    bool paused;                   /* whoever comes waits in the kernel's queue */
+    uint64_t told_ms, turned_away; /* the last line about it in the log, and how many since */
     void (*on_closed)(struct listener *listener);
 };
 

@@ -9,6 +9,7 @@
 #include "mqtt/publisher.h"
 #include "proto/device_report.h"
 #include "proto/reason.h"
+#include "server/http_conn.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -25,7 +26,9 @@
     X(REPORTS, "updraft_mqtt_reports_total", "result", REPORT_RESULT_COUNT, report_result_word,                        \
       "Messages from devices by what was made of them.")                                                               \
     X(ADMIN, "updraft_admin_requests_total", "class", METRIC_STATUS_COUNT, metric_status_word,                         \
-      "Requests to the admin API by class of status.")
+      "Requests to the admin API by class of status.")                                                                 \
+    X(REFUSED, "updraft_connections_refused_total", "why", HTTP_REFUSAL_COUNT, http_refusal_word,                      \
+      "Connections closed unheard, of devices and of operators.")
 
 /* Plain counters: X(NAME, "name", "help") */
 #define METRIC_COUNTER_LIST(X)                                                                                         \

@@ -194,7 +194,7 @@ static bool socket_is_dead(struct stream *stream)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
-static void print_address(const struct sockaddr_storage *address, char *text, size_t size)
+void stream_socket_print_address(const struct sockaddr_storage *address, char *text, size_t size)
 {
     char host[INET6_ADDRSTRLEN] = "?";
     if (address->ss_family == AF_INET6) {
@@ -219,7 +219,7 @@ static void socket_peer(struct stream *stream, char *text, size_t size)
     if (getpeername(fd, (struct sockaddr *)&address, &length) != 0) {
         snprintf(text, size, "?");
     } else if (address.ss_family != AF_UNIX) {
-        print_address(&address, text, size);
+        stream_socket_print_address(&address, text, size);
     } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &who_size) == 0) {
         snprintf(text, size, "unix uid=%u", (unsigned)who.uid);
     } else {
@@ -273,13 +273,16 @@ void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct st
     socket->uv.handle.data = socket;
 }
 
-void stream_socket_prepare_listener(uv_tcp_t *listener)
+bool stream_socket_open(struct stream_socket *socket, int fd)
 {
-    uv_os_fd_t fd = -1;
+    return (socket->uv.handle.type == UV_TCP ? uv_tcp_open(&socket->uv.tcp, fd) : uv_pipe_open(&socket->uv.pipe, fd)) ==
+           0;
+}
+
+void stream_socket_prepare_listener(int fd)
+{
     int on = 1;
     int send_buffer = SEND_BUFFER_BYTES;
-    if (uv_fileno((uv_handle_t *)listener, &fd) == 0) {
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
-    }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer, sizeof send_buffer);
 }

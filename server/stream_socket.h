@@ -31,7 +31,13 @@ struct stream_socket {
 void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct stream_read_buffer *read_buffer,
                         bool of_unix);
 
+/* Takes over the descriptor of a connected socket. Returns false, leaving it the caller's, where it cannot be. */
+bool stream_socket_open(struct stream_socket *socket, int fd);
+
 /* Options that accepted connections inherit, set once on a listening socket. */
-void stream_socket_prepare_listener(uv_tcp_t *listener);
+void stream_socket_prepare_listener(int fd);
+
+/* "192.0.2.7:49152", "[2001:db8::7]:49152" */
+void stream_socket_print_address(const struct sockaddr_storage *address, char *text, size_t size);
 
 #endif

@@ -2,6 +2,7 @@
 forgotten telnet may together not take the place of one device that wants its update."""
 
 import concurrent.futures
+import re
 import resource
 import socket
 import struct
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from tests.support.admin import Admin
 from tests.support.download import (LARGE, Download, assert_whole, cpu_seconds, descriptors, images_in_memory, md5,
                                     resident_kib)
 from tests.support.updraft import (BIN, ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image,
@@ -86,6 +88,88 @@ def test_out_of_descriptors(tmp_path, image):
             connection.close()
         assert check(server, "/healthz", {}).status == 200
         assert_whole(check(server, "/update/door"), image)
+
+
+def limit_descriptors(server, soft):
+    """The descriptors that the running process may have from now on. Returns the hard limit."""
+    hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    return hard
+
+
+def is_turned_away(connection):
+    """Closed unheard, at once."""
+    connection.settimeout(5)
+    try:
+        connection.sendall(HEALTHZ)
+        return connection.recv(4096) == b""
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+
+
+def fill(server, held):
+    """Takes every descriptor there is, also those that were taken for a moment when the others were counted."""
+    away = 0
+    while away < 20:
+        connection = server.connect()
+        if is_turned_away(connection):
+            away += 1
+            connection.close()
+        else:
+            away = 0
+            held.append(connection)
+
+
+def refused_for(server, why):
+    text = Admin(server.folder / "state/admin.sock").get("/metrics").text
+    return int(re.search(rf'^updraft_connections_refused_total\{{why="{why}"\}} (\d+)$', text, re.M)[1])
+
+
+def test_descriptors_run_out_under_a_running_server(tmp_path, image):
+    """Others of the process may take what was kept for connections. Whoever comes then is turned away rather than left
+    to wake the loop for ever; those who are there are served; and it is said, once a minute."""
+    with Server(tmp_path, idle_timeout="10m") as server:
+        held = [server.connect() for _ in range(8)]
+        assert all(healthy(connection) for connection in held)
+        high = limit_descriptors(server, max(int(number) for number in descriptors(server)) + 1)
+        assert high > 100
+        before = cpu_seconds(server)
+        fill(server, held)
+        time.sleep(1)
+        assert cpu_seconds(server) - before < 0.5, "spins"
+        assert all(healthy(connection) for connection in held)
+        assert server.log().count("event=accept_failed") == 1
+        server.wait_log('event=accept_failed why="too many open files" turned_away=[1-9][0-9]* remedy=".*ulimit -n')
+
+        held.pop().close()
+        wait_until(lambda: not is_turned_away(server.connect()), "the place of the one that left")
+        limit_descriptors(server, high)
+        assert_whole(check(server, "/update/door"), image)
+        assert refused_for(server, "no-descriptor") >= 20
+        for connection in held:
+            connection.close()
+
+
+def test_not_even_a_spare_descriptor(tmp_path, image):
+    """A limit below everything that is open: nobody can even be turned away, so they wait, and nothing spins."""
+    with Server(tmp_path, idle_timeout="10m") as server:
+        held = [server.connect() for _ in range(2)]
+        assert all(healthy(connection) for connection in held)
+        high = limit_descriptors(server, 3)
+        crowd = [server.connect() for _ in range(5)]
+        for connection in crowd:
+            connection.sendall(HEALTHZ)
+        server.wait_log("event=accept_failed")
+        before = cpu_seconds(server)
+        assert is_waiting(crowd[-1], 2)
+        assert cpu_seconds(server) - before < 0.5, "spins"
+        assert all(healthy(connection) for connection in held)
+        assert server.log().count("event=accept_failed") == 1
+        limit_descriptors(server, high)
+        assert all(Reply(connection.recv(4096)).status == 200 for connection in crowd)
+        assert_whole(check(server, "/update/door"), image)
+        for connection in [*held, *crowd]:
+            connection.close()
 
 
 def test_nothing_is_left_of_connections(tmp_path):
