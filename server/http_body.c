@@ -5,6 +5,7 @@
 #include "server/http_conn_parts.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,6 +152,15 @@ size_t conn_collect(struct http_conn *conn, const char *bytes, size_t n)
         end_collection(conn, taken < n);
     }
     return taken;
+}
+
+void conn_body_cut_short(struct http_conn *conn)
+{
+    char why[160];
+    snprintf(why, sizeof why, "the body ended after %zu of the %zu bytes announced: send it whole, then end your side",
+             conn->collection->used, conn->collection->wanted);
+    conn_drop_body(conn);
+    conn_refuse(conn, 400, why);
 }
 
 /* No byte renews the deadline of a body, or one a minute would hold its room for ever. */

@@ -116,6 +116,16 @@ static size_t process(struct http_conn *conn, const char *bytes, size_t n)
     return used;
 }
 
+/* The peer sends no more, and all that it sent has been looked at. */
+static void end_of_input(struct http_conn *conn)
+{
+    if (conn->state == CONN_COLLECTING) {
+        conn_body_cut_short(conn);
+    } else {
+        http_conn_close(conn, NULL);
+    }
+}
+
 void conn_resume(struct http_conn *conn)
 {
     if (conn_is_taking(conn) && conn->input.used > 0) {
@@ -133,7 +143,7 @@ void conn_resume(struct http_conn *conn)
         return;
     }
     if (conn->peer_ended) {
-        http_conn_close(conn, NULL);
+        end_of_input(conn);
     } else if (conn->paused) {
         conn->paused = false;
         if (!conn_stream(conn)->ops->read_start(conn_stream(conn))) {
@@ -197,6 +207,13 @@ static void on_end(struct stream *stream, bool broken)
     case CONN_AWAITING:
         if (broken) {
             http_conn_close(conn, "reset by the client");
+        }
+        break;
+    case CONN_COLLECTING:
+        if (broken) {
+            http_conn_close(conn, "reset by the client");
+        } else {
+            end_of_input(conn);
         }
         break;
     case CONN_CLOSED:

@@ -95,6 +95,9 @@ void conn_begin_body(struct http_conn *conn, const char *head, size_t n, const s
 /* Takes what belongs to the body, and has the request answered when it is whole. Returns the bytes consumed. */
 size_t conn_collect(struct http_conn *conn, const char *bytes, size_t n);
 
+/* The peer has ended its side within the body: refuses it. */
+void conn_body_cut_short(struct http_conn *conn);
+
 /* Its time for a look at the body: refuses what comes too slowly. */
 void conn_look_at_body(struct http_conn *conn);
 

@@ -1151,3 +1151,61 @@ def test_http_client_of_the_library(server, admin):
         response = connection.getresponse()
         assert (response.status, response.headers["Content-Type"]) == (200, kind) and response.read()
     connection.close()
+
+
+# --- ends behind, and within, a body ----------------------------------------------------------------------------------
+
+@pytest.fixture(params=[False, True], ids=["unix", "tcp"])
+def knock(request, server, admin):
+    """knock(): a Wire over either way, and the line of a head that lets a request over it in."""
+    token = admin.post("/api/v1/tokens", {"name": "t"}).json["token"]
+    return lambda: (Wire(server, request.param), f"Authorization: Bearer {token}")
+
+
+def half_close(wire):
+    wire.socket.shutdown(socket.SHUT_WR)
+
+
+def half_closed(knock, path, body, size=None):
+    """The answer to a body of which `size` bytes are announced, with the client's end behind it."""
+    wire, key = knock()
+    with wire:
+        wire.send(post_head(len(body) if size is None else size, path, key))
+        for at in range(0, len(body), 100000):
+            wire.send(body[at:at + 100000])
+        half_close(wire)
+        reply = wire.reply()
+        assert wire.is_ended()
+        return reply
+
+
+@pytest.mark.parametrize("size", ["8K", "900K"])
+def test_half_closed_behind_a_body(knock, tmp_path, size):
+    """Some clients say that they send no more as soon as that is so: they get what they asked for."""
+    assert half_closed(knock, "/api/v1/firmware?type=door&version=1.0", image_bytes(tmp_path, size=size)).status == 201
+    assert half_closed(knock, "/api/v1/tokens", b'{"name":"other"}').status == 201
+    assert "missing" in half_closed(knock, "/api/v1/rollouts", b"{}").body.decode()
+
+
+@pytest.mark.parametrize("sent, announced", [(0, 5), (4, 5), (300000, 900000)])
+def test_half_closed_within_a_body(knock, admin, sent, announced):
+    """Else a copy that broke off in the client looks as if the server had gone."""
+    upload_path = "/api/v1/firmware?type=door&version=1.0"
+    reply = half_closed(knock, upload_path, b"\xe9" * sent, announced)
+    assert (reply.status, error_of(reply)) == (400, "bad-request")
+    assert f"after {sent} of the {announced} bytes" in json.loads(reply.body)["error"]["message"]
+    assert upload(admin, b"").status == 400  # the room of the body is free, the server well
+    assert files(admin) == []
+
+
+def test_half_closed_within_a_body_while_another_is_answered(knock, tmp_path):
+    """The end is there before the body's beginning is looked at."""
+    wire, key = knock()
+    body = image_bytes(tmp_path)
+    with wire:
+        wire.send(post_head(len(body), "/api/v1/firmware?type=door&version=1.0", key) + body +
+                  post_head(9, "/api/v1/tokens", key) + b'{"name')
+        half_close(wire)
+        assert wire.reply().status == 201
+        reply = wire.reply()
+        assert reply.status == 400 and "after 6 of the 9 bytes" in reply.body.decode() and wire.is_ended()
