@@ -201,6 +201,15 @@ void size_print(uint64_t bytes, char *to, size_t size)
     quantity_print(bytes, &size_units[i], to, size);
 }
 
+static size_t put_hex(unsigned char c, char *to)
+{
+    to[0] = '\\';
+    to[1] = 'x';
+    to[2] = hex_digits[c >> 4];
+    to[3] = hex_digits[c & 15];
+    return 4;
+}
+
 size_t text_escape(struct slice bytes, char *to, size_t size)
 {
     size_t used = 0;
@@ -212,10 +221,7 @@ size_t text_escape(struct slice bytes, char *to, size_t size)
             break;
         }
         if (need == 4) {
-            to[used++] = '\\';
-            to[used++] = 'x';
-            to[used++] = hex_digits[c >> 4];
-            to[used++] = hex_digits[c & 15];
+            used += put_hex(c, to + used);
         } else {
             if (need == 2) {
                 to[used++] = '\\';
@@ -257,39 +263,49 @@ static size_t utf8_sequence(const unsigned char *at, size_t len)
     return 0;
 }
 
+/* Bytes of the clean character at `at`, 0 where there is none. */
+static size_t clean_sequence(const char *at, size_t len)
+{
+    unsigned char c = (unsigned char)at[0];
+    if (c < 0x80) {
+        return c >= 0x20 && c != 0x7f;
+    }
+    size_t n = utf8_sequence((const unsigned char *)at, len);
+    return c == 0xc2 && n > 0 && (unsigned char)at[1] < 0xa0 ? 0 : n; /* U+0080 to U+009F control terminals, too */
+}
+
 bool text_is_clean_utf8(struct slice bytes)
 {
-    for (size_t i = 0; i < bytes.len;) {
-        const unsigned char *at = (const unsigned char *)bytes.at + i;
-        if (*at < 0x80) {
-            if (*at < 0x20 || *at == 0x7f) {
-                return false;
-            }
-            i++;
-            continue;
-        }
-        size_t n = utf8_sequence(at, bytes.len - i);
-        if (n == 0 || (at[0] == 0xc2 && at[1] < 0xa0)) { /* U+0080 to U+009F control terminals, too */
+    size_t n;
+    for (size_t i = 0; i < bytes.len; i += n) {
+        n = clean_sequence(bytes.at + i, bytes.len - i);
+        if (n == 0) {
             return false;
         }
-        i += n;
     }
     return true;
 }
 
-void text_show(struct slice bytes, char *to, size_t size)
+size_t text_show(struct slice sentence, char *to, size_t size)
 {
-    if (!text_is_clean_utf8(bytes)) {
-        text_escape(bytes, to, size);
-        return;
-    }
-    if (bytes.len >= size) {
-        bytes.len = size - 1;
-        while (bytes.len > 0 && ((unsigned char)bytes.at[bytes.len] & 0xc0) == 0x80) {
-            bytes.len--;
+    size_t used = 0;
+    for (size_t i = 0; i < sentence.len;) {
+        size_t n = clean_sequence(sentence.at + i, sentence.len - i);
+        if (used + (n > 0 ? n : 4) >= size) {
+            break;
+        }
+        if (n > 0) {
+            memcpy(to + used, sentence.at + i, n);
+            used += n;
+            i += n;
+        } else {
+            used += put_hex((unsigned char)sentence.at[i++], to + used);
         }
     }
-    slice_copy(bytes, to, size);
+    if (size > 0) {
+        to[used] = '\0';
+    }
+    return used;
 }
 
 bool json_is_deeper(struct slice text, size_t max)

@@ -62,8 +62,9 @@ void size_print(uint64_t bytes, char *to, size_t size);
  * a backslash, all else becomes \xHH. Cuts at `size`, always terminates. Returns the characters written. */
 size_t text_escape(struct slice bytes, char *to, size_t size);
 
-/* The same for people: what is clean UTF-8 stays as it is, and is cut between characters. */
-void text_show(struct slice bytes, char *to, size_t size);
+/* The same for people, and for a sentence of our own with foreign parts in it: what is clean UTF-8 stays, quotes too,
+ * and every other byte becomes \xHH. */
+size_t text_show(struct slice sentence, char *to, size_t size);
 
 /* Whether brackets in a JSON text nest deeper than `max`: asked before a parser that recurses sees foreign bytes. */
 bool json_is_deeper(struct slice text, size_t max);

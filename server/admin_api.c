@@ -59,8 +59,8 @@ void admin_refuse(struct http_answer *answer, unsigned status, const char *code,
     va_end(args);
     json_t *error = json_object();
     json_object_set_new(error, "code", json_string(code));
-    json_object_set_new(error, "message", admin_text(message));
-    json_object_set_new(error, "remedy", admin_text(remedy));
+    json_object_set_new(error, "message", admin_sentence(message));
+    json_object_set_new(error, "remedy", admin_sentence(remedy));
     json_t *json = json_object();
     json_object_set_new(json, "error", error);
     admin_answer(answer, status, json);
@@ -70,11 +70,12 @@ void admin_refuse_image(struct http_answer *answer, const struct image_verdict *
 {
     const char *fault = image_fault_word(verdict->fault);
     json_t *error = json_pack("{s:s, s:s, s:o, s:o}", "code", "rejected", "fault", fault, "message",
-                              admin_text(verdict->detail), "remedy", admin_text(verdict->remedy));
+                              admin_sentence(verdict->detail), "remedy", admin_sentence(verdict->remedy));
     admin_answer(answer, 422, json_pack("{s:o}", "error", error));
 }
 
-json_t *admin_text(const char *text)
+/* JSON of `text` as `escape` writes it, where it cannot go as it is. */
+static json_t *text_json(const char *text, size_t (*escape)(struct slice bytes, char *to, size_t size))
 {
     json_t *json = text_is_clean_utf8(slice_of(text)) ? json_string(text) : NULL;
     if (json != NULL) {
@@ -83,10 +84,28 @@ json_t *admin_text(const char *text)
     size_t size = 4 * strlen(text) + 1;
     char *escaped = malloc(size);
     assert(escaped != NULL);
-    text_escape(slice_of(text), escaped, size);
+    escape(slice_of(text), escaped, size);
     json = json_string(escaped);
     free(escaped);
     return json;
+}
+
+json_t *admin_text(const char *text)
+{
+    return text_json(text, text_escape);
+}
+
+json_t *admin_sentence(const char *text)
+{
+    return text_json(text, text_show);
+}
+
+struct admin_shown admin_show(const char *name)
+{
+    struct admin_shown shown;
+    bool as_is = text_is_clean_utf8(slice_of(name)) && strpbrk(name, "\"\\") == NULL;
+    (as_is ? text_show : text_escape)(slice_of(name), shown.text, sizeof shown.text);
+    return shown;
 }
 
 json_t *admin_hex(const uint8_t *bytes, size_t n)
@@ -143,7 +162,7 @@ static bool take_parameter(struct admin_call *call, const struct admin_parameter
         char remedy[80];
         snprintf(remedy, sizeof remedy, "give a number from 0 to %llu", (unsigned long long)parameter->max);
         admin_refuse(call->answer, 400, "bad-request", parameter->kind == ADMIN_NUMBER ? remedy : "give yes or no",
-                     "%s=%s cannot be read", parameter->name, value);
+                     "%s=%s cannot be read", parameter->name, admin_show(value).text);
     } else if (parameter->given != NULL) {
         *parameter->given = true;
     }
@@ -172,7 +191,7 @@ bool admin_read_query(struct admin_call *call, const struct admin_parameter *par
         if (i == count || (seen & 1ull << i) != 0) {
             admin_refuse(call->answer, 400, "bad-request", "docs/openapi.json lists what this address takes",
                          i == count ? "parameter \"%s\" is not known here" : "parameter \"%s\" is there twice",
-                         parameter.name);
+                         admin_show(parameter.name).text);
             return false;
         }
         seen |= 1ull << i;
@@ -187,20 +206,42 @@ bool admin_read_query(struct admin_call *call, const struct admin_parameter *par
     return good;
 }
 
-json_t *admin_read_body(struct admin_call *call, const char *const *members, size_t count)
+static const char *json_kind(const json_t *json)
+{
+    static const char *const kinds[] = {
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string", [JSON_INTEGER] = "a number",
+        [JSON_REAL] = "a number",    [JSON_TRUE] = "true",      [JSON_FALSE] = "false",     [JSON_NULL] = "null",
+    };
+    return kinds[json_typeof(json)];
+}
+
+static json_t *read_object(struct admin_call *call)
 {
     struct slice body = call->request->body;
-    json_error_t error;
+    json_error_t error = { .text = "" };
     if (body.at != NULL && json_is_deeper(body, JSON_DEPTH_MAX)) {
         admin_refuse(call->answer, 400, "bad-request", "docs/openapi.json shows what this address takes",
                      "the body nests deeper than %d", JSON_DEPTH_MAX);
         return NULL;
     }
-    json_t *json = body.at == NULL ? NULL : json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, &error);
-    if (!json_is_object(json)) {
-        json_decref(json);
-        admin_refuse(call->answer, 400, "bad-request", "send one JSON object, with Content-Length",
-                     "the body is no JSON object%s%s", body.at != NULL ? ": " : "", body.at != NULL ? error.text : "");
+    json_t *json =
+        body.at == NULL ? NULL : json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    if (json_is_object(json)) {
+        return json;
+    }
+    admin_refuse(call->answer, 400, "bad-request", "send one JSON object, with Content-Length",
+                 "the body is no JSON object: %s%s", json != NULL ? "it is " : "",
+                 json != NULL      ? json_kind(json)
+                 : body.at == NULL ? "there is none"
+                                   : error.text);
+    json_decref(json);
+    return NULL;
+}
+
+json_t *admin_read_body(struct admin_call *call, const char *const *members, size_t count)
+{
+    json_t *json = read_object(call);
+    if (json == NULL) {
         return NULL;
     }
     const char *key;
@@ -213,7 +254,7 @@ json_t *admin_read_body(struct admin_call *call, const char *const *members, siz
         }
         if (i == count) {
             admin_refuse(call->answer, 400, "bad-request", "docs/openapi.json lists what this address takes",
-                         "member \"%s\" is not known here", key);
+                         "member \"%s\" is not known here", admin_show(key).text);
             json_decref(json);
             return NULL;
         }

@@ -17,7 +17,7 @@ struct admin_call {
 /* Answers with JSON, whose reference is taken over. */
 void admin_answer(struct http_answer *answer, unsigned status, json_t *json);
 
-/* {"error":{"code","message","remedy"}} */
+/* {"error":{"code","message","remedy"}}. Parts of the message that came from outside go through admin_show. */
 void admin_refuse(struct http_answer *answer, unsigned status, const char *code, const char *remedy, const char *format,
                   ...) __attribute__((format(printf, 5, 6)));
 
@@ -29,6 +29,17 @@ void admin_answer_later(struct admin_api *api, struct http_later *later, struct 
 
 /* JSON text of foreign bytes: what is no UTF-8, or a control character, becomes escaped ASCII. */
 json_t *admin_text(const char *text);
+
+/* A sentence of ours: the same, but its own quotes stay as they are. */
+json_t *admin_sentence(const char *text);
+
+/* A foreign name as a message repeats it: escaped where it is not clean or has quotes of its own, cut where it is long.
+ * admin_show(name).text */
+struct admin_shown {
+    char text[HTTP_PARAMETER_MAX + 1];
+};
+struct admin_shown admin_show(const char *name);
+
 json_t *admin_hex(const uint8_t *bytes, size_t n);
 json_t *admin_time(time_t seconds); /* RFC 3339, UTC */
 

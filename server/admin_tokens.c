@@ -62,16 +62,17 @@ static void refuse_token(const struct admin_call *call, enum status status, cons
     case STATUS_INVALID:
     case STATUS_TOO_LONG:
         admin_refuse(answer, 400, "bad-name", "1 to 64 letters, digits, `.`, `_` and `-`", "\"%s\" cannot name a token",
-                     name);
+                     admin_show(name).text);
         break;
     case STATUS_NOT_FOUND:
-        admin_refuse(answer, 404, "unknown-token", "`updraft token ls` lists them", "there is no token \"%s\"", name);
+        admin_refuse(answer, 404, "unknown-token", "`updraft token ls` lists them", "there is no token \"%s\"",
+                     admin_show(name).text);
         break;
     case STATUS_BUSY:
         admin_refuse(answer, exists ? 409 : 503, exists ? "exists" : "busy",
                      exists ? "choose another name, or remove that one first" : "come again in a moment",
                      exists ? "there is a token \"%s\" already" : "another change than that of \"%s\" is being written",
-                     name);
+                     admin_show(name).text);
         break;
     default:
         admin_refuse(answer, 503, "busy", "remove tokens that nobody needs", "there are %d tokens already", TOKENS_MAX);

@@ -1209,3 +1209,34 @@ def test_half_closed_within_a_body_while_another_is_answered(knock, tmp_path):
         assert wire.reply().status == 201
         reply = wire.reply()
         assert reply.status == 400 and "after 6 of the 9 bytes" in reply.body.decode() and wire.is_ended()
+
+
+# --- what is wrong, in words ------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("body, what", [
+    (b"[1]", "it is an array"), (b'"door"', "it is a string"), (b"5", "it is a number"), (b"5.5", "it is a number"),
+    (b"true", "it is true"), (b"false", "it is false"), (b"null", "it is null"), (b"", "there is none"),
+    (b"{", "'}'"), (b'{"name":"a","name":"b"}', '"name"'), (b"\xff", "byte 0xff"),
+])
+def test_bodies_that_are_no_object(admin, body, what):
+    answer = admin.post("/api/v1/tokens", body)
+    refused(answer, 400, "bad-request")
+    begins = "the body is no JSON object: "
+    message = answer.json["error"]["message"]
+    assert message.startswith(begins) and what in message[len(begins):] and message.isprintable()
+
+
+@pytest.mark.parametrize("name, shown", [
+    ("page", "page"), ("hält", "hält"), ("a\x1b[31m", r"a\x1b[31m"), ('a" is "b', r'a\" is \"b'), ("a\\b", r"a\\b"),
+    (b"a\xff", r"a\xff"),
+], ids=lambda value: repr(value))
+def test_a_foreign_part_is_escaped_and_the_sentence_is_not(admin, name, shown):
+    """`parameter \\"a\\x1b\\" is not known` is no English, and a raw escape sequence is no name."""
+    answer = admin.get(f"/api/v1/status?{urllib.parse.quote(name)}=1")
+    refused(answer, 400, "bad-request")
+    assert answer.json["error"]["message"] == f'parameter "{shown}" is not known here'
+    if isinstance(name, str):
+        answer = admin.post("/api/v1/tokens", {name: 1})
+        assert answer.json["error"]["message"] == f'member "{shown}" is not known here'
+        answer = admin.post("/api/v1/tokens", {"name": name + "/"})
+        assert answer.json["error"]["message"] == f'"{shown}/" cannot name a token'

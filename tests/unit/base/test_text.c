@@ -328,7 +328,7 @@ static const struct {
     { "\xc2\x9b"
       "2J",
       50, "\\xc2\\x9b2J" },
-    { "\xc3\xa4\x80", 50, "\\xc3\\xa4\\x80" },
+    { "\xc3\xa4\x80", 50, "\xc3\xa4\\x80" },
 };
 
 /* Else what somebody wrote into a file could clear the terminal of whoever is told of it. */
@@ -342,9 +342,35 @@ static void test_shown_is_readable_and_harmless(void **state)
     }
 }
 
+/* Else a message of ours about a foreign name would come with its own quotes escaped, or break the JSON it stands in.
+ */
+static void test_sentences_keep_their_quotes(void **state)
+{
+    (void)state;
+    char to[200];
+    static const struct slice sentence =
+        BYTES("\"\xc3\xa4\x1b[0m\xff\xc3\" cannot be a \\\"type\\\", \0\x7f\xed\xa0\x80");
+    size_t n = text_show(sentence, to, sizeof to);
+    assert_string_equal(to, "\"\xc3\xa4\\x1b[0m\\xff\\xc3\" cannot be a \\\"type\\\", \\x00\\x7f\\xed\\xa0\\x80");
+    assert_int_equal(n, strlen(to));
+    for (size_t i = 0; i < COUNT_OF(utf8); i++) {
+        n = text_show(utf8[i].bytes, to, sizeof to);
+        assert_true(text_is_clean_utf8((struct slice){ to, n }));
+        assert_true(!utf8[i].clean || (n == utf8[i].bytes.len && memcmp(to, utf8[i].bytes.at, n) == 0));
+    }
+    for (size_t size = 1; size <= 10; size++) {
+        memset(to, '?', sizeof to);
+        n = text_show((struct slice)BYTES("a\xe2\x82\xac\n\""), to, size);
+        assert_true(n == 0 || n == 1 || n == 4 || n == 8 || n == 9);
+        assert_true(n < size && n == strlen(to) && to[size] == '?');
+    }
+    assert_int_equal(text_show(slice_of("a"), to, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sentences_keep_their_quotes),
         cmocka_unit_test(test_absent_is_not_empty),
         cmocka_unit_test(test_whole_bytes_are_compared),
         cmocka_unit_test(test_trim_takes_blanks_and_tabs_alone),
