@@ -41,6 +41,10 @@ static enum status bind_entry(struct app *app, size_t i, char *message, size_t s
     struct http_limits limits = app_http_limits(&app->config);
     limits.connections_max = ADMIN_CONNECTIONS_MAX;
     limits.bodies_bytes_max = ADMIN_BODIES_MAX;
+    if (i == ADMIN_TCP) { /* anyone may knock there */
+        limits.first_head_ms = ADMIN_FIRST_HEAD_MS;
+        limits.peer_max = ADMIN_PEER_MAX;
+    }
     entry->app = app;
     entry->used = true;
     entry->door = (struct admin_door){ .api = &app->admin, .needs_token = i == ADMIN_TCP };

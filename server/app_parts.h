@@ -19,6 +19,8 @@
 #include <uv.h>
 
 #define ADMIN_CONNECTIONS_MAX 64
+#define ADMIN_PEER_MAX        (ADMIN_CONNECTIONS_MAX / 2)
+#define ADMIN_FIRST_HEAD_MS   3000
 #define MACHINE_ADDRESSES_MAX 64
 #define TICK_MS               1000
 #define STOPPING_TICK_MS      20

@@ -10,6 +10,7 @@
 #include "server/http_conn_parts.h"
 
 #include <assert.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -239,6 +240,7 @@ static void on_sent(struct stream *stream, bool broken)
 void http_conn_expire(struct http_conn *conn)
 {
     switch (conn->wait) {
+    case HTTP_WAIT_FIRST_HEAD:
     case HTTP_WAIT_HEAD:
         if (conn->input.used > 0) {
             conn_refuse(conn, 408, "the request's head took too long");
@@ -283,8 +285,8 @@ struct http_conn *http_conn_new(struct http_server *server)
     stream->on_end = on_end;
     stream->on_sent = on_sent;
     stream->on_closed = on_closed;
-    conn->wait = HTTP_WAIT_HEAD;
-    wait_list_append(&server->waits[HTTP_WAIT_HEAD], &conn->wait_entry, uv_now(server->loop));
+    conn->wait = HTTP_WAIT_FIRST_HEAD;
+    wait_list_append(&server->waits[HTTP_WAIT_FIRST_HEAD], &conn->wait_entry, uv_now(server->loop));
     server->connections++;
     server->accepted++;
     return conn;
@@ -295,9 +297,37 @@ uv_stream_t *http_conn_socket(struct http_conn *conn)
     return &conn->socket.uv.stream;
 }
 
+static struct http_peer peer_of(const struct sockaddr_storage *address)
+{
+    struct http_peer peer = { .bytes = { 0 } };
+    if (address->ss_family == AF_INET6) {
+        memcpy(peer.bytes, &((const struct sockaddr_in6 *)address)->sin6_addr, 16);
+    } else if (address->ss_family == AF_INET) {
+        peer.bytes[10] = peer.bytes[11] = 0xff;
+        memcpy(peer.bytes + 12, &((const struct sockaddr_in *)address)->sin_addr, 4);
+    }
+    return peer;
+}
+
 bool http_conn_open(struct http_conn *conn, int fd)
 {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    memset(&address, 0, sizeof address);
+    if (conn->server->limits.peer_max != 0 && getpeername(fd, (struct sockaddr *)&address, &length) == 0) {
+        conn->peer = peer_of(&address);
+    }
     return stream_socket_open(&conn->socket, fd);
+}
+
+const struct http_peer *http_conn_peer(const struct http_conn *conn)
+{
+    return &conn->peer;
+}
+
+void http_conn_print_peer(struct http_conn *conn, char *text, size_t size)
+{
+    conn_stream(conn)->ops->peer(conn_stream(conn), text, size);
 }
 
 void http_conn_start(struct http_conn *conn)

@@ -46,10 +46,12 @@ struct http_handlers {
 };
 
 struct http_limits {
-    uint64_t head_ms;     /* from the first byte of a request, or from the connection, to the end of its head */
-    uint64_t idle_ms;     /* between requests */
-    uint64_t transfer_ms; /* of an answer, without a byte acknowledged */
+    uint64_t head_ms;       /* from the first byte of a request, or from the connection, to the end of its head */
+    uint64_t first_head_ms; /* the same of a connection's first head, where that is less; 0 = no less */
+    uint64_t idle_ms;       /* between requests */
+    uint64_t transfer_ms;   /* of an answer, without a byte acknowledged */
     size_t connections_max;
+    size_t peer_max;         /* connections of one address; 0 = any number, and nobody makes room for others */
     size_t bodies_bytes_max; /* of all larger bodies being collected; over: 503 */
 };
 
@@ -62,6 +64,7 @@ void http_later_answer(struct http_later *later, struct http_answer *answer);
 
 /* What a connection waits for; each has a list in which all wait equally long. */
 enum http_wait {
+    HTTP_WAIT_FIRST_HEAD, /* for the first head: whoever is here may be anyone */
     HTTP_WAIT_HEAD,
     HTTP_WAIT_IDLE,
     HTTP_WAIT_BODY,     /* for the next bytes of a body */
@@ -73,7 +76,10 @@ enum http_wait {
 };
 
 /* Why a connection was closed unheard. */
-#define HTTP_REFUSAL_LIST(X) X(NO_DESCRIPTOR, "no-descriptor") /* the process has none left, or no memory */
+#define HTTP_REFUSAL_LIST(X)                                                                                           \
+    X(NO_DESCRIPTOR, "no-descriptor") /* the process has none left, or no memory */                                    \
+    X(PEER_FULL, "peer-full")         /* its address has all the connections that one may have */                      \
+    X(MADE_ROOM, "made-room")         /* it had asked nothing yet, and another needed its place */
 
 enum http_refusal {
 #define X(name, word) HTTP_REFUSED_##name,
@@ -82,6 +88,18 @@ enum http_refusal {
         HTTP_REFUSAL_COUNT
 };
 const char *http_refusal_word(enum http_refusal refusal);
+
+/* Whose connection it is: the address without the port, IPv4 as ::ffff:a.b.c.d; zeros = over a Unix socket. */
+struct http_peer {
+    uint8_t bytes[16];
+};
+
+/* http_crowd's: who was sent away, as far as the log has not said it. */
+struct http_crowd {
+    uint64_t told_ms, untold;
+    enum http_refusal why; /* of the last of them */
+    char peer[64];
+};
 
 /* What all connections share; server/http_server owns it. */
 struct http_server {
@@ -97,6 +115,7 @@ struct http_server {
     size_t connections, transfers;
     size_t bodies_bytes; /* of bodies being collected */
     bool draining;
+    struct http_crowd crowd;
     struct wait_list waits[HTTP_WAIT_COUNT];
     struct http_conn *free_conns;
     struct stream_read_buffer read_buffer;
@@ -122,6 +141,8 @@ void http_conn_expire(struct http_conn *conn);
 /* The image it is sending: its delivery and the bytes acknowledged so far. Returns false where it sends none. */
 bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery, uint64_t *bytes);
 
+const struct http_peer *http_conn_peer(const struct http_conn *conn);
+void http_conn_print_peer(struct http_conn *conn, char *text, size_t size);
 bool http_conn_has_input(const struct http_conn *conn); /* a part of a request is there */
 struct http_conn *http_conn_of_wait(struct wait_entry *entry);
 void http_conn_free_all(struct http_conn *conns); /* a free list */

@@ -23,6 +23,7 @@ struct transfer;
 struct http_conn {
     struct stream_socket socket; /* first: the stream's callbacks find us by it */
     struct http_server *server;
+    struct http_peer peer;
     enum conn_state state;
     bool keep_alive; /* after the answer under way */
     bool peer_ended; /* it sends no more */

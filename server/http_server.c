@@ -1,6 +1,8 @@
 /* One timer for all deadlines: it walks the heads of the lists, so it costs what is due and nothing else. */
 #include "server/http_server.h"
 
+#include "server/http_crowd.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,10 @@ const char *http_refusal_word(enum http_refusal refusal)
 static uint64_t wait_ms(const struct http_server *server, enum http_wait wait)
 {
     switch (wait) {
+    case HTTP_WAIT_FIRST_HEAD:
+        return server->limits.first_head_ms != 0 && server->limits.first_head_ms < server->limits.head_ms
+                   ? server->limits.first_head_ms
+                   : server->limits.head_ms;
     case HTTP_WAIT_HEAD:
         return server->limits.head_ms;
     case HTTP_WAIT_IDLE:
@@ -55,12 +61,14 @@ static void on_tick(uv_timer_t *timer)
             http_conn_expire(http_conn_of_wait(due));
         }
     }
+    http_crowd_tell(server, false);
 }
 
 static void on_left(struct http_server *server)
 {
     if (server->connections == 0) {
         uv_timer_stop(&server->tick);
+        http_crowd_tell(server, true);
     }
     if (!server->draining) {
         server->on_room(server->owner);
@@ -110,7 +118,11 @@ bool http_server_take(struct http_server *server, int fd)
         }
         return conn != NULL;
     }
-    http_conn_start(conn);
+    if (http_crowd_admit(server, conn)) {
+        http_conn_start(conn);
+    } else {
+        http_conn_close(conn, "not accepted");
+    }
     return true;
 }
 
@@ -143,7 +155,7 @@ void http_server_drain(struct http_server *server)
         return;
     }
     /* Who is between requests is told at once; who has begun one is answered. */
-    static const enum http_wait resting[] = { HTTP_WAIT_IDLE, HTTP_WAIT_HEAD };
+    static const enum http_wait resting[] = { HTTP_WAIT_IDLE, HTTP_WAIT_FIRST_HEAD, HTTP_WAIT_HEAD };
     for (size_t i = 0; i < sizeof resting / sizeof resting[0]; i++) {
         struct wait_entry *next;
         for (struct wait_entry *entry = server->waits[resting[i]].first; entry != NULL; entry = next) {

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "server/http_crowd.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -252,11 +253,14 @@ static void turn_away(struct listener *listener, int error)
 }
 
 /* Returns false where nobody else can be accepted now. */
-static bool accept_one(struct listener *listener)
+static bool accept_one(struct listener *listener, bool somebody_waits)
 {
     struct http_server *server = listener->server;
     if (http_server_is_full(server) || server->draining) {
-        pause_accepting(listener);
+        if (somebody_waits) {
+            (void)(!server->draining && http_crowd_make_room(server)); /* on_room comes when it is made */
+            pause_accepting(listener);
+        }
         return false;
     }
     int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -281,7 +285,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 {
     (void)status;
     (void)events;
-    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(poll->data); i++) {
+    for (int i = 0; i < ACCEPTS_A_TURN && accept_one(poll->data, i == 0); i++) {
     }
 }
 

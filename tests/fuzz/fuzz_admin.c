@@ -137,7 +137,9 @@ static void make_rooms(struct catalog *catalog)
 
 static void make_world(void)
 {
-    struct http_limits limits = { 10000, 30000, 60000, 16, 1u << 20 };
+    struct http_limits limits = {
+        .head_ms = 10000, .idle_ms = 30000, .transfer_ms = 60000, .connections_max = 16, .bodies_bytes_max = 1u << 20
+    };
     char message[300];
     log_configure(LOG_ERROR, LOG_LOGFMT);
     uv_loop_init(&world.loop);

@@ -92,7 +92,7 @@ static void make_world(void)
 {
     static char folder[] = "/tmp/updraft-fuzz-XXXXXX";
     struct scan_result result;
-    struct http_limits limits = { 10000, 30000, 60000, 16, 0 };
+    struct http_limits limits = { .head_ms = 10000, .idle_ms = 30000, .transfer_ms = 60000, .connections_max = 16 };
     assert(mkdtemp(folder) != NULL);
     write_image(folder);
     log_configure(LOG_ERROR, LOG_LOGFMT);

@@ -1,11 +1,13 @@
 """What the server takes from those who connect, and for how long: a thousand devices with bad links, a scanner and a
 forgotten telnet may together not take the place of one device that wants its update."""
 
+import collections
 import concurrent.futures
 import re
 import resource
 import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -357,3 +359,154 @@ def test_not_yet_is_said_in_the_log_too(tmp_path):
         word = reply.reason
         assert (reply.status, word) in {(304, "not-yet"), (200, "newer")}
         server.wait_log(f"event=check reason={word} status={reply.status} device=5ccf7fb1e042")
+
+
+# --- the operator's door over TCP: anyone may knock -------------------------------------------------------------------
+
+PLACES, SHARE = 64, 32  # of the door, and of one address
+FIRST_HEAD_S = 3
+
+
+@pytest.fixture
+def door(tmp_path):
+    """A server that closes nobody by itself in the time of a test, and a token for its door."""
+    with Server(tmp_path, admin_listen="127.0.0.1:0", head_timeout="10m", idle_timeout="10m") as server:
+        server.token = Admin(tmp_path / "state/admin.sock").post("/api/v1/tokens", {"name": "t"}).json["token"]
+        yield server
+
+
+def knock(server, source="127.0.0.1", data=b""):
+    port = int(next(line for line in server.said if line.startswith("listening admin 127")).rpartition(":")[2])
+    connection = socket.create_connection(("127.0.0.1", port), PATIENCE_S, source_address=(source, 0))
+    connection.sendall(data)
+    return connection
+
+
+def status_request(server):
+    return device_request("/api/v1/status", {"Authorization": f"Bearer {server.token}"}, http="1.1")
+
+
+def asks(server, source="127.0.0.1"):
+    """A proper client's connection: let in, answered at once, and kept."""
+    begun = time.monotonic()
+    connection = knock(server, source, status_request(server))
+    reply = connection.recv(65536)
+    assert Reply(reply).status == 200 and time.monotonic() - begun < FIRST_HEAD_S / 2
+    return connection
+
+
+def is_kept(server, connection):
+    connection.sendall(status_request(server))
+    return Reply(connection.recv(65536)).status == 200
+
+
+def is_closed(connection):
+    try:
+        return connection.recv(4096) == b""
+    except ConnectionResetError:
+        return True
+
+
+def is_closed_by_now(connection):
+    try:
+        return not is_waiting(connection, 0.01)
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("data", [b"", b"GET /api/v1/status HTTP/1.1\r\nHost:"], ids=["silent", "part of a head"])
+def test_one_address_does_not_take_the_operators_door(door, data):
+    """Its own later connections take the place of its first, and nobody else's."""
+    proper = asks(door)
+    crowd = [knock(door, data=data) for _ in range(PLACES + 6)]
+    asks(door).close()
+    asks(door, "127.0.0.2").close()
+    gone = PLACES + 6 + 1 - (SHARE - 1)
+    assert sum(is_closed_by_now(connection) for connection in crowd) == gone
+    assert not is_closed_by_now(crowd[-1]), "the newest, which may be about to ask"
+    assert is_kept(door, proper)
+    assert refused_for(door, "made-room") == gone
+    assert refused_for(door, "peer-full") == 0
+    door.wait_log("event=connection_refused why=made-room peer=127.0.0.1:[0-9]+ connections=1 remedy=")
+    wait_until(lambda: sum(map(int, re.findall("connection_refused .*connections=([0-9]+)", door.log()))) == gone,
+               "each of them to be told of")
+    assert door.log().count("event=connection_refused") < 6, "a line for each"
+    assert Admin(door.folder / "state/admin.sock").get("/api/v1/status").status == 200
+
+
+def test_flood_from_one_address(door):
+    """Knocking without a pause does not keep another address waiting."""
+    ends = threading.Event()
+    crowd = collections.deque(maxlen=100)
+
+    def flood():
+        while not ends.is_set():
+            crowd.append(knock(door))
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        flooding = pool.submit(flood)
+        try:
+            for _ in range(20):
+                asks(door, "127.0.0.2").close()
+        finally:
+            ends.set()
+        flooding.result()
+    wait_until(lambda: refused_for(door, "made-room") > 100, "a flood, or the test proves nothing")
+
+
+def test_many_addresses_do_not_take_the_operators_door(door):
+    """The door is full: who is silent makes room, those first who have been for longest; who is slow does not."""
+    proper = [asks(door, "127.0.0.9") for _ in range(4)]
+    slow = knock(door, "127.0.0.8", b"GET /api/v1/status HTTP/1.1\r\nHost: a\r\n")
+    crowd = [knock(door, f"127.0.0.{i}") for i in (2, 3, 4) for _ in range(19)]
+    time.sleep(0.3)
+    crowd += [knock(door, f"127.0.0.{i}") for i in (5, 6) for _ in range(9)]
+    asks(door, "127.0.0.7").close()
+    asks(door, "127.0.0.2").close()
+    slow.sendall(status_request(door).partition(b"\r\n")[2].partition(b"\r\n")[2])
+    assert Reply(slow.recv(65536)).status == 200
+    assert all(is_kept(door, connection) for connection in proper)
+    gone = refused_for(door, "made-room")
+    assert 16 < gone < 20
+    assert all(is_closed(connection) for connection in crowd[:gone])
+
+
+def test_those_who_were_let_in_stay(door):
+    """An address has its share; the rest of the door is for others, and nobody who was let in leaves for anyone."""
+    proper = [asks(door) for _ in range(SHARE)]
+    assert is_closed(knock(door))
+    assert refused_for(door, "peer-full") == 1
+    door.wait_log("event=connection_refused why=peer-full peer=127.0.0.1:")
+    others = [asks(door, "127.0.0.2") for _ in range(PLACES - SHARE)]
+    late = knock(door, "127.0.0.3", status_request(door))
+    assert is_waiting(late)  # full of those who were let in: it waits for one of them to leave
+    others.pop().close()
+    assert Reply(late.recv(65536)).status == 200
+    assert all(is_kept(door, connection) for connection in proper + others)
+
+
+def test_who_was_answered_makes_room(door):
+    """A flood with wrong tokens: the refused are still let read their answer, but hold no place."""
+    crowd = [knock(door, data=device_request("/", {"Authorization": "Bearer no"}, http="1.1")) for _ in range(SHARE)]
+    assert all(Reply(connection.recv(4096)).status == 401 for connection in crowd)
+    asks(door)
+    assert all(is_closed(connection) for connection in crowd)
+
+
+def test_first_head_at_the_operators_door(door):
+    """Whoever has asked once may be slower; over the Unix socket, and devices, from the first."""
+    begun = time.monotonic()
+    silent, slow, proper = knock(door), knock(door, data=b"GET / HTTP/1.1\r\n"), asks(door)
+    unix = Admin(door.folder / "state/admin.sock").connection()
+    unix.connect()
+    device = door.connect()
+    proper.sendall(b"GET /api/v1/status HTTP/1.1\r\n")
+    assert is_closed(silent)
+    assert FIRST_HEAD_S - 0.5 < time.monotonic() - begun < FIRST_HEAD_S + 5
+    assert Reply(slow.recv(4096)).status == 408
+    for connection in (proper, unix.sock, device):
+        assert is_waiting(connection, 0.7)
+    device.sendall(HEALTHZ)
+    assert Reply(device.recv(4096)).status == 200
+    for connection in (proper, unix.sock, device, silent, slow):
+        connection.close()

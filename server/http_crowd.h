@@ -1,0 +1,21 @@
+/* A door with few places: who must leave for whom. One peer can open more connections than there are places and say
+ * nothing on them; who asks is served all the same. What is past its first request has been let in, and stays. */
+#ifndef SERVER_HTTP_CROWD_H
+#define SERVER_HTTP_CROWD_H
+
+#include "server/http_conn.h"
+
+#include <stdbool.h>
+
+/* The door is full and somebody waits: one of those leaves that are there without having been let in, the oldest
+ * silent one before others. Returns false where nobody does. Does nothing at doors without limits.peer_max. */
+bool http_crowd_make_room(struct http_server *server);
+
+/* A connection was just accepted: at limits.peer_max another of its address leaves for it. Returns false where none
+ * can: it is to be closed. */
+bool http_crowd_admit(struct http_server *server, struct http_conn *conn);
+
+/* Now and then, and when the last connection has left: says what has not been said yet. */
+void http_crowd_tell(struct http_server *server, bool at_once);
+
+#endif

@@ -1,0 +1,188 @@
+/* Who leaves for whom, with connections whose age and peer are set: nothing is sent. */
+#include "server/http_crowd.h"
+
+#include "base/log.h"
+#include "server/http_conn_parts.h"
+#include "server/http_server.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define PEER_MAX 12
+#define LONG_MS  5000 /* there for longer than any moment */
+
+static struct {
+    uv_loop_t loop;
+    struct http_server server;
+    uint64_t refused[HTTP_REFUSAL_COUNT];
+} world;
+
+static void on_nothing(void *owner)
+{
+    (void)owner;
+}
+
+static int set_up(void **state)
+{
+    static const struct http_limits limits = { .head_ms = 10000, .connections_max = 64, .peer_max = PEER_MAX };
+    (void)state;
+    memset(&world, 0, sizeof world);
+    log_configure(LOG_ERROR, LOG_LOGFMT);
+    uv_loop_init(&world.loop);
+    http_server_init(&world.server, &world.loop, NULL, NULL, NULL, &limits);
+    world.server.refused = world.refused;
+    world.server.on_room = world.server.on_empty = on_nothing;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    http_server_abort(&world.server);
+    uv_run(&world.loop, UV_RUN_NOWAIT);
+    http_server_close(&world.server, on_nothing);
+    uv_run(&world.loop, UV_RUN_DEFAULT);
+    return uv_loop_close(&world.loop);
+}
+
+/* A connection of the address that ends in `peer`, there for `age_ms`; those that are there for longest come first. */
+static struct http_conn *comes(uint8_t peer, uint64_t age_ms)
+{
+    struct http_conn *conn = http_server_new_conn(&world.server);
+    assert_non_null(conn);
+    conn->peer.bytes[15] = peer;
+    conn->wait_entry.since_ms = uv_now(&world.loop) - age_ms;
+    return conn;
+}
+
+static void sends(struct http_conn *conn)
+{
+    assert_true(buf_add(&conn->input, "GET /", 5));
+}
+
+static void waits(struct http_conn *conn, enum http_wait wait)
+{
+    conn_wait_for(conn, wait);
+}
+
+static bool is_gone(const struct http_conn *conn)
+{
+    return conn->state == CONN_CLOSED;
+}
+
+static void test_the_oldest_silent_one_leaves(void **state)
+{
+    (void)state;
+    struct http_conn *let_in = comes(1, LONG_MS), *part = comes(1, LONG_MS), *first = comes(2, LONG_MS),
+                     *second = comes(1, LONG_MS);
+    waits(let_in, HTTP_WAIT_IDLE);
+    sends(part);
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(first));
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(second) && !is_gone(part));
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(part));
+    assert_false(http_crowd_make_room(&world.server));
+    assert_false(is_gone(let_in));
+    assert_int_equal(world.refused[HTTP_REFUSED_MADE_ROOM], 3);
+}
+
+static void test_who_was_answered_leaves_before_the_silent(void **state)
+{
+    (void)state;
+    struct http_conn *silent = comes(1, LONG_MS), *answered = comes(1, 0);
+    waits(answered, HTTP_WAIT_LINGER);
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(answered) && !is_gone(silent));
+}
+
+/* Else a client that means it loses its place before its head is read. */
+static void test_who_came_this_moment_stays(void **state)
+{
+    (void)state;
+    struct http_conn *conn = comes(1, 20);
+    assert_false(http_crowd_make_room(&world.server));
+    assert_false(is_gone(conn));
+}
+
+/* A part of a head does not protect a flood against whoever has just come. */
+static void test_who_came_this_moment_stays_before_parts_of_heads(void **state)
+{
+    (void)state;
+    struct http_conn *part = comes(1, LONG_MS), *fresh = comes(2, 20);
+    sends(part);
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(part) && !is_gone(fresh));
+}
+
+static void test_in_a_flood_the_oldest_leaves_however_young(void **state)
+{
+    (void)state;
+    struct http_conn *crowd[10];
+    for (size_t i = 0; i < 10; i++) {
+        crowd[i] = comes(1, 20 - i);
+    }
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(crowd[0]) && !is_gone(crowd[9]));
+}
+
+static void test_an_address_has_its_share(void **state)
+{
+    (void)state;
+    struct http_conn *other = comes(2, LONG_MS), *crowd[PEER_MAX];
+    for (size_t i = 0; i < PEER_MAX; i++) {
+        crowd[i] = comes(1, LONG_MS);
+        assert_true(http_crowd_admit(&world.server, crowd[i]));
+        assert_int_equal(world.refused[HTTP_REFUSED_MADE_ROOM], 0);
+    }
+    assert_true(http_crowd_admit(&world.server, comes(1, 0)));
+    assert_true(is_gone(crowd[0]) && !is_gone(crowd[1]));
+    assert_true(http_crowd_admit(&world.server, comes(3, 0)));
+    assert_false(is_gone(crowd[1]) || is_gone(other));
+}
+
+static void test_a_share_of_those_who_were_let_in(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PEER_MAX; i++) {
+        waits(comes(1, LONG_MS), HTTP_WAIT_IDLE);
+    }
+    assert_false(http_crowd_admit(&world.server, comes(1, 0)));
+    assert_true(http_crowd_admit(&world.server, comes(2, 0)));
+    assert_int_equal(world.refused[HTTP_REFUSED_PEER_FULL], 1);
+}
+
+static void test_doors_without_a_share(void **state)
+{
+    (void)state;
+    world.server.limits.peer_max = 0;
+    struct http_conn *conn = comes(1, LONG_MS);
+    for (size_t i = 0; i < 3 * PEER_MAX; i++) {
+        assert_true(http_crowd_admit(&world.server, comes(1, LONG_MS)));
+    }
+    assert_false(http_crowd_make_room(&world.server));
+    assert_false(is_gone(conn));
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_the_oldest_silent_one_leaves),
+        CASE(test_who_was_answered_leaves_before_the_silent),
+        CASE(test_who_came_this_moment_stays),
+        CASE(test_who_came_this_moment_stays_before_parts_of_heads),
+        CASE(test_in_a_flood_the_oldest_leaves_however_young),
+        CASE(test_an_address_has_its_share),
+        CASE(test_a_share_of_those_who_were_let_in),
+        CASE(test_doors_without_a_share),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
