@@ -30,6 +30,15 @@ static uint64_t acknowledged(struct http_conn *conn)
     return open < stream->sent_bytes ? stream->sent_bytes - open : 0;
 }
 
+/* Of the first `done` bytes of all that was sent: how many are the image's. Once our side has ended, the system counts
+ * that end as a byte more which is not acknowledged yet. */
+static uint64_t image_bytes(const struct http_conn *conn, const struct transfer *transfer, uint64_t done)
+{
+    done += conn->state == CONN_FINISHING;
+    done = done > transfer->sent_before ? done - transfer->sent_before : 0;
+    return done < transfer->answer.length ? done : transfer->answer.length;
+}
+
 void conn_end_transfer(struct http_conn *conn, const char *why, bool handed)
 {
     struct transfer *transfer = conn->transfer;
@@ -45,11 +54,8 @@ void conn_end_transfer(struct http_conn *conn, const char *why, bool handed)
                                         .why = why };
     outcome.ms = uv_now(server->loop) - transfer->started_ms;
     if (transfer->blob != NULL) {
-        uint64_t done = handed ? conn_stream(conn)->sent_bytes : acknowledged(conn);
-        done = done > transfer->sent_before ? done - transfer->sent_before : 0;
-        /* The system counts the end of the connection as one byte more to acknowledge. */
-        outcome.whole = conn->state != CONN_SENDING && done + (conn->state == CONN_FINISHING) >= outcome.wanted;
-        outcome.bytes = outcome.whole ? outcome.wanted : done;
+        outcome.bytes = image_bytes(conn, transfer, handed ? conn_stream(conn)->sent_bytes : acknowledged(conn));
+        outcome.whole = conn->state != CONN_SENDING && outcome.bytes == outcome.wanted;
         if (!outcome.whole && why == NULL) {
             outcome.why = "ended by the device";
         }
@@ -68,10 +74,8 @@ bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery
     if (transfer == NULL || transfer->blob == NULL || transfer->answer.delivery == NULL) {
         return false;
     }
-    uint64_t done = acknowledged(conn);
     *delivery = transfer->answer.delivery;
-    *bytes = done > transfer->sent_before ? done - transfer->sent_before : 0;
-    *bytes = *bytes < transfer->answer.length ? *bytes : transfer->answer.length;
+    *bytes = image_bytes(conn, transfer, acknowledged(conn));
     return true;
 }
 
