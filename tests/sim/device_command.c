@@ -42,8 +42,9 @@ static void remember(struct device *device, const struct command *command)
 {
     size_t n = device->command_count;
     if ((n & (n - 1)) == 0) { /* room is doubled at each power of two */
-        device->commands = realloc(device->commands, (n == 0 ? 1 : 2 * n) * sizeof(void *));
-        assert(device->commands != NULL);
+        const struct command **larger = realloc(device->commands, (n == 0 ? 1 : 2 * n) * sizeof(void *));
+        assert(larger != NULL);
+        device->commands = larger;
     }
     device->commands[device->command_count++] = command;
 }

@@ -163,36 +163,47 @@ static bool is_esp32(const struct options *options, size_t type)
     return options->family == FAMILY_ESP32 || (options->family == FAMILY_MIXED && mixed);
 }
 
-/* What a device of that flash mode reports once this file runs on it. */
-static struct image_result *digest_file(FILE *file, const struct image_taker *taker)
+/* What a device of that flash mode reports once this file runs on it. Returns NULL, with errno, where it cannot be
+ * read. */
+static struct image_result *digest_file(const char *path, const struct image_taker *taker)
 {
     uint8_t bytes[16384];
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        return NULL;
+    }
     struct image_result *result = calloc(1, sizeof *result);
     struct image_stream *stream = image_stream_new(taker, NULL);
     size_t n;
     assert(result != NULL);
-    rewind(file);
-    while ((n = fread(bytes, 1, sizeof bytes, file)) > 0) {
+    do {
+        n = fread(bytes, 1, sizeof bytes, file);
         image_stream_add(stream, bytes, n);
+    } while (n == sizeof bytes);
+    if (ferror(file)) { /* a folder, too, is opened without complaint */
+        free(result);
+        result = NULL;
+    } else {
+        image_stream_result(stream, result);
     }
-    image_stream_result(stream, result);
     image_stream_free(stream);
+    int error = errno;
+    fclose(file);
+    errno = error;
     return result;
 }
 
 static bool read_initial(struct device_type *type, const char *path)
 {
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        fprintf(stderr, "updraft-sim: --image %s: %s\n", path, strerror(errno));
-        return false;
-    }
     for (unsigned mode = 0; mode < 4; mode++) {
         struct image_taker taker = { type->esp32, false, (uint8_t)mode };
         free(type->initial[mode]);
-        type->initial[mode] = digest_file(file, &taker);
+        type->initial[mode] = digest_file(path, &taker);
+        if (type->initial[mode] == NULL) {
+            fprintf(stderr, "updraft-sim: --image %s: %s\n", path, strerror(errno));
+            return false;
+        }
     }
-    fclose(file);
     enum image_family family = type->initial[0]->family;
     bool fits = family == IMAGE_FAMILY_UNKNOWN || (family == IMAGE_FAMILY_ESP32) == type->esp32;
     if (!fits) {

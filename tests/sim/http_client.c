@@ -310,14 +310,11 @@ static void on_connected(uv_connect_t *connect, int status)
     uv_read_start((uv_stream_t *)&get->tcp, on_alloc, on_readable);
 }
 
-/* The port is that of the wish, whichever way the address was found. */
+/* The port is that of the wish, whichever way the address was found: of both families it follows the family. */
 static void set_port(struct sockaddr *address, uint16_t port)
 {
-    if (address->sa_family == AF_INET6) {
-        ((struct sockaddr_in6 *)(void *)address)->sin6_port = htons(port);
-    } else {
-        ((struct sockaddr_in *)(void *)address)->sin_port = htons(port);
-    }
+    uint16_t in_order = htons(port);
+    memcpy(address->sa_data, &in_order, sizeof in_order);
 }
 
 /* 0, or libuv's error: no descriptor, or no way to the address at all. */
