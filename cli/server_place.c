@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define SYSTEM_SOCKET "/var/lib/updraft/admin.sock"
+#define SYSTEM_SOCKET "/run/updraft/admin.sock" /* as server/updraftd.service has it */
 
 /* A variable that is set to nothing counts as not set: compose files pass such ones on. */
 static const char *variable(const char *name)
@@ -96,13 +96,14 @@ static bool find_token(struct server_place *place, const struct args *args, char
     return file == NULL || use_token_file(place, file, message, size);
 }
 
-/* Where a server started in this folder has its socket; else, where nothing is there, the system's. */
+/* Where a server started in this folder has its socket; else, where nothing is there, the system's. Who may not look
+ * into the system's folder is to hear that, rather than that no server runs here. */
 static bool use_default(struct server_place *place, char *message, size_t size)
 {
     char path[1024];
     const char *state = variable("UPDRAFT_STATE");
     snprintf(path, sizeof path, "%s/admin.sock", state != NULL ? state : "./state");
-    if (access(path, F_OK) != 0 && errno == ENOENT && access(SYSTEM_SOCKET, F_OK) == 0) {
+    if (access(path, F_OK) != 0 && errno == ENOENT && (access(SYSTEM_SOCKET, F_OK) == 0 || errno == EACCES)) {
         snprintf(path, sizeof path, "%s", SYSTEM_SOCKET);
     }
     return use_socket(place, path, "UPDRAFT_STATE", message, size);
