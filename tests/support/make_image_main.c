@@ -9,6 +9,9 @@
 
 static const char usage[] =
     "usage: updraft-make-image KIND OUT [key=value ...]\n"
+    "\n"
+    "Writes a made-up image, for trying things out: updraftd takes it for a real one, no device can run it.\n"
+    "\n"
     "  KIND   esp8266 tasmota user1 user2 esp32 factory spiffs littlefs html\n"
     "  OUT    a file, or - for standard output\n"
     "  size=512K                  before compression; the smallest possible by default\n"
@@ -20,8 +23,9 @@ static const char usage[] =
     "  block=8192                 of file systems (4096)\n"
     "  trailer=256                bytes of signature behind the image\n"
     "  app=0 hash=0               esp32 without application description, without appended SHA-256\n"
-    "  gzip=1\n"
-    "  break=checksum|digest|truncate|segments\n";
+    "  gzip=1                     compressed\n"
+    "  break=checksum|digest|truncate|segments\n"
+    "                             spoiled in this way, for checks that are to fail\n";
 
 /* Digits, perhaps with K or M behind them. */
 static bool parse_size(const char *text, uint64_t max, uint64_t *size)
@@ -185,6 +189,10 @@ static int write_image(const struct image_make *wish, const char *path)
 int main(int argc, char **argv)
 {
     struct image_make wish = { 0 };
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        fputs(usage, stdout);
+        return 0;
+    }
     if (argc < 3) {
         fputs(usage, stderr);
         return 2;

@@ -1,0 +1,30 @@
+"""Every script says what it does to who asks, and does nothing else."""
+
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPTS = sorted(path.name for path in (ROOT / "script").iterdir())
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help(tmp_path, name):
+    done = subprocess.run([ROOT / "script" / name, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=5,
+                          env={"PATH": "/usr/bin:/bin"})
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert f"  script/{name}" in done.stdout, f"script/{name} opens with a comment that shows how it is called"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_server_names_what_is_its_own():
+    """updraftd --help cannot know of it."""
+    text = (ROOT / "script/server").read_text()
+    done = subprocess.run([ROOT / "script/server", "--mqtt", "mqtt://host", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--with-devices" in done.stdout and "--with-devices)" in text
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_house_plan_names_it(name):
+    assert f"`{name}`" in (ROOT / "ARCHITECTURE.md").read_text(), f"ARCHITECTURE.md lists script/{name}"
