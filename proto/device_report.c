@@ -225,10 +225,12 @@ static enum report_result read_homie_online(struct slice payload, struct device_
     return read_word(words, COUNT_OF(words), payload, report);
 }
 
+typedef enum report_result (*read_fn)(struct slice payload, struct device_report *report);
+
 enum report_result device_report_read(enum report_style style, enum report_topic topic, const void *payload, size_t n,
                                       struct device_report *report)
 {
-    static enum report_result (*const readers[][2])(struct slice payload, struct device_report * report) = {
+    static const read_fn readers[][2] = {
         [REPORT_UPDRAFT] = { [REPORT_TOPIC_STATUS] = read_updraft_status, [REPORT_TOPIC_ONLINE] = read_updraft_online },
         [REPORT_TASMOTA] = { [REPORT_TOPIC_STATUS] = read_tasmota_status, [REPORT_TOPIC_ONLINE] = read_tasmota_online },
         [REPORT_HOMIE] = { [REPORT_TOPIC_STATUS] = read_homie_status, [REPORT_TOPIC_ONLINE] = read_homie_online },
