@@ -1,5 +1,7 @@
 """The newcomer's first minute: `script/server --with-devices`, and in a second terminal `publish-update demo-lamp`."""
 
+import datetime
+import json
 import os
 import pathlib
 import re
@@ -10,6 +12,8 @@ import pytest
 
 from tests.support.mqtt import MOSQUITTO, free_port
 from tests.support.updraft import BIN, PATIENCE_S, ROOT, wait_until
+
+STRANGERS_S = 15  # fleet/rollout.c: how long nobody must be heard of where nobody was expected
 
 # The script builds and runs the release programs of its own checkout; elsewhere it would build what nobody asked for.
 pytestmark = pytest.mark.skipif(BIN != ROOT / "build/release/bin", reason="needs this checkout's release build")
@@ -35,6 +39,11 @@ class Script:
             return re.search(pattern, self.said, re.M)
         return wait_until(look, f"{pattern!r} is said", 2 * PATIENCE_S)
 
+    def time_of(self, event):
+        """When it last happened, in seconds."""
+        *_, last = re.findall(rf"^time=(\S+) .*event={event} ", self.said, re.M)
+        return datetime.datetime.fromisoformat(last.replace("Z", "+00:00")).timestamp()
+
     def end(self):
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(PATIENCE_S)
@@ -55,16 +64,29 @@ def children_of(pid):
     return names
 
 
+def publish(folder, *words):
+    """What publish-update demo-lamp says as JSON, in the script's folder."""
+    done = subprocess.run([BIN / "publish-update", "demo-lamp", "--json", *words], cwd=folder, capture_output=True,
+                          text=True, timeout=2 * PATIENCE_S)
+    assert done.returncode == 0, done
+    return json.loads(done.stdout)
+
+
 def test_the_whole_circle(tmp_path):
+    """It ends with the third device. A server that does not know whom to wait for would first sit out a silence of 15 s,
+    in which the newcomer wonders what is wrong."""
     script = Script(tmp_path, "--with-devices")
     try:
         script.wait(r"^ready$")
         script.wait(r"3 devices")
         assert sum("mosquitto" in words for words in children_of(script.process.pid)) == 1
-        done = subprocess.run([BIN / "publish-update", "demo-lamp"], cwd=tmp_path, capture_output=True, text=True,
-                              timeout=2 * PATIENCE_S)
-        assert done.returncode == 0, done
-        assert re.search(r"3 confirmed", done.stdout), done
+        wait_until(lambda: publish(tmp_path, "--plan")["plan"]["devices"]["to_update"] == 3, "three devices are known")
+        rollout = publish(tmp_path)
+        devices = rollout["devices"]
+        assert (rollout["state"], devices["expected"], devices["confirmed"]) == ("done", 3, 3), rollout
+        assert devices["failed"] == devices["silent"] == devices["untracked"] == 0, rollout
+        sent, ended = script.time_of("update_sent"), script.time_of("rollout_ended")
+        assert 0 < ended - sent < STRANGERS_S, script.said  # flashing and rebooting take five seconds
     finally:
         code = script.end()
     assert code == 0, script.said
