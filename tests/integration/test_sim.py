@@ -510,6 +510,44 @@ def test_many_devices_and_one_command(tmp_path):
             "door": {"idle": 500}, "gate": {"confirmed": 500}, "bell": {"idle": 500}}
 
 
+def test_what_the_server_withholds_is_not_confirmed(tmp_path):
+    """A 304 may mean either; who read `confirmed: wrong-flash` believed that all was well."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin")
+    with Server(tmp_path) as server:
+        with Sim(tmp_path, server, types="door", devices=1, poll=10, **FAST) as sim:
+            sim.wait_line(r"^5ccf7f000001 door idle: runs 0\.1\.0$")
+            sim.wait_line(r"^5ccf7f000001 door confirmed: runs 2\.0\.0 \(same-digest\)$")
+            make_image("esp8266", tmp_path / "firmware/door/3.0.0.bin", flash="16M")
+            sim.wait_line(r"^5ccf7f000001 door held: wrong-flash$")
+            summary = sim.stop()
+        assert (summary["types"]["door"]["confirmed"], summary["confirmed_devices"]) == (1, 0)
+        assert "  at the end 1 held" in sim.lines or "  at the end 1 checking" in sim.lines
+
+
+def test_the_summary_is_for_people(tmp_path):
+    """Nothing in it that is not so, and no byte of the server's that a terminal would obey."""
+    evil = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nX-Updraft-Reason: no\x1b[2Jway\r\n\r\n"
+    with Answering(evil) as server:
+        with Sim(tmp_path, server, devices=2, check_in_at_start=True, until="idle", idle=0.1) as sim:
+            sim.finish()
+    text = "\n".join(sim.lines)
+    assert "\x1b" not in text
+    assert r"5ccf7f000002 d1_mini failed: answered 404 no\x1b[2Jway" in sim.lines
+    assert r"  checks     2 in all, 2 answered 404 no\x1b[2Jway" in sim.lines
+    assert "  commands   0 heard" in sim.lines and "  downloads  0 whole" in sim.lines and "violations: 0" in sim.lines
+
+
+def test_a_broker_that_is_not_there_is_named(tmp_path):
+    """Else it says its seed, and then nothing at all."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = subprocess.run([BIN / "updraft-sim", "--mqtt", f"mqtt://127.0.0.1:{port}", "--devices", "3", "--duration", "0.3"],
+                          capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [f"updraft-sim: no connection to the broker at 127.0.0.1 port {port}: is it there? "
+                                        "(--mqtt) Trying on."]
+
+
 def test_two_descriptors_a_device_suffice(tmp_path):
     """libmosquitto takes three for itself: 5,000 devices would not fit in a usual limit of 20,000."""
     make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin")
@@ -520,6 +558,12 @@ def test_two_descriptors_a_device_suffice(tmp_path):
             sim.ready()
             broker.publish("updraft/door/update", command(server))
             assert sim.finish()["types"]["door"]["failures"] == {}
+
+
+@pytest.mark.parametrize("program", ["updraft-sim", "updraft-make-image"])
+def test_help(program):
+    done = subprocess.run([BIN / program, "--help"], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, "") and program in done.stdout
 
 
 def test_usage(tmp_path):

@@ -152,6 +152,17 @@ static void rest(struct device *device, enum device_state state, const char *det
     }
 }
 
+/* "runs 0_4_10 (same-digest)" */
+static void rest_running(struct device *device, enum device_state state, const char *why)
+{
+    char detail[128];
+    const char *version = device->fs ? device->fs_version : device->running.version;
+    snprintf(detail, sizeof detail, "runs %s%s%s%s%s", device->fs ? "file system " : "",
+             version[0] != '\0' ? version : "a sketch without version", why[0] != '\0' ? " (" : "", why,
+             why[0] != '\0' ? ")" : "");
+    rest(device, state, detail);
+}
+
 void device_fail(struct device *device, const char *error)
 {
     const struct options *options = device->fleet->options;
@@ -201,15 +212,29 @@ void device_begin(struct device *device)
         uv_timer_start(&device->poll, on_poll, draw_below(&device->draw, every_ms), every_ms);
     }
     if (device->state == DEVICE_STARTING) {
-        rest(device, DEVICE_IDLE, NULL);
+        rest_running(device, DEVICE_IDLE, "");
     }
     fleet_device_ready(device->fleet);
+}
+
+/* A 304 says either that the device runs the right image, or why it gets none. A server without reasons says the
+ * former. */
+static bool runs_the_right_one(const struct device *device)
+{
+    static const char *const words[] = { "", "same-digest", "up-to-date", "device-newer", "not-modified" };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (strcmp(device->last_reason, words[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* 304: nothing newer, or not now. */
 void device_settle(struct device *device)
 {
-    if (device->unconfirmed) {
+    bool right = runs_the_right_one(device);
+    if (device->unconfirmed && right) {
         device->unconfirmed = false;
         device->confirmations++;
         device->type->counts.confirmations++;
@@ -219,9 +244,11 @@ void device_settle(struct device *device)
         device->eager_left--;
         device_ask(device);
     } else if (device->rolled_back) {
-        device_fail(device, "rolled back");
+        device_fail(device, "runs the old image again (--old-image)");
+    } else if (!right) {
+        rest(device, DEVICE_HELD, device->last_reason);
     } else {
-        rest(device, device->confirmations > 0 ? DEVICE_CONFIRMED : DEVICE_IDLE, device->last_reason);
+        rest_running(device, device->confirmations > 0 ? DEVICE_CONFIRMED : DEVICE_IDLE, device->last_reason);
     }
 }
 
@@ -232,7 +259,7 @@ static void on_flashed(struct device *device)
     device_tell(device, "flashed", device->next.version, NULL);
     if (device_use_fault(device, MISBEHAVIOUR_NEVER_REBOOT)) {
         mqtt_link_cut(device);
-        device_set_state(device, DEVICE_GONE, NULL);
+        device_set_state(device, DEVICE_GONE, "does not start again (--never-reboot)");
         return;
     }
     mqtt_link_cut(device);

@@ -26,7 +26,8 @@
     X(STALLED, "stalled", false)                                                                                       \
     X(FLASHING, "flashing", false)                                                                                     \
     X(REBOOTING, "rebooting", false)                                                                                   \
-    X(CONFIRMED, "confirmed", true) /* runs what it was sent, and the server has nothing newer */                      \
+    X(CONFIRMED, "confirmed", true) /* runs what it was sent, and the server says that this is right */                \
+    X(HELD, "held", true)           /* the server has something for it, and does not give it, as in wrong-flash */     \
     X(FAILED, "failed", true)                                                                                          \
     X(GONE, "gone", true) /* never rebooted */
 

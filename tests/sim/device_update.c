@@ -7,6 +7,7 @@
 #include "tests/sim/request.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,12 +24,12 @@ void device_forget_download(struct device *device)
 /* Other answers than 200, as ESP8266httpUpdate and HTTPUpdate take them. */
 static void take_refusal(struct device *device, unsigned status)
 {
-    char error[40];
+    char error[sizeof device->error];
     if (status == 304) {
         device_settle(device);
         return;
     }
-    snprintf(error, sizeof error, "answered %u", status);
+    snprintf(error, sizeof error, "answered %u %s", status, device->last_reason);
     device_fail(device, error);
 }
 
@@ -37,7 +38,7 @@ static void refuse_image(struct device *device, enum remark remark)
     device->type->counts.remarks[remark]++;
     device->type->counts.refused++;
     device_forget_download(device);
-    device_fail(device, remark_word(remark));
+    device_fail(device, remark_text(remark));
 }
 
 static struct request_facts facts_of(const struct device *device)
@@ -95,7 +96,10 @@ static bool download_begins(struct device *device, const struct http_head *head)
     bool has_md5 = hex_decode(slice_of(head->md5), claimed, sizeof claimed);
     device->stream =
         image_stream_new(&device->taker, has_md5 ? fleet_known_image(device->fleet, claimed, &device->taker) : NULL);
-    device_set_state(device, DEVICE_DOWNLOADING, NULL);
+    char what[200];
+    snprintf(what, sizeof what, "%s%s%" PRIu64 " bytes", device->body_file, device->body_file[0] != '\0' ? ", " : "",
+             device->body_length);
+    device_set_state(device, DEVICE_DOWNLOADING, what);
     device_tell(device, "downloading", device->command != NULL ? device->command->version : NULL, NULL);
     return true;
 }
@@ -182,7 +186,7 @@ static bool on_body(void *owner, uint8_t *bytes, size_t n)
     }
     if (drops) {
         device_use_fault(device, MISBEHAVIOUR_DROP);
-        cut(device, "dropped");
+        cut(device, "closed the download halfway (--drop)");
         return false;
     }
     if (crosses && device_use_fault(device, MISBEHAVIOUR_STALL)) {
@@ -195,7 +199,7 @@ static bool on_body(void *owner, uint8_t *bytes, size_t n)
 void device_stall_over(struct device *device)
 {
     http_abort(device->get);
-    cut(device, "stalled");
+    cut(device, "stopped reading (--stall)");
 }
 
 /* The Updater's comparison: arduino-esp32's minds the case. */
@@ -214,7 +218,7 @@ static bool check_image(struct device *device, const struct image_result *result
                  (result->family == IMAGE_FAMILY_ESP32) != device->type->esp32;
     const char *error = NULL;
     if (!md5_holds(device, result)) {
-        error = "wrong MD5";
+        error = device->spoiled ? "wrong MD5 (--bad-md5)" : "wrong MD5";
         if (!device->spoiled) {
             report_violation(device, VIOLATION_WRONG_MD5, device->body_md5);
         }
@@ -222,7 +226,7 @@ static bool check_image(struct device *device, const struct image_result *result
         error = "for another chip";
         report_violation(device, VIOLATION_OTHER_CHIP, device->body_file);
     } else if (!device->fs && !result->whole) {
-        error = remark_word(REMARK_BAD_GZIP);
+        error = remark_text(REMARK_BAD_GZIP);
         device->type->counts.remarks[REMARK_BAD_GZIP]++;
     }
     if (error != NULL) {
@@ -305,7 +309,7 @@ static void on_end(void *owner, enum http_end end, int error)
     }
     device->type->counts.failures[end]++;
     char why[sizeof device->error];
-    snprintf(why, sizeof why, "%s%s%s", http_end_word(end), error != 0 ? ": " : "",
+    snprintf(why, sizeof why, "%s%s%s", http_end_text(end), error != 0 ? ": " : "",
              error != 0 ? uv_strerror(error) : "");
     if (device->stream != NULL) {
         cut(device, why);

@@ -2,6 +2,8 @@
  * then wait for the kernel's retries, so connections are made in turns, `ramp` of them under way at a time. */
 #include "tests/sim/fleet.h"
 
+#include "base/text.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
@@ -83,13 +85,24 @@ void fleet_refused(struct fleet *fleet, const char *what)
     }
 }
 
+void fleet_unreached(struct fleet *fleet)
+{
+    const struct url *broker = &fleet->options->mqtt;
+    if (fleet->mqtt.connects == 0 && fleet->mqtt.lost == 1 && fleet->mqtt.refused == 0) {
+        fprintf(stderr, "updraft-sim: no connection to the broker at %s port %u: is it there? (--mqtt) Trying on.\n",
+                broker->host, (unsigned)broker->port);
+    }
+}
+
 static void show_change(const struct device *device, const char *detail)
 {
     const struct fleet *fleet = device->fleet;
     bool has_detail = detail != NULL && detail[0] != '\0';
     if (fleet->count <= CHANGES_SHOWN_DEVICES && !fleet->options->quiet) {
+        char shown[512];
+        text_escape(slice_of(has_detail ? detail : ""), shown, sizeof shown); /* names and labels are foreign */
         printf("%s %s %s%s%s\n", device->mac_text, device->type->name, device_state_word(device->state),
-               has_detail ? ": " : "", has_detail ? detail : "");
+               has_detail ? ": " : "", shown);
         fflush(stdout);
     }
 }

@@ -83,6 +83,7 @@ void fleet_turn_over(struct device *device);
 void fleet_event(struct fleet *fleet);
 void fleet_device_ready(struct fleet *fleet);
 void fleet_refused(struct fleet *fleet, const char *what);
+void fleet_unreached(struct fleet *fleet); /* a link that could not be made was counted as lost */
 void fleet_state_changed(struct device *device, enum device_state from, const char *detail);
 
 /* The outcome of an image with this MD5 for such a device, or NULL; and an outcome to remember. */

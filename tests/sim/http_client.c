@@ -35,8 +35,11 @@ struct http_get {
 /* All reads of the one thread land here: libuv asks for the buffer just before it fills it. */
 static uint8_t shared[65536];
 
-static const char *const end_words[] = {
-#define X(name, word) word,
+static const struct {
+    const char *word;
+    const char *text;
+} end_facts[] = {
+#define X(name, word, text) { word, text },
     HTTP_END_LIST(X)
 #undef X
 };
@@ -44,7 +47,13 @@ static const char *const end_words[] = {
 const char *http_end_word(enum http_end end)
 {
     assert(end < HTTP_END_COUNT);
-    return end_words[end];
+    return end_facts[end].word;
+}
+
+const char *http_end_text(enum http_end end)
+{
+    assert(end < HTTP_END_COUNT);
+    return end_facts[end].text;
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */

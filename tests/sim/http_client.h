@@ -14,26 +14,27 @@
 #include <stdint.h>
 #include <uv.h>
 
-/*    name       word */
+/*    name      word           what it means */
 #define HTTP_END_LIST(X)                                                                                               \
-    X(WHOLE, "whole")        /* as many bytes as Content-Length said */                                                \
-    X(EXCESS, "excess")      /* and then some more */                                                                  \
-    X(SHORT, "short")        /* the server ended it too early */                                                       \
-    X(SILENT, "silent-body") /* nothing came for the client's patience */                                              \
-    X(RESOLVE, "resolve")    /* no address for the host */                                                             \
-    X(CONNECT, "connect")    /* refused, or unreachable */                                                             \
-    X(TIMEOUT, "timeout")    /* no head in time */                                                                     \
-    X(CLOSED, "closed")      /* closed before a whole head */                                                          \
-    X(BAD_HEAD, "bad-head")  /* no status line, or a head too long */
+    X(WHOLE, "whole", "as many bytes as Content-Length said")                                                          \
+    X(EXCESS, "excess", "more bytes than Content-Length said")                                                         \
+    X(SHORT, "short", "the server ended the body too early")                                                           \
+    X(SILENT, "silent-body", "the body stood still for too long")                                                      \
+    X(RESOLVE, "resolve", "no address for the host")                                                                   \
+    X(CONNECT, "connect", "no connection")                                                                             \
+    X(TIMEOUT, "timeout", "no answer in time")                                                                         \
+    X(CLOSED, "closed", "closed without an answer")                                                                    \
+    X(BAD_HEAD, "bad-head", "no HTTP answer, or its head is too long")
 
 enum http_end {
-#define X(name, word) HTTP_END_##name,
+#define X(name, word, text) HTTP_END_##name,
     HTTP_END_LIST(X)
 #undef X
         HTTP_END_COUNT
 };
 
 const char *http_end_word(enum http_end end);
+const char *http_end_text(enum http_end end);
 
 struct http_head {
     unsigned status;

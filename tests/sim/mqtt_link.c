@@ -59,6 +59,7 @@ static void session_lost(struct mqtt_session *session)
     struct device *device = session->device;
     session_end(session);
     device->fleet->mqtt.lost++;
+    fleet_unreached(device->fleet);
     unsigned shift = device->link.attempts < 3 ? device->link.attempts++ : 3;
     device->link.retry_at_ms = uv_now(device->fleet->loop) + (1000u << shift);
     device_unlinked(device);

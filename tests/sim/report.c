@@ -24,16 +24,19 @@ static const struct {
 #undef X
 };
 
-static const char *const remark_words[] = {
-#define X(name, word) word,
+static const struct {
+    const char *word;
+    const char *text;
+} remark_facts[] = {
+#define X(name, word, text) { word, text },
     REMARK_LIST(X)
 #undef X
 };
 
-const char *remark_word(enum remark remark)
+const char *remark_text(enum remark remark)
 {
     assert(remark < REMARK_COUNT);
-    return remark_words[remark];
+    return remark_facts[remark].text;
 }
 
 void report_answer(struct counts *counts, unsigned status, const char *reason)
@@ -87,16 +90,49 @@ static uint64_t memory_bytes(void)
 
 /* --- for people --------------------------------------------------------------------------------------------------- */
 
-static void print_answers(const struct counts *counts, FILE *file)
+/* "  name       12 word", then what of `rows` is not zero. */
+struct row {
+    const char *text;
+    uint64_t number;
+};
+
+static void print_rows(const char *name, uint64_t number, const char *word, const struct row *rows, size_t n,
+                       FILE *file)
 {
+    fprintf(file, "  %-10s %" PRIu64 " %s", name, number, word);
+    for (size_t i = 0; i < n; i++) {
+        if (rows[i].number > 0) {
+            fprintf(file, ", %" PRIu64 " %s", rows[i].number, rows[i].text);
+        }
+    }
+    fputc('\n', file);
+}
+
+static void print_checks(const struct counts *counts, FILE *file)
+{
+    struct row rows[ANSWERS_MAX + HTTP_END_COUNT];
+    char texts[ANSWERS_MAX][4 * sizeof counts->answers[0].reason + 24];
+    size_t n = 0;
     for (unsigned i = 0; i < counts->answer_count; i++) {
         const struct answer_count *answer = &counts->answers[i];
-        fprintf(file, "%s%u %s %" PRIu64, i == 0 ? ": " : ", ", answer->status,
-                answer->reason[0] != '\0' ? answer->reason : "(no reason)", answer->n);
+        int used = snprintf(texts[i], sizeof texts[i], "answered %u ", answer->status);
+        text_escape(slice_of(answer->reason[0] != '\0' ? answer->reason : "without a reason"), texts[i] + used,
+                    sizeof texts[i] - (size_t)used);
+        rows[n++] = (struct row){ texts[i], answer->n };
     }
     for (unsigned i = 0; i < HTTP_END_COUNT; i++) {
-        if (counts->failures[i] > 0) {
-            fprintf(file, ", failed: %s %" PRIu64, http_end_word((enum http_end)i), counts->failures[i]);
+        rows[n++] = (struct row){ http_end_text((enum http_end)i), counts->failures[i] };
+    }
+    print_rows("checks", counts->checks, "in all", rows, n, file);
+}
+
+static void print_states(const struct fleet *fleet, const struct device_type *type, FILE *file)
+{
+    fprintf(file, "  at the end");
+    for (unsigned i = 0, shown = 0; i < DEVICE_STATE_COUNT; i++) {
+        size_t n = devices_in(fleet, type, (enum device_state)i);
+        if (n > 0) {
+            fprintf(file, "%s %zu %s", shown++ > 0 ? "," : "", n, device_state_word((enum device_state)i));
         }
     }
     fputc('\n', file);
@@ -105,30 +141,46 @@ static void print_answers(const struct counts *counts, FILE *file)
 static void print_type(const struct fleet *fleet, const struct device_type *type, FILE *file)
 {
     const struct counts *counts = &type->counts;
+    const struct row commands[] = {
+        { "of them came again", counts->duplicates },
+        { "of them lost in a reboot or behind a newer one", counts->lost },
+        { "more that could not be read", counts->malformed },
+        { "of them ignored (--silent)", counts->ignored },
+    };
+    const struct row downloads[] = {
+        { "cut", counts->cut },
+        { "with a wrong MD5, for another chip or not to be unpacked", counts->bad },
+        { "refused by the device", counts->refused },
+        { "bytes", counts->bytes },
+    };
     fprintf(file, "%s: %zu devices (%s)\n", type->name, type->devices, type->esp32 ? "ESP32" : "ESP8266");
-    fprintf(file,
-            "  commands   %" PRIu64 " (duplicates %" PRIu64 ", lost %" PRIu64 ", malformed %" PRIu64
-            ", ignored %" PRIu64 ")\n",
-            counts->commands, counts->duplicates, counts->lost, counts->malformed, counts->ignored);
-    fprintf(file, "  checks     %" PRIu64, counts->checks);
-    print_answers(counts, file);
-    fprintf(file,
-            "  downloads  whole %" PRIu64 ", cut %" PRIu64 ", bad %" PRIu64 ", refused %" PRIu64 "; %" PRIu64
-            " bytes\n",
-            counts->whole, counts->cut, counts->bad, counts->refused, counts->bytes);
+    print_rows("commands", counts->commands, "heard", commands, sizeof commands / sizeof commands[0], file);
+    print_checks(counts, file);
+    print_rows("downloads", counts->whole, "whole", downloads, sizeof downloads / sizeof downloads[0], file);
     for (unsigned i = 0; i < REMARK_COUNT; i++) {
         if (counts->remarks[i] > 0) {
-            fprintf(file, "  remark     %s %" PRIu64 "\n", remark_words[i], counts->remarks[i]);
+            fprintf(file, "  remark     %" PRIu64 " times: %s\n", counts->remarks[i], remark_facts[i].text);
         }
     }
-    fprintf(file, "  confirmed  %" PRIu64 "\n  states    ", counts->confirmations);
-    for (unsigned i = 0; i < DEVICE_STATE_COUNT; i++) {
-        size_t n = devices_in(fleet, type, (enum device_state)i);
-        if (n > 0) {
-            fprintf(file, " %s %zu", device_state_word((enum device_state)i), n);
-        }
+    print_rows("confirmed", counts->confirmations, "came back with the new image, and the server agreed", NULL, 0,
+               file);
+    print_states(fleet, type, file);
+}
+
+static void print_violations(const struct fleet *fleet, FILE *file)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < VIOLATION_COUNT; i++) {
+        count += fleet->violations[i];
     }
-    fputc('\n', file);
+    fprintf(file, "violations: %" PRIu64 "%s\n", count, count > fleet->seen_count ? ", of which the first:" : "");
+    for (size_t i = 0; i < fleet->seen_count; i++) {
+        const struct violation_seen *seen = &fleet->seen[i];
+        char detail[4 * sizeof seen->detail];
+        text_escape(slice_of(seen->detail), detail, sizeof detail);
+        fprintf(file, "VIOLATION %s %s: %s (%s)\n", seen->mac, seen->type, violation_facts[seen->violation].text,
+                detail);
+    }
 }
 
 void report_text(const struct fleet *fleet, FILE *file)
@@ -137,7 +189,8 @@ void report_text(const struct fleet *fleet, FILE *file)
         print_type(fleet, &fleet->types[i], file);
     }
     if (fleet->options->has_mqtt) {
-        fprintf(file, "mqtt: %" PRIu64 " connected (%" PRIu64 " connects, %" PRIu64 " lost, %" PRIu64 " refused)\n",
+        fprintf(file,
+                "mqtt: %" PRIu64 " connected at the end; %" PRIu64 " connects, %" PRIu64 " lost, %" PRIu64 " refused\n",
                 fleet->mqtt.connected, fleet->mqtt.connects, fleet->mqtt.lost, fleet->mqtt.refused);
     }
     fprintf(file, "time: %.2f s", seconds(fleet->started_ms, fleet->ended_ms));
@@ -149,11 +202,7 @@ void report_text(const struct fleet *fleet, FILE *file)
                 seconds(fleet->first_command_ms, fleet->last_confirmation_ms));
     }
     fprintf(file, "; memory at most %" PRIu64 " KiB\n", memory_bytes() / 1024);
-    for (size_t i = 0; i < fleet->seen_count; i++) {
-        const struct violation_seen *seen = &fleet->seen[i];
-        fprintf(file, "VIOLATION %s %s: %s (%s)\n", seen->mac, seen->type, violation_facts[seen->violation].text,
-                seen->detail);
-    }
+    print_violations(fleet, file);
 }
 
 /* --- for programs ------------------------------------------------------------------------------------------------- */
@@ -214,7 +263,7 @@ static json_t *counts_json(const struct counts *counts)
     set_answers(object, counts);
     for (unsigned i = 0; i < REMARK_COUNT; i++) {
         if (counts->remarks[i] > 0) {
-            set_number(remarks, remark_words[i], counts->remarks[i]);
+            set_number(remarks, remark_facts[i].word, counts->remarks[i]);
         }
     }
     json_object_set_new(object, "remarks", remarks);

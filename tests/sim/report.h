@@ -33,20 +33,20 @@ enum violation {
 
 /* Why a device refused an image, or one that it took was another than commanded: no violations, but worth a look. */
 #define REMARK_LIST(X)                                                                                                 \
-    X(TOO_BIG, "too-big")                   /* larger than the free space it had told */                               \
-    X(BAD_START, "bad-start")               /* first byte is no image's */                                             \
-    X(BIGGER_FLASH, "bigger-flash")         /* the header asks for more flash than there is (ESP8266) */               \
-    X(BAD_GZIP, "bad-gzip")                 /* cannot be unpacked to its end */                                        \
-    X(NOT_AS_COMMANDED, "not-as-commanded") /* another MD5 than the command's */
+    X(TOO_BIG, "too-big", "the image is larger than the device's free space")                                          \
+    X(BAD_START, "bad-start", "the first byte is no image's")                                                          \
+    X(BIGGER_FLASH, "bigger-flash", "the image asks for more flash than there is")                                     \
+    X(BAD_GZIP, "bad-gzip", "it cannot be unpacked to its end")                                                        \
+    X(NOT_AS_COMMANDED, "not-as-commanded", "another image than the command named")
 
 enum remark {
-#define X(name, word) REMARK_##name,
+#define X(name, word, text) REMARK_##name,
     REMARK_LIST(X)
 #undef X
         REMARK_COUNT
 };
 
-const char *remark_word(enum remark remark);
+const char *remark_text(enum remark remark);
 
 struct answer_count {
     unsigned status;
