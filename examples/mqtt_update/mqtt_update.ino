@@ -40,7 +40,7 @@ void onCommand(char *, byte *payload, unsigned length)
         command += (char)payload[i];
     }
     String id = member(command, "id");
-    if (id != lastId) { // QoS 1 may bring a command twice
+    if (id != "" && id != lastId) { // QoS 1 may bring a command twice
         lastId = id;
         askedUrl = member(command, "url"); // names the version, where it is not the newest
         updateDue = true;
@@ -64,7 +64,7 @@ void setup()
     WiFi.mode(WIFI_STA);
     WiFi.begin(SSID, PASSWORD);
     mqtt.setServer(BROKER, 1883);
-    mqtt.setBufferSize(512); // its default of 256 bytes drops the command without a word
+    mqtt.setBufferSize(512); // its default of 256 bytes drops a longer command without a word
     mqtt.setCallback(onCommand);
 }
 
