@@ -105,6 +105,8 @@ void session_settings_init(struct session_settings *settings, const struct sessi
                                         : keep_alive_s < KEEP_ALIVE_S ? keep_alive_s
                                                                       : KEEP_ALIVE_S);
     settings->connect_timeout_ms = config->connect_timeout_ms;
+    assert(config->loss_timeout_ms > 0);
+    settings->loss_timeout_ms = config->loss_timeout_ms;
     settings->backoff_ms = config->backoff_ms;
     settings->backoff_max_ms = config->backoff_max_ms;
     assert(config->subscription_count <= SESSION_SUBSCRIPTIONS_MAX);
@@ -180,6 +182,7 @@ static void read_state(struct session *session, struct letter *letter)
         free(letter);
         return;
     }
+    view->left_behind = told->left_behind;
     if (told->state == SESSION_CONNECTING) {
         view->attempts++;
     } else if (told->state == SESSION_CONNECTED) {

@@ -39,6 +39,7 @@ struct session_config { /* strings are copied; "" or NULL = not used */
     enum session_version version;
     uint64_t keep_alive_ms;      /* at least 1 s */
     uint64_t connect_timeout_ms; /* until a broker that accepts must have answered */
+    uint64_t loss_timeout_ms;    /* until the library must have reported that a connection ended */
     uint64_t backoff_ms;         /* the first pause; doubles, with jitter of a half, up to backoff_max_ms */
     uint64_t backoff_max_ms;
     const char *online_topic; /* retained, QoS 1: "1" after each connect, "0" as last will and on an orderly end */
@@ -70,6 +71,7 @@ struct session_view {
     uint64_t since_ms;         /* loop time of the last change of state */
     uint64_t attempts;         /* connects tried since the last success */
     uint64_t connects;         /* successes in all */
+    uint64_t left_behind;      /* connections whose end the library has not reported: held until it does */
     char error[200];           /* why the last attempt failed or the link broke, with the remedy; "" = nothing yet */
 };
 

@@ -68,6 +68,7 @@ struct state_letter {
     unsigned receive_maximum;
     uint64_t packet_bytes_max;
     bool was_connected; /* a link broke; otherwise an attempt failed */
+    size_t left_behind;
     char error[sizeof((struct session_view *)0)->error];
 };
 

@@ -40,11 +40,21 @@ static void free_held(struct link *link)
     }
 }
 
+static void say_acked(struct link *link, int token, int code, const MQTTLenString *text)
+{
+    uv_mutex_lock(&link->turn);
+    if (!link->abandoned) {
+        link->callbacks->on_acked(link->owner, token, code, text != NULL ? text->data : NULL,
+                                  text != NULL ? (size_t)text->len : 0);
+    }
+    uv_mutex_unlock(&link->turn);
+}
+
 static void on_acked_3_1_1(void *context, MQTTClient_deliveryToken token)
 {
     struct link *link = context;
     free_held(link);
-    link->callbacks->on_acked(link->owner, token, 0, NULL, 0);
+    say_acked(link, token, 0, NULL);
 }
 
 static void on_acked_5(void *context, int token, int packet_type, MQTTProperties *properties,
@@ -55,15 +65,20 @@ static void on_acked_5(void *context, int token, int packet_type, MQTTProperties
     free_held(link);
     MQTTProperty *text =
         reason >= REFUSED ? MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_REASON_STRING) : NULL;
-    link->callbacks->on_acked(link->owner, token, (int)reason, text != NULL ? text->value.data.data : NULL,
-                              text != NULL ? (size_t)text->value.data.len : 0);
+    say_acked(link, token, (int)reason, text != NULL ? &text->value.data : NULL);
 }
 
 static void lose(struct link *link, int reason)
 {
-    if (!atomic_exchange(&link->lost, true)) {
+    if (atomic_exchange(&link->lost, true)) {
+        return;
+    }
+    uv_mutex_lock(&link->turn);
+    if (!link->abandoned) {
         link->callbacks->on_lost(link->owner, reason);
     }
+    link->reported = true;
+    uv_mutex_unlock(&link->turn); /* from here on it may be freed */
 }
 
 static void on_connection_lost(void *context, char *cause)
@@ -87,7 +102,7 @@ static bool turn_take(struct link *link)
     while (link->calling && uv_hrtime() - start_ns < TURN_WAIT_NS) {
         (void)uv_cond_timedwait(&link->turn_passed, &link->turn, TURN_WAIT_NS);
     }
-    if (link->calling || atomic_load(&link->lost)) {
+    if (link->calling || link->abandoned || atomic_load(&link->lost)) {
         uv_mutex_unlock(&link->turn);
         return false;
     }
@@ -271,15 +286,18 @@ static void link_free(struct link *link)
     if (link->client != NULL) {
         MQTTClient_destroy(&link->client);
     }
+    uv_mutex_lock(&link->turn); /* who reported the loss may still be about to let go of it */
+    uv_mutex_unlock(&link->turn);
     uv_cond_destroy(&link->turn_passed);
     uv_mutex_destroy(&link->turn);
+    free(link);
 }
 
-bool link_open(struct link *link, const struct session_settings *settings, enum session_version version,
-               unsigned keep_alive_s, const struct link_callbacks *callbacks, void *owner,
-               char error[SESSION_ERROR_MAX])
+struct link *link_open(const struct session_settings *settings, enum session_version version, unsigned keep_alive_s,
+                       const struct link_callbacks *callbacks, void *owner, char error[SESSION_ERROR_MAX])
 {
-    memset(link, 0, sizeof *link);
+    struct link *link = calloc(1, sizeof *link);
+    assert(link != NULL);
     link->settings = settings;
     link->callbacks = callbacks;
     link->owner = owner;
@@ -299,8 +317,9 @@ bool link_open(struct link *link, const struct session_settings *settings, enum 
     if (rc != MQTTCLIENT_SUCCESS) {
         say_failed(link, rc, error);
         link_free(link);
+        return NULL;
     }
-    return rc == MQTTCLIENT_SUCCESS;
+    return link;
 }
 
 /* The whole PUBLISH as it goes over the wire (MQTT 5, 3.3). */
@@ -404,11 +423,25 @@ bool link_subscribe(struct link *link)
     return alive;
 }
 
+bool link_is_up(struct link *link)
+{
+    return MQTTClient_isConnected(link->client);
+}
+
 bool link_ends(struct link *link)
 {
+    if (atomic_load(&link->lost) || !link_is_up(link)) {
+        return true;
+    }
     /* It is refused while Paho works on a DISCONNECT of the broker's; once it is done, no such work begins. */
-    return atomic_load(&link->lost) || MQTTClient_setDisconnected(link->client, NULL, NULL) != MQTTCLIENT_SUCCESS ||
-           !MQTTClient_isConnected(link->client);
+    if (MQTTClient_setDisconnected(link->client, NULL, NULL) != MQTTCLIENT_SUCCESS) {
+        return true;
+    }
+    bool ends = !link_is_up(link);
+    if (ends) { /* such work was done in between, and its thread calls what it finds here */
+        MQTTClient_setDisconnected(link->client, link, on_disconnected);
+    }
+    return ends;
 }
 
 static void disconnect(struct link *link, bool will)
@@ -438,4 +471,20 @@ void link_close(struct link *link, bool will)
         free_held(link);
     }
     link_free(link);
+}
+
+void link_abandon(struct link *link)
+{
+    uv_mutex_lock(&link->turn);
+    link->abandoned = true;
+    uv_mutex_unlock(&link->turn);
+    link->settings = NULL; /* the session's, which may end before */
+}
+
+bool link_has_reported(struct link *link)
+{
+    uv_mutex_lock(&link->turn);
+    bool reported = link->reported;
+    uv_mutex_unlock(&link->turn);
+    return reported;
 }

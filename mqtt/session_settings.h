@@ -17,7 +17,7 @@ struct session_settings { /* no string is NULL; "" = not used */
     bool tls;
     enum session_version version;
     unsigned keep_alive_s;
-    uint64_t connect_timeout_ms, backoff_ms, backoff_max_ms;
+    uint64_t connect_timeout_ms, loss_timeout_ms, backoff_ms, backoff_max_ms;
     size_t subscription_count;
     char *subscriptions[SESSION_SUBSCRIPTIONS_MAX];
 };

@@ -5,13 +5,14 @@
 #include "mqtt/session_traffic.h"
 
 #include "base/log.h"
+#include "mqtt/session_limbo.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LOSS_NS_MAX           10000000000u
+#define LEFT_BEHIND_MAX       8     /* each holds what was on its way, at most a window of messages */
 #define TOPIC_ROOM_MAX        65536 /* a topic's length has two bytes */
 #define REASON_REFUSED        0x80  /* MQTT 5, 2.4: from here on they say no */
 #define REASON_NOT_AUTHORIZED 0x87
@@ -140,10 +141,10 @@ static void publish(struct traffic *traffic, struct job *job)
 {
     enum status status = STATUS_IO;
     job->token = 0; /* names no message */
-    if (traffic->link_open && !traffic->broken && !traffic->lost) {
+    if (traffic->link != NULL && !traffic->broken && !traffic->lost) {
         struct link_publication publication = { job->topic, job->payload, job->payload_bytes, job->retain,
                                                 job->expiry_s };
-        status = link_publish(&traffic->link, &publication, &job->token);
+        status = link_publish(traffic->link, &publication, &job->token);
         traffic->broken = status == STATUS_IO;
     }
     if (status == STATUS_OK || status == STATUS_IO) {
@@ -247,9 +248,16 @@ static void read_letters(struct traffic *traffic, struct mail *mail)
     }
 }
 
-void traffic_read(struct traffic *traffic, uint64_t timeout_ms)
+bool traffic_read(struct traffic *traffic, uint64_t timeout_ms)
 {
-    read_letters(traffic, timeout_ms > 0 ? mailbox_wait(&traffic->box, timeout_ms) : mailbox_take(&traffic->box));
+    struct mail *mail = timeout_ms > 0 ? mailbox_wait(&traffic->box, timeout_ms) : mailbox_take(&traffic->box);
+    read_letters(traffic, mail);
+    return mail != NULL;
+}
+
+void traffic_look(struct traffic *traffic)
+{
+    traffic->broken = traffic->broken || !link_is_up(traffic->link);
 }
 
 bool traffic_settle(struct traffic *traffic, uint64_t timeout_ns, const atomic_bool *stops)
@@ -267,40 +275,76 @@ bool traffic_settle(struct traffic *traffic, uint64_t timeout_ns, const atomic_b
 
 /* --- the connection ---------------------------------------------------------------------------------------------- */
 
+/* Paho tells of a loss on a thread that it makes for it: where the system grants none, it never does. */
+static void leave_behind(struct traffic *traffic)
+{
+    link_abandon(traffic->link);
+    limbo_keep(traffic->link);
+    traffic->left_behind++;
+    struct log_line line;
+    log_begin(&line, LOG_WARN, "mqtt_loss_unreported");
+    log_text(&line, "broker", traffic->settings->address);
+    log_number(&line, "waited_ms", (int64_t)traffic->settings->loss_timeout_ms);
+    log_number(&line, "left_behind", (int64_t)traffic->left_behind);
+    log_text(&line, "why", "the connection has ended, but the MQTT library does not say so");
+    log_text(&line, "remedy",
+             "nothing is lost, a new connection is made; if it comes again, see whether threads are scarce (ulimit -u, "
+             "pids.max)");
+    log_end(&line);
+}
+
 void traffic_shut(struct traffic *traffic, bool will)
 {
     traffic->serving = false;
-    if (!traffic->link_open) {
+    if (traffic->link == NULL) {
         return;
     }
-    traffic->link_open = false;
+    uint64_t timeout_ns = traffic->settings->loss_timeout_ms * 1000000;
     uint64_t start_ns = uv_hrtime();
-    bool ends = link_ends(&traffic->link);
-    while (ends && !traffic->lost && uv_hrtime() - start_ns < LOSS_NS_MAX) {
+    bool ends = link_ends(traffic->link);
+    while (ends && !traffic->lost && uv_hrtime() - start_ns < timeout_ns) {
         traffic_read(traffic, 100);
     }
-    assert(!ends || traffic->lost); /* Paho has always said so; without it nobody knows whether its threads still run */
-    link_close(&traffic->link, will);
+    if (ends && !traffic->lost) {
+        leave_behind(traffic);
+    } else {
+        link_close(traffic->link, will);
+    }
+    traffic->link = NULL;
     traffic_read(traffic, 0);
+}
+
+static bool open_one(struct traffic *traffic, enum session_version version, unsigned keep_alive_s,
+                     char error[SESSION_ERROR_MAX])
+{
+    traffic->left_behind = limbo_sweep();
+    if (traffic->left_behind >= LEFT_BEHIND_MAX) {
+        snprintf(error, SESSION_ERROR_MAX,
+                 "the MQTT library holds %zu connections whose end it never reported: restart "
+                 "updraftd, and see whether threads are scarce (ulimit -u, pids.max)",
+                 traffic->left_behind);
+        return false;
+    }
+    traffic->connections++;
+    traffic->broken = traffic->lost = false;
+    traffic->lost_reason = LINK_REASON_LOST;
+    traffic->link = link_open(traffic->settings, version, keep_alive_s, &link_callbacks, traffic, error);
+    return traffic->link != NULL;
 }
 
 bool traffic_open(struct traffic *traffic, enum session_version version, unsigned *keep_alive_s,
                   char error[SESSION_ERROR_MAX])
 {
-    for (int attempt = 0; attempt < 2; attempt++) {
-        traffic->connections++;
-        traffic->broken = traffic->lost = false;
-        traffic->lost_reason = LINK_REASON_LOST;
-        traffic->link_open =
-            link_open(&traffic->link, traffic->settings, version, *keep_alive_s, &link_callbacks, traffic, error);
-        unsigned wanted_s = traffic->link.keep_alive_s;
-        if (!traffic->link_open || wanted_s == 0 || wanted_s >= *keep_alive_s) {
-            break;
-        }
-        /* Paho does not obey a broker that wants to be pinged more often, so it is told from the start. */
-        *keep_alive_s = wanted_s;
-        traffic_shut(traffic, false);
-        uv_sleep(TRAFFIC_PAUSE_MS);
+    if (!open_one(traffic, version, *keep_alive_s, error)) {
+        return false;
     }
-    return traffic->link_open;
+    unsigned wanted_s = traffic->link->keep_alive_s;
+    if (wanted_s == 0 || wanted_s >= *keep_alive_s) {
+        return true;
+    }
+    /* Paho does not obey a broker that wants to be pinged more often, so it is told from the start. */
+    *keep_alive_s = wanted_s;
+    traffic_shut(traffic, false);
+    uv_sleep(TRAFFIC_PAUSE_MS);
+    return open_one(traffic, version, *keep_alive_s, error);
 }

@@ -21,15 +21,15 @@ struct traffic {
     atomic_uint_fast64_t dropped;
     atomic_size_t waiting; /* messages that the loop has not taken */
     /* the thread's own */
-    struct link link;
-    bool link_open;
-    bool broken; /* publish found the link broken: the report is on its way */
-    bool lost;   /* the report has come */
+    struct link *link; /* NULL = none is open */
+    bool broken;       /* we found the link broken: the report is on its way */
+    bool lost;         /* the report has come */
     int lost_reason;
     struct job_list sent; /* handed to the library and not answered, oldest first */
     uint64_t connections; /* opened in all; the last one's number */
     bool serving;         /* the loop may use it */
     bool returned;        /* all that was handed over for it has been given back, and what comes late is at once */
+    size_t left_behind;   /* connections whose end the library has not reported */
 };
 
 /* In memory of zeros. `tell` posts a letter to the loop, from any thread; where it cannot, it frees the letter and
@@ -45,11 +45,15 @@ void traffic_post(struct traffic *traffic, struct letter *letter);
 bool traffic_open(struct traffic *traffic, enum session_version version, unsigned *keep_alive_s,
                   char error[SESSION_ERROR_MAX]);
 
-/* Afterwards no acknowledgement comes any more, and all that came have been read. Nothing where none is open. */
+/* Afterwards no acknowledgement comes any more, and all that came have been read. Nothing where none is open. Where the
+ * library does not report the end in time, the connection is left behind with all it holds. */
 void traffic_shut(struct traffic *traffic, bool will);
 
-/* Reads what has come, waiting so long for it. */
-void traffic_read(struct traffic *traffic, uint64_t timeout_ms);
+/* Reads what has come, waiting so long for it. Returns whether something has. */
+bool traffic_read(struct traffic *traffic, uint64_t timeout_ms);
+
+/* After a silence: notices that the connection has ended, should nobody have said so. */
+void traffic_look(struct traffic *traffic);
 
 /* Publishes it as what the server is, where the settings have a topic for that. */
 void traffic_publish_online(struct traffic *traffic, const char *payload);

@@ -3,6 +3,7 @@
  * closed. */
 #include "mqtt/session_worker.h"
 
+#include "mqtt/session_limbo.h"
 #include "mqtt/session_link.h"
 #include "mqtt/session_probe.h"
 #include "mqtt/session_traffic.h"
@@ -16,7 +17,6 @@
 
 #define STABLE_NS         10000000000u /* a connection that stood so long was a good one */
 #define FAREWELL_NS       500000000u
-#define FOREVER_MS        3600000u
 #define REASON_TAKEN_OVER 0x8e
 
 struct worker {
@@ -62,12 +62,13 @@ static void announce(struct worker *worker, enum session_state state, bool was_c
     struct state_letter *letter = letter_new(LETTER_STATE, sizeof *letter, 0);
     letter->state = state;
     letter->was_connected = was_connected;
+    letter->left_behind = worker->traffic.left_behind;
     snprintf(letter->error, sizeof letter->error, "%s", error);
     if (state == SESSION_CONNECTED) {
         letter->version = worker->agreed;
         letter->connection = worker->traffic.connections;
-        letter->receive_maximum = worker->traffic.link.receive_maximum;
-        letter->packet_bytes_max = worker->traffic.link.packet_bytes_max;
+        letter->receive_maximum = worker->traffic.link->receive_maximum;
+        letter->packet_bytes_max = worker->traffic.link->packet_bytes_max;
     }
     tell(worker, &letter->letter);
 }
@@ -98,7 +99,7 @@ static bool agree(struct worker *worker, char error[SESSION_ERROR_MAX])
 static bool greet(struct worker *worker, char error[SESSION_ERROR_MAX])
 {
     traffic_publish_online(&worker->traffic, "1");
-    if (!worker->traffic.broken && link_subscribe(&worker->traffic.link) &&
+    if (!worker->traffic.broken && link_subscribe(worker->traffic.link) &&
         traffic_settle(&worker->traffic, worker->settings.connect_timeout_ms * 1000000, &worker->stopping)) {
         return true;
     }
@@ -132,7 +133,9 @@ static void serve(struct worker *worker)
     worker->traffic.returned = false;
     announce(worker, SESSION_CONNECTED, false, "");
     while (!worker->traffic.broken && !worker->traffic.lost && !is_stopping(worker)) {
-        traffic_read(&worker->traffic, FOREVER_MS);
+        if (!traffic_read(&worker->traffic, worker->settings.loss_timeout_ms)) {
+            traffic_look(&worker->traffic);
+        }
     }
     if (uv_hrtime() - start_ns >= STABLE_NS) {
         worker->failures = 0;
@@ -143,7 +146,7 @@ static void serve(struct worker *worker)
 static bool take_leave(struct worker *worker)
 {
     worker->traffic.serving = false;
-    bool room = worker->traffic.sent.count < worker->traffic.link.receive_maximum ||
+    bool room = worker->traffic.sent.count < worker->traffic.link->receive_maximum ||
                 traffic_settle(&worker->traffic, FAREWELL_NS, NULL);
     if (room && !worker->traffic.lost) {
         traffic_publish_online(&worker->traffic, "0");
@@ -229,7 +232,7 @@ static void live(struct worker *worker)
         serve(worker);
     }
     /* Also where the greeting failed: "1" may have arrived. */
-    bool will = worker->traffic.link_open && !worker->traffic.broken && !worker->traffic.lost && !take_leave(worker);
+    bool will = worker->traffic.link != NULL && !worker->traffic.broken && !worker->traffic.lost && !take_leave(worker);
     traffic_shut(&worker->traffic, will);
     if (connected) {
         say_lost(worker, error);
@@ -249,6 +252,7 @@ static void worker_main(void *arg)
     while (!is_stopping(worker)) {
         live(worker);
     }
+    (void)limbo_sweep(); /* while the library still stands */
     link_library_close(worker->library);
     traffic_read(&worker->traffic, 0);
     struct letter *ended = letter_new(LETTER_ENDED, sizeof *ended, 0);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define CONNECT_TIMEOUT_MS 10000
+#define LOSS_TIMEOUT_MS    10000
 #define BACKOFF_MS         500
 #define BACKOFF_MAX_MS     30000
 #define BYTES_IN_FLIGHT    (8u << 20)
@@ -91,6 +92,7 @@ static void start_session(struct broker *broker, uv_loop_t *loop, const struct c
         .version = (enum session_version)config->mqtt_version,
         .keep_alive_ms = config->mqtt_keep_alive_ms,
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+        .loss_timeout_ms = LOSS_TIMEOUT_MS,
         .backoff_ms = BACKOFF_MS,
         .backoff_max_ms = BACKOFF_MAX_MS,
         .online_topic = BROKER_ONLINE_TOPIC,

@@ -271,6 +271,7 @@ static inline void configure(uint16_t port)
                                             .version = SESSION_VERSION_AUTO,
                                             .keep_alive_ms = 30000,
                                             .connect_timeout_ms = 2000,
+                                            .loss_timeout_ms = 10000,
                                             .backoff_ms = 20,
                                             .backoff_max_ms = 200,
                                             .online_topic = ONLINE };
