@@ -159,6 +159,7 @@ static void gather_mqtt(const struct admin_api *api, struct metrics *metrics)
     metrics->gauges[METRIC_GAUGE_MQTT_CONNECTED] = view->state == SESSION_CONNECTED;
     metrics->gauges[METRIC_GAUGE_MQTT_WAITING] = (double)counts->waiting;
     metrics->gauges[METRIC_GAUGE_MQTT_IN_FLIGHT] = (double)counts->in_flight;
+    metrics->gauges[METRIC_GAUGE_MQTT_LEFT_BEHIND] = (double)view->left_behind;
     metrics->counters[METRIC_COUNT_MQTT_CONNECTS] = view->connects;
     metrics->counters[METRIC_COUNT_MQTT_RETRIED] = counts->retried;
     metrics->counters[METRIC_COUNT_MQTT_DROPPED] = session_dropped(api->session);

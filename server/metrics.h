@@ -49,6 +49,7 @@
     X(MQTT_CONNECTED, "updraft_mqtt_connected", "1 while the broker is connected.")                                    \
     X(MQTT_WAITING, "updraft_mqtt_commands_waiting", "Commands that wait to be sent.")                                 \
     X(MQTT_IN_FLIGHT, "updraft_mqtt_messages_in_flight", "Messages sent and not acknowledged yet.")                    \
+    X(MQTT_LEFT_BEHIND, "updraft_mqtt_left_behind", "Connections held whose end the MQTT library did not report.")     \
     X(IMAGES, "updraft_images", "Images that can be served.")                                                          \
     X(TYPES, "updraft_types", "Device types with a file in the repository.")                                           \
     X(REJECTED, "updraft_images_rejected", "Files meant as firmware that are not served.")                             \

@@ -256,6 +256,7 @@ def test_commands(tmp_path):
         assert changes(before, after, "updraft_mqtt_commands_total", "updraft_mqtt_command_seconds_count") == {
             ("updraft_mqtt_commands_total", "acknowledged"): 4, ("updraft_mqtt_command_seconds_count", ""): 4}
         assert (after["updraft_mqtt_commands_waiting"], after["updraft_mqtt_messages_in_flight"]) == (0, 0)
+        assert after["updraft_mqtt_left_behind"] == 0
         assert after["updraft_rollouts_running"] == 1
 
 
