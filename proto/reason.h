@@ -51,6 +51,7 @@ enum reason {
 
 const char *reason_word(enum reason reason);
 const char *reason_text(enum reason reason);     /* "a newer image is there, and it is sent" */
+const char *reason_next(enum reason reason);     /* what an operator does about it; "nothing" is said, too */
 unsigned reason_http_status(enum reason reason); /* as answered to an updater's check */
 bool reason_is_routine(enum reason reason);
 

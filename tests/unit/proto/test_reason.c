@@ -53,6 +53,21 @@ static void test_the_words_of_the_contract(void **state)
     assert_int_equal(reason_http_status(REASON_MISSING_HEADER), 403);
 }
 
+/* Else somebody hears why, and not what to do. */
+static void test_every_reason_has_a_next_step(void **state)
+{
+    (void)state;
+    for (enum reason i = 0; i < REASON_COUNT; i++) {
+        const char *next = reason_next(i);
+        if (next == NULL || next[0] == '\0') {
+            fail_msg("%s: proto/reason.c has no next step", reason_word(i));
+        }
+        /* what was refused is never right as it is */
+        bool refused = reason_http_status(i) != 200 && !reason_is_routine(i);
+        assert_false(refused && strncmp(next, "nothing", 7) == 0);
+    }
+}
+
 static FILE *open_page(void)
 {
     static const char here[] = "tests/unit/proto/test_reason.c";
@@ -115,9 +130,8 @@ static void test_the_page_has_every_word(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words_are_unique_and_plain),
-        cmocka_unit_test(test_statuses_are_those_that_updaters_know),
-        cmocka_unit_test(test_the_words_of_the_contract),
+        cmocka_unit_test(test_words_are_unique_and_plain), cmocka_unit_test(test_statuses_are_those_that_updaters_know),
+        cmocka_unit_test(test_the_words_of_the_contract),  cmocka_unit_test(test_every_reason_has_a_next_step),
         cmocka_unit_test(test_the_page_has_every_word),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
