@@ -31,14 +31,17 @@ static size_t edit_distance(const char *a, const char *b)
     return above[b_length];
 }
 
+size_t nearest_distance(const char *wanted, const char *name)
+{
+    size_t length = strlen(wanted);
+    return length >= 2 && strncmp(wanted, name, length) == 0 ? 0 : edit_distance(wanted, name);
+}
+
 void nearest_try(struct nearest *nearest, const char *name)
 {
     size_t length = strlen(nearest->wanted);
-    size_t distance = edit_distance(nearest->wanted, name);
+    size_t distance = nearest_distance(nearest->wanted, name);
     size_t allowed = length < 4 ? 1 : 2;
-    if (length >= 2 && strncmp(nearest->wanted, name, length) == 0) {
-        distance = 0;
-    }
     if (distance <= allowed && distance < length && (nearest->name == NULL || distance < nearest->distance)) {
         nearest->name = name;
         nearest->distance = distance;

@@ -15,4 +15,8 @@ struct nearest {
  * fewer than four were written). */
 void nearest_try(struct nearest *nearest, const char *name);
 
+/* By how many letters a name differs from what was written; 0 also where it begins with it. Names of more than 40
+ * letters are 40 away. */
+size_t nearest_distance(const char *wanted, const char *name);
+
 #endif

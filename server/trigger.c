@@ -2,6 +2,7 @@
 #include "server/trigger.h"
 
 #include "server/dispatch.h"
+#include "server/known_types.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -71,8 +72,8 @@ static bool refuse(struct trigger_problem *problem, enum trigger_refusal refusal
     return false;
 }
 
-/* "d1_mini, porch, …": what there is, each name once; `of` NULL = the types, else the versions of that type. */
-static void list_names(const struct catalog *catalog, const struct trigger_order *of, char *to, size_t size)
+/* "0_4_10, 0_4_9": the versions that the type has of this kind. */
+static void list_versions(const struct catalog *catalog, const struct trigger_order *of, char *to, size_t size)
 {
     const char *before = "";
     size_t used = 0;
@@ -81,10 +82,8 @@ static void list_names(const struct catalog *catalog, const struct trigger_order
         const struct image *image = catalog_image_at(catalog, i);
         bool is_fs = image->role == FILENAME_FS || image->role == FILENAME_SHARED_FS;
         bool is_sketch = image->role == FILENAME_SKETCH;
-        const char *name = of == NULL ? image->type : image->build.version.text;
-        bool meant = of == NULL
-                         ? image->type[0] != '\0'
-                         : (of->fs ? is_fs : is_sketch) && (image->type[0] == '\0' || slice_is(of->type, image->type));
+        const char *name = image->build.version.text;
+        bool meant = (of->fs ? is_fs : is_sketch) && (image->type[0] == '\0' || slice_is(of->type, image->type));
         if (meant && strcmp(name, before) != 0) {
             used += (size_t)snprintf(to + used, size - used, "%s%s", used > 0 ? ", " : "", name);
             before = name;
@@ -98,11 +97,9 @@ static bool refuse_missing(const struct trigger *trigger, const struct trigger_o
     char type[3 * TYPE_TEXT_MAX], names[300], remedy[400];
     const char *kind = order->fs ? "file system image" : "sketch";
     text_escape(order->type, type, sizeof type);
-    list_names(trigger->catalog, missing == REASON_UNKNOWN_TYPE ? NULL : order, names, sizeof names);
     switch (missing) {
     case REASON_UNKNOWN_TYPE:
-        snprintf(remedy, sizeof remedy, "%s%s",
-                 names[0] != '\0' ? "types there are: " : "the repository has none yet: add an image", names);
+        known_types_remedy(trigger->catalog, order->type, remedy, sizeof remedy);
         return refuse(problem, TRIGGER_UNKNOWN_TYPE, remedy, "no file in the repository is for type \"%s\"", type);
     case REASON_REJECTED:
         return refuse(problem, TRIGGER_REJECTED, "`updraft firmware rejected` says why, and what to do",
@@ -116,6 +113,7 @@ static bool refuse_missing(const struct trigger *trigger, const struct trigger_o
     if (order->version != NULL) {
         char version[3 * VERSION_TEXT_MAX];
         text_escape(slice_of(order->version), version, sizeof version);
+        list_versions(trigger->catalog, order, names, sizeof names);
         snprintf(remedy, sizeof remedy, "%s%s", names[0] != '\0' ? "there are: " : "there is none: add it", names);
         return refuse(problem, TRIGGER_UNKNOWN_VERSION, remedy, "type \"%s\" has no %s of version \"%s\"", type, kind,
                       version);
