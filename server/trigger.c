@@ -334,6 +334,9 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
                      ROLLOUTS_MAX);
         return NULL;
     }
+    if (plan.public_url.kind == PUBLIC_URL_USED && plan.public_url.warning[0] != '\0') {
+        rollout_note(rollout, plan.public_url.warning); /* devices in two networks; of others the log has told */
+    }
     rollout_commands(trigger->rollouts, rollout, plan.commands);
     dispatch_begin(trigger, order, &plan, rollout);
     return rollouts_find(trigger->rollouts, slice_of(id));

@@ -92,6 +92,8 @@ def test_devices_in_two_networks_are_told_of(site):
     plan = site.admin.post("/api/v1/rollouts", {"type": "d1_mini", "plan": True}).json["plan"]
     assert plan["url"] == site.url("10.71.1.1") + "/update/d1_mini"
     assert plan["public_url_warning"] == now["warning"]
+    order = site.admin.post("/api/v1/rollouts", {"type": "d1_mini"})
+    assert order.status == 202 and now["warning"] in order.json["notes"]
     site.server.wait_log(r"level=warn .*public_url .* % to 10\.71\.2\.1")
 
 
