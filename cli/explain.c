@@ -56,6 +56,7 @@ static void print_explanation(const struct cli *cli, const json_t *reply)
     snprintf(text, sizeof text, "%s (status %" PRIu64 ")", field_text(reply, "reason"), field_number(reply, "status"));
     print_line("reason", text);
     print_line("type", field_text(reply, "type"));
+    print_line("known", field_text(json_object_get(reply, "remembered"), "text"));
     if (json_is_object(assignment)) {
         snprintf(text, sizeof text, "%s %s", field_text(assignment, "type"), field_text(assignment, "label"));
         print_line("assigned", text);
@@ -96,7 +97,7 @@ const struct verb verb_explain = {
     .flags = flags,
     .summary = "say what a device would be answered, and why",
     .more =
-        "Asks as the device would, and records nothing. The more is said of the device, the nearer the answer is to "
-        "what it will get. Without TYPE the assignment of --mac counts.",
+        "Asks as the device would, and records nothing. Without TYPE the assignment of --mac counts. What is not said "
+        "of a device that has asked before is taken from its last check (known).",
     .run = run,
 };

@@ -1,0 +1,314 @@
+/* `updraft explain`: what the server would say to a device, and why. What the operator does not say of the device is
+ * taken from what it said itself when it last asked.
+ *
+ * What makes it hard: a digest, a version and a size describe the build that runs. So where the operator names one of
+ * them, they ask of another build than the one that is remembered, and none of these three is taken from memory.
+ */
+#include "server/admin_parts.h"
+
+#include "server/check.h"
+#include "server/known_types.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- what is said of the device ----------------------------------------------------------------------------------- */
+
+enum said { SAID_MAC, SAID_VERSION, SAID_MD5, SAID_SHA256, SAID_MODE, SAID_FLASH, SAID_FREE, SAID_SIZE, SAID_COUNT };
+
+/* What may be said of a device, and the header that says it, behind the client's part of its name. */
+static const struct {
+    const char *parameter;
+    const char *header;
+    const char *fallback;
+} said[SAID_COUNT] = {
+    [SAID_MAC] = { "mac", "STA-MAC", "02:00:00:00:00:00" },
+    [SAID_VERSION] = { "version", "version", NULL },
+    [SAID_MD5] = { "md5", "sketch-md5", NULL },
+    [SAID_SHA256] = { "sha256", "sketch-sha256", NULL },
+    [SAID_MODE] = { "mode", "mode", NULL },
+    [SAID_FLASH] = { "flash", "chip-size", NULL },
+    [SAID_FREE] = { "free", "free-space", NULL },
+    [SAID_SIZE] = { "size", "sketch-size", NULL },
+};
+
+struct explain {
+    char type[HTTP_PARAMETER_MAX + 1];
+    char client[HTTP_PARAMETER_MAX + 1];
+    char values[SAID_COUNT][HTTP_PARAMETER_MAX + 1];
+    bool has_type, has_client, given[SAID_COUNT]; /* by the operator */
+    const struct device *device;                  /* as it was when it last asked; NULL = it never did */
+    bool recalled_type, recalled_client, recalled[SAID_COUNT];
+    char names[SAID_COUNT][40];
+    struct header headers[SAID_COUNT + 1];
+    size_t header_count;
+};
+
+static bool read_question(struct admin_call *call, struct explain *explain)
+{
+    struct admin_parameter parameters[SAID_COUNT + 2] = {
+        { "type", ADMIN_TEXT, explain->type, 0, &explain->has_type },
+        { "client", ADMIN_TEXT, explain->client, 0, &explain->has_client },
+    };
+    for (size_t i = 0; i < SAID_COUNT; i++) {
+        parameters[i + 2] =
+            (struct admin_parameter){ said[i].parameter, ADMIN_TEXT, explain->values[i], 0, &explain->given[i] };
+    }
+    if (!admin_read_query(call, parameters, SAID_COUNT + 2)) {
+        return false;
+    }
+    explain->has_client = explain->client[0] != '\0';
+    if (explain->has_client && strcmp(explain->client, "esp32") != 0 && strcmp(explain->client, "esp8266") != 0) {
+        admin_refuse(call->answer, 400, "bad-request", "give esp8266 or esp32", "client=%s is not known",
+                     explain->client);
+        return false;
+    }
+    return true;
+}
+
+/* The device that the operator means, where it has asked. */
+static const struct device *find_device(const struct admin_api *api, const struct explain *explain)
+{
+    struct mac mac;
+    bool named = explain->given[SAID_MAC] && mac_parse(slice_of(explain->values[SAID_MAC]), &mac);
+    const struct device *device = named ? fleet_find(api->fleet, &mac) : NULL;
+    return device != NULL && device->client != CLIENT_PLAIN ? device : NULL;
+}
+
+static void recall_text(struct explain *explain, enum said i, const char *text)
+{
+    if (!explain->given[i] && text[0] != '\0') {
+        snprintf(explain->values[i], sizeof explain->values[i], "%s", text);
+        explain->recalled[i] = true;
+    }
+}
+
+static void recall_number(struct explain *explain, enum said i, uint32_t number)
+{
+    char digits[16] = "";
+    if (number != 0) {
+        snprintf(digits, sizeof digits, "%" PRIu32, number);
+    }
+    recall_text(explain, i, digits);
+}
+
+/* What the device said of itself, where the operator does not. */
+static void recall(struct explain *explain, const struct assignments *assignments)
+{
+    const struct device *device = explain->device;
+    const struct assignment *assignment = assignments_find(assignments, &device->mac);
+    bool other_build = explain->given[SAID_MD5] || explain->given[SAID_SHA256] || explain->given[SAID_VERSION];
+    bool asks_fs = strcmp(explain->values[SAID_MODE], "fs") == 0;
+    if (!explain->has_type && (assignment == NULL || assignment->type[0] == '\0')) {
+        snprintf(explain->type, sizeof explain->type, "%s", device->type->name);
+        explain->has_type = explain->recalled_type = true;
+    }
+    if (!explain->has_client) {
+        snprintf(explain->client, sizeof explain->client, "%s", device->client == CLIENT_ESP32 ? "esp32" : "esp8266");
+        explain->recalled_client = true;
+    }
+    if (!other_build) {
+        char md5[33] = "";
+        if (device->has_md5) {
+            hex_encode(device->md5, sizeof device->md5, md5);
+        }
+        recall_text(explain, SAID_MD5, md5);
+        recall_text(explain, SAID_VERSION, asks_fs ? device->fs_label : device->sketch_label);
+        recall_number(explain, SAID_SIZE, device->sketch_bytes);
+    }
+    recall_number(explain, SAID_FLASH, device->flash_bytes);
+    recall_number(explain, SAID_FREE, device->free_bytes);
+}
+
+/* As the device itself would say it, so that the same code reads it. */
+static void make_headers(struct explain *explain)
+{
+    bool is_esp32 = strcmp(explain->client, "esp32") == 0;
+    explain->headers[explain->header_count++] =
+        (struct header){ slice_of("User-Agent"), slice_of(is_esp32 ? "ESP32-http-Update" : "ESP8266-http-Update") };
+    for (size_t i = 0; i < SAID_COUNT; i++) {
+        const char *value = explain->given[i] || explain->recalled[i] ? explain->values[i] : said[i].fallback;
+        if (i == SAID_MODE && value != NULL && strcmp(value, "fs") == 0) {
+            value = "spiffs"; /* as the cores spell it */
+        }
+        if (value != NULL) {
+            snprintf(explain->names[i], sizeof explain->names[i], "x-%s-%s", is_esp32 ? "ESP32" : "ESP8266",
+                     said[i].header);
+            explain->headers[explain->header_count++] = (struct header){ slice_of(explain->names[i]), slice_of(value) };
+        }
+    }
+}
+
+/* What the server lets pass as "not said" in a device's header is a mistake in an operator's question. */
+static bool check_said(struct admin_call *call, const struct explain *explain, const struct device_request *device)
+{
+    const struct {
+        enum said said;
+        bool understood;
+        const char *remedy;
+    } rows[] = {
+        { SAID_VERSION, device->label.at != NULL, "give the text of the sketch's version" },
+        { SAID_MD5, device->has_md5, "give 32 hexadecimal digits" },
+        { SAID_SHA256, device->has_sha256, "give 64 hexadecimal digits; ESP32 devices alone report it (client=esp32)" },
+        { SAID_FLASH, device->flash_bytes != 0, "give a number of bytes, such as 4194304" },
+        { SAID_FREE, device->free_bytes != 0, "give a number of bytes" },
+        { SAID_SIZE, device->sketch_bytes != 0, "give a number of bytes" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (explain->given[rows[i].said] && !rows[i].understood) {
+            admin_refuse(call->answer, 400, "bad-request", rows[i].remedy, "%s=%s cannot be read",
+                         said[rows[i].said].parameter, explain->values[rows[i].said]);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* --- the answer --------------------------------------------------------------------------------------------------- */
+
+static json_t *build_json(const struct build *build)
+{
+    if (build == NULL) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:o, s:I, s:o, s:s}", "file", admin_text(image_of_build(build)->path), "version",
+                     admin_text(build_name(build)), "bytes", (json_int_t)build->facts.file_bytes, "md5",
+                     admin_hex(build->facts.md5, 16), "chip", chip_text(build->facts.chip));
+}
+
+static json_t *running_json(const struct check *check)
+{
+    if (check->running == NULL) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:o, s:s}", "file", admin_text(check->running->path), "version",
+                     admin_text(build_name(&check->running->build)), "flash_mode",
+                     flash_mode_text(check->input.running_flash_mode));
+}
+
+static json_t *check_json(const struct check *check)
+{
+    char text[400], type[TYPE_TEXT_MAX * 4 + 1];
+    enum reason reason = check->decision.reason;
+    text_escape(check->type, type, sizeof type);
+    check_explain(check, text, sizeof text);
+    json_t *assignment = check->assignment == NULL
+                             ? json_null()
+                             : json_pack("{s:o, s:o}", "type", admin_text(check->assignment->type), "label",
+                                         admin_text(check->assignment->label));
+    return json_pack("{s:s, s:i, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", reason_word(reason), "status",
+                     (int)reason_http_status(reason), "serves", decision_serves(&check->decision), "text",
+                     admin_text(text), "detail", admin_text(check->decision.detail), "type", admin_text(type),
+                     "assignment", assignment, "running", running_json(check), "image",
+                     build_json(check->decision.build));
+}
+
+/* --- what was remembered ------------------------------------------------------------------------------------------ */
+
+static time_t seen_at(const struct admin_api *api, const struct device *device)
+{
+    return time(NULL) - (time_t)((uv_now(api->loop) - device->seen_ms) / 1000);
+}
+
+static void add_fact(json_t *facts, char *text, size_t size, const char *name, const char *value)
+{
+    char escaped[3 * HTTP_PARAMETER_MAX];
+    size_t used = strlen(text);
+    text_escape(slice_of(value), escaped, sizeof escaped);
+    snprintf(text + used, size - used, "%s%s %s", used > 0 ? ", " : "", name, escaped);
+    json_array_append_new(facts, json_pack("{s:s, s:s}", "name", name, "value", escaped));
+}
+
+/* Null where nothing was: the device never asked, or the operator said everything. */
+static json_t *remembered_json(const struct admin_api *api, const struct explain *explain)
+{
+    char text[1500] = "";
+    json_t *facts = json_array();
+    if (explain->recalled_type) {
+        add_fact(facts, text, sizeof text, "type", explain->type);
+    }
+    if (explain->recalled_client) {
+        add_fact(facts, text, sizeof text, "client", explain->client);
+    }
+    for (size_t i = 0; i < SAID_COUNT; i++) {
+        if (explain->recalled[i]) {
+            add_fact(facts, text, sizeof text, said[i].parameter, explain->values[i]);
+        }
+    }
+    if (json_array_size(facts) == 0) {
+        json_decref(facts);
+        return json_null();
+    }
+    json_t *seen = admin_time(seen_at(api, explain->device));
+    size_t used = strlen(text);
+    snprintf(text + used, sizeof text - used, "; as it said when it last asked, %s", json_string_value(seen));
+    return json_pack("{s:o, s:o, s:s}", "seen", seen, "facts", facts, "text", text);
+}
+
+/* --- what to do next ---------------------------------------------------------------------------------------------- */
+
+#define SAY_MORE                                                                                                       \
+    "give what the device reports, and the answer is the one that it will get: --version V, and --md5 MD5 (of an "     \
+    "ESP32: --client esp32 --sha256 SHA256)"
+
+/* The reason's own step last: what the question lacks, or what else is odd, comes first. */
+static json_t *next_json(const struct admin_api *api, const struct explain *explain, const struct check *check)
+{
+    char line[600];
+    json_t *next = json_array();
+    bool says_build = check->device.has_md5 || check->device.has_sha256 || check->device.label.at != NULL;
+    if (explain->given[SAID_MAC] && explain->device == NULL && !says_build) {
+        json_array_append_new(next, json_string("no device with this MAC has asked since the server started, so "
+                                                "nothing is remembered of it"));
+    }
+    if (!says_build && check->decision.build != NULL) {
+        json_array_append_new(next, json_string(SAY_MORE));
+    }
+    if (explain->device != NULL && !slice_is(check->type, explain->device->type->name)) {
+        snprintf(line, sizeof line, "when it last asked, the device's type was %s: `updraft explain %s` is of that",
+                 explain->device->type->name, explain->device->type->name);
+        json_array_append_new(next, admin_text(line));
+    }
+    if (check->decision.reason == REASON_UNKNOWN_TYPE) {
+        known_types_remedy(api->catalog, check->type, line, sizeof line);
+        json_array_append_new(next, admin_text(line));
+    }
+    json_array_append_new(next, json_string(reason_next(check->decision.reason)));
+    return next;
+}
+
+/* --- the question ------------------------------------------------------------------------------------------------- */
+
+void admin_get_explain(struct admin_call *call)
+{
+    struct admin_api *api = call->api;
+    struct explain explain;
+    struct check check;
+    const char *header = "";
+    memset(&explain, 0, sizeof explain);
+    if (!read_question(call, &explain)) {
+        return;
+    }
+    explain.device = find_device(api, &explain);
+    if (explain.device != NULL) {
+        recall(&explain, api->device_api->sources.assignments);
+    }
+    make_headers(&explain);
+    check_init(&check, &api->device_api->sources);
+    if (device_request_read(explain.headers, explain.header_count, &check.device, &header) != DEVICE_REQUEST_OK) {
+        admin_refuse(call->answer, 400, "bad-request",
+                     "a MAC has 12 hexadecimal digits, a mode is sketch, fs or version", "%s cannot be read",
+                     strstr(header, "MAC") != NULL ? "mac" : "mode");
+        return;
+    }
+    if (!check_said(call, &explain, &check.device)) {
+        return;
+    }
+    check.type = slice_of(explain.type);
+    check_update(&check, explain.has_type, NULL);
+    json_t *json = check_json(&check);
+    json_object_set_new(json, "remembered", remembered_json(api, &explain));
+    json_object_set_new(json, "next", next_json(api, &explain, &check));
+    admin_answer(call->answer, 200, json);
+}
