@@ -211,7 +211,7 @@ static void test_two_networks_are_told_of(void **state)
         /* one host all the same: two ports, and the two dresses of one address */
         { { .came = { { "10.0.0.5", 40, 8081 }, { "10.0.0.5", 60, 8082 } } },
           { "http://10.0.0.5:8082", PUBLIC_URL_USED, "", false } },
-        { { .came = { { "::ffff:10.0.0.5", 40 }, { "10.0.0.5", 40, 0 }, { "192.168.1.10", 60, 0 } } },
+        { { .came = { { "::ffff:10.0.0.5", 40, 0 }, { "10.0.0.5", 40, 0 }, { "192.168.1.10", 60, 0 } } },
           { "http://10.0.0.5:8080", PUBLIC_URL_USED, "57 % to 10.0.0.5 and 43 % to 192.168.1.10", false } },
         /* no network of devices: this machine itself, its containers */
         { { .came = { { "127.0.0.1", 90, 0 }, { "10.0.0.5", 10, 0 } } },
@@ -223,9 +223,9 @@ static void test_two_networks_are_told_of(void **state)
         /* the operator's word is not doubted */
         { { .configured = "http://pi", .came = { { "10.0.0.5", 50, 0 }, { "192.168.1.10", 50, 0 } } },
           { "http://pi", PUBLIC_URL_CONFIGURED, "", false } },
-        { { .came = { { "fd00:1111:2222:3333:4444:5555:6666:7777", 50 },
-                      { "fd00:1111:2222:3333:4444:5555:6666:8888", 51 },
-                      { "fd00:1111:2222:3333:4444:5555:6666:9999", 49 } } },
+        { { .came = { { "fd00:1111:2222:3333:4444:5555:6666:7777", 50, 0 },
+                      { "fd00:1111:2222:3333:4444:5555:6666:8888", 51, 0 },
+                      { "fd00:1111:2222:3333:4444:5555:6666:9999", 49, 0 } } },
           { "http://[fd00:1111:2222:3333:4444:5555:6666:8888]:8080", PUBLIC_URL_USED, "http://updraft.lan:8080",
             false } },
     };
