@@ -75,6 +75,11 @@ void admin_get_tokens(struct admin_call *call);
 void admin_make_token(struct admin_call *call);
 void admin_remove_token(struct admin_call *call);
 
+/* What an image is, as a word of the API, by enum filename_role. */
+extern const char *const admin_kinds[];
+
+json_t *admin_image_json(const struct catalog *catalog, const struct image *image);
+
 json_t *admin_broker_json(const struct admin_api *api); /* {"state","error"} */
 
 #endif
