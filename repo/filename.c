@@ -150,7 +150,7 @@ static const char *read_version(struct slice text, struct version *version)
     case STATUS_TOO_LONG:
         return "a version has 64 characters and 24 parts at most";
     default:
-        return "a version has a digit in it";
+        return "a version needs a digit, such as 1_0_0";
     }
 }
 

@@ -1,13 +1,12 @@
-/* What makes it hard is what can be in the way: a folder that is not there yet, a file that is, a disk that is full. */
+/* What makes it hard: a name, the bytes and the type's other images each say what this is, and where they disagree the
+ * image is somebody's mistake. */
 #include "repo/place.h"
 
+#include "repo/place_parts.h"
+
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 const char *place_result_word(enum place_result result)
 {
@@ -21,8 +20,75 @@ const char *place_result_word(enum place_result result)
 
 /* --- the name ----------------------------------------------------------------------------------------------------- */
 
+static bool is_empty(struct slice version)
+{
+    return version.len == 0;
+}
+
+static bool is_long(struct slice version)
+{
+    struct version parsed;
+    return version_parse(version, &parsed) == STATUS_TOO_LONG;
+}
+
+static bool has_no_digit(struct slice version)
+{
+    for (size_t i = 0; i < version.len; i++) {
+        if (version.at[i] >= '0' && version.at[i] <= '9') {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool has_foreign_character(struct slice version)
+{
+    static const char own[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-+~()";
+    for (size_t i = 0; i < version.len; i++) {
+        if (memchr(own, version.at[i], sizeof own - 1) == NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool ends_in_a_kind(struct slice version)
+{
+    return slice_ends_with(version, ".fs") || slice_ends_with(version, ".user1") || slice_ends_with(version, ".user2");
+}
+
+static bool is_whatever(struct slice version)
+{
+    (void)version;
+    return true;
+}
+
+/* Of a version that the convention does not read as meant: the first that applies. */
+static const struct {
+    bool (*applies)(struct slice version);
+    const char *reason, *remedy;
+} version_faults[] = {
+    { is_empty, "it is empty", "say one, such as 0.4.10" },
+    { is_long, "it has more than 64 characters or 24 parts", "shorten it, such as to 0.4.10" },
+    { has_no_digit, "it has no digit", "a version needs a digit, such as 0.4.10 or 1_2_0-rc1" },
+    { has_foreign_character, "it has other characters than letters, digits and . _ - + ~ ( )",
+      "write it as 0.4.10 or 1_2_0-rc1" },
+    { ends_in_a_kind, "it ends in .fs, .user1 or .user2, as names do that say what an image is",
+      "leave that off, and say it as the kind" },
+    { is_whatever, "a file of that name would say something else", "write it as 0.4.10 or 1_2_0-rc1" },
+};
+
+static struct place_name_fault version_fault(struct slice version)
+{
+    size_t row = 0;
+    while (!version_faults[row].applies(version)) {
+        row++;
+    }
+    return (struct place_name_fault){ .reason = version_faults[row].reason, .remedy = version_faults[row].remedy };
+}
+
 bool place_path(struct slice type, struct slice version, enum filename_role role, bool gzip, struct place_order *order,
-                bool *bad_type, const char **why)
+                struct place_name_fault *fault)
 {
     static const char *const suffixes[] = { [FILENAME_SKETCH] = ".bin",
                                             [FILENAME_FS] = ".fs.bin",
@@ -30,12 +96,14 @@ bool place_path(struct slice type, struct slice version, enum filename_role role
                                             [FILENAME_USER2] = ".user2.bin" };
     struct filename_refusal refusal;
     assert(role < sizeof suffixes / sizeof suffixes[0] && suffixes[role] != NULL);
-    *bad_type = !type_is_valid(type);
-    if (*bad_type) {
-        *why = "a type has 1 to 64 letters, digits, `.`, `_` and `-`, and does not begin with `.`";
+    if (!type_is_valid(type)) {
+        *fault = (struct place_name_fault){ true,
+                                            "a type has 1 to 64 letters, digits, `.`, `_` and `-`, and does not begin "
+                                            "with `.`",
+                                            "name it as the devices do, such as d1_mini" };
         return false;
     }
-    *why = "a version has digits, letters, `.`, `_`, `-` and `+`, such as 0.4.10 or 1_2_0-rc1";
+    *fault = version_fault(version);
     if (version.len == 0 || version.len > VERSION_TEXT_MAX || memchr(version.at, '/', version.len) != NULL) {
         return false;
     }
@@ -80,97 +148,7 @@ static bool contradicts(const struct place_order *order, struct place_outcome *o
     return false;
 }
 
-/* --- writing ------------------------------------------------------------------------------------------------------ */
-
-static enum status write_all(int fd, const uint8_t *bytes, size_t n)
-{
-    while (n > 0) {
-        ssize_t written = write(fd, bytes, n);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written < 0) {
-            return status_from_errno(errno);
-        }
-        bytes += written;
-        n -= (size_t)written;
-    }
-    return fsync(fd) == 0 ? STATUS_OK : status_from_errno(errno);
-}
-
-/* Into the open folder, under a hidden name that scans pass over, then in place. */
-static enum status write_file(int folder, const char *name, const struct place_order *order,
-                              struct file_identity *identity)
-{
-    static const char temporary[] = ".updraft-upload.tmp";
-    (void)unlinkat(folder, temporary, 0); /* of an upload that was killed; uploads come one at a time */
-    int fd = openat(folder, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0) {
-        return status_from_errno(errno);
-    }
-    enum status status = write_all(fd, order->bytes, order->size);
-    if (close(fd) != 0 && status == STATUS_OK) {
-        status = status_from_errno(errno);
-    }
-    struct stat placed;
-    if (status == STATUS_OK &&
-        (renameat(folder, temporary, folder, name) != 0 || fstatat(folder, name, &placed, 0) != 0)) {
-        status = status_from_errno(errno);
-    }
-    if (status != STATUS_OK) {
-        (void)unlinkat(folder, temporary, 0);
-        return status;
-    }
-    file_identity_from(&placed, identity);
-    return fsync(folder) == 0 ? STATUS_OK : status_from_errno(errno);
-}
-
-/* Opens the type's folder, made where it is missing. Returns the descriptor, or -1 with errno. */
-static int open_folder(const char *root, const char *type)
-{
-    int base = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (base < 0) {
-        return -1;
-    }
-    int folder = -1;
-    if (mkdirat(base, type, 0755) == 0 || errno == EEXIST) {
-        folder = openat(base, type, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        (void)fsync(base);
-    }
-    int error = errno;
-    close(base);
-    errno = error;
-    return folder;
-}
-
-static void write_image(const struct place_order *order, struct place_outcome *outcome)
-{
-    const char *name = strchr(order->path, '/') + 1;
-    outcome->result = PLACE_DONE;
-    outcome->status = STATUS_OK;
-    int folder = open_folder(order->root, order->name.type);
-    if (folder < 0) {
-        outcome->status = status_from_errno(errno);
-    } else if (!order->replace && faccessat(folder, name, F_OK, 0) == 0) {
-        outcome->result = PLACE_EXISTS;
-        snprintf(outcome->message, sizeof outcome->message, "%s is there already", order->path);
-        snprintf(outcome->remedy, sizeof outcome->remedy,
-                 "give the build a version of its own; or --replace, which devices that run the old one only notice by "
-                 "its digest");
-    } else {
-        outcome->status = write_file(folder, name, order, &outcome->identity);
-    }
-    if (folder >= 0) {
-        close(folder);
-    }
-    if (outcome->status != STATUS_OK) {
-        outcome->result = PLACE_FAILED;
-        snprintf(outcome->message, sizeof outcome->message, "%s cannot be written: %s", order->path,
-                 status_text(outcome->status));
-        snprintf(outcome->remedy, sizeof outcome->remedy,
-                 "the server's user must be able to write to its --repo, and the disk must have room");
-    }
-}
+/* --- the whole ---------------------------------------------------------------------------------------------------- */
 
 static void reject_form(struct place_outcome *outcome)
 {
@@ -188,29 +166,12 @@ void place_image(const struct place_order *order, struct place_outcome *outcome)
                                            [FILENAME_FS] = IMAGE_USE_FS,
                                            [FILENAME_USER1] = IMAGE_USE_SLOT,
                                            [FILENAME_USER2] = IMAGE_USE_SLOT };
-    memset(outcome, 0, sizeof *outcome);
+    memset(outcome, 0, sizeof *outcome); /* PLACE_DONE, so far */
     if (!image_check(order->bytes, order->size, uses[order->name.role], &outcome->facts, &outcome->verdict)) {
         outcome->result = PLACE_REJECTED;
     } else if (outcome->facts.gzip != order->name.gzip) { /* a scan would refuse it by its name */
         reject_form(outcome);
     } else if (!contradicts(order, outcome)) {
-        write_image(order, outcome);
+        place_write(order, outcome);
     }
-}
-
-enum status place_remove(const char *root, const char *path)
-{
-    char folder[PLACE_PATH_MAX * 4];
-    int base = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (base < 0) {
-        return status_from_errno(errno);
-    }
-    enum status status = unlinkat(base, path, 0) == 0 ? STATUS_OK : status_from_errno(errno);
-    const char *slash = strrchr(path, '/');
-    if (status == STATUS_OK && slash != NULL &&
-        slice_copy((struct slice){ path, (size_t)(slash - path) }, folder, sizeof folder)) {
-        (void)unlinkat(base, folder, AT_REMOVEDIR); /* only an empty one goes */
-    }
-    close(base);
-    return status;
 }

@@ -1,5 +1,9 @@
 /* Putting an image into the repository, and taking one out: checked first, then written beside its place, synced, and
  * renamed, so that no scan ever sees a part of it. Blocking: for a worker thread.
+ *
+ * A scan reads whatever a link leads to; nothing here changes what lies outside the repository. A folder that is a
+ * relative link to another one inside is followed; any other link is refused. A file that is a link gives way to the
+ * image itself (with `replace`), or is removed; what it leads to stays.
  */
 #ifndef REPO_PLACE_H
 #define REPO_PLACE_H
@@ -48,19 +52,30 @@ struct place_outcome {
     struct image_verdict verdict;  /* of REJECTED */
     enum status status;            /* of FAILED */
     struct file_identity identity; /* of DONE: of the file as it lies there now */
-    char message[300];             /* of all but DONE and REJECTED */
-    char remedy[200];
+    char message[512];             /* of all but DONE and REJECTED */
+    char remedy[256];
+};
+
+/* Why a type or a version cannot be part of a name: constant texts. */
+struct place_name_fault {
+    bool bad_type; /* else the version */
+    const char *reason, *remedy;
 };
 
 /* Where an image of this type, version and role lies: "<type>/<version>.bin", ".fs.bin", ".user1.bin", ".user2.bin",
- * ".gz" behind. Returns false, *why being a constant text, where type or version cannot be a name: `bad_type` tells
- * which. */
+ * ".gz" behind. Returns false, with *fault, where type or version cannot be a name. */
 bool place_path(struct slice type, struct slice version, enum filename_role role, bool gzip, struct place_order *order,
-                bool *bad_type, const char **why);
+                struct place_name_fault *fault);
 
+/* Of several that place a file of one name at once without `replace`, in whichever process, one has DONE and the others
+ * EXISTS. (On a file system that has neither RENAME_NOREPLACE nor links, one that comes in the very moment is lost.) */
 void place_image(const struct place_order *order, struct place_outcome *outcome);
 
-/* Removes the file, and its folder where that is empty then. */
-enum status place_remove(const char *root, const char *path);
+/* Removes the file, and its folder where that is empty then: DONE or FAILED. */
+void place_remove(const char *root, const char *path, struct place_outcome *outcome);
+
+/* Removes what uploads left behind whose process was killed, but nothing that another process is just writing. Returns
+ * how many files that were. */
+size_t place_sweep(const char *root);
 
 #endif

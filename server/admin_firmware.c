@@ -23,7 +23,6 @@ struct firmware_change {
     uint64_t written_ms;
     struct place_order order;
     struct place_outcome outcome;
-    enum status removed;
     char root[CONFIG_TEXT_MAX];
     char path[4096]; /* of a removal, or order.path */
 };
@@ -41,9 +40,16 @@ static void change_end(struct firmware_change *change, struct http_answer *answe
     free(change);
 }
 
-static void refuse_placing(const struct place_outcome *outcome, struct http_answer *answer)
+/* The code of a change that was not done; also its word in the log. */
+static const char *change_word(const struct firmware_change *change)
 {
-    const char *word = place_result_word(outcome->result);
+    return change->removal ? "not-removed" : place_result_word(change->outcome.result);
+}
+
+static void refuse_change(const struct firmware_change *change, struct http_answer *answer)
+{
+    const struct place_outcome *outcome = &change->outcome;
+    const char *word = change_word(change);
     switch (outcome->result) {
     case PLACE_REJECTED:
         admin_refuse_image(answer, &outcome->verdict);
@@ -127,7 +133,7 @@ static void on_work(uv_work_t *work)
 {
     struct firmware_change *change = work->data;
     if (change->removal) {
-        change->removed = place_remove(change->root, change->path);
+        place_remove(change->root, change->path, &change->outcome);
     } else {
         place_image(&change->order, &change->outcome);
     }
@@ -135,13 +141,17 @@ static void on_work(uv_work_t *work)
 
 static void log_change(const struct firmware_change *change)
 {
-    bool done = change->removal ? change->removed == STATUS_OK : change->outcome.result == PLACE_DONE;
+    const struct place_outcome *outcome = &change->outcome;
     struct log_line line;
-    log_begin(&line, LOG_INFO, change->removal ? "firmware_removed" : "firmware_added");
+    log_begin(&line, outcome->result == PLACE_FAILED ? LOG_WARN : LOG_INFO,
+              change->removal ? "firmware_removed" : "firmware_added");
     log_text(&line, "file", change->path);
-    if (!done) {
-        log_text(&line, "refused",
-                 change->removal ? status_text(change->removed) : place_result_word(change->outcome.result));
+    if (outcome->result != PLACE_DONE) {
+        log_text(&line, "refused", change_word(change));
+    }
+    if (outcome->result == PLACE_FAILED) {
+        log_text(&line, "why", outcome->message);
+        log_text(&line, "remedy", outcome->remedy);
     }
     log_end(&line);
 }
@@ -153,13 +163,8 @@ static void on_worked(uv_work_t *work, int error)
     assert(error == 0);
     (void)error;
     log_change(change);
-    if (change->removal && change->removed != STATUS_OK) {
-        admin_refuse(&answer, 500, "not-removed", "the server's user must be able to write to its --repo",
-                     "%s cannot be removed: %s", change->path, status_text(change->removed));
-    } else if (!change->removal && change->outcome.result != PLACE_DONE) {
-        refuse_placing(&change->outcome, &answer);
-    }
-    if (answer.status != 0) {
+    if (change->outcome.result != PLACE_DONE) {
+        refuse_change(change, &answer);
         change_end(change, &answer);
         return;
     }
@@ -169,12 +174,12 @@ static void on_worked(uv_work_t *work, int error)
     change_look(change, change->api->closing);
 }
 
-static struct firmware_change *change_begin(struct admin_call *call)
+static struct firmware_change *change_begin(struct admin_call *call, struct slice path)
 {
     struct admin_api *api = call->api;
-    struct firmware_change *change = api->closing ? NULL : calloc(1, sizeof *change);
-    if (api->changes != NULL || change == NULL) {
-        free(change);
+    const struct firmware_change *other = api->changes;
+    struct firmware_change *change = api->closing || other != NULL ? NULL : calloc(1, sizeof *change);
+    if (change == NULL) {
         admin_refuse(call->answer, 503, "busy", "come again in a moment",
                      "another change of the repository is under way");
         return NULL;
@@ -182,7 +187,7 @@ static struct firmware_change *change_begin(struct admin_call *call)
     change->api = api;
     change->work.data = change;
     snprintf(change->root, sizeof change->root, "%s", api->config->repo);
-    change->order.root = change->root;
+    (void)slice_copy(path, change->path, sizeof change->path); /* the catalog's, or an order's: none is so long */
     return change;
 }
 
@@ -261,13 +266,14 @@ static bool make_order(struct admin_call *call, const struct add_words *words, e
                        struct place_order *order)
 {
     struct slice body = call->request->body;
-    const char *why = "";
-    bool bad_type = false;
+    struct place_name_fault fault;
     bool looks_gzip = body.len > 1 && (uint8_t)body.at[0] == 0x1f && (uint8_t)body.at[1] == 0x8b;
+    memset(order, 0, sizeof *order);
     if (!place_path(slice_of(words->type), slice_of(words->version), role, words->gzip_given ? words->gzip : looks_gzip,
-                    order, &bad_type, &why)) {
-        admin_refuse(call->answer, 400, bad_type ? "bad-type" : "bad-version", why, "\"%s\" cannot be a %s",
-                     bad_type ? words->type : words->version, bad_type ? "type" : "version");
+                    order, &fault)) {
+        admin_refuse(call->answer, 400, fault.bad_type ? "bad-type" : "bad-version", fault.remedy,
+                     "\"%s\" cannot be a %s: %s", fault.bad_type ? words->type : words->version,
+                     fault.bad_type ? "type" : "version", fault.reason);
         return false;
     }
     order->bytes = (const uint8_t *)body.at;
@@ -289,6 +295,7 @@ static bool make_order(struct admin_call *call, const struct add_words *words, e
 void admin_add_firmware(struct admin_call *call)
 {
     struct add_words words = { .gzip = false };
+    struct place_order order;
     enum filename_role role = FILENAME_SKETCH;
     if (!read_add(call, &words, &role)) {
         return;
@@ -297,16 +304,15 @@ void admin_add_firmware(struct admin_call *call)
         admin_refuse(call->answer, 400, "bad-request", "send the image's bytes as the body", "there is no body");
         return;
     }
-    struct firmware_change *change = change_begin(call);
-    if (change == NULL) {
+    if (!make_order(call, &words, role, &order)) {
         return;
     }
-    if (!make_order(call, &words, role, &change->order)) {
-        free(change);
-        return;
+    struct firmware_change *change = change_begin(call, slice_of(order.path));
+    if (change != NULL) {
+        change->order = order;
+        change->order.root = change->root;
+        change_start(call, change);
     }
-    snprintf(change->path, sizeof change->path, "%s", change->order.path);
-    change_start(call, change);
 }
 
 /* --- removing ----------------------------------------------------------------------------------------------------- */
@@ -346,15 +352,9 @@ void admin_remove_firmware(struct admin_call *call)
                      "rollout %s is sending this image to devices", rollout->id);
         return;
     }
-    struct firmware_change *change = change_begin(call);
-    if (change == NULL) {
-        return;
+    struct firmware_change *change = change_begin(call, call->rest);
+    if (change != NULL) {
+        change->removal = true;
+        change_start(call, change);
     }
-    change->removal = true;
-    if (!slice_copy(call->rest, change->path, sizeof change->path)) {
-        free(change);
-        admin_refuse(call->answer, 404, "unknown-file", "", "the repository has no such file");
-        return;
-    }
-    change_start(call, change);
 }

@@ -3,10 +3,13 @@ than their request, while bodies arrive in any shape, connections end, and the s
 
 import concurrent.futures
 import ctypes
+import fcntl
 import http.client
 import json
 import os
 import re
+import resource
+import shlex
 import signal
 import socket
 import stat
@@ -17,6 +20,7 @@ import urllib.parse
 import pytest
 
 from tests.support.admin import SOCKET_PATH_MAX, Admin, Answer
+from tests.support.download import LARGE, Download, assert_whole
 from tests.support.updraft import BIN, ESP32, ESP8266, PATIENCE_S, Reply, Server, check, make_image, wait_until
 
 MIB = 1 << 20
@@ -262,6 +266,11 @@ def test_same_version_under_another_name(server, admin, tmp_path):
         assert "truc_1_0.ino.door.bin" in refused(upload(admin, image_bytes(tmp_path), **words), 409, "exists")
 
 
+def test_version_without_a_digit(server, admin, tmp_path):
+    said = refused(upload(admin, image_bytes(tmp_path), version="main"), 400, "bad-version")
+    assert said == '"main" cannot be a version: it has no digit | a version needs a digit, such as 0.4.10 or 1_2_0-rc1'
+
+
 def test_a_rejected_file_can_be_replaced(server, admin, tmp_path):
     """The answer must be of the new bytes, not of what the catalog knew of the old ones."""
     make_image("html", server.repo / "door/1.0.bin")
@@ -337,6 +346,29 @@ def test_a_file_where_the_type_s_folder_should_be(server, admin, tmp_path):
     (server.repo / "door").write_text("notes")
     refused(upload(admin, image_bytes(tmp_path)), 500, "not-written")
     assert on_disk(server) == ["door"]
+
+
+def test_folder_that_leads_out_of_the_repository(server, admin, tmp_path):
+    """It is served, being there to be read; but what lies elsewhere is not the server's to change."""
+    outside = make_image("esp8266", tmp_path / "elsewhere/1.0.bin")
+    (server.repo / "door").symlink_to(tmp_path / "elsewhere")
+    wait_until(lambda: files(admin) == ["door/1.0.bin"], "the image is served")
+    said = refused(upload(admin, image_bytes(tmp_path), version="1.1"), 500, "not-written")
+    assert "door is a link that may lead out of the repository" in said
+    assert "out of the repository" in refused(upload(admin, b"\xe9" + outside[1:], replace="yes"), 500, "not-written")
+    assert "out of the repository" in refused(remove(admin, "door/1.0.bin"), 500, "not-removed")
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["1.0.bin"]
+    assert (tmp_path / "elsewhere/1.0.bin").read_bytes() == outside and files(admin) == ["door/1.0.bin"]
+    server.wait_log("level=warn event=firmware_added .*refused=not-written why=.*leads? out.* remedy=")
+
+
+def test_folder_that_leads_to_another(server, admin, tmp_path):
+    (server.repo / "gate").mkdir()
+    (server.repo / "door").symlink_to("gate")
+    assert upload(admin, image_bytes(tmp_path)).status == 201
+    assert sorted(files(admin)) == ["door/1.0.bin", "gate/1.0.bin"]
+    assert remove(admin, "door/1.0.bin").status == 200
+    assert on_disk(server) == ["door", "gate"] and files(admin) == []  # the link is somebody's
 
 
 def test_rest_of_an_upload_that_was_killed(server, admin, tmp_path):
@@ -645,6 +677,17 @@ def test_remove_the_image_of_a_rollout(tmp_path):
         refused(remove(admin, "door/1.1.bin", "?force=perhaps"), 400, "bad-request")
         assert remove(admin, "door/1.1.bin", "?force=yes").status == 200
         assert admin.get(f"/api/v1/rollouts/{id}").json["image"]["file"] == "door/1.1.bin"  # still told of
+
+
+def test_remove_while_it_is_downloaded(server, admin, tmp_path):
+    """The device that has begun gets what it was promised; the next gets what there is then."""
+    old, new = (image_bytes(tmp_path, size=LARGE, seed=seed) for seed in (1, 2))
+    assert upload(admin, old).status == 201 and upload(admin, new, version="2.0").status == 201
+    download = Download(server, "/update/door").started()
+    assert remove(admin, "door/2.0.bin").status == 200
+    assert latest(server).body == old
+    assert_whole(download.finish(), new)
+    server.wait_log(f"event=update_sent .*bytes={len(new)}")
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------

@@ -172,9 +172,9 @@ static const struct {
     { "littlefs_1.0_0M.bin", "no flash size", "rename it to littlefs_1.0_4M.bin" },
     { "littlefs_1.0_257M.bin", "no flash size", "rename it to littlefs_1.0_4M.bin" },
     { "littlefs_1.0_99999999999999999999M.bin", "no flash size", "rename it to littlefs_1.0_4M.bin" },
-    { "littlefs_beta_4M.bin", "a version has a digit in it", "rename it to littlefs_1_0_0_4M.bin" },
-    { "littlefs_.bin", "a version has a digit in it", "rename it to littlefs_1_0_0_4M.bin" },
-    { "littlefs_16M.bin", "a version has a digit in it", "rename it to littlefs_1_0_0_16M.bin" },
+    { "littlefs_beta_4M.bin", "a version needs a digit, such as 1_0_0", "rename it to littlefs_1_0_0_4M.bin" },
+    { "littlefs_.bin", "a version needs a digit, such as 1_0_0", "rename it to littlefs_1_0_0_4M.bin" },
+    { "littlefs_16M.bin", "a version needs a digit, such as 1_0_0", "rename it to littlefs_1_0_0_16M.bin" },
     { "d1_mini/spiffs_1.0.bin", "no flash size", "rename it to spiffs_1.0_4M.bin" },
     /* type folders */
     { "d1_mini/firmware.bin", "\"firmware\" is no version", "rename it to d1_mini/1_0_0.bin" },
