@@ -174,10 +174,16 @@ static void on_worked(uv_work_t *work, int error)
     change_look(change, change->api->closing);
 }
 
+/* One at a time: who comes second for the same file is told so, who comes for another may come again. */
 static struct firmware_change *change_begin(struct admin_call *call, struct slice path)
 {
     struct admin_api *api = call->api;
     const struct firmware_change *other = api->changes;
+    if (other != NULL && slice_is(path, other->path)) {
+        admin_refuse(call->answer, 409, "under-way", "wait until that is done: `updraft firmware ls` shows it",
+                     "%s is being %s at this moment", other->path, other->removal ? "removed" : "added");
+        return NULL;
+    }
     struct firmware_change *change = api->closing || other != NULL ? NULL : calloc(1, sizeof *change);
     if (change == NULL) {
         admin_refuse(call->answer, 503, "busy", "come again in a moment",

@@ -542,6 +542,36 @@ def test_one_change_at_a_time(tmp_path):
         assert upload(admin, body, version="1.1").status == 201
 
 
+def test_the_same_file_while_it_is_being_added(tmp_path):
+    """"Come again" would be untrue: who comes again is refused, since the other has won."""
+    with Server(tmp_path, settle_time="2s") as server:
+        admin, bodies = admin_of(server), [image_bytes(tmp_path, seed=seed) for seed in (1, 2)]
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            first = pool.submit(upload, admin, bodies[0])
+            wait_until(lambda: (server.repo / "door/1.0.bin").exists(), "the first is written")
+            for words in ({}, {"replace": "yes"}):
+                assert "being added" in refused(upload(admin, bodies[1], **words), 409, "under-way")
+            assert first.result(PATIENCE_S).status == 201
+            first = pool.submit(upload, admin, bodies[1], replace="yes")
+            wait_until(lambda: (server.repo / "door/1.0.bin").read_bytes() == bodies[1], "the second is written")
+            assert "being added" in refused(remove(admin, "door/1.0.bin"), 409, "under-way")
+            assert first.result(PATIENCE_S).status == 201
+        assert remove(admin, "door/1.0.bin").status == 200
+
+
+def test_one_name_at_once(server, admin, tmp_path):
+    """One wins and is served; no other is told that it was placed."""
+    bodies = [image_bytes(tmp_path, seed=seed) for seed in range(1, 9)]
+    with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+        answers = list(pool.map(lambda body: upload(admin, body), bodies))
+    winners = [body for body, answer in zip(bodies, answers) if answer.status == 201]
+    assert len(winners) == 1 and latest(server).body == winners[0]
+    for answer in answers:
+        if answer.status != 201:
+            assert answer.error in ("exists", "under-way") and "door/1.0.bin" in refused(answer, 409, answer.error)
+    assert on_disk(server) == ["door", "door/1.0.bin"]
+
+
 def resident_bytes(server):
     return int(re.search(r"VmRSS:\s+(\d+)", open(f"/proc/{server.process.pid}/status").read())[1]) * 1024
 

@@ -2,6 +2,7 @@
 be described there, word for word and member for member. A route, a status, a code or a member that only one of the two
 knows fails."""
 
+import concurrent.futures
 import copy
 import json
 import re
@@ -396,6 +397,18 @@ def test_an_image_of_a_running_rollout(server):
     refused(server, "removeFirmware", 409, "in-rollout", address)
     assert admin.delete(address + "?force=yes").json == {"removed": "truc_0_4_9.ino.d1_mini.bin"}
     assert not (server.repo / "truc_0_4_9.ino.d1_mini.bin").exists()
+
+
+def test_a_file_that_is_just_being_changed(tmp_path):
+    images = [make_image("esp8266", tmp_path / "a.bin", seed=seed) for seed in (1, 2)]
+    with Server(tmp_path, settle_time="2s") as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        placed = server.repo / "d1_mini/1.0.0.bin"
+        assert admin_of(server).post(upload("1.0.0"), images[0]).status == 201
+        first = pool.submit(admin_of(server).post, upload("1.0.0", replace="yes"), images[1])
+        wait_until(lambda: placed.read_bytes() == images[1], "the image is written")
+        refused(server, "addFirmware", 409, "under-way", upload("1.0.0", replace="yes"), images[0])
+        refused(server, "removeFirmware", 409, "under-way", "/api/v1/firmware/d1_mini/1.0.0.bin")
+        assert first.result().status == 201
 
 
 def test_what_is_in_the_way(tmp_path, server):
