@@ -267,6 +267,37 @@ static bool read_add(struct admin_call *call, struct add_words *words, enum file
     return false;
 }
 
+/* A name as one word of a shell. */
+static void shell_word(const char *name, char *to, size_t size)
+{
+    static const char quote[] = "'\\''"; /* inside quotes: out of them, a quote, and in again */
+    size_t n = 0;
+    bool plain = name[strspn(name, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-+/")] == '\0';
+    n += (size_t)snprintf(to, size, "%s%s", name[0] == '-' ? "-- " : "", plain ? "" : "'");
+    for (; *name != '\0' && n + sizeof quote + 1 < size; name++) {
+        n += (size_t)snprintf(to + n, size - n, "%.*s", *name == '\'' ? 4 : 1, *name == '\'' ? quote : name);
+    }
+    snprintf(to + n, size - n, "%s", plain ? "" : "'");
+}
+
+static void refuse_same(struct admin_call *call, const struct place_order *order, const struct image *same)
+{
+    char word[4200], remedy[4400], more[PLACE_PATH_MAX + 80] = "";
+    if (strcmp(same->path, order->path) == 0) {
+        admin_refuse(call->answer, 409, "exists", "give the build a version of its own, or --replace",
+                     "%s is version %s of type \"%s\" already", same->path, same->build.version.text, same->type);
+        return;
+    }
+    shell_word(same->path, word, sizeof word);
+    snprintf(remedy, sizeof remedy,
+             "`updraft firmware rm %s`, then add this one; or give the build a version of its own", word);
+    if (order->replace) {
+        snprintf(more, sizeof more, " (--replace replaces a file of the same name alone, %s)", order->path);
+    }
+    admin_refuse(call->answer, 409, "exists", remedy, "type \"%s\" has version %s already, under another name: %s%s",
+                 order->name.type, order->name.version.text, same->path, more);
+}
+
 /* The order, or the refusal of its name. */
 static bool make_order(struct admin_call *call, const struct add_words *words, enum filename_role role,
                        struct place_order *order)
@@ -288,11 +319,7 @@ static bool make_order(struct admin_call *call, const struct add_words *words, e
     order->chip = chip_of_type(call->api->catalog, order->name.type, order->path);
     const struct image *same = find_same(call->api->catalog, order);
     if (same != NULL && (!words->replace || strcmp(same->path, order->path) != 0)) {
-        admin_refuse(call->answer, 409, "exists",
-                     strcmp(same->path, order->path) == 0
-                         ? "give the build a version of its own, or --replace"
-                         : "give the build a version of its own, or remove that file first",
-                     "%s is version %s of type \"%s\" already", same->path, same->build.version.text, same->type);
+        refuse_same(call, order, same);
         return false;
     }
     return true;

@@ -266,6 +266,24 @@ def test_same_version_under_another_name(server, admin, tmp_path):
         assert "truc_1_0.ino.door.bin" in refused(upload(admin, image_bytes(tmp_path), **words), 409, "exists")
 
 
+@pytest.mark.parametrize("name", ["truc_1_0.ino.door.bin", "a/b/truc_1.0.ino.door.bin", "-truc_1.0.ino.door.bin",
+                                  "it's(50%)$x_1.0.ino.door.bin", "*_1.0.ino.door.bin"])
+def test_what_is_printed_makes_room(server, admin, tmp_path, name):
+    """The command in the refusal is pasted into a shell: it must name this file and no other."""
+    make_image("esp8266", server.repo / name)
+    wait_until(lambda: files(admin), "the file is served")
+    for words in ({}, {"replace": "yes"}):
+        answer = upload(admin, image_bytes(tmp_path), **words)
+        said = refused(answer, 409, "exists")
+        assert "under another name" in said and name in answer.json["error"]["message"]
+        assert ("--replace replaces a file of the same name alone, door/1.0.bin" in said) == bool(words)
+    command = re.match("`([^`]*)`", answer.json["error"]["remedy"])[1]
+    assert shlex.split(command) == ["updraft", "firmware", "rm"] + ["--"] * name.startswith("-") + [name]
+    subprocess.run(["sh", "-c", f"PATH={BIN}:$PATH; {command}"], check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    assert upload(admin, image_bytes(tmp_path)).status == 201
+    assert files(admin) == ["door/1.0.bin"]
+
+
 def test_version_without_a_digit(server, admin, tmp_path):
     said = refused(upload(admin, image_bytes(tmp_path), version="main"), 400, "bad-version")
     assert said == '"main" cannot be a version: it has no digit | a version needs a digit, such as 0.4.10 or 1_2_0-rc1'
