@@ -73,6 +73,9 @@ struct admin_door {
 
 extern const struct http_handlers admin_handlers; /* their owner is a struct admin_door */
 
+/* Once, when the loop is about to run: removes what uploads left behind that were killed. */
+void admin_api_start(struct admin_api *api);
+
 /* A catalog took the place of the one before: those who wait for their image in it are answered. */
 void admin_api_catalog_changed(struct admin_api *api);
 

@@ -391,3 +391,41 @@ void admin_remove_firmware(struct admin_call *call)
         change_start(call, change);
     }
 }
+
+/* --- the start ---------------------------------------------------------------------------------------------------- */
+
+struct sweep {
+    uv_work_t work;
+    char root[CONFIG_TEXT_MAX];
+    size_t removed;
+};
+
+static void on_sweep(uv_work_t *work)
+{
+    struct sweep *sweep = work->data;
+    sweep->removed = place_sweep(sweep->root);
+}
+
+static void on_swept(uv_work_t *work, int error)
+{
+    struct sweep *sweep = work->data;
+    (void)error;
+    if (sweep->removed > 0) {
+        struct log_line line;
+        log_begin(&line, LOG_INFO, "uploads_swept");
+        log_number(&line, "files", (int64_t)sweep->removed);
+        log_end(&line);
+    }
+    free(sweep);
+}
+
+void admin_api_start(struct admin_api *api)
+{
+    struct sweep *sweep = calloc(1, sizeof *sweep);
+    assert(sweep != NULL);
+    sweep->work.data = sweep;
+    snprintf(sweep->root, sizeof sweep->root, "%s", api->config->repo);
+    int error = uv_queue_work(api->loop, &sweep->work, on_sweep, on_swept);
+    assert(error == 0);
+    (void)error;
+}

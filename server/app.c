@@ -254,6 +254,8 @@ static int prepare(struct app *app)
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);
+    /* A file that is larger than a limit allows is an error of its upload, not our end. */
+    signal(SIGXFSZ, SIG_IGN);
     json_object_seed(0); /* here, where opening /dev/urandom delays nobody */
     uv_loop_init(&app->loop);
     (void)uv_loop_configure(&app->loop, UV_METRICS_IDLE_TIME);
@@ -282,6 +284,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     start_timers(&app);
     start_signals(&app);
     start_watch(&app);
+    admin_api_start(&app.admin);
     uv_run(&app.loop, UV_RUN_DEFAULT);
     int error = uv_loop_close(&app.loop);
     assert(error == 0); /* every handle was closed */

@@ -389,12 +389,59 @@ def test_folder_that_leads_to_another(server, admin, tmp_path):
     assert on_disk(server) == ["door", "gate"] and files(admin) == []  # the link is somebody's
 
 
+def test_disk_that_has_no_room(tmp_path):
+    """Cut off halfway by a limit, which ends a program that does not look out (SIGXFSZ): the upload fails, and no more.
+    """
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+
+    with Server(tmp_path, preexec_fn=limit) as server:
+        admin = admin_of(server)
+        large, small = image_bytes(tmp_path, "littlefs", size="2M"), image_bytes(tmp_path)
+        said = refused(upload(admin, large, kind="fs"), 500, "not-written")
+        assert "door takes no file as large" in said and "LimitFSIZE" in said
+        assert on_disk(server) == []
+        assert upload(admin, small).status == 201
+
+
 def test_rest_of_an_upload_that_was_killed(server, admin, tmp_path):
     """Its temporary file is in nobody's way and is not served."""
     (server.repo / "door").mkdir()
     (server.repo / "door/.updraft-upload.tmp").write_bytes(b"half")
     assert upload(admin, image_bytes(tmp_path)).status == 201
     assert on_disk(server) == ["door", "door/1.0.bin"]
+
+
+def test_rests_go_at_the_start(tmp_path):
+    """All but what another server, of the same repository, is just writing."""
+    rests = [tmp_path / f"firmware/{name}" for name in ("door/.updraft-upload-1.tmp", "gate/.updraft-upload-2.tmp",
+                                                        "gate/.updraft-upload-3.tmp")]
+    for rest in rests:
+        rest.parent.mkdir(parents=True, exist_ok=True)
+        rest.write_bytes(b"half")
+    with open(rests[2], "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        with Server(tmp_path) as server:
+            server.wait_log("event=uploads_swept files=2")
+            assert on_disk(server) == ["door", "gate", "gate/.updraft-upload-3.tmp"]
+
+
+def test_killed_while_it_writes(tmp_path):
+    """Whatever lies there after a restart was there before or is whole, and nothing is left beside it."""
+    images = [image_bytes(tmp_path, "littlefs", size="16M", seed=seed) for seed in (1, 2)]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        server = Server(tmp_path)
+        assert upload(admin_of(server), images[0], kind="fs").status == 201
+        second = pool.submit(upload, admin_of(server), images[1], kind="fs", replace="yes")
+        wait_until(lambda: second.done() or any(server.repo.rglob("*.tmp")), "the second is being written")
+        server.process.kill()
+        server.stop(expect=-signal.SIGKILL)
+        concurrent.futures.wait([second], PATIENCE_S)
+    with Server(tmp_path) as server:
+        wait_until(lambda: not any(server.repo.rglob("*.tmp")), "the rest is gone")
+        wait_until(lambda: files(admin_of(server)) == ["door/1.0.fs.bin"], "the image is served")
+        assert (server.repo / "door/1.0.fs.bin").read_bytes() in images
+        assert on_disk(server) == ["door", "door/1.0.fs.bin"]
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
