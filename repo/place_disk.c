@@ -2,6 +2,7 @@
  * elsewhere, a disk that is full, and others who write there at the same time. */
 #include "repo/place_parts.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -89,7 +90,9 @@ static int temporary_try(int folder, struct temporary *temporary)
 {
     uint64_t number = 0;
     struct stat stat;
-    (void)getrandom(&number, sizeof number, 0);
+    ssize_t drawn = getrandom(&number, sizeof number, 0);
+    assert(drawn == (ssize_t)sizeof number); /* so few bytes are never cut short: getrandom(2) */
+    (void)drawn;
     snprintf(temporary->name, sizeof temporary->name, TEMPORARY_PREFIX "-%016" PRIx64 TEMPORARY_SUFFIX, number);
     temporary->fd = openat(folder, temporary->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (temporary->fd < 0) {
