@@ -448,10 +448,12 @@ def test_flood_from_one_address(door):
         try:
             for _ in range(20):
                 asks(door, "127.0.0.2").close()
+            # on a loaded machine twenty are done before it is a flood
+            wait_until(lambda: asks(door, "127.0.0.2").close() or refused_for(door, "made-room") > 100,
+                       "a flood, or the test proves nothing")
         finally:
             ends.set()
         flooding.result()
-    wait_until(lambda: refused_for(door, "made-room") > 100, "a flood, or the test proves nothing")
 
 
 def test_many_addresses_do_not_take_the_operators_door(door):
