@@ -119,6 +119,14 @@ void mailbox_shut(struct mailbox *box)
     uv_mutex_unlock(&box->mutex);
 }
 
+bool mailbox_is_shut(struct mailbox *box)
+{
+    uv_mutex_lock(&box->mutex);
+    bool closed = box->closed;
+    uv_mutex_unlock(&box->mutex);
+    return closed;
+}
+
 static void on_async_closed(uv_handle_t *handle)
 {
     struct mailbox *box = handle->data;

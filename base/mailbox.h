@@ -54,6 +54,9 @@ struct mail *mailbox_wait(struct mailbox *box, uint64_t timeout_ms);
 /* Refuses what is posted from now on; wakes a waiting thread. What waits can still be taken. */
 void mailbox_shut(struct mailbox *box);
 
+/* Whether it is. What was posted before can still be taken, once. */
+bool mailbox_is_shut(struct mailbox *box);
+
 /* After mailbox_shut, when nobody posts any more and all is taken (asserted): a loop's box calls on_closed, later, and
  * its memory is the owner's again then; a thread's is closed on return, on_closed is NULL. */
 void mailbox_close(struct mailbox *box, void (*on_closed)(void *owner));

@@ -17,6 +17,9 @@
     X(CHANGED, "changed meanwhile")                                                                                    \
     X(LIMIT, "a limit is reached")                                                                                     \
     X(NO_MEMORY, "out of memory")                                                                                      \
+    X(CORRUPT, "damaged")                                                                                              \
+    X(TOO_NEW, "written by a newer version")                                                                           \
+    X(TIMEOUT, "not done in time")                                                                                     \
     X(IO, "input or output failed")
 
 enum status {

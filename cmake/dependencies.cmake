@@ -32,3 +32,4 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
 pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
 # Paho's synchronous client with TLS. Its CMake package names itself 1.3.11 in 1.3.12, so no version is asked for.
 find_package(eclipse-paho-mqtt-c REQUIRED)
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.35)

@@ -3,7 +3,7 @@
  * tails is a plain table that stays short whatever comes: there are 2^24 tails, so at most 256 in each of its 2^16
  * buckets, and of those that share a tail two are enough to know that it names nobody.
  *
- * Records lie in blocks and stay where they are for as long as the fleet lives; a type goes with its last device.
+ * Records lie in blocks and stay where they are for as long as they live; a type goes with its last device.
  */
 #include "fleet/device.h"
 
@@ -14,10 +14,8 @@
 #include <string.h>
 #include <uthash.h>
 
-#define BLOCK_RECORDS  128
-#define TAIL_BUCKETS   65536
-#define CHECK_LEAST_MS 5000 /* sooner than that it only asks for its sketch and then for its file system */
-#define CHECK_STEP     16
+#define BLOCK_RECORDS 256
+#define TAIL_BUCKETS  65536
 
 struct record {
     struct device device; /* the first member: a device is its record */
@@ -31,96 +29,118 @@ struct block {
 };
 
 struct type_entry {
-    struct fleet_type type; /* the first member */
+    struct device_type type; /* the first member */
     UT_hash_handle hh;
 };
 
-struct fleet {
+struct devices {
+    struct words *words;
     struct mac_hash_seed seed;
-    struct record *records; /* by MAC */
-    struct type_entry *types;
-    struct block *blocks;  /* the newest first, the only one with room */
+    struct record *records;   /* by MAC */
+    struct type_entry *types; /* by word */
+    struct record **all;
+    size_t all_room;
+    struct block *blocks;
+    struct record *free_records; /* linked by next_of_tail */
+    size_t block_count;
     struct record **tails; /* TAIL_BUCKETS lists, of at most two records a tail */
+    struct device *dirty, **dirty_end;
+    size_t dirty_count;
     size_t devices_max;
     uint64_t forgotten;
-    struct fleet_walk *walks;
 };
 
-struct fleet *fleet_new(size_t devices_max)
+static const char *const outcome_words[] = {
+#define X(name, word) word,
+    OUTCOME_LIST(X)
+#undef X
+};
+
+const char *outcome_word(enum outcome outcome)
 {
-    struct fleet *fleet = calloc(1, sizeof *fleet);
-    assert(fleet != NULL && devices_max > 0 && devices_max <= FLEET_DEVICES_MAX);
-    fleet->seed = mac_hash_seed_draw();
-    fleet->tails = calloc(TAIL_BUCKETS, sizeof(struct record *));
-    assert(fleet->tails != NULL);
-    fleet->devices_max = devices_max;
-    return fleet;
+    return outcome_words[outcome];
 }
 
-void fleet_free(struct fleet *fleet)
+struct devices *devices_new(struct words *words, size_t devices_max)
+{
+    struct devices *devices = calloc(1, sizeof *devices);
+    assert(devices != NULL && devices_max > 0);
+    devices->words = words;
+    devices->seed = mac_hash_seed_draw();
+    devices->tails = calloc(TAIL_BUCKETS, sizeof(struct record *));
+    assert(devices->tails != NULL);
+    devices->devices_max = devices_max;
+    devices->dirty_end = &devices->dirty;
+    return devices;
+}
+
+void devices_free(struct devices *devices)
 {
     struct type_entry *type, *next_type;
-    HASH_CLEAR(hh, fleet->records);
-    HASH_ITER(hh, fleet->types, type, next_type)
+    if (devices == NULL) {
+        return;
+    }
+    HASH_CLEAR(hh, devices->records);
+    HASH_ITER(hh, devices->types, type, next_type)
     {
-        HASH_DEL(fleet->types, type);
+        HASH_DEL(devices->types, type);
         free(type);
     }
-    while (fleet->blocks != NULL) {
-        struct block *block = fleet->blocks;
-        fleet->blocks = block->next;
+    while (devices->blocks != NULL) {
+        struct block *block = devices->blocks;
+        devices->blocks = block->next;
         free(block);
     }
-    free(fleet->tails);
-    free(fleet);
+    free(devices->all);
+    free(devices->tails);
+    free(devices);
 }
 
 /* --- types -------------------------------------------------------------------------------------------------------- */
 
-static struct type_entry *find_type(const struct fleet *fleet, struct slice name)
+static struct type_entry *find_type(const struct devices *devices, struct slice name)
 {
     struct type_entry *entry = NULL;
-    if (name.len > 0) {
-        HASH_FIND(hh, fleet->types, name.at, name.len, entry);
+    word_id word = words_find(devices->words, name);
+    if (word != 0) {
+        HASH_FIND(hh, devices->types, &word, sizeof word, entry);
     }
     return entry;
 }
 
 /* The type of that name, made where there was none; NULL where it cannot be. */
-static struct fleet_type *intern_type(struct fleet *fleet, struct slice name)
+static struct device_type *take_type(struct devices *devices, struct slice name)
 {
-    struct type_entry *entry = find_type(fleet, name);
+    struct type_entry *entry = find_type(devices, name);
     if (entry != NULL) {
         return &entry->type;
     }
-    if (name.len == 0 || name.len >= sizeof entry->type.name || HASH_COUNT(fleet->types) >= FLEET_TYPES_MAX) {
+    if (name.len == 0 || name.len > WORD_TEXT_MAX || HASH_COUNT(devices->types) >= DEVICE_TYPES_MAX) {
         return NULL;
     }
     entry = calloc(1, sizeof *entry);
     assert(entry != NULL);
-    memcpy(entry->type.name, name.at, name.len);
-    HASH_ADD_KEYPTR(hh, fleet->types, entry->type.name, name.len, entry);
+    entry->type.name = words_take(devices->words, name);
+    HASH_ADD(hh, devices->types, type.name, sizeof entry->type.name, entry);
     return &entry->type;
 }
 
-static void leave_type(struct fleet *fleet, struct device *device)
+static void leave_type(struct devices *devices, struct device *device)
 {
-    struct fleet_type *type = device->type;
-    for (struct fleet_walk *walk = fleet->walks; walk != NULL; walk = walk->next_walk) {
-        walk->next = walk->next == device ? device->next_of_type : walk->next;
-    }
+    struct device_type *type = device->type;
     *(device->previous_of_type != NULL ? &device->previous_of_type->next_of_type : &type->first) = device->next_of_type;
     if (device->next_of_type != NULL) {
         device->next_of_type->previous_of_type = device->previous_of_type;
     }
     if (--type->device_count == 0) { /* else one device that invents types would use them all up */
         struct type_entry *entry = (struct type_entry *)type;
-        HASH_DEL(fleet->types, entry);
+        words_drop(devices->words, type->name);
+        HASH_DEL(devices->types, entry);
         free(entry);
     }
 }
 
-static void join_type(struct device *device, struct fleet_type *type)
+static void join_type(struct device *device, struct device_type *type)
 {
     device->type = type;
     device->previous_of_type = NULL;
@@ -132,18 +152,24 @@ static void join_type(struct device *device, struct fleet_type *type)
     type->device_count++;
 }
 
+const struct device_type *devices_find_type(const struct devices *devices, struct slice type)
+{
+    const struct type_entry *entry = find_type(devices, type);
+    return entry != NULL ? &entry->type : NULL;
+}
+
 /* --- tails -------------------------------------------------------------------------------------------------------- */
 
-static struct record **tail_bucket(const struct fleet *fleet, const uint8_t tail[3])
+static struct record **tail_bucket(const struct devices *devices, const uint8_t tail[3])
 {
-    return &fleet->tails[(size_t)tail[1] << 8 | tail[2]];
+    return &devices->tails[(size_t)tail[1] << 8 | tail[2]];
 }
 
 /* How many of the bucket end so, of the two that it keeps at most; *last is one of them. */
-static unsigned count_tail(const struct fleet *fleet, const uint8_t tail[3], struct record **last)
+static unsigned count_tail(const struct devices *devices, const uint8_t tail[3], struct record **last)
 {
     unsigned count = 0;
-    for (struct record *record = *tail_bucket(fleet, tail); record != NULL; record = record->next_of_tail) {
+    for (struct record *record = *tail_bucket(devices, tail); record != NULL; record = record->next_of_tail) {
         if (memcmp(record->device.mac.bytes + 3, tail, 3) == 0) {
             count++;
             *last = record;
@@ -152,195 +178,238 @@ static unsigned count_tail(const struct fleet *fleet, const uint8_t tail[3], str
     return count;
 }
 
-static void index_tail(struct fleet *fleet, struct record *record)
+static void index_tail(struct devices *devices, struct record *record)
 {
     const uint8_t *tail = record->device.mac.bytes + 3;
     struct record *last = NULL;
-    if (count_tail(fleet, tail, &last) < 2) {
-        struct record **bucket = tail_bucket(fleet, tail);
+    if (count_tail(devices, tail, &last) < 2) {
+        struct record **bucket = tail_bucket(devices, tail);
         record->next_of_tail = *bucket;
         *bucket = record;
     }
 }
 
-/* --- devices ------------------------------------------------------------------------------------------------------ */
-
-static struct record *new_record(struct fleet *fleet)
+/* A third of the same tail, which the index left out, may now be one of two; an operator's word is rare enough to look
+ * through all. */
+static void unindex_tail(struct devices *devices, struct record *record)
 {
-    size_t used = HASH_COUNT(fleet->records) % BLOCK_RECORDS;
-    if (used == 0) { /* none yet, or the newest block is full */
-        struct block *block = calloc(1, sizeof *block);
-        assert(block != NULL);
-        block->next = fleet->blocks;
-        fleet->blocks = block;
+    const uint8_t *tail = record->device.mac.bytes + 3;
+    struct record **link = tail_bucket(devices, tail);
+    while (*link != NULL && *link != record) {
+        link = &(*link)->next_of_tail;
     }
-    return &fleet->blocks->records[used];
-}
-
-static struct device *add(struct fleet *fleet, const struct mac *mac, struct fleet_type *type)
-{
-    struct record *record = new_record(fleet);
-    record->device.mac = *mac;
-    join_type(&record->device, type);
-    index_tail(fleet, record);
-    HASH_ADD_BYHASHVALUE(hh, fleet->records, device.mac, sizeof *mac, mac_hash(&fleet->seed, mac), record);
-    return &record->device;
-}
-
-/* The device, known to be of this type from now on; NULL where there is no room for it or its type. */
-static struct device *place(struct fleet *fleet, const struct mac *mac, struct slice type_name)
-{
-    struct device *device = fleet_find(fleet, mac);
-    if (device != NULL && slice_is(type_name, device->type->name)) {
-        return device;
-    }
-    if (device == NULL && fleet_count(fleet) >= fleet->devices_max) {
-        return NULL;
-    }
-    struct fleet_type *type = intern_type(fleet, type_name);
-    if (type == NULL) {
-        return NULL;
-    }
-    if (device == NULL) {
-        return add(fleet, mac, type);
-    }
-    if (device->type != type) {
-        leave_type(fleet, device);
-        join_type(device, type);
-    }
-    return device;
-}
-
-/* Half of all gaps are longer, half are shorter, once it has found its level: so a device that was off for a week
- * hardly moves it. */
-static void hear_gap(struct fleet_type *type, uint64_t gap_ms)
-{
-    if (gap_ms < CHECK_LEAST_MS) {
+    if (*link == NULL) {
         return;
     }
-    uint64_t step_ms = type->check_ms / CHECK_STEP;
-    type->check_ms = type->check_ms == 0       ? gap_ms
-                     : gap_ms > type->check_ms ? type->check_ms + step_ms
-                                               : type->check_ms - step_ms;
-}
-
-struct device *fleet_saw(struct fleet *fleet, const struct mac *mac, struct slice type, const uint8_t *md5,
-                         uint64_t now_ms)
-{
-    struct device *device = place(fleet, mac, type);
-    if (device == NULL) {
-        fleet->forgotten++;
-        return NULL;
-    }
-    if (device->seen_ms != 0) {
-        hear_gap(device->type, now_ms - device->seen_ms);
-    }
-    device->seen_ms = now_ms;
-    if (md5 != NULL) {
-        device->has_md5 = true;
-        memcpy(device->md5, md5, sizeof device->md5);
-    }
-    return device;
-}
-
-static uint32_t narrow(uint64_t bytes)
-{
-    return bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
-}
-
-void device_learn(struct device *device, const struct device_request *request)
-{
-    device->client = (uint8_t)request->client;
-    device->chip = (uint16_t)request->chip;
-    device->flash_bytes = narrow(request->flash_bytes);
-    device->free_bytes = narrow(request->free_bytes);
-    device->sketch_bytes = narrow(request->sketch_bytes);
-    (void)slice_copy(request->label, request->mode == DEVICE_MODE_FS ? device->fs_label : device->sketch_label,
-                     DEVICE_LABEL_SIZE);
-}
-
-bool device_recall(const struct device *device, struct device_request *request)
-{
-    *request = (struct device_request){
-        .client = (enum device_client)device->client,
-        .has_mac = true,
-        .has_md5 = device->has_md5,
-        .mac = device->mac,
-        .free_bytes = device->free_bytes,
-        .sketch_bytes = device->sketch_bytes,
-        .flash_bytes = device->flash_bytes,
-        .chip = (enum chip)device->chip,
-    };
-    memcpy(request->sketch_md5, device->md5, sizeof request->sketch_md5);
-    if (device->sketch_label[0] != '\0') {
-        request->label = slice_of(device->sketch_label);
-        (void)version_parse(request->label, &request->version);
-    }
-    return device->client != CLIENT_PLAIN;
-}
-
-void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online)
-{
-    struct device *device = fleet_find(fleet, mac);
-    if (device == NULL || (device->seen_ms == 0 && type.len > 0)) { /* what it asks for counts more than a topic */
-        struct device *placed = place(fleet, mac, type);
-        device = placed != NULL ? placed : device;
-    }
-    if (device != NULL) {
-        device->online = online;
-        device->said_online = true;
+    *link = record->next_of_tail;
+    struct record *kept = NULL;
+    (void)count_tail(devices, tail, &kept);
+    for (size_t i = 0; i < devices_count(devices); i++) {
+        struct record *other = devices->all[i];
+        if (other != record && other != kept && memcmp(other->device.mac.bytes + 3, tail, 3) == 0) {
+            index_tail(devices, other);
+            return;
+        }
     }
 }
 
-struct device *fleet_find(const struct fleet *fleet, const struct mac *mac)
+struct device *devices_find_tail(const struct devices *devices, const uint8_t tail[3])
 {
     struct record *record = NULL;
-    HASH_FIND_BYHASHVALUE(hh, fleet->records, mac, sizeof *mac, mac_hash(&fleet->seed, mac), record);
+    return count_tail(devices, tail, &record) == 1 ? &record->device : NULL;
+}
+
+/* --- devices ------------------------------------------------------------------------------------------------------ */
+
+struct device *devices_find(const struct devices *devices, const struct mac *mac)
+{
+    struct record *record = NULL;
+    HASH_FIND_BYHASHVALUE(hh, devices->records, mac, sizeof *mac, mac_hash(&devices->seed, mac), record);
     return record != NULL ? &record->device : NULL;
 }
 
-struct device *fleet_find_tail(const struct fleet *fleet, const uint8_t tail[3])
+static struct record *new_record(struct devices *devices)
 {
-    struct record *record = NULL;
-    return count_tail(fleet, tail, &record) == 1 ? &record->device : NULL;
+    if (devices->free_records == NULL) {
+        struct block *block = calloc(1, sizeof *block);
+        assert(block != NULL);
+        block->next = devices->blocks;
+        devices->blocks = block;
+        devices->block_count++;
+        for (size_t i = BLOCK_RECORDS; i > 0; i--) {
+            block->records[i - 1].next_of_tail = devices->free_records;
+            devices->free_records = &block->records[i - 1];
+        }
+    }
+    struct record *record = devices->free_records;
+    devices->free_records = record->next_of_tail;
+    memset(record, 0, sizeof *record);
+    return record;
 }
 
-const struct fleet_type *fleet_find_type(const struct fleet *fleet, struct slice type)
+static struct device *add(struct devices *devices, const struct mac *mac, struct device_type *type)
 {
-    const struct type_entry *entry = find_type(fleet, type);
-    return entry != NULL ? &entry->type : NULL;
+    size_t count = devices_count(devices);
+    struct record *record = new_record(devices);
+    if (count == devices->all_room) {
+        devices->all_room = count > 0 ? count + count / 4 : BLOCK_RECORDS;
+        devices->all = realloc(devices->all, devices->all_room * sizeof(struct record *));
+        assert(devices->all != NULL);
+    }
+    devices->all[count] = record;
+    record->device.place = (uint32_t)count;
+    record->device.mac = *mac;
+    record->device.chip = CHIP_UNKNOWN;
+    record->device.flash_mode = FLASH_MODE_UNKNOWN;
+    join_type(&record->device, type);
+    index_tail(devices, record);
+    HASH_ADD_BYHASHVALUE(hh, devices->records, device.mac, sizeof *mac, mac_hash(&devices->seed, mac), record);
+    return &record->device;
 }
 
-void fleet_walk_begin(struct fleet *fleet, struct fleet_walk *walk, struct slice type)
+struct device *devices_take(struct devices *devices, const struct mac *mac, struct slice type_name)
 {
-    const struct type_entry *entry = find_type(fleet, type);
-    *walk = (struct fleet_walk){ .fleet = fleet, .next = entry != NULL ? entry->type.first : NULL };
-    walk->next_walk = fleet->walks;
-    fleet->walks = walk;
-}
-
-struct device *fleet_walk_next(struct fleet_walk *walk)
-{
-    struct device *device = walk->next;
-    walk->next = device != NULL ? device->next_of_type : NULL;
+    struct device *device = devices_find(devices, mac);
+    if (device != NULL && slice_is(type_name, words_text(devices->words, device->type->name))) {
+        return device;
+    }
+    struct device_type *type =
+        device == NULL && devices_count(devices) >= devices->devices_max ? NULL : take_type(devices, type_name);
+    if (type == NULL) {
+        devices->forgotten++;
+        return NULL;
+    }
+    if (device == NULL) {
+        return add(devices, mac, type);
+    }
+    leave_type(devices, device);
+    join_type(device, type);
     return device;
 }
 
-void fleet_walk_end(struct fleet_walk *walk)
+static void drop_words(struct words *words, struct device *device)
 {
-    struct fleet_walk **at = &walk->fleet->walks;
-    while (*at != walk) {
-        at = &(*at)->next_walk;
+    word_id *const held[] = { &device->version, &device->fs_version, &device->sdk, &device->transfer.version };
+    for (size_t i = 0; i < sizeof held / sizeof held[0]; i++) {
+        words_drop(words, *held[i]);
+        *held[i] = 0;
     }
-    *at = walk->next_walk;
 }
 
-size_t fleet_count(const struct fleet *fleet)
+void devices_forget(struct devices *devices, struct device *device)
 {
-    return HASH_COUNT(fleet->records);
+    struct record *record = (struct record *)device;
+    size_t count = devices_count(devices);
+    if (device->dirty) {
+        struct device **link = &devices->dirty;
+        while (*link != device) {
+            link = &(*link)->next_dirty;
+        }
+        *link = device->next_dirty;
+        devices->dirty_end = *link == NULL ? link : devices->dirty_end;
+        devices->dirty_count--;
+    }
+    unindex_tail(devices, record);
+    leave_type(devices, device);
+    drop_words(devices->words, device);
+    HASH_DEL(devices->records, record);
+    devices->all[device->place] = devices->all[count - 1];
+    devices->all[device->place]->device.place = device->place;
+    record->next_of_tail = devices->free_records;
+    devices->free_records = record;
 }
 
-uint64_t fleet_forgotten(const struct fleet *fleet)
+void device_saw(struct devices *devices, struct device *device, const struct device_sighting *sighting,
+                const struct moment *now)
 {
-    return fleet->forgotten;
+    const struct device_request *request = sighting->request;
+    bool fs = request->mode == DEVICE_MODE_FS;
+    device->client = (uint8_t)request->client;
+    device->reason = (uint8_t)sighting->reason;
+    device->reason_fs = fs;
+    device->via_proxy = sighting->via_proxy;
+    memcpy(device->address, sighting->address, sizeof device->address);
+    device->first_seen_s = device->first_seen_s > 0 ? device->first_seen_s : now->unix_s;
+    device->seen_s = now->unix_s;
+    if (request->has_md5) {
+        device->has_md5 = true;
+        memcpy(device->md5, request->sketch_md5, sizeof device->md5);
+    }
+    if (request->chip != CHIP_UNKNOWN || sighting->chip != CHIP_UNKNOWN) {
+        device->chip = (uint16_t)(request->chip != CHIP_UNKNOWN ? request->chip : sighting->chip);
+    }
+    if (sighting->flash_mode != FLASH_MODE_UNKNOWN) {
+        device->flash_mode = sighting->flash_mode;
+    }
+    device->flash_bytes = request->flash_bytes > 0 ? (uint32_t)request->flash_bytes : device->flash_bytes;
+    device->free_bytes = request->free_bytes > 0 ? (uint32_t)request->free_bytes : device->free_bytes;
+    if (request->label.at != NULL) {
+        words_set(devices->words, fs ? &device->fs_version : &device->version, request->label);
+    }
+    if (request->sdk.len > 0) {
+        words_set(devices->words, &device->sdk, request->sdk);
+    }
+}
+
+/* --- what is to be written down -------------------------------------------------------------------------------------
+ */
+
+void devices_mark(struct devices *devices, struct device *device)
+{
+    if (!device->dirty) {
+        device->dirty = true;
+        device->next_dirty = NULL;
+        *devices->dirty_end = device;
+        devices->dirty_end = &device->next_dirty;
+        devices->dirty_count++;
+    }
+}
+
+struct device *devices_next_dirty(struct devices *devices)
+{
+    struct device *device = devices->dirty;
+    if (device != NULL) {
+        devices->dirty = device->next_dirty;
+        devices->dirty_end = devices->dirty != NULL ? devices->dirty_end : &devices->dirty;
+        devices->dirty_count--;
+        device->dirty = false;
+        device->next_dirty = NULL;
+    }
+    return device;
+}
+
+size_t devices_dirty_count(const struct devices *devices)
+{
+    return devices->dirty_count;
+}
+
+/* --- all ------------------------------------------------------------------------------------------------------------
+ */
+
+struct device *devices_at(const struct devices *devices, size_t i)
+{
+    assert(i < devices_count(devices));
+    return &devices->all[i]->device;
+}
+
+size_t devices_count(const struct devices *devices)
+{
+    return HASH_COUNT(devices->records);
+}
+
+uint64_t devices_forgotten(const struct devices *devices)
+{
+    return devices->forgotten;
+}
+
+size_t devices_bytes(const struct devices *devices)
+{
+    size_t handles = devices_count(devices) * sizeof(UT_hash_handle); /* counted with the records */
+    return devices->block_count * sizeof(struct block) + devices->all_room * sizeof(struct record *) +
+           HASH_OVERHEAD(hh, devices->records) - handles + TAIL_BUCKETS * sizeof(struct record *);
+}
+
+struct words *devices_words(const struct devices *devices)
+{
+    return devices->words;
 }

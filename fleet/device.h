@@ -1,83 +1,127 @@
-/* The devices that were seen since the start: who, of which type, what it runs and can take, when. In memory, bounded;
- * what it does not know it learns from the next check-in. Time is a parameter.
+/* What is known of each device: who it is, what it runs, when it came, what became of its last update. In memory, on
+ * the loop; fleet/journal writes it down behind.
+ *
+ * What makes it hard is a million of them: a record is flat, shares its texts (fleet/words), and asks 256 bytes at most
+ * with its share of the tables; a check-in touches its own record alone.
  */
 #ifndef FLEET_DEVICE_H
 #define FLEET_DEVICE_H
 
+#include "base/clock.h"
 #include "base/text.h"
+#include "fleet/words.h"
 #include "proto/device_request.h"
 #include "proto/mac.h"
+#include "proto/reason.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_DEVICES_MAX 1000000
-#define FLEET_TYPES_MAX   65535
-#define DEVICE_LABEL_SIZE 40 /* a longer version is not remembered */
+#define DEVICES_MAX      1000000 /* default of the table's bound */
+#define DEVICE_TYPES_MAX 65535
 
-struct fleet_type { /* its devices in a list, newest first seen first */
-    char name[65];
-    size_t device_count;
+/*    name                 word: what the last update came to */
+#define OUTCOME_LIST(X)                                                                                                \
+    X(NONE, "none")               /* nothing was sent yet */                                                           \
+    X(OPEN, "open")               /* sent whole; the next check-in will tell */                                        \
+    X(CONFIRMED, "confirmed")     /* came back with it */                                                              \
+    X(OLD_BUILD, "old-build")     /* came back with what it ran before: it did not flash, or rolled back */            \
+    X(ROLLED_BACK, "rolled-back") /* it ran the new one, and then the old one again */                                 \
+    X(OTHER_BUILD, "other-build") /* came back with a third build: somebody else flashed it, or the file is gone */    \
+    X(CUT, "cut")                 /* the transfer broke off: network */                                                \
+    X(REPORTED, "reported")       /* it said over MQTT that it failed */                                               \
+    X(SILENT, "silent")           /* had all of it, and has not come back within the deadline */
+
+enum outcome {
+#define X(name, word) OUTCOME_##name,
+    OUTCOME_LIST(X)
+#undef X
+        OUTCOME_COUNT
+};
+const char *outcome_word(enum outcome outcome);
+
+struct device_type { /* its devices in a list, newest first seen first */
+    word_id name;
+    uint32_t device_count;
     struct device *first;
-    uint64_t check_ms; /* what lies between two checks of one device, as a rule; 0 = not known */
+};
+
+/* The last sending of an image to it. */
+struct device_transfer {
+    uint8_t md5[16];    /* run_md5[0] of the build sent: names it, whatever its form */
+    uint8_t before[8];  /* the first half of the digest that it ran before; zeros = not known */
+    uint32_t bytes, of; /* acknowledged, of so many */
+    uint32_t ms;        /* it took */
+    uint32_t unix_s;    /* its end; 0 = there was none */
+    word_id version;    /* of the image */
 };
 
 struct device {
     struct mac mac;
-    bool has_md5;
-    bool online;      /* said over MQTT */
-    bool said_online; /* ever */
-    uint8_t md5[16];  /* of the running sketch, as last reported */
-    uint64_t seen_ms; /* last check-in; 0 = known from MQTT alone */
-    /* as its last check-in said, see struct device_request; CLIENT_PLAIN = it has said nothing of this */
-    uint8_t client;
-    uint16_t chip;
-    uint32_t flash_bytes, free_bytes, sketch_bytes;
-    char sketch_label[DEVICE_LABEL_SIZE], fs_label[DEVICE_LABEL_SIZE]; /* its version header's bytes; "" = none */
-    struct fleet_type *type;
-    struct device *next_of_type, *previous_of_type;
+    uint16_t chip;      /* enum chip: of its image's where the device does not say */
+    uint8_t client;     /* enum device_client */
+    uint8_t flash_mode; /* deduced from the digest variant; FLASH_MODE_UNKNOWN */
+    uint8_t reason;     /* enum reason: of the last answer */
+    uint8_t outcome;    /* enum outcome: of the last transfer of a sketch */
+    uint8_t failures;   /* in a row, at most 255 */
+    bool has_md5 : 1;
+    bool online : 1, said_online : 1;    /* over MQTT */
+    bool reason_fs : 1, transfer_fs : 1; /* the last answer, transfer: of a file system */
+    bool came_back : 1;                  /* was confirmed at least once: such a one can be missed */
+    bool dirty : 1;                      /* is in the list of what is to be written down */
+    bool via_proxy : 1;                  /* `address` was told by a trusted proxy */
+    uint8_t md5[16];                     /* of the running sketch, as last reported */
+    uint8_t address[16];                 /* IPv6, or IPv4 mapped */
+    uint32_t first_seen_s, seen_s;       /* 0 = known from MQTT alone */
+    uint32_t flash_bytes, free_bytes;    /* 0 = not said */
+    word_id version, fs_version, sdk;
+    struct device_transfer transfer;
+    uint32_t place;           /* in the list of all */
+    struct device_type *type; /* never NULL */
+    struct device *next_of_type, *previous_of_type, *next_dirty;
+    /* and a hash entry; see device.c */
 };
 
-struct fleet;
+struct devices;
 
-struct fleet *fleet_new(size_t devices_max);
-void fleet_free(struct fleet *fleet);
+struct devices *devices_new(struct words *words, size_t devices_max);
+void devices_free(struct devices *devices);
 
-/* A check-in: the device's record, made where there was none. A device that asks for another type than before moves to
- * it. `md5` NULL = not said (what it said before stays). NULL where devices_max or FLEET_TYPES_MAX is reached: the
- * device is served, and not remembered; counted. */
-struct device *fleet_saw(struct fleet *fleet, const struct mac *mac, struct slice type, const uint8_t *md5,
-                         uint64_t now_ms);
+struct device *devices_find(const struct devices *devices, const struct mac *mac);
 
-/* What the device said of itself when it asked is remembered with it; and put back into a request for a sketch as it
- * would make it (client, chip, sizes, digest, version; its label borrows from the record), for a decision made without
- * it. Returns false where it has never said anything. */
-void device_learn(struct device *device, const struct device_request *request);
-bool device_recall(const struct device *device, struct device_request *request);
+/* Found or made; a device that asks as another type than before moves to it. NULL where devices_max or DEVICE_TYPES_MAX
+ * is reached: the device is served, and not remembered; counted. */
+struct device *devices_take(struct devices *devices, const struct mac *mac, struct slice type);
+void devices_forget(struct devices *devices, struct device *device); /* an operator's word */
 
-/* It said over MQTT that it is there or gone. A device never seen at a check-in is remembered only with a type. */
-void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online);
-
-struct device *fleet_find(const struct fleet *fleet, const struct mac *mac);
+/* What a check-in says goes into the record; what it does not say stays. Does not judge, nor mark dirty. */
+struct device_sighting {
+    const struct device_request *request;
+    uint8_t flash_mode; /* FLASH_MODE_UNKNOWN = nothing new */
+    enum chip chip;     /* of the image it runs; CHIP_UNKNOWN = nothing new */
+    enum reason reason;
+    uint8_t address[16];
+    bool via_proxy;
+};
+void device_saw(struct devices *devices, struct device *device, const struct device_sighting *sighting,
+                const struct moment *now);
 
 /* The one device whose MAC ends so; NULL where there is none, or more than one. */
-struct device *fleet_find_tail(const struct fleet *fleet, const uint8_t tail[3]);
+struct device *devices_find_tail(const struct devices *devices, const uint8_t tail[3]);
 
-const struct fleet_type *fleet_find_type(const struct fleet *fleet, struct slice type);
+const struct device_type *devices_find_type(const struct devices *devices, struct slice type);
 
-/* A walk over the devices of a type that may rest between two steps, while devices come and move to other types: those
- * that come after its beginning are not met, nor those that left before their turn. */
-struct fleet_walk {
-    struct fleet *fleet;
-    struct device *next;
-    struct fleet_walk *next_walk;
-};
-void fleet_walk_begin(struct fleet *fleet, struct fleet_walk *walk, struct slice type);
-struct device *fleet_walk_next(struct fleet_walk *walk); /* NULL behind the last */
-void fleet_walk_end(struct fleet_walk *walk);            /* also before its last */
+/* What has changed and is to be written down; oldest first. */
+void devices_mark(struct devices *devices, struct device *device);
+struct device *devices_next_dirty(struct devices *devices); /* takes it out of the list; NULL = none */
+size_t devices_dirty_count(const struct devices *devices);
 
-size_t fleet_count(const struct fleet *fleet);
-uint64_t fleet_forgotten(const struct fleet *fleet); /* check-ins that found no room */
+/* All of them, 0 .. count-1; the order lasts until one is forgotten. */
+struct device *devices_at(const struct devices *devices, size_t i);
+size_t devices_count(const struct devices *devices);
+uint64_t devices_forgotten(const struct devices *devices); /* check-ins that found no room */
+size_t devices_bytes(const struct devices *devices);       /* memory of all this, tables included */
+struct words *devices_words(const struct devices *devices);
 
 #endif

@@ -1,10 +1,6 @@
-/* A rollout from its beginning to its end, and those that meet: a newer order takes over from an older one.
- *
- * Nothing waits for ever: a device's changes count as news a bounded number of times, there are boundedly many, and
- * without news each rollout ends.
+/* A rollout's own states: who is triggered next, when it halts, goes on, and is over. rollout_step reads as the rules
+ * do.
  */
-#include "fleet/rollout.h"
-
 #include "fleet/rollout_parts.h"
 
 #include <assert.h>
@@ -13,352 +9,423 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STRANGERS_MS    15000
-#define TIDY_AT_ONCE    4096 /* records of a rollout that ends: a fraction of a millisecond */
-#define GRACE_OF_CHECKS 3
+static const struct {
+    const char *word;
+    bool over;
+} states[] = {
+#define X(name, word, over) { word, over },
+    ROLLOUT_STATE_LIST(X)
+#undef X
+};
 
 const char *rollout_state_word(enum rollout_state state)
 {
-    static const char *const words[] = {
-#define X(name, word) [ROLLOUT_##name] = (word),
-        ROLLOUT_STATE_LIST(X)
-#undef X
-    };
-    assert((size_t)state < sizeof words / sizeof words[0]);
-    return words[state];
+    return states[state].word;
+}
+
+bool rollout_state_from_word(struct slice word, enum rollout_state *state)
+{
+    for (unsigned i = 0; i < ROLLOUT_STATES; i++) {
+        if (slice_is(word, states[i].word)) {
+            *state = (enum rollout_state)i;
+            return true;
+        }
+    }
+    return false;
 }
 
 bool rollout_is_over(const struct rollout *rollout)
 {
-    return rollout->state == ROLLOUT_DONE || rollout->state == ROLLOUT_FAILED;
+    return states[rollout->state].over;
 }
 
-/* --- states ------------------------------------------------------------------------------------------------------- */
-
-static void run(struct rollouts *rollouts, struct rollout *rollout, uint64_t now_ms)
+static bool may_trigger(const struct rollout *rollout)
 {
-    rollout->state = ROLLOUT_RUNNING;
-    rollout->running_ms = now_ms;
-    rollout->news_ms = now_ms;
-    rollouts->on_changed(rollouts->owner, rollout);
+    return rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING;
 }
 
-static void end(struct rollouts *rollouts, struct rollout *rollout, enum rollout_state state,
-                enum rollout_device_state open_become, uint64_t now_ms)
+void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
 {
-    struct followed *followed = followed_of(rollout);
-    assert(!rollout_is_over(rollout));
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    bool stops = may_trigger(rollout) && (state == ROLLOUT_PAUSED || state == ROLLOUT_HALTED);
+    rollout->before = stops ? rollout->state : rollout->before;
     rollout->state = state;
-    rollout->ended_ms = now_ms;
-    followed_close(followed, open_become);
-    if (followed->count <= TIDY_AT_ONCE) {
-        (void)followed_tidy(followed, TIDY_AT_ONCE);
-    }
-    rollouts->on_changed(rollouts->owner, rollout);
-}
-
-static void fail(struct rollouts *rollouts, struct rollout *rollout, const char *why, uint64_t now_ms)
-{
+    rollout->since_ms = now->ms;
+    rollout->news_ms = now->ms;
     snprintf(rollout->why, sizeof rollout->why, "%s", why);
-    end(rollouts, rollout, ROLLOUT_FAILED, ROLLOUT_DEVICE_SILENT, now_ms);
-}
-
-static void end_superseded(struct rollouts *rollouts, struct rollout *rollout, const char *by, uint64_t now_ms)
-{
-    snprintf(rollout->why, sizeof rollout->why, "superseded by %s", by);
-    end(rollouts, rollout, ROLLOUT_DONE, ROLLOUT_DEVICE_SUPERSEDED, now_ms);
-}
-
-static void forget(struct rollouts *rollouts, size_t i)
-{
-    followed_free(rollouts->items[i]);
-    rollouts->count--;
-    for (; i < rollouts->count; i++) {
-        rollouts->items[i] = rollouts->items[i + 1];
+    (void)effects->changed(effects->owner, rollout);
+    if (stops) {
+        effects->withdraw(effects->owner, rollout);
     }
 }
 
-struct rollouts *rollouts_new(rollout_changed_fn on_changed, void *owner)
+/* Whoever has not finished is SILENT: nobody will look after it any more. Of a hundred thousand that still wait, the
+ * first are listed, the rest counted. */
+void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
 {
-    struct rollouts *rollouts = calloc(1, sizeof *rollouts);
-    assert(rollouts != NULL && on_changed != NULL);
-    rollouts->on_changed = on_changed;
-    rollouts->owner = owner;
-    return rollouts;
-}
-
-void rollouts_free(struct rollouts *rollouts)
-{
-    while (rollouts->count > 0) {
-        forget(rollouts, rollouts->count - 1);
-    }
-    free(rollouts);
-}
-
-bool rollouts_tidy(struct rollouts *rollouts, size_t records)
-{
-    bool more = false;
-    for (size_t i = 0; i < rollouts->count && !more; i++) {
-        if (rollout_is_over(&rollouts->items[i]->rollout)) {
-            records -= followed_tidy(rollouts->items[i], records);
-            more = records == 0;
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    size_t listed = 0;
+    for (struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
+        bool waits = member->state == ROLLOUT_DEVICE_QUEUED && listed < ROLLOUT_LISTED_MAX;
+        if (waits || member_takes_slot(member)) {
+            member_set(rollout, member, ROLLOUT_DEVICE_SILENT, why[0] != '\0' ? why : "the rollout ended", now);
+            listed++;
         }
     }
-    return more;
+    rollout->devices[ROLLOUT_DEVICE_SILENT] += rollout->devices[ROLLOUT_DEVICE_QUEUED];
+    rollout->devices[ROLLOUT_DEVICE_QUEUED] = 0;
+    rollout->ended_s = now->unix_s;
+    rollout_set(rollout, state, why, now);
+    effects->withdraw(effects->owner, rollout);
+    members_thin(rollout);
 }
 
-/* --- beginning ---------------------------------------------------------------------------------------------------- */
+/* --- halting --------------------------------------------------------------------------------------------------------
+ */
 
-/* Under way, and to devices of the same type for the same part of their flash. */
-static bool competes(const struct followed *older, const struct rollout_target *target)
+static size_t sample_of(const struct rollout *rollout, size_t finished)
 {
-    const struct rollout_target *old = &older->rollout.order.target;
-    return !rollout_is_over(&older->rollout) && old->fs == target->fs && strcmp(old->type, target->type) == 0;
+    size_t least =
+        rollout->members < ROLLOUT_SAMPLE_MIN && rollout->members > 0 ? rollout->members : ROLLOUT_SAMPLE_MIN;
+    return finished > least ? finished : least;
 }
 
-static bool make_room(struct rollouts *rollouts)
+static bool exceeds(const struct rollout *rollout, size_t count, size_t finished)
 {
-    for (size_t i = 0; rollouts->count == ROLLOUTS_MAX && i < rollouts->count; i++) {
-        if (rollout_is_over(&rollouts->items[i]->rollout)) {
-            forget(rollouts, i);
+    return count >= ROLLOUT_FAILURES_MIN &&
+           count * 100 > (size_t)rollout->order.max_failures * sample_of(rollout, finished);
+}
+
+static void name_failure(const struct rollout *rollout, char *text, size_t size)
+{
+    char mac[MAC_TEXT_SIZE];
+    const struct member *last = rollout->table->of_state[ROLLOUT_DEVICE_FAILED].head;
+    last = last != NULL ? last->prev : NULL; /* utlist: the head's prev is the tail */
+    text[0] = '\0';
+    if (last != NULL) {
+        mac_print(&last->mac, mac);
+        snprintf(text, size, "; the last: %s, %s", mac, member_why(rollout, last));
+    }
+}
+
+/* Returns whether it halts, with the reason. */
+static bool is_to_halt(const struct rollout *rollout, char *why, size_t size)
+{
+    size_t failures = rollout->failures - rollout->forgiven, lost = rollout->lost - rollout->lost_forgiven;
+    size_t finished = rollout->devices[ROLLOUT_DEVICE_CONFIRMED] + failures;
+    size_t returned = rollout->devices[ROLLOUT_DEVICE_CONFIRMED] + lost;
+    char last[120];
+    if (exceeds(rollout, failures, finished)) {
+        name_failure(rollout, last, sizeof last);
+        snprintf(why, size, "%zu of %zu finished devices failed, more than %u %%%s", failures, finished,
+                 rollout->order.max_failures, last);
+        return true;
+    }
+    if (exceeds(rollout, lost, returned)) {
+        snprintf(why, size,
+                 "%zu of %zu devices that have come back from updates before took this image and did not come back",
+                 lost, returned);
+        return true;
+    }
+    return false;
+}
+
+/* --- canaries -------------------------------------------------------------------------------------------------------
+ */
+
+static const struct member *find_canary(const struct rollout *rollout, enum rollout_device_state state)
+{
+    const struct member *member = rollout->table->of_state[state].head;
+    while (member != NULL && !member->canary) {
+        member = member->next;
+    }
+    return member;
+}
+
+/* One that ran it already, or is not for it, proves nothing: another takes its place. */
+static void choose_canaries(struct rollout *rollout)
+{
+    struct rollout_table *table = rollout->table;
+    size_t useless = 0;
+    for (const struct member *member = table->of_state[ROLLOUT_DEVICE_SKIPPED].head; member != NULL;
+         member = member->next) {
+        useless += member->canary;
+    }
+    while (rollout->canaries - useless < rollout->order.canary && table->ring != NULL) {
+        struct member *member = table->ring->queue.head;
+        table->ring = table->ring->next;
+        member_make_canary(rollout, member);
+    }
+}
+
+static void judge_canaries(struct rollout *rollout, const struct moment *now)
+{
+    static const enum rollout_device_state bad[] = { ROLLOUT_DEVICE_FAILED, ROLLOUT_DEVICE_SILENT };
+    char why[200], mac[MAC_TEXT_SIZE];
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        const struct member *member = find_canary(rollout, bad[i]);
+        if (member != NULL) {
+            mac_print(&member->mac, mac);
+            snprintf(why, sizeof why, "canary %s %s: %.100s", mac,
+                     bad[i] == ROLLOUT_DEVICE_FAILED ? "failed" : "is silent", member_why(rollout, member));
+            rollout_set(rollout, ROLLOUT_HALTED, why, now);
+            return;
         }
     }
-    return rollouts->count < ROLLOUTS_MAX;
+    choose_canaries(rollout);
+    bool open = rollout->table->canaries.count > 0 || rollout->in_flight > 0 || rollout->table->armed.count > 0 ||
+                rollout->table->resting.count > 0;
+    if (!open) {
+        rollout_set(rollout, ROLLOUT_RUNNING, "", now);
+    }
 }
 
-struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const struct rollout_order *order,
-                               uint64_t now_ms)
+/* --- going on -------------------------------------------------------------------------------------------------------
+ */
+
+static void trigger_type(struct rollout *rollout, const struct moment *now)
 {
-    const struct rollout_target *target = &order->target;
-    assert(target->image_count >= 1 && target->image_count <= sizeof target->md5 / sizeof target->md5[0]);
-    assert(target->run_md5_count <= sizeof target->run_md5 / sizeof target->run_md5[0]);
-    assert(strlen(id) < ANNOUNCE_ID_SIZE);
-    for (size_t i = 0; i < rollouts->count && order->whole_type; i++) {
-        if (competes(rollouts->items[i], target)) {
-            end_superseded(rollouts, &rollouts->items[i]->rollout, id, now_ms);
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    rollout->told_type = true;
+    rollout->broadcasts++;
+    rollout->commands++;
+    for (struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
+        if (member->state == ROLLOUT_DEVICE_QUEUED) {
+            member->attempts++;
+            member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
         }
     }
-    if (!make_room(rollouts)) {
-        return NULL;
-    }
-    struct followed *followed = calloc(1, sizeof *followed);
-    assert(followed != NULL);
-    followed->seed = mac_hash_seed_draw();
-    followed_make_room(followed, order->about < ROLLOUT_DEVICES_MAX ? order->about : ROLLOUT_DEVICES_MAX);
-    if (version_parse(slice_of(target->version), &followed->version) != STATUS_OK) {
-        followed->version.text[0] = '\0';
-    }
-    struct rollout *rollout = &followed->rollout;
-    snprintf(rollout->id, sizeof rollout->id, "%s", id);
-    rollout->order = *order;
-    rollout->created_ms = now_ms;
-    rollout->news_ms = now_ms;
-    rollouts->items[rollouts->count++] = followed;
-    return rollout;
+    (void)effects->changed(effects->owner, rollout);
+    effects->trigger(effects->owner, rollout, NULL, rollout->broadcasts);
 }
 
-/* A rollout to the whole type goes on even when all that it knows are taken: it is for those, too, who are yet to come.
- * For the same reason it remembers who was taken of whom it had not heard. */
-static bool take_from(struct rollouts *rollouts, struct followed *older, const char *by, const struct mac *mac,
-                      uint64_t now_ms)
+static void fill_window(struct rollout *rollout, const struct moment *now)
 {
-    struct rollout *rollout = &older->rollout;
-    struct rollout_device *device = followed_find(older, mac);
-    char why[40];
-    bool had_it = device != NULL && !device->taken;
-    if (device == NULL && rollout->order.whole_type) {
-        device = followed_add(older, mac, ROLLOUT_DEVICE_TRIGGERED);
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    struct rollout_table *table = rollout->table;
+    if (!table->device_topic) {
+        return;
     }
-    if (device == NULL || device->taken) {
+    size_t armed_max = window_size(&rollout->window) < ARMED_MAX ? window_size(&rollout->window) : ARMED_MAX;
+    for (bool moved = true; moved;) {
+        moved = false;
+        while (table->armed.count < armed_max && member_arm_next(rollout, now)) {
+            moved = true;
+        }
+        struct member *member;
+        while (rollout->in_flight < window_size(&rollout->window) && (member = member_next_armed(rollout)) != NULL) {
+            unsigned attempt = ++member->attempts;
+            struct mac mac = member->mac;
+            rollout->commands++;
+            member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
+            effects->trigger(effects->owner, rollout, &mac, attempt);
+            moved = true;
+        }
+    }
+}
+
+/* Where devices can only be told all together, all are, whenever nobody is under way: who asks first has the slots, the
+ * rest is held back until the next time. */
+void rollout_call_all(struct rollout *rollout, const struct moment *now)
+{
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    struct rollout_table *table = rollout->table;
+    uint64_t pause_ms = rollout->order.timeout_ms + (uint64_t)rollout->order.window_s * 1000;
+    bool due = table->called_ms == 0 || now->ms - table->called_ms >= pause_ms;
+    if (table->device_topic || !table->type_topic || !may_trigger(rollout) || rollout->in_flight > 0 ||
+        rollout->devices[ROLLOUT_DEVICE_QUEUED] == 0 || !due) {
+        return;
+    }
+    table->called_ms = now->ms;
+    rollout->broadcasts++;
+    rollout->commands++;
+    (void)effects->changed(effects->owner, rollout);
+    effects->trigger(effects->owner, rollout, NULL, rollout->broadcasts);
+}
+
+/* A fleet that nobody knew is over when it has been quiet; or when nobody came at all. */
+static bool is_quiet(const struct rollout *rollout, const struct moment *now)
+{
+    uint64_t window_ms = (uint64_t)rollout->order.window_s * 1000;
+    uint64_t wait_ms = rollout->members > 0 ? ROLLOUT_QUIET_MS + window_ms : rollout->order.timeout_ms + window_ms;
+    return now->ms - rollout->news_ms >= wait_ms;
+}
+
+static bool is_finished(const struct rollout *rollout, const struct moment *now)
+{
+    bool open = rollout->in_flight > 0 || rollout->devices[ROLLOUT_DEVICE_QUEUED] > 0;
+    if (open || !rollout->gathered) {
         return false;
     }
-    snprintf(why, sizeof why, "superseded by %s", by);
-    snprintf(older->taken_by, sizeof older->taken_by, "%s", by);
-    followed_take(older, device, why);
-    if (!rollout->order.whole_type && rollout->devices[ROLLOUT_DEVICE_SUPERSEDED] == older->count) {
-        end_superseded(rollouts, rollout, by, now_ms);
-    }
-    return had_it;
+    bool awaits_strangers = rollout->told_type && rollout->table->strangers;
+    return !awaits_strangers || is_quiet(rollout, now);
 }
 
-size_t rollouts_take_over(struct rollouts *rollouts, const struct rollout *newer, const struct mac *mac,
-                          uint64_t now_ms, struct rollout *losers[ROLLOUTS_MAX])
+void rollout_step(struct rollout *rollout, const struct moment *now)
 {
-    size_t lost = 0;
-    assert(!newer->order.whole_type);
-    for (size_t i = 0; i < rollouts->count && &rollouts->items[i]->rollout != newer; i++) {
-        struct followed *older = rollouts->items[i];
-        if (competes(older, &newer->order.target) && take_from(rollouts, older, newer->id, mac, now_ms)) {
-            losers[lost++] = &older->rollout;
-        }
+    char why[200];
+    if (!rollout->table->started || !may_trigger(rollout)) {
+        return;
     }
-    return lost;
-}
-
-bool rollout_target_runs(const struct rollout_target *target, const uint8_t md5[16])
-{
-    bool found = false;
-    for (size_t i = 0; !target->fs && i < target->run_md5_count; i++) {
-        found = found || memcmp(target->run_md5[i], md5, 16) == 0;
+    if (is_to_halt(rollout, why, sizeof why)) {
+        rollout_set(rollout, ROLLOUT_HALTED, why, now);
+        return;
     }
-    return found;
-}
-
-void rollout_expect(struct rollout *rollout, const struct mac *mac, const uint8_t *md5)
-{
-    struct followed *followed = followed_of(rollout);
-    struct rollout_device *device = followed_find(followed, mac);
-    assert(!rollout_is_over(rollout));
-    if (device == NULL) {
-        bool runs_it = md5 != NULL && rollout_target_runs(&rollout->order.target, md5);
-        device = followed_add(followed, mac, runs_it ? ROLLOUT_DEVICE_CURRENT : ROLLOUT_DEVICE_TRIGGERED);
+    if (rollout->state == ROLLOUT_CANARY) {
+        judge_canaries(rollout, now);
     }
-    if (device == NULL) {
-        rollout->untracked++;
-    } else if (!device->expected && !device->taken) {
-        followed_expect(followed, device);
+    if (may_trigger(rollout)) {
+        fill_window(rollout, now);
+    }
+    if (rollout->state == ROLLOUT_RUNNING && is_finished(rollout, now)) {
+        rollout_end(rollout, ROLLOUT_DONE, "", now);
     }
 }
 
-void rollout_note(struct rollout *rollout, const char *sentence)
+/* One command to all where everyone fits the window and nobody is left out of it, or where nobody is known. */
+static bool may_tell_type(const struct rollout *rollout)
 {
-    if (rollout->note_count < ROLLOUT_NOTES_MAX) {
-        char *copy = strdup(sentence);
-        assert(copy != NULL);
-        rollout->notes[rollout->note_count++] = copy;
+    const struct rollout_order *order = &rollout->order;
+    bool all = !order->named && order->group[0] == '\0' && order->percent == 100 && order->canary == 0;
+    bool fits = rollout->members <= window_size(&rollout->window) && rollout->devices[ROLLOUT_DEVICE_QUEUED] > 0 &&
+                rollout->members - rollout->devices[ROLLOUT_DEVICE_SKIPPED] == rollout->devices[ROLLOUT_DEVICE_QUEUED];
+    for (const struct site *site = rollout->table->sites; fits && site != NULL; site = site->hh.next) {
+        fits = order->site_in_flight == 0 || site->queue.count <= order->site_in_flight;
+    }
+    return rollout->table->type_topic && all && (fits || rollout->members == 0);
+}
+
+/* After a restart nobody knows which commands reached the broker: they go out again, with the ids they had. */
+static void tell_again(struct rollout *rollout)
+{
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    struct member *next;
+    if (!may_trigger(rollout)) {
+        return;
+    }
+    if (rollout->told_type && rollout->acknowledged == 0) {
+        effects->trigger(effects->owner, rollout, NULL, rollout->broadcasts);
+    }
+    for (struct member *member = rollout->table->of_state[ROLLOUT_DEVICE_TRIGGERED].head;
+         member != NULL && rollout->table->device_topic && !rollout->told_type; member = next) {
+        next = member->next;
+        member_untold(rollout, member);
+        effects->trigger(effects->owner, rollout, &member->mac, member->attempts);
     }
 }
 
-/* --- commands ----------------------------------------------------------------------------------------------------- */
-
-void rollout_commands(struct rollouts *rollouts, struct rollout *rollout, size_t count)
+void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type_topic, bool device_topic,
+                   const struct moment *now)
 {
+    struct rollout_table *table = rollout->table;
+    assert(!table->started && !rollout_is_over(rollout));
     (void)rollouts;
-    rollout->commands += count;
-}
-
-void rollout_not_told(struct rollout *rollout, const struct mac *mac, const char *why, uint64_t now_ms)
-{
-    struct followed *followed = followed_of(rollout);
-    struct rollout_device *device = rollout_is_over(rollout) ? NULL : followed_find(followed, mac);
-    if (device != NULL && !device->taken && device->state == ROLLOUT_DEVICE_TRIGGERED) {
-        char text[160];
-        snprintf(text, sizeof text, "not told: %s", why);
-        followed_fail(followed, device, text, false, now_ms);
-    }
-}
-
-void rollout_command_ended(struct rollouts *rollouts, struct rollout *rollout, bool acknowledged, const char *why,
-                           uint64_t now_ms)
-{
-    struct followed *followed = followed_of(rollout);
-    assert(rollout->acknowledged + rollout->commands_failed < rollout->commands);
-    if (acknowledged) {
-        rollout->acknowledged++;
+    table->started = true;
+    table->type_topic = type_topic;
+    table->device_topic = device_topic;
+    table->started_ms = now->ms;
+    table->strangers = rollout->members == 0;
+    rollout->gathered = true;
+    if (rollout->state == ROLLOUT_PLANNED) {
+        if (table->strangers && rollout->order.window_s == 0) {
+            rollout->order.window_s = ROLLOUT_UNKNOWN_WINDOW_S;
+        }
+        rollout_set(rollout, rollout->order.canary > 0 ? ROLLOUT_CANARY : ROLLOUT_RUNNING, "", now);
+        if (may_tell_type(rollout)) {
+            trigger_type(rollout, now);
+        }
     } else {
-        rollout->commands_failed++;
-        bool says_why = why != NULL && why[0] != '\0';
-        snprintf(followed->command_why, sizeof followed->command_why, "%s", says_why ? why : "the broker refused it");
+        tell_again(rollout);
     }
-    if (rollout->state != ROLLOUT_PUBLISHING || rollout->acknowledged + rollout->commands_failed < rollout->commands) {
-        return; /* also where the answer comes after the end */
-    }
-    if (rollout->acknowledged > 0) {
-        run(rollouts, rollout, now_ms);
-    } else {
-        fail(rollouts, rollout, followed->command_why, now_ms);
-    }
+    rollout_step(rollout, now);
+    rollout_call_all(rollout, now);
 }
 
-/* --- time --------------------------------------------------------------------------------------------------------- */
+/* --- may it have it now? --------------------------------------------------------------------------------------------
+ */
 
-static bool is_in_grace(const struct followed *followed, uint64_t now_ms)
+static void refuse(struct rollout_permission *permission, enum rollout_state state)
 {
-    const struct rollout *rollout = &followed->rollout;
-    const struct rollout_order *order = &rollout->order;
-    size_t retrying = order->whole_type ? rollout->may_retry : followed->expected_retrying;
-    uint64_t grace_ms = order->check_ms > UINT64_MAX / GRACE_OF_CHECKS ? UINT64_MAX : GRACE_OF_CHECKS * order->check_ms;
-    grace_ms = grace_ms > ROLLOUT_GRACE_MS ? grace_ms : ROLLOUT_GRACE_MS;
-    grace_ms = grace_ms < order->timeout_ms ? grace_ms : order->timeout_ms;
-    return retrying > 0 && now_ms - followed->cut_ms < grace_ms;
+    permission->granted = false;
+    permission->reason = state == ROLLOUT_PAUSED ? REASON_PAUSED : REASON_HELD_BACK;
 }
 
-static bool is_finished(const struct followed *followed, uint64_t now_ms)
+/* No member yet is as good as queued: it joins when it is served. */
+static bool permit_state(const struct rollout *rollout, const struct member *member,
+                         struct rollout_permission *permission)
 {
-    const struct rollout *rollout = &followed->rollout;
-    size_t open = 0;
-    for (size_t state = 0; state < ROLLOUT_DEVICE_STATES; state++) {
-        open += rollout_device_is_open((enum rollout_device_state)state) ? rollout->devices[state] : 0;
+    enum rollout_device_state state = member != NULL ? (enum rollout_device_state)member->state : ROLLOUT_DEVICE_QUEUED;
+    char *detail = permission->detail;
+    size_t size = sizeof permission->detail;
+    switch (state) {
+    case ROLLOUT_DEVICE_CONFIRMED:
+        snprintf(detail, size, "rollout %s has it confirmed already, and now it asks with another build", rollout->id);
+        return false;
+    case ROLLOUT_DEVICE_FAILED:
+        snprintf(detail, size, "it failed in rollout %s: %s", rollout->id, member_why(rollout, member));
+        return false;
+    default:
+        break;
     }
-    if (is_in_grace(followed, now_ms)) {
+    if (rollout->state == ROLLOUT_CANARY && (member == NULL || !member->canary)) {
+        snprintf(detail, size, "rollout %s: %zu of %zu canaries confirmed", rollout->id, rollout->canaries_confirmed,
+                 rollout->canaries);
         return false;
     }
-    if (!rollout->order.whole_type) {
-        return followed->expected_open == 0;
-    }
-    uint64_t quiet_ms = now_ms - rollout->news_ms, window_ms = (uint64_t)rollout->order.window_s * 1000;
-    bool came = followed->count > rollout->devices[ROLLOUT_DEVICE_SUPERSEDED];
-    return open == 0 && (rollout->expected > 0 || (came && quiet_ms >= STRANGERS_MS + window_ms));
+    return true;
 }
 
-static void finish(struct rollouts *rollouts, struct followed *followed, uint64_t now_ms)
+static bool permit_slot(const struct rollout *rollout, const struct member *member, uint64_t site_key,
+                        struct rollout_permission *permission)
 {
-    struct rollout *rollout = &followed->rollout;
-    if (followed->count > 0 && rollout->devices[ROLLOUT_DEVICE_SUPERSEDED] == followed->count) {
-        end_superseded(rollouts, rollout, followed->taken_by, now_ms);
-    } else {
-        end(rollouts, rollout, ROLLOUT_DONE, ROLLOUT_DEVICE_SILENT, now_ms);
+    const struct site *site = member != NULL ? member->site : member_site(rollout, site_key);
+    bool armed = member != NULL && member->armed > 0; /* counts among its site's already */
+    if (member != NULL && member_takes_slot(member)) {
+        return true;
     }
+    if (rollout->in_flight >= window_size(&rollout->window)) {
+        snprintf(permission->detail, sizeof permission->detail, "rollout %s: %zu are under way, %zu wait", rollout->id,
+                 rollout->in_flight, rollout->devices[ROLLOUT_DEVICE_QUEUED]);
+        return false;
+    }
+    if (site != NULL && !armed && member_site_is_full(rollout, site)) {
+        snprintf(permission->detail, sizeof permission->detail, "rollout %s: %zu of its site are under way",
+                 rollout->id, site->taken);
+        return false;
+    }
+    return true;
 }
 
-static void tick(struct rollouts *rollouts, struct followed *followed, uint64_t now_ms)
+void rollout_permit(const struct rollout *rollout, const struct mac *mac, uint64_t site,
+                    struct rollout_permission *permission)
 {
-    struct rollout *rollout = &followed->rollout;
-    const struct rollout_order *order = &rollout->order;
-    if (rollout->state == ROLLOUT_PUBLISHING && now_ms - rollout->created_ms >= order->timeout_ms) {
-        if (rollout->acknowledged > 0) {
-            run(rollouts, rollout, now_ms);
-        } else {
-            char why[sizeof rollout->why];
-            snprintf(why, sizeof why,
-                     "the broker acknowledged no command within %" PRIu64 " s: see that it runs and lets us in",
-                     order->timeout_ms / 1000);
-            fail(rollouts, rollout, why, now_ms);
-        }
-    } else if (rollout->state == ROLLOUT_RUNNING) {
-        uint64_t patience_ms = order->timeout_ms + (uint64_t)order->window_s * 1000;
-        if (is_finished(followed, now_ms) || now_ms - rollout->news_ms >= patience_ms) {
-            finish(rollouts, followed, now_ms);
-        }
+    const struct member *member = member_find(rollout, mac);
+    *permission = (struct rollout_permission){ .granted = true };
+    if (rollout->state == ROLLOUT_DONE) {
+        return; /* the type's word: whoever asks may have it */
     }
-}
-
-void rollouts_tick(struct rollouts *rollouts, uint64_t now_ms)
-{
-    for (size_t i = 0; i < rollouts->count; i++) {
-        tick(rollouts, rollouts->items[i], now_ms);
+    if (!may_trigger(rollout)) {
+        refuse(permission, rollout->state);
+        snprintf(permission->detail, sizeof permission->detail, "rollout %s is %s%s%s", rollout->id,
+                 rollout_state_word(rollout->state), rollout->why[0] != '\0' ? ": " : "", rollout->why);
+        return;
+    }
+    if (!permit_state(rollout, member, permission) || !permit_slot(rollout, member, site, permission)) {
+        refuse(permission, rollout->state);
     }
 }
 
-/* --- looking ------------------------------------------------------------------------------------------------------ */
-
-struct rollout *rollouts_find(const struct rollouts *rollouts, struct slice id)
+int64_t rollout_seconds_left(const struct rollout *rollout)
 {
-    for (size_t i = 0; i < rollouts->count; i++) {
-        if (slice_is(id, rollouts->items[i]->rollout.id)) {
-            return &rollouts->items[i]->rollout;
-        }
+    size_t confirmed = rollout->devices[ROLLOUT_DEVICE_CONFIRMED];
+    size_t left = rollout->devices[ROLLOUT_DEVICE_QUEUED] + rollout->in_flight;
+    if (left == 0) {
+        return 0;
     }
-    return NULL;
-}
-
-struct rollout *rollouts_at(const struct rollouts *rollouts, size_t i)
-{
-    assert(i < rollouts->count);
-    return &rollouts->items[rollouts->count - 1 - i]->rollout;
-}
-
-size_t rollouts_count(const struct rollouts *rollouts)
-{
-    return rollouts->count;
+    if (confirmed == 0) {
+        return -1;
+    }
+    uint64_t each_ms = (rollout->transfer_ms + rollout->reboot_ms) / confirmed;
+    uint64_t rounds = (left + window_size(&rollout->window) - 1) / window_size(&rollout->window);
+    return (int64_t)((rounds * each_ms + 999) / 1000);
 }

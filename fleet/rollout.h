@@ -1,72 +1,83 @@
-/* What became of a `publish-update`: which devices pulled the image since, and which came back with it. Facts in,
- * counts out; in memory.
+/* A rollout: which devices are to get an image, who is allowed next, who has it, who failed, and when to stop. Facts
+ * in, triggers and permissions out; in memory, on the loop; each change is told to whoever writes it down.
  *
- * The proof of success is a check-in with the new digest (a file system's: with its version), nothing else; a transfer
- * that was cut, or a device that comes back with the old digest after a whole one, failed. What makes it hard: nobody
- * says how many devices will come. So a rollout knows the devices it expects (those named, or those of the type seen
- * before) and takes others as they come. Time is a parameter; the loop's.
+ * The proof of success is a check-in with the new digest, nothing else. What makes it hard: everything happens to
+ * everyone at any time, a device may come unasked, twice, under a stolen name or never. So each device is in exactly
+ * one state, states change in one function (set_state), which keeps the counts, the slots and the deadlines; what does
+ * not fit a state changes nothing.
  *
- * A newer order takes over where the two overlap, of the same type and mode. One to the whole type ends those under
- * way; one to named devices takes exactly these out of them, and the older goes on with the rest.
- *
- * A cut transfer is no end: the device may try again. So it keeps its rollout open for a grace time, counted from the
- * last cut: one minute, or three times what lies between two checks of its type's devices where that is known and
- * longer, and never longer than the rollout's timeout. Other failures are final (refused, came back without it, not
- * told, said by the device), though whoever comes again before the end is still counted.
+ * A slot is taken from TRIGGERED (or, who came by itself, DOWNLOADING) until CONFIRMED, FAILED, SILENT or SKIPPED.
+ * Never more than window_size() are taken; a slot that comes free is filled in the same call.
  */
 #ifndef FLEET_ROLLOUT_H
 #define FLEET_ROLLOUT_H
 
+#include "base/clock.h"
+#include "base/status.h"
 #include "base/text.h"
-#include "fleet/device.h"
+#include "fleet/window.h"
 #include "proto/announce.h"
-#include "proto/device_report.h"
 #include "proto/mac.h"
+#include "proto/reason.h"
 #include "proto/version.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROLLOUTS_MAX        32     /* remembered; the oldest that has ended is forgotten first */
-#define ROLLOUT_DEVICES_MAX 200000 /* followed one by one; of more only the counts of bytes are kept (`untracked`) */
-#define ROLLOUT_LISTED_MAX  1000   /* of a rollout that has ended: records of devices that are kept */
-#define ROLLOUT_NOTES_MAX   16
-#define ROLLOUT_GRACE_MS    60000 /* the least, see above */
+#define ROLLOUTS_MAX             64       /* remembered; see rollouts_begin */
+#define ROLLOUT_DEVICES_MAX      1000000  /* of one */
+#define ROLLOUT_NAMED_MAX        10000    /* of --to */
+#define ROLLOUT_ATTEMPTS_MAX     3        /* transfers that break off, before it has failed */
+#define ROLLOUT_FAILURES_MIN     2        /* one device alone never halts, but for a canary */
+#define ROLLOUT_SAMPLE_MIN       20       /* the share of failures is taken of at least so many (or all there are) */
+#define ROLLOUT_QUIET_MS         15000    /* a fleet that nobody knew: over after so long without news */
+#define ROLLOUT_UNKNOWN_WINDOW_S 30       /* where nobody is known and the order names no window */
+#define ROLLOUT_DOWNLOAD_MS      3600000  /* no download takes longer */
+#define ROLLOUT_RETRY_MS         5000     /* after a transfer that broke off, times the attempt */
+#define ROLLOUT_TELL_MS          86400000 /* the broker's side answers long before */
+#define ROLLOUT_STAND_MS         604800000 /* devices that nobody can tell: they ask by themselves within it, or are silent */
+#define ROLLOUT_PAUSE_MS         2592000000 /* paused or halted, and nobody came back to it: aborted */
+#define ROLLOUT_LISTED_MAX       1000       /* members kept of one that is over: FAILED and SILENT ones */
 
-/*    name              word */
+/*    name              word, over */
 #define ROLLOUT_STATE_LIST(X)                                                                                          \
-    X(PUBLISHING, "publishing") /* not all commands are acknowledged by the broker */                                  \
-    X(RUNNING, "running")                                                                                              \
-    X(DONE, "done")                                                                                                    \
-    X(FAILED, "failed") /* no command reached the broker: nothing was triggered; `why` says */
+    X(PLANNED, "planned", false) /* its devices are being gathered, or the first command waits for the broker */       \
+    X(CANARY, "canary", false)   /* only the canaries are served */                                                    \
+    X(RUNNING, "running", false)                                                                                       \
+    X(PAUSED, "paused", false)  /* by an operator; what is under way ends */                                           \
+    X(HALTED, "halted", false)  /* by itself; `why` says; waits for resume or abort */                                 \
+    X(DONE, "done", true)       /* every device is confirmed, failed, silent or skipped */                             \
+    X(ABORTED, "aborted", true) /* by an operator, superseded, or nobody could be told; `why` says */
 
+/*    name                  word, takes a slot, final */
+#define ROLLOUT_DEVICE_LIST(X)                                                                                         \
+    X(QUEUED, "queued", false, false)                                                                                  \
+    X(TRIGGERED, "triggered", true, false) /* told; has not pulled yet */                                              \
+    X(DOWNLOADING, "downloading", true, false)                                                                         \
+    X(FLASHED, "flashed", true, false)     /* has all bytes: it flashes and restarts */                                \
+    X(CONFIRMED, "confirmed", false, true) /* came back with it */                                                     \
+    X(FAILED, "failed", false, true)                                                                                   \
+    X(SILENT, "silent", false, false)  /* nothing was heard by the deadline; counts when it comes after all */         \
+    X(SKIPPED, "skipped", false, true) /* not for it; `why` says: runs it already, wrong-chip, pinned … */
+
+/* enums rollout_state, rollout_device_state; words */
 enum rollout_state {
-#define X(name, word) ROLLOUT_##name,
+#define X(name, word, over) ROLLOUT_##name,
     ROLLOUT_STATE_LIST(X)
 #undef X
+        ROLLOUT_STATES
 };
-
-/*    name               word: of one device in a rollout */
-#define ROLLOUT_DEVICE_LIST(X)                                                                                         \
-    X(TRIGGERED, "triggered") /* expected; has not pulled yet */                                                       \
-    X(DOWNLOADING, "downloading")                                                                                      \
-    X(SENT, "sent")             /* has all bytes; flashing, restarting */                                              \
-    X(CONFIRMED, "confirmed")   /* came back with it */                                                                \
-    X(CURRENT, "current")       /* ran it already */                                                                   \
-    X(FAILED, "failed")         /* cut, refused, or came back without it; may still try again */                       \
-    X(SILENT, "silent")         /* the rollout ended without news of it */                                             \
-    X(SUPERSEDED, "superseded") /* a newer order took it over before its end was known; `why` names that */
-
 enum rollout_device_state {
-#define X(name, word) ROLLOUT_DEVICE_##name,
+#define X(name, word, slot, final) ROLLOUT_DEVICE_##name,
     ROLLOUT_DEVICE_LIST(X)
 #undef X
         ROLLOUT_DEVICE_STATES
 };
-
 const char *rollout_state_word(enum rollout_state state);
 const char *rollout_device_word(enum rollout_device_state state);
+bool rollout_state_from_word(struct slice word, enum rollout_state *state);
+bool rollout_device_from_word(struct slice word, enum rollout_device_state *state);
 
 /* What is rolled out. */
 struct rollout_target {
@@ -77,127 +88,219 @@ struct rollout_target {
     uint64_t bytes;         /* of the image file */
     size_t image_count;     /* 1, or 2 where it lies compressed too: the same build in two forms */
     uint8_t md5[2][16];     /* of the files */
-    uint8_t run_md5[8][16]; /* every digest with which a device may report that it runs the build (sketches) */
+    uint8_t run_md5[8][16]; /* every digest with which a device may report that it runs the build (sketches); the first
+                               names the build (never_again) */
     size_t run_md5_count;
+    char passed_over[VERSION_TEXT_MAX + 1]; /* the newest version when it was ordered, where the target is older: what
+                                               is not newer than this is not offered again by itself; "" else */
 };
-
-/* Whether a device that reports this digest of its sketch runs the target. */
-bool rollout_target_runs(const struct rollout_target *target, const uint8_t md5[16]);
 
 struct rollout_order {
     struct rollout_target target;
-    bool whole_type; /* one command to the type's topic; else to each of the devices */
-    uint32_t window_s;
-    uint64_t timeout_ms; /* the broker must acknowledge within it; then: it ends after so long without news, the window
-                            not counted */
-    uint64_t check_ms;   /* what lies between two checks of one of the type's devices; 0 = not known */
-    size_t about;        /* so many devices may be expected: room for them is made at once */
+    bool named; /* exactly `devices`; others are not concerned */
+    size_t device_count;
+    struct mac *devices;     /* copied by rollouts_begin, where named */
+    char group[65];          /* only its members; "" = all */
+    unsigned percent;        /* 1..100 of those, by a stable hash of MAC and rollout */
+    unsigned canary;         /* so many first; 0 = none */
+    unsigned in_flight;      /* 0 = adaptive */
+    unsigned max_failures;   /* percent of those finished; above: halted */
+    unsigned site_in_flight; /* of one site at once; 0 = no cap */
+    uint32_t window_s;       /* devices wait a random time up to it */
+    uint64_t timeout_ms;     /* a device that was told must ask within it (and the window); then it is silent */
+    uint64_t reboot_ms;      /* a device that has it all must come back within it; then it is silent */
+    uint64_t broker_ms;      /* the broker must take a first command within it, else ABORTED */
+};
+
+/* One device of a rollout, as others see it. */
+struct rollout_member {
+    struct mac mac;
+    enum rollout_device_state state;
+    bool canary;
+    uint8_t attempts; /* commands, or downloads unasked */
+    uint32_t armed;   /* position among those that are told next; 0 = not */
+    uint32_t unix_s;  /* of the last change */
+    const char *why;  /* of FAILED, SILENT, SKIPPED; "" else; borrowed */
 };
 
 struct rollout {
     char id[ANNOUNCE_ID_SIZE];
     struct rollout_order order;
     enum rollout_state state;
-    char why[160];                             /* of FAILED, or by whom it was superseded; "" else */
-    uint64_t created_ms, running_ms, ended_ms; /* loop time; 0 = not yet */
-    uint64_t news_ms;                          /* the last fact */
-    size_t commands, acknowledged, commands_failed;
+    enum rollout_state before; /* PAUSED, HALTED: where resume goes */
+    char why[200];
+    char supersedes[ANNOUNCE_ID_SIZE]; /* the last that gave way to it; "" = none */
+    uint32_t created_s, ended_s;       /* calendar; 0 = not yet */
+    uint64_t since_ms;                 /* of the state; loop time */
+    uint64_t news_ms;                  /* the last fact */
+    bool distrusted;                   /* aborted by an operator: its image is kept back until it is ordered again */
+    bool gathered;                     /* all known devices have joined */
+    bool told_type;                    /* by one command to the type's topic */
+    unsigned broadcasts;               /* commands to the type's topic */
+    struct window window;
+    size_t in_flight;                      /* slots taken */
     size_t devices[ROLLOUT_DEVICE_STATES]; /* counts by state */
-    size_t expected;  /* devices that it knew of at the beginning, CURRENT ones and those taken over not among them */
-    size_t may_retry; /* of FAILED: cut, and not back yet */
-    size_t untracked;
-    uint64_t bytes; /* of transfers that ended, acknowledged by devices */
-    size_t note_count;
-    char *notes[ROLLOUT_NOTES_MAX]; /* sentences for the operator, see rollout_note */
+    size_t members, canaries, canaries_confirmed;
+    size_t failures;            /* the image's or the network's, not the broker's */
+    size_t forgiven;            /* of them, when an operator last said resume */
+    size_t lost, lost_forgiven; /* had it all, had come back from earlier updates, and did not this time */
+    size_t anonymous;           /* transfers to clients that name no device */
+    size_t commands, acknowledged, commands_failed; /* messages to the broker */
+    uint64_t bytes;                                 /* of transfers that ended, acknowledged by devices */
+    uint64_t transfer_ms, reboot_ms;                /* sums over confirmed devices, for the time left */
+    struct rollout_table *table;                    /* the rooms' own */
+};
+
+/* What it has done by others. All are called from within the calls below; none may call back into rollouts. */
+struct rollout_effects {
+    /* Tell one device (or, NULL, the type): `attempt` counts from 1; the command's id follows from all three
+     * (rollout_command_id). How it went: rollouts_told. */
+    void (*trigger)(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt);
+    /* Commands of it that still wait are taken back. */
+    void (*withdraw)(void *owner, struct rollout *rollout);
+    /* The rollout, or one member of it, is to be written down. Returns a ticket (see rollouts_written); 0 = there is
+     * nothing to wait for. */
+    uint64_t (*changed)(void *owner, const struct rollout *rollout);
+    uint64_t (*member_changed)(void *owner, const struct rollout *rollout, const struct rollout_member *member);
+    void (*forgotten)(void *owner, const struct rollout *rollout); /* it leaves the memory */
+    /* Asked: whether the device belongs to the group. */
+    bool (*in_group)(void *owner, const struct mac *mac, const char *group);
+    void *owner;
 };
 
 struct rollouts;
-typedef void (*rollout_changed_fn)(
-    void *owner, struct rollout *rollout); /* its state changed: PUBLISHING -> RUNNING -> DONE, or FAILED */
-
-struct rollouts *rollouts_new(rollout_changed_fn on_changed, void *owner);
+struct rollouts *rollouts_new(const struct rollout_effects *effects);
 void rollouts_free(struct rollouts *rollouts);
 
-/* A new one; `id` is random hexadecimal digits from the caller. NULL where ROLLOUTS_MAX are under way. One to the whole
- * type ends those under way for the same type and mode (DONE, their devices without news SUPERSEDED). */
+/* The id of a command: 16 hexadecimal digits that follow from the rollout, the device (NULL = the type) and the
+ * attempt, so that one repeated after a crash is the same. */
+void rollout_command_id(const struct rollout *rollout, const struct mac *device, unsigned attempt,
+                        char id[ANNOUNCE_ID_SIZE]);
+
+/* Whether the order means this device, a member or not: named, of the group, within the percentage. */
+bool rollout_selects(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac);
+
+/* --- from the operator ----------------------------------------------------------------------------------------------
+ */
+
+/* A new one, PLANNED. `id` is random hexadecimal digits from the caller. Those under way for the same type and mode
+ * give way: wholly (ABORTED, "superseded by ID") where both mean the whole type, else in the devices that both name, as
+ * these join. NULL where ROLLOUTS_MAX are remembered and none may be forgotten (the oldest that is over is, unless it
+ * is the last word on its type: rollouts_standing). */
 struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const struct rollout_order *order,
-                               uint64_t now_ms);
+                               const struct moment *now);
 
-/* `newer`, to named devices, takes this one out of the older ones: SUPERSEDED there, unless its end is known; and
- * nothing of it concerns them any more. One to named devices of which none is left ends DONE. Writes those that lost
- * it; returns how many. */
-size_t rollouts_take_over(struct rollouts *rollouts, const struct rollout *newer, const struct mac *mac,
-                          uint64_t now_ms, struct rollout *losers[ROLLOUTS_MAX]);
+/* A known device joins, QUEUED; `site` tells whose uplink it shares. Or it is SKIPPED at once, with why. One that is a
+ * member already changes nothing. */
+struct rollout_joiner {
+    struct mac mac;
+    uint64_t site;
+    bool came_back;       /* it was confirmed after an earlier update: one that can be missed */
+    const char *skip_why; /* NULL = it is to get the image */
+};
+void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
+                  const struct moment *now);
+/* All known have joined: canaries are chosen, and the first commands leave. `type_topic`, `device_topic`: what this
+ * firmware can be told by. One command to the type's topic where everyone fits the window, nobody is skipped and no
+ * canary is asked; or where nobody is known. */
+void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type_topic, bool device_topic,
+                   const struct moment *now);
 
-/* A device it expects: CURRENT where `md5` (as last reported, may be NULL) shows that it runs the target. It may have
- * come already: then it is expected from now on. */
-void rollout_expect(struct rollout *rollout, const struct mac *mac, const uint8_t *md5);
+/* STATUS_OK, or STATUS_INVALID where its state does not allow it: *why then says so in a sentence. */
+enum status rollout_pause(struct rollouts *rollouts, struct rollout *rollout, const struct moment *now,
+                          const char **why);
+enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, const struct moment *now,
+                           const char **why);
+enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, const char *because,
+                          const struct moment *now, const char **why);
 
-/* A sentence for the operator, copied; beyond ROLLOUT_NOTES_MAX it is dropped. */
-void rollout_note(struct rollout *rollout, const char *sentence);
+/* --- asked before a device is answered; changes nothing ------------------------------------------------------------
+ */
 
-/* Commands on their way, then how each ended. When all are answered: RUNNING where at least one was acknowledged, else
- * FAILED with `why`. */
-void rollout_commands(struct rollouts *rollouts, struct rollout *rollout, size_t count);
-void rollout_command_ended(struct rollouts *rollouts, struct rollout *rollout, bool acknowledged, const char *why,
-                           uint64_t now_ms);
+/* Which rollout's word goes for this device: one under way that means it, else the last of its type and mode that was
+ * DONE and meant all (the type's word: its target stays the offer until a version above `passed_over` comes); NULL =
+ * none. With `published`: else any DONE one that means it, the newest first. */
+const struct rollout *rollouts_for(const struct rollouts *rollouts, const struct mac *mac, struct slice type, bool fs,
+                                   bool published);
 
-/* The command to this device ended without reaching the broker: FAILED with `why`, where it has not come by itself. */
-void rollout_not_told(struct rollout *rollout, const struct mac *mac, const char *why, uint64_t now_ms);
+struct rollout_permission {
+    bool granted;
+    enum reason reason; /* else: HELD_BACK, PAUSED */
+    char detail[160];   /* "12 of 20 canaries confirmed", "100 are under way, 340 wait" */
+};
+/* Whether it may have the target's image now: it holds a slot or could take one. */
+void rollout_permit(const struct rollout *rollout, const struct mac *mac, uint64_t site,
+                    struct rollout_permission *permission);
 
-/* --- facts, of any device; each looks for the rollouts under way that it concerns --------------------------------- */
+/* Whether nobody may have the file with this MD5 but who is let by a rollout: the one that was HALTED, or ABORTED by an
+ * operator, or is being rolled out to some of the type only (under way; named devices do not keep it from others).
+ * NULL = anyone may. */
+const struct rollout *rollouts_holding(const struct rollouts *rollouts, struct slice type, bool fs,
+                                       const uint8_t file_md5[16]);
 
-struct rollout_sighting {
+/* --- facts ----------------------------------------------------------------------------------------------------------
+ */
+
+/* A check-in of a device that a rollout under way means (others are nobody's business here). */
+struct rollout_fact {
     struct mac mac;
     struct slice type;
-    bool fs;                    /* a file system check */
-    const uint8_t *md5;         /* of the running sketch as reported; NULL = not said */
-    bool up_to_date;            /* the server's decision: it runs what is offered... */
-    const uint8_t *offered_md5; /* ...the file with this MD5; NULL = nothing was offered */
-    const char *refused;        /* why it was not sent that file, which it does not run; NULL = it was, or runs it */
+    bool fs;
+    uint64_t site;
+    bool runs_target;     /* by digest (a file system: by version): CONFIRMED, or SKIPPED where it never was told */
+    const char *failed;   /* why its last transfer of the target failed for good; NULL = it did not */
+    bool served;          /* it is answered with the image */
+    const char *withheld; /* why it is not answered with the image for a reason that will not pass (wrong-chip, pinned,
+                             never-again): SKIPPED; NULL = it is answered with it, or waits its turn */
 };
-void rollouts_saw(struct rollouts *rollouts, const struct rollout_sighting *sighting, uint64_t now_ms);
+void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now);
 
-/* A transfer of the file with this MD5 begins, and ends; `bytes` acknowledged. Devices of CLIENT_PLAIN have no MAC:
- * NULL, only bytes count. */
+/* A transfer of the file with this MD5 begins, and ends; mac NULL = a client that names no device. */
 void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16],
-                              uint64_t now_ms);
+                              const struct moment *now);
 void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16], bool whole,
-                             uint64_t bytes, uint64_t now_ms);
+                             uint64_t bytes, uint64_t ms, const char *why_cut, const struct moment *now);
 
-/* It reported over MQTT. FAILED is believed; RUNNING with the target's version confirms a file system; never needed. */
-void rollouts_reported(struct rollouts *rollouts, const struct mac *mac, const struct device_report *report,
-                       uint64_t now_ms);
+/* How a command went (device NULL = to the type). */
+void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, bool acknowledged,
+                   const char *why, const struct moment *now);
 
-/* To be called once a second: ends what is over. A rollout to named devices ends when each is CONFIRMED, CURRENT,
- * FAILED or SUPERSEDED, and out of its grace; one to a type, when all expected are and nobody else is on the way -
- * where none was expected, when at least one came and nothing was heard for 15 s and the window; either after
- * timeout_ms without news (and the window). */
-void rollouts_tick(struct rollouts *rollouts, uint64_t now_ms);
+/* It said over MQTT that it failed, or is there again. */
+void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac, const char *why,
+                               const struct moment *now);
 
-/* Lets go of the devices of large rollouts that have ended, `records` at most. Returns whether there are more: call it
- * again, soon. */
-bool rollouts_tidy(struct rollouts *rollouts, size_t records);
+/* What was changed up to this ticket is written down: who was armed with it may be told. */
+void rollouts_written(struct rollouts *rollouts, uint64_t ticket, const struct moment *now);
 
-/* By id; NULL where there is none. By age: 0 is the newest. */
+/* To be called once a second: deadlines. */
+void rollouts_tick(struct rollouts *rollouts, const struct moment *now);
+
+/* --- after a restart ------------------------------------------------------------------------------------------------
+ */
+
+/* As it was written down; deadlines begin anew. Then the members that were, then rollout_join of all known, then
+ * rollout_start, which goes on where it stood. */
+struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout *as_written, const struct moment *now);
+void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_member *member,
+                            uint64_t site, const struct moment *now);
+
+/* --- looked at ------------------------------------------------------------------------------------------------------
+ */
+
 struct rollout *rollouts_find(const struct rollouts *rollouts, struct slice id);
-struct rollout *rollouts_at(const struct rollouts *rollouts, size_t i);
+struct rollout *rollouts_at(const struct rollouts *rollouts, size_t i); /* by age: 0 is the newest */
 size_t rollouts_count(const struct rollouts *rollouts);
 bool rollout_is_over(const struct rollout *rollout);
 
-/* The devices one by one, for a table: up to `max` of them from the i-th on, in the order they joined. Returns how many
- * were written. Of a rollout that has ended only those that FAILED, were SILENT or SUPERSEDED, in this order, and no
- * more than ROLLOUT_LISTED_MAX: rollout_unlisted says how many are left out. */
-struct rollout_device_view {
-    struct mac mac;
-    enum rollout_device_state state;
-    bool may_retry;  /* of FAILED */
-    const char *why; /* of FAILED and SUPERSEDED; "" else; borrowed */
-};
-size_t rollout_devices(struct rollout *rollout, size_t first, struct rollout_device_view *views, size_t max);
-size_t rollout_unlisted(struct rollout *rollout);
+/* Members one by one, of one state (ROLLOUT_DEVICE_STATES = of any), from the i-th on in the order they joined. */
+size_t rollout_members(const struct rollout *rollout, enum rollout_device_state state, size_t first,
+                       struct rollout_member *members, size_t max);
+bool rollout_member(const struct rollout *rollout, const struct mac *mac, struct rollout_member *member);
 
-/* For tests: asserts that the counts are those of the devices one by one. Walks them all. */
+/* Seconds that the rest takes at the measured rate; -1 = nothing is measured yet. */
+int64_t rollout_seconds_left(const struct rollout *rollout);
+
+/* For tests: asserts that counts, slots, lists and states agree. Walks all. */
 void rollout_check(const struct rollout *rollout);
 
 #endif

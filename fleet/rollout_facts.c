@@ -1,240 +1,344 @@
-/* What is heard of devices. Each fact moves a device from one state to another, or changes nothing; the two tables
- * below say which. What makes it hard is all that facts leave out: a transfer that dies is noticed minutes later, when
- * the device has long begun the next; two devices share a MAC; a device asks before it has restarted. So transfers
- * under way are counted, a proof outranks what came before, and what is already proven is never taken back.
+/* What is heard of devices, and what it means for the rollouts under way. A table tells which fact moves a member from
+ * which state to which; what is not in it changes nothing.
  */
 #include "fleet/rollout_parts.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-/* It is seen to run the target. Who never pulled ran it already. */
-static const enum rollout_device_state after_proof[ROLLOUT_DEVICE_STATES] = {
-    [ROLLOUT_DEVICE_TRIGGERED] = ROLLOUT_DEVICE_CURRENT, [ROLLOUT_DEVICE_DOWNLOADING] = ROLLOUT_DEVICE_CONFIRMED,
-    [ROLLOUT_DEVICE_SENT] = ROLLOUT_DEVICE_CONFIRMED,    [ROLLOUT_DEVICE_CONFIRMED] = ROLLOUT_DEVICE_CONFIRMED,
-    [ROLLOUT_DEVICE_CURRENT] = ROLLOUT_DEVICE_CURRENT,   [ROLLOUT_DEVICE_FAILED] = ROLLOUT_DEVICE_CONFIRMED,
-    [ROLLOUT_DEVICE_SILENT] = ROLLOUT_DEVICE_SILENT,     [ROLLOUT_DEVICE_SUPERSEDED] = ROLLOUT_DEVICE_SUPERSEDED,
-};
-
-/* It begins to pull. CURRENT ones do when what was known of them was out of date; CONFIRMED ones ask unconditionally,
- * or have a twin. */
-static const enum rollout_device_state after_begin[ROLLOUT_DEVICE_STATES] = {
-    [ROLLOUT_DEVICE_TRIGGERED] = ROLLOUT_DEVICE_DOWNLOADING, [ROLLOUT_DEVICE_DOWNLOADING] = ROLLOUT_DEVICE_DOWNLOADING,
-    [ROLLOUT_DEVICE_SENT] = ROLLOUT_DEVICE_DOWNLOADING,      [ROLLOUT_DEVICE_CONFIRMED] = ROLLOUT_DEVICE_CONFIRMED,
-    [ROLLOUT_DEVICE_CURRENT] = ROLLOUT_DEVICE_DOWNLOADING,   [ROLLOUT_DEVICE_FAILED] = ROLLOUT_DEVICE_DOWNLOADING,
-    [ROLLOUT_DEVICE_SILENT] = ROLLOUT_DEVICE_SILENT,         [ROLLOUT_DEVICE_SUPERSEDED] = ROLLOUT_DEVICE_SUPERSEDED,
-};
-
-static bool is_file(const struct rollout_target *target, const uint8_t *md5)
+static bool is_under_way(const struct rollout *rollout)
 {
-    return memcmp(target->md5[0], md5, 16) == 0 || (target->image_count > 1 && memcmp(target->md5[1], md5, 16) == 0);
+    return rollout->table->started && !rollout_is_over(rollout);
 }
 
-/* The device, where facts about it concern this rollout. */
-static struct rollout_device *find_own(const struct followed *followed, const struct mac *mac)
+/* The rollout under way that means this device, and the member; it joins where it is a stranger. */
+static struct rollout *find_rollout(struct rollouts *rollouts, const struct mac *mac, struct slice type, bool fs)
 {
-    struct rollout_device *device = followed_find(followed, mac);
-    return device != NULL && !device->taken ? device : NULL;
+    const struct rollout *found = rollouts_for(rollouts, mac, type, fs, false);
+    return found != NULL && is_under_way(found) ? rollouts_find(rollouts, slice_of(found->id)) : NULL;
 }
 
-/* --- checks ------------------------------------------------------------------------------------------------------- */
-
-enum verdict { SAYS_NOTHING, RUNS_TARGET, RUNS_ANOTHER };
-
-/* A digest decides; where none is said, the server's decision. A file system check tells nothing against a sketch: the
- * device may ask before it restarts. And nothing against a file system: many devices never say which one they have. */
-static enum verdict judge(const struct rollout_target *target, const struct rollout_sighting *sighting)
+static struct member *take_member(struct rollout *rollout, const struct mac *mac, uint64_t site,
+                                  const struct moment *now)
 {
-    bool offered = sighting->offered_md5 != NULL && is_file(target, sighting->offered_md5);
-    if (target->fs) {
-        return sighting->fs && sighting->up_to_date && offered ? RUNS_TARGET : SAYS_NOTHING;
+    struct member *member = member_find(rollout, mac);
+    if (member == NULL && rollout->members < ROLLOUT_DEVICES_MAX) {
+        member = member_add(rollout, mac, site, now);
     }
-    if (sighting->md5 != NULL && rollout_target_runs(target, sighting->md5)) {
-        return RUNS_TARGET;
-    }
-    if (sighting->fs) {
-        return SAYS_NOTHING;
-    }
-    if (sighting->md5 != NULL) {
-        return RUNS_ANOTHER;
-    }
-    return !offered ? SAYS_NOTHING : sighting->up_to_date ? RUNS_TARGET : RUNS_ANOTHER;
+    rollout->news_ms = now->ms;
+    return member;
 }
 
-/* It came for the target and was not sent it. Said once: a device that polls is refused each time. */
-static bool is_refused(const struct rollout_target *target, const struct rollout_device *device,
-                       const struct rollout_sighting *sighting)
+static void fail(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
 {
-    return device != NULL && device->state == ROLLOUT_DEVICE_TRIGGERED && sighting->refused != NULL &&
-           sighting->fs == target->fs && sighting->offered_md5 != NULL && is_file(target, sighting->offered_md5);
-}
-
-void rollouts_saw(struct rollouts *rollouts, const struct rollout_sighting *sighting, uint64_t now_ms)
-{
-    for (size_t i = 0; i < rollouts->count; i++) {
-        struct followed *followed = rollouts->items[i];
-        const struct rollout_target *target = &followed->rollout.order.target;
-        if (rollout_is_over(&followed->rollout) || !slice_is(sighting->type, target->type)) {
-            continue;
-        }
-        struct rollout_device *device = find_own(followed, &sighting->mac);
-        enum verdict verdict = device != NULL ? judge(target, sighting) : SAYS_NOTHING;
-        if (verdict == RUNS_TARGET) {
-            followed_move(followed, device, after_proof[device->state], NULL, now_ms);
-        } else if (verdict == RUNS_ANOTHER && device->state == ROLLOUT_DEVICE_SENT) {
-            followed_fail(followed, device, "came back without it", false, now_ms);
-        } else if (is_refused(target, device, sighting)) {
-            followed_fail(followed, device, sighting->refused, false, now_ms);
-        }
+    if (member->state != ROLLOUT_DEVICE_FAILED) {
+        member_set(rollout, member, ROLLOUT_DEVICE_FAILED, why, now);
+        rollout->failures++;
     }
 }
 
-/* --- transfers ---------------------------------------------------------------------------------------------------- */
+/* --- check-ins ------------------------------------------------------------------------------------------------------
+ */
 
-static bool distributes(const struct followed *followed, const uint8_t file_md5[16])
+/* It runs the target. Who never took it here ran it before. */
+static void confirm(struct rollout *rollout, struct member *member, const struct moment *now)
 {
-    return !rollout_is_over(&followed->rollout) && is_file(&followed->rollout.order.target, file_md5);
-}
-
-/* One file may serve several types, as a file system image does, or be named by several orders, and a transfer does not
- * say which. So it is of those rollouts of the file that know the device; where none does, of those to a whole type;
- * and where there is none of these either, of all. */
-static size_t find_of_transfer(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16],
-                               struct followed *found[ROLLOUTS_MAX])
-{
-    bool knows = false, to_type = false;
-    size_t count = 0;
-    for (size_t i = 0; i < rollouts->count; i++) {
-        const struct followed *followed = rollouts->items[i];
-        bool is_of_file = distributes(followed, file_md5);
-        knows = knows || (is_of_file && mac != NULL && find_own(followed, mac) != NULL);
-        to_type = to_type || (is_of_file && followed->rollout.order.whole_type);
-    }
-    for (size_t i = 0; i < rollouts->count; i++) {
-        struct followed *followed = rollouts->items[i];
-        bool fits = knows ? find_own(followed, mac) != NULL : !to_type || followed->rollout.order.whole_type;
-        if (distributes(followed, file_md5) && fits) {
-            found[count++] = followed;
-        }
-    }
-    return count;
-}
-
-static void begin_transfer(struct followed *followed, const struct mac *mac, uint64_t now_ms)
-{
-    struct rollout_device *device = followed_find(followed, mac);
-    if (device == NULL) {
-        device = followed_add(followed, mac, ROLLOUT_DEVICE_DOWNLOADING);
-        if (device == NULL) {
-            followed->rollout.untracked++;
+    switch ((enum rollout_device_state)member->state) {
+    case ROLLOUT_DEVICE_CONFIRMED:
+    case ROLLOUT_DEVICE_SKIPPED:
+        return;
+    case ROLLOUT_DEVICE_QUEUED:
+    case ROLLOUT_DEVICE_TRIGGERED:
+        if (!member->took) {
+            member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, "runs it already", now);
             return;
         }
-        followed_news(followed, device, now_ms);
-    } else if (!device->taken) {
-        followed_move(followed, device, after_begin[device->state], NULL, now_ms);
+        break;
+    case ROLLOUT_DEVICE_FLASHED:
+        rollout->reboot_ms += now->ms - member->since_ms;
+        break;
+    default:
+        break;
     }
-    device->transfers += device->transfers < UINT16_MAX;
+    member_set(rollout, member, ROLLOUT_DEVICE_CONFIRMED, "", now);
+}
+
+static void skip(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
+{
+    bool waits = member->state == ROLLOUT_DEVICE_QUEUED || member->state == ROLLOUT_DEVICE_TRIGGERED ||
+                 member->state == ROLLOUT_DEVICE_SILENT;
+    if (waits) {
+        member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
+    }
+}
+
+void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now)
+{
+    struct rollout *rollout = find_rollout(rollouts, &fact->mac, fact->type, fact->fs);
+    struct member *member = rollout != NULL ? take_member(rollout, &fact->mac, fact->site, now) : NULL;
+    if (member == NULL) {
+        return;
+    }
+    if (fact->runs_target) {
+        confirm(rollout, member, now);
+    } else if (fact->failed != NULL) {
+        fail(rollout, member, fact->failed, now);
+    } else if (fact->withheld != NULL) {
+        skip(rollout, member, fact->withheld, now);
+    } else if (!fact->served && (member->state == ROLLOUT_DEVICE_SILENT || member->state == ROLLOUT_DEVICE_TRIGGERED)) {
+        member_requeue(rollout, member, false, now); /* it is there, and not its turn: it will be told */
+    }
+    rollout_step(rollout, now);
+}
+
+/* --- transfers ------------------------------------------------------------------------------------------------------
+ */
+
+static bool is_of(const struct rollout *rollout, const uint8_t file_md5[16])
+{
+    for (size_t i = 0; i < rollout->order.target.image_count; i++) {
+        if (memcmp(rollout->order.target.md5[i], file_md5, 16) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16],
-                              uint64_t now_ms)
+                              const struct moment *now)
 {
-    struct followed *found[ROLLOUTS_MAX];
-    size_t count = mac != NULL ? find_of_transfer(rollouts, mac, file_md5, found) : 0;
-    for (size_t i = 0; i < count; i++) {
-        begin_transfer(found[i], mac, now_ms);
+    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
+        struct member *member = mac != NULL ? member_find(rollout, mac) : NULL;
+        if (!is_under_way(rollout) || !is_of(rollout, file_md5) || member == NULL) {
+            continue;
+        }
+        member->transfers += member->transfers < UINT8_MAX;
+        member->attempts += member->state == ROLLOUT_DEVICE_QUEUED; /* it came by itself */
+        member->took = true;
+        rollout->news_ms = now->ms;
+        if (member->state != ROLLOUT_DEVICE_CONFIRMED && member->state != ROLLOUT_DEVICE_FAILED) {
+            member_set(rollout, member, ROLLOUT_DEVICE_DOWNLOADING, "", now);
+        }
     }
 }
 
-static void print_cut(const struct rollout_target *target, const uint8_t file_md5[16], uint64_t bytes, char *to,
-                      size_t size)
+static void end_download(struct rollout *rollout, struct member *member, bool whole, uint64_t ms, const char *why,
+                         const struct moment *now)
 {
-    bool size_is_known = target->bytes > 0 && memcmp(target->md5[0], file_md5, 16) == 0;
-    if (size_is_known) {
-        uint64_t percent = bytes < target->bytes ? bytes * 100 / target->bytes : 100;
-        snprintf(to, size, "cut at %" PRIu64 " %%", percent);
-    } else {
-        snprintf(to, size, "cut after %" PRIu64 " bytes", bytes);
-    }
-}
-
-/* Also of transfers that began before the rollout did: the device pulled its image all the same. */
-static void end_transfer(struct followed *followed, const struct mac *mac, const char *cut, uint64_t now_ms)
-{
-    struct rollout_device *device = followed_find(followed, mac);
-    if (device == NULL) {
-        device = followed_add(followed, mac, ROLLOUT_DEVICE_DOWNLOADING);
-    }
-    if (device == NULL) {
-        return; /* untracked; counted when it began */
-    }
-    device->transfers -= device->transfers > 0;
-    if (device->taken || (device->state != ROLLOUT_DEVICE_DOWNLOADING && device->state != ROLLOUT_DEVICE_TRIGGERED)) {
+    if (whole) {
+        if (rollout->in_flight >= window_size(&rollout->window)) {
+            window_flowed(&rollout->window);
+        }
+        rollout->transfer_ms += ms;
+        member_set(rollout, member, ROLLOUT_DEVICE_FLASHED, "", now);
         return;
     }
-    if (cut == NULL) {
-        followed_move(followed, device, ROLLOUT_DEVICE_SENT, NULL, now_ms);
-    } else if (device->transfers == 0) { /* else it is the end of one that the device gave up for the next */
-        followed_fail(followed, device, cut, true, now_ms);
+    window_stalled(&rollout->window, now->ms);
+    if (member->attempts >= ROLLOUT_ATTEMPTS_MAX) {
+        fail(rollout, member, why, now);
+    } else {
+        member_requeue(rollout, member, true, now);
     }
 }
 
 void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16], bool whole,
-                             uint64_t bytes, uint64_t now_ms)
+                             uint64_t bytes, uint64_t ms, const char *why_cut, const struct moment *now)
 {
-    struct followed *found[ROLLOUTS_MAX];
-    size_t count = find_of_transfer(rollouts, mac, file_md5, found);
-    char cut[48];
-    for (size_t i = 0; i < count; i++) {
-        found[i]->rollout.bytes += bytes;
-        print_cut(&found[i]->rollout.order.target, file_md5, bytes, cut, sizeof cut);
-        if (mac != NULL) {
-            end_transfer(found[i], mac, whole ? NULL : cut, now_ms);
+    struct rollout *older;
+    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+        struct member *member = mac != NULL ? member_find(rollout, mac) : NULL;
+        older = rollout->table->older;
+        if (!is_under_way(rollout) || !is_of(rollout, file_md5)) {
+            continue;
+        }
+        rollout->bytes += bytes;
+        rollout->anonymous += mac == NULL && whole;
+        rollout->news_ms = now->ms;
+        if (member == NULL) {
+            continue;
+        }
+        member->transfers -= member->transfers > 0;
+        if (member->state == ROLLOUT_DEVICE_DOWNLOADING && member->transfers == 0) {
+            end_download(rollout, member, whole, ms, why_cut, now);
+        }
+        rollout_step(rollout, now);
+    }
+}
+
+/* --- the broker's answers --------------------------------------------------------------------------------------------
+ */
+
+static bool somebody_came(const struct rollout *rollout)
+{
+    return rollout->devices[ROLLOUT_DEVICE_DOWNLOADING] + rollout->devices[ROLLOUT_DEVICE_FLASHED] +
+               rollout->devices[ROLLOUT_DEVICE_CONFIRMED] + rollout->anonymous >
+           0;
+}
+
+static void tell_failed(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
+{
+    char text[120];
+    bool stands_still = rollout->state == ROLLOUT_PAUSED || rollout->state == ROLLOUT_HALTED;
+    if (member == NULL || member->state != ROLLOUT_DEVICE_TRIGGERED) {
+        return;
+    }
+    if (stands_still) { /* withdrawn: the same command goes out later */
+        member->attempts--;
+        member_requeue(rollout, member, false, now);
+        return;
+    }
+    snprintf(text, sizeof text, "not told: %s", why);
+    member_set(rollout, member, ROLLOUT_DEVICE_FAILED, text, now);
+}
+
+static void tell_succeeded(struct rollout *rollout, struct member *member, const struct moment *now)
+{
+    if (member != NULL && member->state == ROLLOUT_DEVICE_TRIGGERED && !member->told) {
+        member_told(rollout, member, now);
+    }
+}
+
+void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, bool acknowledged,
+                   const char *why, const struct moment *now)
+{
+    (void)rollouts;
+    *(acknowledged ? &rollout->acknowledged : &rollout->commands_failed) += 1;
+    if (!is_under_way(rollout)) {
+        return;
+    }
+    bool nobody = rollout->acknowledged == 0 && rollout->commands_failed == rollout->commands &&
+                  !somebody_came(rollout) && rollout->state != ROLLOUT_PAUSED && rollout->state != ROLLOUT_HALTED;
+    if (nobody) {
+        char text[200];
+        snprintf(text, sizeof text, "no command reached the broker: %s", why);
+        rollout_end(rollout, ROLLOUT_ABORTED, text, now);
+        return;
+    }
+    if (device != NULL) {
+        struct member *member = member_find(rollout, device);
+        acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, why, now);
+    } else {
+        struct member *next;
+        for (struct member *member = rollout->table->telling.head; member != NULL; member = next) {
+            next = member->next;
+            acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, why, now);
+        }
+    }
+    rollout->news_ms = now->ms;
+    rollout_step(rollout, now);
+}
+
+void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac, const char *why,
+                               const struct moment *now)
+{
+    struct rollout *older;
+    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+        struct member *member = is_under_way(rollout) ? member_find(rollout, mac) : NULL;
+        older = rollout->table->older;
+        if (member != NULL && member_takes_slot(member)) {
+            rollout->news_ms = now->ms;
+            fail(rollout, member, why, now);
+            rollout_step(rollout, now);
         }
     }
 }
 
-/* --- reports ------------------------------------------------------------------------------------------------------ */
+/* --- deadlines ------------------------------------------------------------------------------------------------------
+ */
 
-static bool is_pulling(const struct rollout_device *device)
+static struct member *due(const struct member_list *list, uint64_t wait_ms, const struct moment *now)
 {
-    return device->state == ROLLOUT_DEVICE_DOWNLOADING || device->state == ROLLOUT_DEVICE_SENT;
+    return list->head != NULL && now->ms - list->head->since_ms >= wait_ms ? list->head : NULL;
 }
 
-static void hear_report(struct followed *followed, struct rollout_device *device, const struct device_report *report,
-                        uint64_t now_ms)
+static void check_deadlines(struct rollout *rollout, const struct moment *now)
 {
-    bool can_fail =
-        rollout_device_is_open((enum rollout_device_state)device->state) || device->state == ROLLOUT_DEVICE_FAILED;
-    if (report->state == REPORT_FAILED &&
-        can_fail) { /* where we saw the cut that it speaks of, it may still try again */
-        const char *why = report->error[0] != '\0' ? report->error : "the device reports a failure";
-        followed_fail(followed, device, why, device->may_retry, now_ms);
-    }
-    /* A report does not say of what: a version proves a file system only where one has just been sent. */
-    if (report->state == REPORT_RUNNING && followed->rollout.order.target.fs && device->state == ROLLOUT_DEVICE_SENT &&
-        followed->version.text[0] != '\0' && report->version.text[0] != '\0' &&
-        version_compare(&report->version, &followed->version) == 0) {
-        followed_move(followed, device, ROLLOUT_DEVICE_CONFIRMED, NULL, now_ms);
-    }
-}
-
-void rollouts_reported(struct rollouts *rollouts, const struct mac *mac, const struct device_report *report,
-                       uint64_t now_ms)
-{
-    struct rollout_device *found[ROLLOUTS_MAX] = { NULL };
-    bool pulls = false; /* then the report is of what it pulls, not of another rollout that it waits for */
-    for (size_t i = 0; i < rollouts->count; i++) {
-        if (!rollout_is_over(&rollouts->items[i]->rollout)) {
-            found[i] = find_own(rollouts->items[i], mac);
-            pulls = pulls || (found[i] != NULL && is_pulling(found[i]));
+    struct rollout_table *table = rollout->table;
+    const struct {
+        struct member_list *list;
+        uint64_t wait_ms;
+        enum rollout_device_state to;
+        const char *why;
+    } deadlines[] = {
+        { &table->telling, ROLLOUT_TELL_MS, ROLLOUT_DEVICE_FAILED, "not told: the broker never answered" },
+        { &table->of_state[ROLLOUT_DEVICE_TRIGGERED],
+          rollout->order.timeout_ms + (uint64_t)rollout->order.window_s * 1000, ROLLOUT_DEVICE_SILENT,
+          "was told, and has not asked" },
+        { &table->of_state[ROLLOUT_DEVICE_DOWNLOADING], ROLLOUT_DOWNLOAD_MS, ROLLOUT_DEVICE_SILENT,
+          "its download has not ended for an hour" },
+        { &table->of_state[ROLLOUT_DEVICE_FLASHED], rollout->order.reboot_ms, ROLLOUT_DEVICE_SILENT,
+          "took all of it, and has not come back" },
+    };
+    struct member *member;
+    for (size_t i = 0; i < sizeof deadlines / sizeof deadlines[0]; i++) {
+        while ((member = due(deadlines[i].list, deadlines[i].wait_ms, now)) != NULL) {
+            bool flashed = member->state == ROLLOUT_DEVICE_FLASHED;
+            rollout->lost += flashed && member->came_back;
+            member_set(rollout, member, deadlines[i].to, deadlines[i].why, now);
         }
     }
-    for (size_t i = 0; i < rollouts->count; i++) {
-        if (found[i] != NULL && (!pulls || is_pulling(found[i]))) {
-            hear_report(rollouts->items[i], found[i], report, now_ms);
+    while ((member = due(&table->resting, ROLLOUT_RETRY_MS, now)) != NULL) {
+        member_rested(rollout, member);
+    }
+}
+
+/* Devices that nobody can tell one by one ask by themselves, or never. */
+static void check_untellable(struct rollout *rollout, const struct moment *now)
+{
+    const struct rollout_table *table = rollout->table;
+    bool runs = rollout->state == ROLLOUT_RUNNING || rollout->state == ROLLOUT_CANARY;
+    if (table->device_topic || !runs || now->ms - table->started_ms < ROLLOUT_STAND_MS) {
+        return;
+    }
+    for (struct member *member = table->joined; member != NULL; member = member->next_joined) {
+        if (member->state == ROLLOUT_DEVICE_QUEUED) {
+            member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "has not asked by itself, and nothing can tell it", now);
+        }
+    }
+}
+
+static bool end_of_patience(struct rollout *rollout, const struct moment *now)
+{
+    char why[200];
+    bool stands_still = rollout->state == ROLLOUT_PAUSED || rollout->state == ROLLOUT_HALTED;
+    if (stands_still && now->ms - rollout->since_ms >= ROLLOUT_PAUSE_MS) {
+        snprintf(why, sizeof why, "%s for a month, and nobody came back to it", rollout_state_word(rollout->state));
+    } else if (!stands_still && rollout->commands > 0 && rollout->acknowledged == 0 && !somebody_came(rollout) &&
+               now->ms - rollout->table->started_ms >= rollout->order.broker_ms) {
+        snprintf(why, sizeof why, "the broker took no command within %" PRIu64 " s", rollout->order.broker_ms / 1000);
+    } else {
+        return false;
+    }
+    rollout_end(rollout, ROLLOUT_ABORTED, why, now);
+    return true;
+}
+
+void rollouts_tick(struct rollouts *rollouts, const struct moment *now)
+{
+    struct rollout *older;
+    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+        older = rollout->table->older;
+        if (!is_under_way(rollout) || end_of_patience(rollout, now)) {
+            continue;
+        }
+        check_deadlines(rollout, now);
+        check_untellable(rollout, now);
+        rollout_step(rollout, now);
+        rollout_call_all(rollout, now);
+    }
+}
+
+void rollouts_written(struct rollouts *rollouts, uint64_t ticket, const struct moment *now)
+{
+    struct rollout *older;
+    rollouts->written_ticket = ticket > rollouts->written_ticket ? ticket : rollouts->written_ticket;
+    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+        older = rollout->table->older;
+        if (is_under_way(rollout)) {
+            rollout_step(rollout, now);
         }
     }
 }

@@ -31,7 +31,6 @@ struct offer {
     const struct build *gzip;
 };
 
-#define FLASH_MODE_UNKNOWN 0xff
 
 struct decision_input {
     const struct device_request *request;

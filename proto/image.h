@@ -103,6 +103,7 @@ struct image_verdict {
     char remedy[160]; /* "copy the file again; it arrived incomplete" */
 };
 
+#define FLASH_MODE_UNKNOWN 0xff
 #define IMAGE_FLASH_MODES 4 /* QIO, QOUT, DIO, DOUT: header byte 2 */
 #define IMAGE_FLASH_DOUT  3
 

@@ -16,6 +16,8 @@
     /* served */                                                                                                       \
     X(NEWER, "newer", 200, false, "a newer image is there, and it is sent")                                            \
     X(ASSIGNED, "assigned", 200, false, "it is to run exactly this build, and does not yet: it is sent")               \
+    X(PINNED, "pinned", 200, false, "an operator pinned it to exactly this build: it is sent")                         \
+    X(PUBLISHED, "published", 200, false, "an operator published this build, and it does not run it yet: it is sent")  \
     X(UNKNOWN_BUILD, "unknown-build", 200, false, "nobody can tell what it runs, so it is sent the newest")            \
     X(LATEST, "latest", 200, false, "it asked for the newest image, whatever it runs")                                 \
     X(FILE, "file", 200, false, "it asked for this file by its name")                                                  \
@@ -30,6 +32,12 @@
     X(WRONG_FLASH, "wrong-flash", 304, false, "the image does not suit its flash")                                     \
     X(DOES_NOT_FIT, "does-not-fit", 304, false, "the image is larger than its room")                                   \
     X(NO_GZIP, "no-gzip", 304, false, "only a compressed image is there, which it would not inflate")                  \
+    X(BLOCKED, "blocked", 304, false, "an operator blocked it")                                                        \
+    X(UNAPPROVED, "unapproved", 304, false, "unknown devices are held until an operator approves them")                \
+    X(UNPUBLISHED, "unpublished", 304, false, "nothing has been published to its type")                                \
+    X(HELD_BACK, "held-back", 304, false, "a rollout keeps the image from it for now")                                 \
+    X(PAUSED, "paused", 304, false, "an operator paused the rollout")                                                  \
+    X(NEVER_AGAIN, "never-again", 304, false, "it rolled back from this build, or failed with it twice")               \
     X(LOOP_GUARD, "loop-guard", 304, false, "it was sent this image again and again and never came back with it")      \
     X(NOT_YET, "not-yet", 304, false, "the file is still being copied in, or memory is short")                         \
     /* not there */                                                                                                    \

@@ -355,3 +355,15 @@ bool version_is_plain(struct slice text)
     }
     return true;
 }
+
+bool version_same_text(struct slice a, struct slice b)
+{
+    struct version left, right;
+    if (a.len == 0 || b.len == 0) {
+        return false;
+    }
+    if (version_parse(a, &left) == STATUS_OK && version_parse(b, &right) == STATUS_OK) {
+        return version_compare(&left, &right) == 0;
+    }
+    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
+}

@@ -45,4 +45,8 @@ int version_compare(const struct version *a, const struct version *b);
  * or a semantic version. `32_cam_1_0` does not (repo/filename splits names by this). */
 bool version_is_plain(struct slice text);
 
+/* Whether two texts name the same version: by order where both read as versions (0.4.9 is 0_4_9), else byte by byte. ""
+ * names none, and so is the same as nothing. */
+bool version_same_text(struct slice a, struct slice b);
+
 #endif

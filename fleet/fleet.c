@@ -1,0 +1,436 @@
+/* Asked: policy first, then rollouts, then what the device itself has proved. Told: the record, the judgement, the
+ * rollouts, the journal, in this order, because each looks at what the one before left. */
+#include "fleet/fleet.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- asked ----------------------------------------------------------------------------------------------------------
+ */
+
+static bool is_standing(const struct rollout *rollout)
+{
+    return rollout != NULL && !rollout_is_over(rollout);
+}
+
+/* A rollout's word, or the type's. */
+static void follow_rollout(const struct fleet *fleet, const struct mac *mac, bool fs, struct direction *direction)
+{
+    bool published = offerings_of(fleet->settings.offerings, direction->type) == OFFER_PUBLISHED;
+    const struct rollout *rollout = rollouts_for(fleet->rollouts, mac, direction->type, fs, published);
+    if (rollout != NULL) {
+        const char *passed_over = rollout->order.target.passed_over;
+        direction->rollout = rollout;
+        direction->wanted = rollout->order.target.version;
+        direction->source = REASON_PUBLISHED;
+        direction->unless_above = is_standing(rollout) || published ? NULL : passed_over;
+    } else if (published) {
+        direction->nothing = REASON_UNPUBLISHED;
+    }
+}
+
+void fleet_direct(const struct fleet *fleet, const struct mac *mac, struct slice asked_type, bool fs,
+                  const char *asked_version, struct direction *direction)
+{
+    const struct fleet_settings *settings = &fleet->settings;
+    const struct policy_entry *entry = mac != NULL ? policies_find(fleet->policies, mac) : NULL;
+    const struct assignment *assignment = mac != NULL ? assignments_find(settings->assignments, mac) : NULL;
+    *direction = (struct direction){ .type = asked_type, .source = REASON_NEWER, .nothing = REASON_COUNT };
+    struct policy *policy = &direction->policy;
+    policy_of(fleet->words, entry, assignment, asked_type, settings->hold_unknown, policy);
+    direction->by_operator = policy->by_operator;
+    if (policy->type[0] != '\0') {
+        direction->type = slice_of(policy->type);
+    }
+    if (asked_type.len == 0 && !policy->assigned && !policy->pinned) {
+        direction->nothing = REASON_UNASSIGNED;
+    } else if (policy->wanted[0] != '\0') {
+        direction->wanted = policy->wanted;
+        direction->source = policy->pinned ? REASON_PINNED : REASON_ASSIGNED;
+    } else {
+        follow_rollout(fleet, mac, fs, direction);
+    }
+    if (direction->wanted == NULL && asked_version != NULL) {
+        direction->wanted = asked_version;
+        direction->source = REASON_ASSIGNED;
+        direction->nothing = REASON_COUNT;
+    }
+}
+
+static bool refuse(struct permission *permission, enum reason reason)
+{
+    permission->reason = reason;
+    return false;
+}
+
+static bool policy_permits(const struct direction *direction, struct permission *permission)
+{
+    if (direction->policy.blocked) {
+        return refuse(permission, REASON_BLOCKED);
+    }
+    return direction->policy.unapproved ? refuse(permission, REASON_UNAPPROVED) : true;
+}
+
+/* What the device has proved with this build. */
+static bool record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
+                           const struct moment *now, struct permission *permission)
+{
+    const struct never_again_image *failed = never_again_holds(fleet->never_again, mac, candidate->run_md5);
+    struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
+    uint64_t wait_ms;
+    if (failed != NULL && failed->rolled_back) {
+        snprintf(permission->detail, sizeof permission->detail, "it ran this build and went back to the one before");
+        return refuse(permission, REASON_NEVER_AGAIN);
+    }
+    if (failed != NULL) {
+        snprintf(permission->detail, sizeof permission->detail, "it failed with this build %u times", failed->failures);
+        return refuse(permission, REASON_NEVER_AGAIN);
+    }
+    if (loop_guard_holds(fleet->guard, &key, candidate->run_md5, candidate->served_max, now->ms, &wait_ms)) {
+        snprintf(permission->detail, sizeof permission->detail,
+                 "sent whole %u times and asked for again; the device must be failing to start it; %" PRIu64 " s to go",
+                 candidate->served_max, (wait_ms + 999) / 1000);
+        return refuse(permission, REASON_LOOP_GUARD);
+    }
+    return true;
+}
+
+static bool is_target(const struct rollout *rollout, const struct candidate *candidate)
+{
+    const struct rollout_target *target = &rollout->order.target;
+    for (size_t i = 0; i < candidate->form_count; i++) {
+        for (size_t k = 0; k < target->image_count; k++) {
+            if (memcmp(candidate->file_md5[i], target->md5[k], 16) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool own_rollout_permits(const struct rollout *rollout, const struct mac *mac, uint64_t site,
+                                const struct candidate *candidate, struct permission *permission)
+{
+    struct rollout_permission granted;
+    if (!is_target(rollout, candidate)) {
+        snprintf(permission->detail, sizeof permission->detail,
+                 "the file of rollout %s was replaced after it was ordered: order it again", rollout->id);
+        return refuse(permission, REASON_HELD_BACK);
+    }
+    rollout_permit(rollout, mac, site, &granted);
+    if (granted.granted) {
+        return true;
+    }
+    snprintf(permission->detail, sizeof permission->detail, "%s", granted.detail);
+    return refuse(permission, granted.reason);
+}
+
+/* No rollout means this device; one may keep the image from it all the same. Who names no device cannot be told from
+ * those that it means: it is refused only what nobody shall have. */
+static bool other_rollouts_permit(const struct fleet *fleet, bool is_named, const struct candidate *candidate,
+                                  struct permission *permission)
+{
+    for (size_t i = 0; i < candidate->form_count; i++) {
+        const struct rollout *rollout =
+            rollouts_holding(fleet->rollouts, candidate->type, candidate->fs, candidate->file_md5[i]);
+        bool flows = rollout != NULL && (rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING ||
+                                         rollout->state == ROLLOUT_PLANNED);
+        if (rollout != NULL && (is_named || !flows)) {
+            snprintf(permission->detail, sizeof permission->detail, "rollout %s %s%s%.90s", rollout->id,
+                     flows ? "gives it to others first" : rollout_state_word(rollout->state),
+                     rollout->why[0] != '\0' ? ": " : "", rollout->why);
+            return refuse(permission, rollout->state == ROLLOUT_PAUSED ? REASON_PAUSED : REASON_HELD_BACK);
+        }
+    }
+    return true;
+}
+
+void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
+                  const struct candidate *candidate, const struct moment *now, struct permission *permission)
+{
+    *permission = (struct permission){ .reason = REASON_COUNT };
+    if (!policy_permits(direction, permission)) {
+        return;
+    }
+    if (mac != NULL && candidate->form_count > 0 && !record_permits(fleet, mac, candidate, now, permission)) {
+        return;
+    }
+    if (candidate->form_count == 0 || direction->source == REASON_PINNED || direction->source == REASON_ASSIGNED) {
+        return; /* an operator's word on this device goes before rollouts */
+    }
+    if (is_standing(direction->rollout) && mac != NULL) {
+        (void)own_rollout_permits(direction->rollout, mac, site, candidate, permission);
+    } else {
+        (void)other_rollouts_permit(fleet, mac != NULL, candidate, permission);
+    }
+}
+
+uint64_t fleet_site(const uint8_t address[16])
+{
+    static const uint8_t v4_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+    uint64_t site = 0;
+    bool v4 = memcmp(address, v4_mapped, sizeof v4_mapped) == 0;
+    for (size_t i = 0; i < (v4 ? 3 : 8); i++) {
+        site = site << 8 | address[(v4 ? 12 : 0) + i];
+    }
+    return v4 ? site | UINT64_C(0xffff) << 48 : site;
+}
+
+enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const struct moment *now)
+{
+    bool late = device->outcome == OUTCOME_OPEN && now->unix_s > device->transfer.unix_s &&
+                now->unix_s - device->transfer.unix_s > reboot_s;
+    return late ? OUTCOME_SILENT : (enum outcome)device->outcome;
+}
+
+/* --- told: a check-in ------------------------------------------------------------------------------------------------
+ */
+
+static void judge(struct fleet *fleet, struct device *device, const struct checkin *checkin, const struct moment *now,
+                  struct outcome_verdict *verdict)
+{
+    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    const struct device_request *request = checkin->request;
+    const char *sent = words_text(fleet->words, device->transfer.version);
+    struct outcome_case the_case = {
+        .device = device,
+        .fs = fs,
+        .md5 = request->has_md5 ? request->sketch_md5 : NULL,
+        .version = request->label,
+        .version_before = slice_of(words_text(fleet->words, fs ? device->fs_version : device->version)),
+        .sent_version = slice_of(sent),
+        .knows_sent = checkin->sent_is_known,
+    };
+    the_case.runs_sent =
+        fs ? version_same_text(request->label, the_case.sent_version)
+           : checkin->running_md5 != NULL && memcmp(checkin->running_md5, device->transfer.md5, 16) == 0;
+    outcome_judge(&the_case, verdict);
+    if (verdict->outcome == OUTCOME_NONE) {
+        return;
+    }
+    device->outcome = (uint8_t)verdict->outcome;
+    if (verdict->outcome == OUTCOME_CONFIRMED) {
+        struct loop_guard_key key = { .mac = device->mac, .fs = fs };
+        device->failures = 0;
+        device->came_back = true;
+        loop_guard_forget(fleet->guard, &key);
+        never_again_confirmed(fleet->never_again, &device->mac, device->transfer.md5);
+    } else if (outcome_is_failure(verdict->outcome)) {
+        device->failures += device->failures < UINT8_MAX;
+        if (outcome_is_images_fault(verdict->outcome)) {
+            never_again_failed(fleet->never_again, &device->mac, device->transfer.md5,
+                               verdict->outcome == OUTCOME_ROLLED_BACK, now->unix_s);
+        }
+    }
+    journal_event(fleet->journal, &device->mac, now, outcome_word(verdict->outcome), "%s%s%s", sent,
+                  verdict->detail[0] != '\0' ? ": " : "", verdict->detail);
+}
+
+static bool runs_target(const struct rollout *rollout, const struct checkin *checkin)
+{
+    const struct rollout_target *target = &rollout->order.target;
+    const struct device_request *request = checkin->request;
+    if (target->fs) {
+        return version_same_text(request->label, slice_of(target->version));
+    }
+    for (size_t i = 0; request->has_md5 && i < target->run_md5_count; i++) {
+        if (memcmp(request->sketch_md5, target->run_md5[i], 16) == 0) {
+            return true;
+        }
+    }
+    return checkin->running_md5 != NULL && target->run_md5_count > 0 &&
+           memcmp(checkin->running_md5, target->run_md5[0], 16) == 0; /* by its SHA-256 */
+}
+
+/* Reasons that pass by themselves: it may have the image later. */
+static bool is_passing(enum reason reason)
+{
+    static const bool passing[REASON_COUNT] = {
+        [REASON_HELD_BACK] = true,
+        [REASON_PAUSED] = true,
+        [REASON_NOT_YET] = true,
+        [REASON_NOT_MODIFIED] = true,
+    };
+    return passing[reason];
+}
+
+static void tell_rollouts(struct fleet *fleet, const struct device *device, const struct checkin *checkin,
+                          const struct outcome_verdict *verdict, const struct moment *now)
+{
+    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false);
+    char withheld[120];
+    if (!is_standing(rollout)) {
+        return;
+    }
+    bool own = rollout->order.target.run_md5_count > 0 &&
+               memcmp(device->transfer.md5, rollout->order.target.run_md5[0], 16) == 0;
+    struct rollout_fact fact = { .mac = device->mac,
+                                 .type = checkin->type,
+                                 .fs = fs,
+                                 .site = fleet_site(device->address),
+                                 .runs_target = runs_target(rollout, checkin),
+                                 .served = checkin->serves && checkin->of_rollout };
+    if (outcome_is_failure(verdict->outcome) && verdict->outcome != OUTCOME_CUT && own) {
+        fact.failed = verdict->detail;
+    }
+    if (!fact.served && !is_passing(checkin->reason)) {
+        snprintf(withheld, sizeof withheld, "%s%s%.90s", reason_word(checkin->reason),
+                 checkin->detail[0] != '\0' ? ": " : "", checkin->detail);
+        fact.withheld = withheld;
+    }
+    rollouts_checked_in(fleet->rollouts, &fact, now);
+}
+
+struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *checkin, const struct moment *now,
+                                struct outcome_verdict *verdict)
+{
+    *verdict = (struct outcome_verdict){ .outcome = OUTCOME_NONE };
+    struct device *device = devices_take(fleet->devices, &checkin->request->mac, checkin->type);
+    if (device == NULL) {
+        return NULL;
+    }
+    struct device_sighting sighting = { .request = checkin->request,
+                                        .flash_mode = checkin->flash_mode,
+                                        .chip = checkin->chip,
+                                        .reason = checkin->reason,
+                                        .via_proxy = checkin->via_proxy };
+    memcpy(sighting.address, checkin->address, sizeof sighting.address);
+    if (device->first_seen_s == 0) {
+        journal_event(fleet->journal, &device->mac, now, "first-seen", "as %.60s",
+                      words_text(fleet->words, device->type->name));
+    }
+    judge(fleet, device, checkin, now, verdict);
+    device_saw(fleet->devices, device, &sighting, now);
+    devices_mark(fleet->devices, device);
+    tell_rollouts(fleet, device, checkin, verdict, now);
+    return device;
+}
+
+/* --- told: transfers -------------------------------------------------------------------------------------------------
+ */
+
+void fleet_sending_begins(struct fleet *fleet, const struct sending *sending, const struct moment *now)
+{
+    rollouts_transfer_begins(fleet->rollouts, sending->mac, sending->file_md5, now);
+}
+
+static void remember_sending(struct fleet *fleet, struct device *device, const struct sending *sending,
+                             const struct sending_end *end, const struct moment *now)
+{
+    struct device_transfer *transfer = &device->transfer;
+    memcpy(transfer->md5, sending->run_md5, 16);
+    memcpy(transfer->before, device->md5, sizeof transfer->before);
+    transfer->bytes = (uint32_t)end->bytes;
+    transfer->of = (uint32_t)end->of;
+    transfer->ms = end->ms < UINT32_MAX ? (uint32_t)end->ms : UINT32_MAX;
+    transfer->unix_s = now->unix_s;
+    words_set(fleet->words, &transfer->version, slice_of(sending->version));
+    device->transfer_fs = sending->fs;
+    device->outcome = end->whole ? OUTCOME_OPEN : OUTCOME_CUT;
+    device->failures += !end->whole && device->failures < UINT8_MAX;
+    devices_mark(fleet->devices, device);
+    if (end->whole) {
+        journal_event(fleet->journal, &device->mac, now, "sent", "%s, %" PRIu64 " bytes in %" PRIu64 " ms",
+                      sending->version, end->bytes, end->ms);
+    } else {
+        journal_event(fleet->journal, &device->mac, now, "cut", "%s, at %" PRIu64 " of %" PRIu64 " bytes: %s",
+                      sending->version, end->bytes, end->of, end->why);
+    }
+}
+
+void fleet_sending_ended(struct fleet *fleet, const struct sending *sending, const struct sending_end *end,
+                         const struct moment *now)
+{
+    char why[120];
+    struct device *device = sending->mac != NULL ? devices_find(fleet->devices, sending->mac) : NULL;
+    if (device != NULL && sending->full) {
+        remember_sending(fleet, device, sending, end, now);
+    }
+    if (sending->mac != NULL && sending->full && end->whole) {
+        struct loop_guard_key key = { .mac = *sending->mac, .fs = sending->fs };
+        loop_guard_sent(fleet->guard, &key, sending->run_md5, sending->served_max, now->ms);
+    }
+    snprintf(why, sizeof why, "cut at %u %%: %.80s", end->of > 0 ? (unsigned)(100 * end->bytes / end->of) : 0u,
+             end->why != NULL ? end->why : "");
+    rollouts_transfer_ended(fleet->rollouts, sending->mac, sending->file_md5, end->whole, end->bytes, end->ms, why,
+                            now);
+}
+
+/* --- told: over MQTT -------------------------------------------------------------------------------------------------
+ */
+
+void fleet_reported(struct fleet *fleet, const struct mac *mac, const struct device_report *report,
+                    const struct moment *now)
+{
+    char why[160];
+    struct device *device = devices_find(fleet->devices, mac);
+    if (device == NULL || report->state != REPORT_FAILED) {
+        return;
+    }
+    snprintf(why, sizeof why, "it reported: %s", report->error[0] != '\0' ? report->error : "failed");
+    if (device->outcome == OUTCOME_OPEN) {
+        device->outcome = OUTCOME_REPORTED;
+        device->failures += device->failures < UINT8_MAX;
+        never_again_failed(fleet->never_again, mac, device->transfer.md5, false, now->unix_s);
+        devices_mark(fleet->devices, device);
+    }
+    journal_event(fleet->journal, mac, now, "reported", "%s", why);
+    rollouts_reported_failure(fleet->rollouts, mac, why, now);
+}
+
+void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online,
+                       const struct moment *now)
+{
+    struct device *device = devices_find(fleet->devices, mac);
+    (void)now;
+    if (device == NULL || (device->seen_s == 0 && type.len > 0)) { /* what it asks for counts more than a topic */
+        struct device *placed = devices_take(fleet->devices, mac, type);
+        device = placed != NULL ? placed : device;
+    }
+    if (device != NULL) {
+        device->online = online;
+        device->said_online = true;
+    }
+}
+
+/* --- an operator's word ----------------------------------------------------------------------------------------------
+ */
+
+enum status fleet_set_policy(struct fleet *fleet, const struct policy_entry *entry, const struct moment *now,
+                             uint64_t *ticket)
+{
+    struct policy_entry dated = *entry;
+    dated.unix_s = now->unix_s;
+    enum status status = policies_set(fleet->policies, &dated);
+    *ticket = 0;
+    if (status == STATUS_OK) {
+        const struct policy_entry *kept = policies_find(fleet->policies, &entry->mac);
+        *ticket = journal_policy(fleet->journal, fleet->words, kept != NULL ? kept : &dated, kept == NULL);
+    }
+    return status;
+}
+
+size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct moment *now)
+{
+    struct loop_guard_key keys[] = { { .mac = *mac, .fs = false }, { .mac = *mac, .fs = true } };
+    struct device *device = devices_find(fleet->devices, mac);
+    size_t forgotten = never_again_forget(fleet->never_again, mac);
+    for (size_t i = 0; i < 2; i++) {
+        loop_guard_forget(fleet->guard, &keys[i]);
+    }
+    if (device != NULL) {
+        device->failures = 0;
+        devices_mark(fleet->devices, device);
+        journal_event(fleet->journal, mac, now, "retry", "an operator lets it try again");
+    }
+    return forgotten;
+}
+
+void fleet_tick(struct fleet *fleet, const struct moment *now)
+{
+    rollouts_tick(fleet->rollouts, now);
+    journal_flush(fleet->journal, fleet->rollouts);
+}

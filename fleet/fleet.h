@@ -1,0 +1,140 @@
+/* The fleet's memory and judgement, as the server meets it: what is a device to be offered, may it have it now, and
+ * what do its coming and its transfers mean. Puts together the rooms beside it: device, policy, never_again,
+ * loop_guard, outcome, rollout; and writes down behind (fleet/journal).
+ *
+ * Asking changes nothing (`updraft explain` asks too); telling does. Time is a parameter.
+ */
+#ifndef FLEET_FLEET_H
+#define FLEET_FLEET_H
+
+#include "fleet/assignment.h"
+#include "fleet/device.h"
+#include "fleet/journal.h"
+#include "fleet/loop_guard.h"
+#include "fleet/never_again.h"
+#include "fleet/offering.h"
+#include "fleet/outcome.h"
+#include "fleet/policy.h"
+#include "fleet/rollout.h"
+#include "proto/device_report.h"
+
+struct fleet_settings {
+    const struct assignments *assignments; /* of the configuration; replaced at a reload */
+    const struct offerings *offerings;
+    bool hold_unknown; /* unknown-devices = hold */
+    unsigned loop_guard_max;
+};
+
+struct fleet {
+    struct words *words;
+    struct devices *devices;
+    struct policies *policies;
+    struct never_again *never_again;
+    struct loop_guard *guard;
+    struct rollouts *rollouts;
+    struct journal *journal; /* NULL = nothing is written down */
+    struct fleet_settings settings;
+};
+
+/* --- asked ----------------------------------------------------------------------------------------------------------
+ */
+
+/* What the device is to be offered: the type and the version or label that the catalog is asked for. */
+struct direction {
+    struct slice type;
+    const char *wanted; /* NULL = the newest */
+    enum reason
+        source; /* of `wanted`: PINNED, ASSIGNED, PUBLISHED(a rollout's or the type's word); NEWER = the newest */
+    enum reason nothing; /* where nothing is to be offered: UNASSIGNED, UNPUBLISHED; REASON_COUNT = there is */
+    bool by_operator;
+    const struct rollout *rollout; /* whose word it is; NULL = none */
+    const char *unless_above;      /* `wanted` only where no version above this one is there; NULL = in any case */
+    struct policy policy;
+};
+/* `asked_type` "" = it asked for none; `asked_version` NULL = none. A device without MAC: NULL. */
+void fleet_direct(const struct fleet *fleet, const struct mac *mac, struct slice asked_type, bool fs,
+                  const char *asked_version, struct direction *direction);
+
+/* May it have this build now? `file_md5`s: of its forms; run_md5 names the build. */
+struct permission {
+    enum reason
+        reason; /* REASON_COUNT = it may; else BLOCKED, UNAPPROVED, HELD_BACK, PAUSED, LOOP_GUARD, NEVER_AGAIN */
+    char detail[160];
+};
+struct candidate {
+    struct slice type;
+    bool fs;
+    size_t form_count;
+    const uint8_t *file_md5[2];
+    const uint8_t *run_md5;
+    unsigned served_max;
+};
+void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
+                  const struct candidate *candidate, const struct moment *now, struct permission *permission);
+
+/* --- told -----------------------------------------------------------------------------------------------------------
+ */
+
+/* An update check, decided. */
+struct checkin {
+    const struct device_request *request; /* has_mac */
+    struct slice type;
+    enum reason reason;
+    const char *detail;         /* of the decision; "" */
+    bool serves;                /* it is answered with an image */
+    bool of_rollout;            /* which is the target of the rollout that means it */
+    const uint8_t *running_md5; /* run_md5[0] of the image it runs; NULL = its digest is not known here */
+    bool sent_is_known;         /* the image last sent to it is still in the catalog */
+    uint8_t flash_mode;         /* by the digest's variant; FLASH_MODE_UNKNOWN */
+    enum chip chip;             /* of the image it runs; CHIP_UNKNOWN */
+    uint8_t address[16];        /* of the device: our peer's, or as a trusted proxy told */
+    bool via_proxy;
+};
+
+/* The record, judged and updated; the rollout that means it hears. *verdict: what the check-in proved, for the log.
+ * Returns the record; NULL where there is no room for another device. */
+struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *checkin, const struct moment *now,
+                                struct outcome_verdict *verdict);
+
+struct sending {
+    const struct mac *mac; /* NULL = a client that names no device */
+    struct slice type;
+    bool fs;
+    bool full;               /* not a range of it */
+    const uint8_t *file_md5; /* of the file */
+    const uint8_t *run_md5;  /* run_md5[0] of its build */
+    const char *version;
+    unsigned served_max;
+};
+struct sending_end {
+    bool whole;
+    uint64_t bytes, of, ms;
+    const char *why; /* it broke off */
+};
+void fleet_sending_begins(struct fleet *fleet, const struct sending *sending, const struct moment *now);
+void fleet_sending_ended(struct fleet *fleet, const struct sending *sending, const struct sending_end *end,
+                         const struct moment *now);
+
+/* Over MQTT. */
+void fleet_reported(struct fleet *fleet, const struct mac *mac, const struct device_report *report,
+                    const struct moment *now);
+void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online,
+                       const struct moment *now);
+
+/* An operator's word on one device. *ticket is the journal's. */
+enum status fleet_set_policy(struct fleet *fleet, const struct policy_entry *entry, const struct moment *now,
+                             uint64_t *ticket);
+/* Forgets what holds it back: loop guard and never-again. Returns how many images. */
+size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct moment *now);
+
+/* The outcome as of now: OPEN past reboot_ms is SILENT. */
+enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const struct moment *now);
+
+/* The site whose uplink an address shares: IPv4 /24 (several devices behind one NAT address share it all the more),
+ * IPv6 /64. 0 = not known. */
+uint64_t fleet_site(const uint8_t address[16]);
+
+/* Once a second. */
+void fleet_tick(struct fleet *fleet, const struct moment *now);
+
+#endif

@@ -1,0 +1,348 @@
+/* Rows from records. A device is written from its record at the moment of flushing, so whatever happened meanwhile is
+ * in it; a member or a rollout at once, because triggers wait for them. */
+#include "fleet/journal.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FLUSH_MAX (STORE_BACKLOG_MAX / 4) /* devices in one go: what is urgent finds room, and the loop its time */
+
+struct journal {
+    struct devices *devices;
+    struct never_again *never_again;
+    struct store_queue *queue;
+    uint64_t events_dropped;
+    bool rewrite;
+};
+
+struct journal *journal_new(struct devices *devices, struct never_again *never_again, struct store_queue *queue)
+{
+    struct journal *journal = calloc(1, sizeof *journal);
+    assert(journal != NULL);
+    journal->devices = devices;
+    journal->never_again = never_again;
+    journal->queue = queue;
+    return journal;
+}
+
+void journal_free(struct journal *journal)
+{
+    free(journal);
+}
+
+struct store_queue *journal_queue(const struct journal *journal)
+{
+    return journal != NULL ? journal->queue : NULL;
+}
+
+uint64_t journal_events_dropped(const struct journal *journal)
+{
+    return journal != NULL ? journal->events_dropped : 0;
+}
+
+static bool is_off(const struct journal *journal)
+{
+    return journal == NULL || journal->queue == NULL;
+}
+
+static uint64_t put(struct journal *journal, struct store_change *change, enum store_hurry hurry)
+{
+    uint64_t ticket = store_queue_put(journal->queue, change, hurry);
+    return ticket > 0 ? ticket : JOURNAL_REFUSED;
+}
+
+/* --- an operator's words
+ * ---------------------------------------------------------------------------------------------- */
+
+uint64_t journal_policy(struct journal *journal, const struct words *words, const struct policy_entry *entry, bool gone)
+{
+    if (is_off(journal)) {
+        return 0;
+    }
+    struct store_change *change = store_change_new(STORE_POLICY);
+    struct store_policy *row = &change->row.policy;
+    row->mac = entry->mac;
+    row->gone = gone;
+    row->blocked = entry->blocked;
+    row->approved = entry->approved;
+    row->unix_s = entry->unix_s;
+    snprintf(row->note, sizeof row->note, "%s", entry->note);
+    if (!gone) {
+        snprintf(row->type, sizeof row->type, "%s", words_text(words, entry->type));
+        snprintf(row->label, sizeof row->label, "%s", words_text(words, entry->label));
+        snprintf(row->pin, sizeof row->pin, "%s", words_text(words, entry->pin));
+        row->group_count = entry->group_count;
+        for (size_t i = 0; i < entry->group_count; i++) {
+            snprintf(row->groups[i], sizeof row->groups[i], "%s", words_text(words, entry->groups[i]));
+        }
+    }
+    return put(journal, change, STORE_DURABLE);
+}
+
+/* --- rollouts
+ * --------------------------------------------------------------------------------------------------------- */
+
+uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout, bool durable)
+{
+    if (is_off(journal)) {
+        return 0;
+    }
+    struct store_change *change = store_change_new(STORE_ROLLOUT);
+    struct rollout *copy = &change->row.rollout.rollout;
+    *copy = *rollout;
+    copy->table = NULL;
+    copy->order.devices = NULL;
+    if (rollout->order.device_count > 0) {
+        copy->order.devices = malloc(rollout->order.device_count * sizeof(struct mac));
+        assert(copy->order.devices != NULL);
+        memcpy(copy->order.devices, rollout->order.devices, rollout->order.device_count * sizeof(struct mac));
+    }
+    uint64_t ticket = put(journal, change, durable ? STORE_DURABLE : STORE_SOON);
+    journal->rewrite = journal->rewrite || ticket == JOURNAL_REFUSED;
+    return ticket;
+}
+
+uint64_t journal_rollout_gone(struct journal *journal, const char *id)
+{
+    if (is_off(journal)) {
+        return 0;
+    }
+    struct store_change *change = store_change_new(STORE_ROLLOUT);
+    change->row.rollout.gone = true;
+    snprintf(change->row.rollout.rollout.id, sizeof change->row.rollout.rollout.id, "%s", id);
+    return put(journal, change, STORE_SOON);
+}
+
+uint64_t journal_member(struct journal *journal, const struct rollout *rollout, const struct rollout_member *member)
+{
+    if (is_off(journal)) {
+        return 0;
+    }
+    struct store_change *change = store_change_new(STORE_MEMBER);
+    struct store_member *row = &change->row.member;
+    snprintf(row->rollout, sizeof row->rollout, "%s", rollout->id);
+    row->mac = member->mac;
+    row->state = (uint8_t)member->state;
+    row->attempts = member->attempts;
+    row->canary = member->canary;
+    row->armed = member->armed;
+    row->unix_s = member->unix_s;
+    snprintf(row->why, sizeof row->why, "%s", member->why);
+    uint64_t ticket = put(journal, change, STORE_SOON);
+    journal->rewrite = journal->rewrite || ticket == JOURNAL_REFUSED;
+    return ticket;
+}
+
+/* Members whose state follows from the order need not be written: who is known joins again, QUEUED. */
+static void rewrite(struct journal *journal, struct rollouts *rollouts)
+{
+    struct rollout_member members[64];
+    size_t n;
+    journal->rewrite = false;
+    for (size_t i = 0; i < rollouts_count(rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(rollouts, i);
+        (void)journal_rollout(journal, rollout, false);
+        for (unsigned state = ROLLOUT_DEVICE_QUEUED + 1; state < ROLLOUT_DEVICE_STATES; state++) {
+            for (size_t first = 0; (n = rollout_members(rollout, (enum rollout_device_state)state, first, members,
+                                                        sizeof members / sizeof members[0])) > 0;
+                 first += n) {
+                for (size_t k = 0; k < n; k++) {
+                    (void)journal_member(journal, rollout, &members[k]);
+                }
+            }
+        }
+    }
+}
+
+/* --- devices
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static void fill_device(struct store_device *row, const struct words *words, const struct device *device)
+{
+    row->mac = device->mac;
+    row->client = device->client;
+    row->chip = device->chip;
+    row->flash_mode = device->flash_mode;
+    row->reason = device->reason;
+    row->outcome = device->outcome;
+    row->failures = device->failures;
+    row->has_md5 = device->has_md5;
+    row->reason_fs = device->reason_fs;
+    row->transfer_fs = device->transfer_fs;
+    row->came_back = device->came_back;
+    row->via_proxy = device->via_proxy;
+    memcpy(row->md5, device->md5, sizeof row->md5);
+    memcpy(row->address, device->address, sizeof row->address);
+    row->first_seen_s = device->first_seen_s;
+    row->seen_s = device->seen_s;
+    row->flash_bytes = device->flash_bytes;
+    row->free_bytes = device->free_bytes;
+    snprintf(row->type, sizeof row->type, "%s", words_text(words, device->type->name));
+    snprintf(row->version, sizeof row->version, "%s", words_text(words, device->version));
+    snprintf(row->fs_version, sizeof row->fs_version, "%s", words_text(words, device->fs_version));
+    snprintf(row->sdk, sizeof row->sdk, "%s", words_text(words, device->sdk));
+    memcpy(row->transfer_md5, device->transfer.md5, sizeof row->transfer_md5);
+    memcpy(row->transfer_before, device->transfer.before, sizeof row->transfer_before);
+    row->transfer_bytes = device->transfer.bytes;
+    row->transfer_of = device->transfer.of;
+    row->transfer_ms = device->transfer.ms;
+    row->transfer_s = device->transfer.unix_s;
+    snprintf(row->transfer_version, sizeof row->transfer_version, "%s", words_text(words, device->transfer.version));
+}
+
+static void write_devices(struct journal *journal)
+{
+    const struct words *words = devices_words(journal->devices);
+    size_t room = store_queue_room(journal->queue);
+    size_t max = room > FLUSH_MAX ? (room - FLUSH_MAX < FLUSH_MAX ? room - FLUSH_MAX : FLUSH_MAX) : 0;
+    for (size_t i = 0; i < max && devices_dirty_count(journal->devices) > 0; i++) {
+        const struct device *device = devices_next_dirty(journal->devices);
+        const struct never_again_entry *failed = never_again_find(journal->never_again, &device->mac);
+        struct store_change *change = store_change_new(STORE_DEVICE);
+        fill_device(&change->row.device, words, device);
+        if (failed != NULL) {
+            change->row.device.never_again = *failed;
+        }
+        (void)put(journal, change, STORE_BEHIND);
+    }
+}
+
+void journal_event(struct journal *journal, const struct mac *mac, const struct moment *now, const char *word,
+                   const char *format, ...)
+{
+    va_list args;
+    if (is_off(journal)) {
+        return;
+    }
+    if (store_queue_room(journal->queue) < STORE_BACKLOG_MAX / 2) { /* the rest is kept for what must not be lost */
+        journal->events_dropped++;
+        return;
+    }
+    struct store_change *change = store_change_new(STORE_EVENT);
+    struct store_event *row = &change->row.event;
+    row->mac = *mac;
+    row->unix_s = now->unix_s;
+    snprintf(row->word, sizeof row->word, "%s", word);
+    va_start(args, format);
+    vsnprintf(row->text, sizeof row->text, format, args);
+    va_end(args);
+    (void)put(journal, change, STORE_BEHIND);
+}
+
+void journal_flush(struct journal *journal, struct rollouts *rollouts)
+{
+    if (is_off(journal)) {
+        return;
+    }
+    if (journal->rewrite && store_queue_room(journal->queue) > STORE_BACKLOG_MAX / 2) {
+        rewrite(journal, rollouts);
+    }
+    write_devices(journal);
+}
+
+/* --- back, at the start
+ * ----------------------------------------------------------------------------------------------- */
+
+static void recall_device(struct recall *recall, const struct store_device *row)
+{
+    struct words *words = recall->words;
+    struct device *device = devices_take(recall->devices, &row->mac, slice_of(row->type));
+    if (device == NULL) {
+        return;
+    }
+    device->client = row->client;
+    device->chip = row->chip;
+    device->flash_mode = row->flash_mode;
+    device->reason = row->reason;
+    device->outcome = row->outcome;
+    device->failures = row->failures;
+    device->has_md5 = row->has_md5;
+    device->reason_fs = row->reason_fs;
+    device->transfer_fs = row->transfer_fs;
+    device->came_back = row->came_back;
+    device->via_proxy = row->via_proxy;
+    memcpy(device->md5, row->md5, sizeof device->md5);
+    memcpy(device->address, row->address, sizeof device->address);
+    device->first_seen_s = row->first_seen_s;
+    device->seen_s = row->seen_s;
+    device->flash_bytes = row->flash_bytes;
+    device->free_bytes = row->free_bytes;
+    words_set(words, &device->version, slice_of(row->version));
+    words_set(words, &device->fs_version, slice_of(row->fs_version));
+    words_set(words, &device->sdk, slice_of(row->sdk));
+    memcpy(device->transfer.md5, row->transfer_md5, sizeof device->transfer.md5);
+    memcpy(device->transfer.before, row->transfer_before, sizeof device->transfer.before);
+    device->transfer.bytes = row->transfer_bytes;
+    device->transfer.of = row->transfer_of;
+    device->transfer.ms = row->transfer_ms;
+    device->transfer.unix_s = row->transfer_s;
+    words_set(words, &device->transfer.version, slice_of(row->transfer_version));
+    never_again_restore(recall->never_again, &row->never_again);
+}
+
+static void recall_policy(struct recall *recall, const struct store_policy *row)
+{
+    struct words *words = recall->words;
+    struct policy_entry entry = { .mac = row->mac,
+                                  .blocked = row->blocked,
+                                  .approved = row->approved,
+                                  .group_count = row->group_count,
+                                  .unix_s = row->unix_s };
+    word_id taken[3 + POLICY_GROUPS_MAX] = { words_take(words, slice_of(row->type)),
+                                             words_take(words, slice_of(row->label)),
+                                             words_take(words, slice_of(row->pin)) };
+    entry.type = taken[0];
+    entry.label = taken[1];
+    entry.pin = taken[2];
+    for (size_t i = 0; i < row->group_count; i++) {
+        entry.groups[i] = taken[3 + i] = words_take(words, slice_of(row->groups[i]));
+    }
+    snprintf(entry.note, sizeof entry.note, "%s", row->note);
+    (void)policies_set(recall->policies, &entry);
+    for (size_t i = 0; i < 3u + row->group_count; i++) {
+        words_drop(words, taken[i]); /* the entry counts its own */
+    }
+}
+
+static void recall_member(struct recall *recall, const struct store_member *row)
+{
+    struct rollout *rollout = rollouts_find(recall->rollouts, slice_of(row->rollout));
+    const struct device *device = devices_find(recall->devices, &row->mac);
+    struct rollout_member member = { .mac = row->mac,
+                                     .state = (enum rollout_device_state)row->state,
+                                     .canary = row->canary,
+                                     .attempts = row->attempts,
+                                     .armed = row->armed,
+                                     .unix_s = row->unix_s,
+                                     .why = row->why };
+    if (rollout != NULL) {
+        rollout_restore_member(recall->rollouts, rollout, &member,
+                               device != NULL ? recall->site_of(device->address) : 0, recall->now);
+    }
+}
+
+bool recall_row(void *owner, const struct store_change *row)
+{
+    struct recall *recall = owner;
+    recall->rows++;
+    switch (row->kind) {
+    case STORE_DEVICE:
+        recall_device(recall, &row->row.device);
+        break;
+    case STORE_POLICY:
+        recall_policy(recall, &row->row.policy);
+        break;
+    case STORE_ROLLOUT:
+        (void)rollouts_restore(recall->rollouts, &row->row.rollout.rollout, recall->now);
+        break;
+    case STORE_MEMBER:
+        recall_member(recall, &row->row.member);
+        break;
+    default:
+        break;
+    }
+    return true;
+}

@@ -1,0 +1,50 @@
+/* From the fleet's memory to the store's queue: what changed, as rows. And back, at the start.
+ *
+ * What makes it hard is a store that is slow or full. A device that changed is marked and written within a second, once
+ * however often it changed; where the queue has no room it stays marked, so nothing grows. A rollout whose changes
+ * found no room is written again whole, when there is. Time-lines are the one thing that is dropped then, and counted.
+ */
+#ifndef FLEET_JOURNAL_H
+#define FLEET_JOURNAL_H
+
+#include "fleet/device.h"
+#include "fleet/never_again.h"
+#include "fleet/policy.h"
+#include "fleet/rollout.h"
+#include "fleet/store_queue.h"
+
+struct journal;
+
+/* `never_again`, `devices`: whose records are written. The queue may be NULL: then all of this does nothing. */
+struct journal *journal_new(struct devices *devices, struct never_again *never_again, struct store_queue *queue);
+void journal_free(struct journal *journal);
+
+/* Each returns the ticket to wait for; 0 = nothing is written down (no store). JOURNAL_REFUSED: no room now. */
+#define JOURNAL_REFUSED UINT64_MAX
+uint64_t journal_policy(struct journal *journal, const struct words *words, const struct policy_entry *entry,
+                        bool gone);
+uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout, bool durable);
+uint64_t journal_member(struct journal *journal, const struct rollout *rollout, const struct rollout_member *member);
+uint64_t journal_rollout_gone(struct journal *journal, const char *id);
+void journal_event(struct journal *journal, const struct mac *mac, const struct moment *now, const char *word,
+                   const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* Devices that changed, as far as there is room; rollouts that are to be written again. Twice a second. */
+void journal_flush(struct journal *journal, struct rollouts *rollouts);
+uint64_t journal_events_dropped(const struct journal *journal);
+struct store_queue *journal_queue(const struct journal *journal);
+
+/* Reads what was written down into empty rooms. On failure NULL with the message (see store_ops.open). */
+struct recall {
+    struct words *words;
+    struct devices *devices;
+    struct policies *policies;
+    struct never_again *never_again;
+    struct rollouts *rollouts;
+    const struct moment *now;
+    uint64_t (*site_of)(const uint8_t address[16]); /* fleet_site */
+    size_t rows;
+};
+bool recall_row(void *recall, const struct store_change *row); /* a store_row_fn */
+
+#endif

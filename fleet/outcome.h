@@ -1,0 +1,40 @@
+/* What a check-in proves about the last transfer. Pure.
+ *
+ * The proof of success is the digest and nothing else: a device that came back with a digest of the build it was sent
+ * is confirmed, whatever it calls itself. What makes it hard is what devices do not say: a file system has no digest
+ * (its version judges), a native-SDK slot neither (the version that it asks with), and a client without a MAC is
+ * nobody.
+ */
+#ifndef FLEET_OUTCOME_H
+#define FLEET_OUTCOME_H
+
+#include "fleet/device.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the judge is shown: the record as it was before the check-in, and the check-in. */
+struct outcome_case {
+    const struct device *device; /* .transfer, .outcome, .md5 as they were */
+    bool fs;                     /* a file system check */
+    const uint8_t *md5;          /* of the running sketch; NULL = not said */
+    bool runs_sent;              /* the digest (a file system: the version) is one of the image last sent to it */
+    struct slice version;        /* as said; "" = not */
+    struct slice version_before; /* as said at the check-in before */
+    struct slice sent_version;   /* of the image last sent */
+    bool knows_sent;             /* the image last sent is still in the catalog, so runs_sent can be true */
+};
+
+struct outcome_verdict {
+    enum outcome outcome; /* OUTCOME_NONE: proves nothing new */
+    bool wrong_label;     /* confirmed by digest, and calls itself by another version than the file's name says */
+    char detail[160];     /* both sides of it, for people; "" = the word says all */
+};
+
+void outcome_judge(const struct outcome_case *the_case, struct outcome_verdict *verdict);
+
+/* Whether it is the device's failure with this image: it counts for never-again and for the rollout. */
+bool outcome_is_failure(enum outcome outcome);      /* OLD_BUILD, ROLLED_BACK, CUT, REPORTED, OTHER_BUILD */
+bool outcome_is_images_fault(enum outcome outcome); /* OLD_BUILD, ROLLED_BACK, REPORTED: not the network's */
+
+#endif

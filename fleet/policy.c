@@ -1,0 +1,256 @@
+/* Entries by MAC, each linked in the lists of its groups, so that asking for a group costs what it has. */
+#include "fleet/policy.h"
+
+#include "fleet/mac_hash.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+
+struct group;
+
+struct membership {
+    struct group *group;
+    struct entry *entry;
+    struct membership *prev, *next; /* of the group, in the order they joined */
+};
+
+struct group {
+    word_id name;
+    size_t count;
+    struct membership *first, *last;
+    UT_hash_handle hh;
+};
+
+struct entry {
+    struct policy_entry entry;
+    struct membership memberships[POLICY_GROUPS_MAX];
+    UT_hash_handle hh;
+};
+
+struct policies {
+    struct words *words;
+    struct mac_hash_seed seed;
+    struct entry *entries;
+    struct group *groups;
+};
+
+struct policies *policies_new(struct words *words)
+{
+    struct policies *policies = calloc(1, sizeof *policies);
+    assert(policies != NULL);
+    policies->words = words;
+    policies->seed = mac_hash_seed_draw();
+    return policies;
+}
+
+/* --- groups ---------------------------------------------------------------------------------------------------------
+ */
+
+static struct group *find_group(const struct policies *policies, word_id name)
+{
+    struct group *group = NULL;
+    HASH_FIND(hh, policies->groups, &name, sizeof name, group);
+    return group;
+}
+
+static void join(struct policies *policies, struct entry *entry, struct membership *membership, word_id name)
+{
+    struct group *group = find_group(policies, name);
+    if (group == NULL) {
+        group = calloc(1, sizeof *group);
+        assert(group != NULL);
+        group->name = name;
+        HASH_ADD(hh, policies->groups, name, sizeof group->name, group);
+    }
+    *membership = (struct membership){ .group = group, .entry = entry, .prev = group->last };
+    *(group->last != NULL ? &group->last->next : &group->first) = membership;
+    group->last = membership;
+    group->count++;
+}
+
+static void leave(struct policies *policies, struct membership *membership)
+{
+    struct group *group = membership->group;
+    *(membership->prev != NULL ? &membership->prev->next : &group->first) = membership->next;
+    *(membership->next != NULL ? &membership->next->prev : &group->last) = membership->prev;
+    if (--group->count == 0) {
+        HASH_DEL(policies->groups, group);
+        free(group);
+    }
+}
+
+bool policy_in_group(const struct policy_entry *entry, word_id group)
+{
+    for (size_t i = 0; entry != NULL && group != 0 && i < entry->group_count; i++) {
+        if (entry->groups[i] == group) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t policies_group_count(const struct policies *policies, word_id name)
+{
+    const struct group *group = find_group(policies, name);
+    return group != NULL ? group->count : 0;
+}
+
+size_t policies_group(const struct policies *policies, word_id name, size_t first, struct mac *macs, size_t max)
+{
+    const struct group *group = find_group(policies, name);
+    const struct membership *membership = group != NULL ? group->first : NULL;
+    size_t written = 0;
+    for (size_t i = 0; membership != NULL && written < max; i++, membership = membership->next) {
+        if (i >= first) {
+            macs[written++] = membership->entry->entry.mac;
+        }
+    }
+    return written;
+}
+
+size_t policies_groups(const struct policies *policies, word_id *names, size_t *counts, size_t max)
+{
+    size_t written = 0;
+    for (const struct group *group = policies->groups; group != NULL && written < max; group = group->hh.next) {
+        names[written] = group->name;
+        counts[written++] = group->count;
+    }
+    return HASH_COUNT(policies->groups);
+}
+
+/* --- entries --------------------------------------------------------------------------------------------------------
+ */
+
+static struct entry *find(const struct policies *policies, const struct mac *mac)
+{
+    struct entry *entry = NULL;
+    HASH_FIND_BYHASHVALUE(hh, policies->entries, mac, sizeof *mac, mac_hash(&policies->seed, mac), entry);
+    return entry;
+}
+
+/* Counts its words, or lets them go. */
+static void hold_words(struct words *words, const struct policy_entry *entry, bool take)
+{
+    word_id held[3 + POLICY_GROUPS_MAX] = { entry->type, entry->label, entry->pin };
+    memcpy(held + 3, entry->groups, entry->group_count * sizeof held[0]);
+    for (size_t i = 0; i < 3u + entry->group_count; i++) {
+        if (take && held[i] != 0) {
+            word_id same = words_take(words, slice_of(words_text(words, held[i])));
+            assert(same == held[i]);
+            (void)same;
+        } else if (!take) {
+            words_drop(words, held[i]);
+        }
+    }
+}
+
+static void empty(struct policies *policies, struct entry *entry)
+{
+    for (size_t i = 0; i < entry->entry.group_count; i++) {
+        leave(policies, &entry->memberships[i]);
+    }
+    hold_words(policies->words, &entry->entry, false);
+}
+
+static bool says_nothing(const struct policy_entry *entry)
+{
+    return !entry->blocked && !entry->approved && entry->type == 0 && entry->label == 0 && entry->pin == 0 &&
+           entry->group_count == 0;
+}
+
+enum status policies_set(struct policies *policies, const struct policy_entry *wanted)
+{
+    struct entry *entry = find(policies, &wanted->mac);
+    assert(wanted->group_count <= POLICY_GROUPS_MAX);
+    if (entry == NULL && !says_nothing(wanted)) {
+        if (policies_count(policies) >= POLICIES_MAX) {
+            return STATUS_LIMIT;
+        }
+        entry = calloc(1, sizeof *entry);
+        assert(entry != NULL);
+        entry->entry.mac = wanted->mac;
+        HASH_ADD_BYHASHVALUE(hh, policies->entries, entry.mac, sizeof entry->entry.mac,
+                             mac_hash(&policies->seed, &wanted->mac), entry);
+    }
+    if (entry == NULL) {
+        return STATUS_OK;
+    }
+    struct policy_entry next = *wanted; /* it may lie in the entry that changes */
+    hold_words(policies->words, &next, true);
+    empty(policies, entry);
+    entry->entry = next;
+    for (size_t i = 0; i < next.group_count; i++) {
+        join(policies, entry, &entry->memberships[i], next.groups[i]);
+    }
+    if (says_nothing(&next)) {
+        HASH_DEL(policies->entries, entry);
+        free(entry);
+    }
+    return STATUS_OK;
+}
+
+void policies_free(struct policies *policies)
+{
+    while (policies != NULL && policies->entries != NULL) {
+        struct entry *entry = policies->entries;
+        empty(policies, entry);
+        HASH_DEL(policies->entries, entry);
+        free(entry);
+    }
+    free(policies);
+}
+
+const struct policy_entry *policies_find(const struct policies *policies, const struct mac *mac)
+{
+    const struct entry *entry = find(policies, mac);
+    return entry != NULL ? &entry->entry : NULL;
+}
+
+size_t policies_count(const struct policies *policies)
+{
+    return HASH_COUNT(policies->entries);
+}
+
+const struct policy_entry *policies_next(const struct policies *policies, const struct policy_entry *before)
+{
+    const struct entry *entry =
+        before == NULL ? policies->entries : (const struct entry *)before; /* its first member */
+    entry = before == NULL || entry == NULL ? entry : entry->hh.next;
+    return entry != NULL ? &entry->entry : NULL;
+}
+
+/* --- for one device -------------------------------------------------------------------------------------------
+ */
+
+/* On /update any assignment speaks; on /update/<type> one that does not name another type. */
+static bool speaks_for(const char *type, struct slice asked_type)
+{
+    return type[0] == '\0' || asked_type.len == 0 || slice_is(asked_type, type);
+}
+
+void policy_of(const struct words *words, const struct policy_entry *entry, const struct assignment *assignment,
+               struct slice asked_type, bool hold_unknown, struct policy *policy)
+{
+    const char *own_type = entry != NULL ? words_text(words, entry->type) : "";
+    const char *own_label = entry != NULL ? words_text(words, entry->label) : "";
+    *policy = (struct policy){ .type = "", .wanted = "" };
+    policy->blocked = entry != NULL && entry->blocked;
+    policy->unapproved = hold_unknown && assignment == NULL && (entry == NULL || !entry->approved);
+    if (own_type[0] != '\0' || own_label[0] != '\0') {
+        if (speaks_for(own_type, asked_type)) {
+            policy->type = own_type;
+            policy->wanted = own_label;
+            policy->by_operator = policy->assigned = true;
+        }
+    } else if (assignment != NULL && speaks_for(assignment->type, asked_type)) {
+        policy->type = assignment->type;
+        policy->wanted = assignment->label;
+        policy->assigned = true;
+    }
+    if (entry != NULL && entry->pin != 0) {
+        policy->wanted = words_text(words, entry->pin);
+        policy->pinned = policy->by_operator = true;
+    }
+}

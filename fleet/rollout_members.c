@@ -1,0 +1,437 @@
+/* The members of a rollout: who is in which state, list and slot.
+ *
+ * What makes it hard is that four things must agree at every moment: a member's state, the list it is linked in, the
+ * counts of the rollout, and the slots of its site. So all of them change in member_move, and rollout_check walks all
+ * members to see that they do.
+ */
+#include "fleet/rollout_parts.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *word;
+    bool slot;
+} device_states[] = {
+#define X(name, word, slot, final) { word, slot },
+    ROLLOUT_DEVICE_LIST(X)
+#undef X
+};
+
+const char *rollout_device_word(enum rollout_device_state state)
+{
+    return device_states[state].word;
+}
+
+bool rollout_device_from_word(struct slice word, enum rollout_device_state *state)
+{
+    for (unsigned i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        if (slice_is(word, device_states[i].word)) {
+            *state = (enum rollout_device_state)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool member_takes_slot(const struct member *member)
+{
+    return device_states[member->state].slot;
+}
+
+/* --- texts: many members share few ----------------------------------------------------------------------------------
+ */
+
+#define WHYS_MAX 4096
+
+static uint32_t find_why(struct rollout_table *table, const char *text)
+{
+    if (text == NULL || text[0] == '\0') {
+        return 0;
+    }
+    for (size_t i = table->why_count; i > 0 && i + 64 > table->why_count; i--) { /* the newest are the likeliest */
+        if (strncmp(table->whys[i - 1].text, text, sizeof table->whys[0].text - 1) == 0) {
+            return (uint32_t)i;
+        }
+    }
+    if (table->why_count == WHYS_MAX) {
+        return WHYS_MAX;
+    }
+    if ((table->why_count & (table->why_count - 1)) == 0) {
+        size_t room = table->why_count > 0 ? 2 * table->why_count : 1;
+        table->whys = realloc(table->whys, room * sizeof table->whys[0]);
+        assert(table->whys != NULL);
+    }
+    snprintf(table->whys[table->why_count].text, sizeof table->whys[0].text, "%s",
+             table->why_count + 1 == WHYS_MAX ? "too many different reasons to keep; the log has each" : text);
+    return (uint32_t)++table->why_count;
+}
+
+const char *member_why(const struct rollout *rollout, const struct member *member)
+{
+    return member->why > 0 ? rollout->table->whys[member->why - 1].text : "";
+}
+
+/* --- sites ----------------------------------------------------------------------------------------------------------
+ */
+
+bool member_site_is_full(const struct rollout *rollout, const struct site *site)
+{
+    return rollout->order.site_in_flight > 0 && site->taken >= rollout->order.site_in_flight;
+}
+
+const struct site *member_site(const struct rollout *rollout, uint64_t key)
+{
+    struct site *site;
+    HASH_FIND(hh, rollout->table->sites, &key, sizeof key, site);
+    return site;
+}
+
+static struct site *take_site(struct rollout_table *table, uint64_t key)
+{
+    struct site *site;
+    HASH_FIND(hh, table->sites, &key, sizeof key, site);
+    if (site == NULL) {
+        site = calloc(1, sizeof *site);
+        assert(site != NULL);
+        site->key = key;
+        HASH_ADD(hh, table->sites, key, sizeof site->key, site);
+    }
+    return site;
+}
+
+/* In the ring or not, as its queue and its slots now are. */
+static void place_site(struct rollout *rollout, struct site *site)
+{
+    struct rollout_table *table = rollout->table;
+    bool belongs = site->queue.head != NULL && !member_site_is_full(rollout, site);
+    if (belongs && !site->in_ring) {
+        CDL_APPEND(table->ring, site);
+    } else if (!belongs && site->in_ring) {
+        CDL_DELETE(table->ring, site);
+    }
+    site->in_ring = belongs;
+}
+
+/* --- lists ----------------------------------------------------------------------------------------------------------
+ */
+
+/* The list that its state and marks ask for; NULL = none. */
+static struct member_list *list_for(struct rollout *rollout, struct member *member, bool rests)
+{
+    struct rollout_table *table = rollout->table;
+    if (member->state == ROLLOUT_DEVICE_TRIGGERED && !member->told) {
+        return &table->telling;
+    }
+    if (member->state != ROLLOUT_DEVICE_QUEUED) {
+        return &table->of_state[member->state];
+    }
+    return member->armed > 0 ? &table->armed
+           : rests           ? &table->resting
+           : member->canary  ? &table->canaries
+                             : &member->site->queue;
+}
+
+static bool takes_site(const struct member *member)
+{
+    return member_takes_slot(member) || member->armed > 0;
+}
+
+static void leave(struct rollout *rollout, struct member *member)
+{
+    if (member->list != NULL) {
+        DL_DELETE(member->list->head, member);
+        member->list->count--;
+        member->list = NULL;
+    }
+    rollout->devices[member->state]--;
+    rollout->in_flight -= member_takes_slot(member);
+    member->site->taken -= takes_site(member);
+}
+
+static void enter(struct rollout *rollout, struct member *member, bool rests)
+{
+    member->list = list_for(rollout, member, rests);
+    DL_APPEND(member->list->head, member);
+    member->list->count++;
+    rollout->devices[member->state]++;
+    rollout->in_flight += member_takes_slot(member);
+    member->site->taken += takes_site(member);
+    place_site(rollout, member->site);
+}
+
+static uint64_t write_down(struct rollout *rollout, const struct member *member)
+{
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    struct rollout_member view;
+    member_view(rollout, member, &view);
+    return effects->member_changed(effects->owner, rollout, &view);
+}
+
+/* --- members --------------------------------------------------------------------------------------------------------
+ */
+
+struct member *member_find(const struct rollout *rollout, const struct mac *mac)
+{
+    struct member *member;
+    HASH_FIND(hh, rollout->table->members, mac, sizeof *mac, member);
+    return member;
+}
+
+struct member *member_add(struct rollout *rollout, const struct mac *mac, uint64_t site, const struct moment *now)
+{
+    struct rollout_table *table = rollout->table;
+    struct member *member = calloc(1, sizeof *member);
+    assert(member != NULL && rollout->members < ROLLOUT_DEVICES_MAX);
+    member->mac = *mac;
+    member->site = take_site(table, site);
+    member->since_ms = now->ms;
+    member->unix_s = now->unix_s;
+    HASH_ADD(hh, table->members, mac, sizeof member->mac, member);
+    *table->joined_end = member;
+    table->joined_end = &member->next_joined;
+    rollout->members++;
+    enter(rollout, member, false);
+    return member;
+}
+
+static void move(struct rollout *rollout, struct member *member, enum rollout_device_state state, uint32_t armed,
+                 bool rests)
+{
+    leave(rollout, member);
+    member->state = (uint8_t)state;
+    member->armed = armed;
+    enter(rollout, member, rests);
+}
+
+void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
+                const struct moment *now)
+{
+    bool was_confirmed = member->state == ROLLOUT_DEVICE_CONFIRMED;
+    member->told = false;
+    member->why = find_why(rollout->table, why);
+    member->since_ms = now->ms;
+    member->unix_s = now->unix_s;
+    move(rollout, member, state, 0, false);
+    if (member->canary) {
+        rollout->canaries_confirmed += (size_t)(state == ROLLOUT_DEVICE_CONFIRMED) - was_confirmed;
+    }
+    (void)write_down(rollout, member);
+}
+
+void member_requeue(struct rollout *rollout, struct member *member, bool rest, const struct moment *now)
+{
+    member->told = false;
+    member->since_ms = now->ms;
+    member->unix_s = now->unix_s;
+    move(rollout, member, ROLLOUT_DEVICE_QUEUED, 0, rest);
+    (void)write_down(rollout, member);
+}
+
+void member_rested(struct rollout *rollout, struct member *member)
+{
+    move(rollout, member, ROLLOUT_DEVICE_QUEUED, 0, false);
+}
+
+void member_told(struct rollout *rollout, struct member *member, const struct moment *now)
+{
+    assert(member->state == ROLLOUT_DEVICE_TRIGGERED);
+    member->told = true;
+    member->since_ms = now->ms;
+    move(rollout, member, ROLLOUT_DEVICE_TRIGGERED, 0, false);
+}
+
+void member_make_canary(struct rollout *rollout, struct member *member)
+{
+    assert(!member->canary);
+    leave(rollout, member);
+    member->canary = true;
+    rollout->canaries++;
+    enter(rollout, member, false);
+    (void)write_down(rollout, member);
+}
+
+void member_untold(struct rollout *rollout, struct member *member)
+{
+    assert(member->state == ROLLOUT_DEVICE_TRIGGERED);
+    member->told = false;
+    move(rollout, member, ROLLOUT_DEVICE_TRIGGERED, 0, false);
+}
+
+static struct member *pick(struct rollout *rollout)
+{
+    struct rollout_table *table = rollout->table;
+    if (table->canaries.head != NULL) {
+        return table->canaries.head;
+    }
+    if (rollout->state == ROLLOUT_CANARY || table->ring == NULL) {
+        return NULL;
+    }
+    struct member *member = table->ring->queue.head;
+    table->ring = table->ring->next; /* the next site's turn */
+    return member;
+}
+
+bool member_arm_next(struct rollout *rollout, const struct moment *now)
+{
+    struct rollout_table *table = rollout->table;
+    struct member *member = pick(rollout);
+    if (member == NULL) {
+        return false;
+    }
+    member->since_ms = now->ms;
+    move(rollout, member, ROLLOUT_DEVICE_QUEUED, ++table->armed_last, false);
+    member->armed_ticket = write_down(rollout, member);
+    return true;
+}
+
+struct member *member_next_armed(const struct rollout *rollout)
+{
+    struct member *member = rollout->table->armed.head;
+    return member != NULL && member->armed_ticket <= rollout->table->rollouts->written_ticket ? member : NULL;
+}
+
+void members_forgive_canaries(struct rollout *rollout)
+{
+    for (struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
+        bool bad = member->state == ROLLOUT_DEVICE_FAILED || member->state == ROLLOUT_DEVICE_SILENT;
+        if (member->canary && bad) {
+            member->canary = false;
+            rollout->canaries--;
+        }
+    }
+}
+
+void member_restore(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
+                    const struct moment *now)
+{
+    struct member *member = member_add(rollout, &as_written->mac, site, now);
+    leave(rollout, member);
+    member->state = (uint8_t)as_written->state;
+    member->canary = as_written->canary;
+    member->attempts = as_written->attempts;
+    member->took = as_written->state != ROLLOUT_DEVICE_QUEUED && as_written->state != ROLLOUT_DEVICE_TRIGGERED;
+    member->armed = as_written->state == ROLLOUT_DEVICE_QUEUED ? as_written->armed : 0;
+    member->told = as_written->state == ROLLOUT_DEVICE_TRIGGERED;
+    member->unix_s = as_written->unix_s;
+    member->why = find_why(rollout->table, as_written->why);
+    rollout->canaries += member->canary;
+    rollout->canaries_confirmed += member->canary && member->state == ROLLOUT_DEVICE_CONFIRMED;
+    rollout->table->armed_last =
+        member->armed > rollout->table->armed_last ? member->armed : rollout->table->armed_last;
+    enter(rollout, member, false);
+}
+
+/* --- looked at ------------------------------------------------------------------------------------------------------
+ */
+
+void member_view(const struct rollout *rollout, const struct member *member, struct rollout_member *view)
+{
+    *view = (struct rollout_member){
+        .mac = member->mac,
+        .state = (enum rollout_device_state)member->state,
+        .canary = member->canary,
+        .attempts = member->attempts,
+        .armed = member->armed,
+        .unix_s = member->unix_s,
+        .why = member_why(rollout, member),
+    };
+}
+
+bool rollout_member(const struct rollout *rollout, const struct mac *mac, struct rollout_member *view)
+{
+    const struct member *member = member_find(rollout, mac);
+    if (member != NULL) {
+        member_view(rollout, member, view);
+    }
+    return member != NULL;
+}
+
+/* QUEUED ones lie in many lists, so they and "any" are found along the order of joining. */
+size_t rollout_members(const struct rollout *rollout, enum rollout_device_state state, size_t first,
+                       struct rollout_member *views, size_t max)
+{
+    size_t written = 0, passed = 0;
+    for (const struct member *member = rollout->table->joined; member != NULL && written < max;
+         member = member->next_joined) {
+        if (state != ROLLOUT_DEVICE_STATES && member->state != state) {
+            continue;
+        }
+        if (passed++ >= first) {
+            member_view(rollout, member, &views[written++]);
+        }
+    }
+    return written;
+}
+
+/* --- the end --------------------------------------------------------------------------------------------------------
+ */
+
+static void drop(struct rollout *rollout, struct member *member)
+{
+    if (member->list != NULL) {
+        DL_DELETE(member->list->head, member);
+        member->list->count--;
+    }
+    HASH_DEL(rollout->table->members, member);
+    free(member);
+}
+
+void members_thin(struct rollout *rollout)
+{
+    struct rollout_table *table = rollout->table;
+    struct member **link = &table->joined;
+    size_t kept = 0;
+    while (*link != NULL) {
+        struct member *member = *link;
+        bool listed = member->state == ROLLOUT_DEVICE_FAILED || member->state == ROLLOUT_DEVICE_SILENT;
+        if (listed && kept < ROLLOUT_LISTED_MAX) {
+            kept++;
+            link = &member->next_joined;
+        } else {
+            *link = member->next_joined;
+            drop(rollout, member);
+        }
+    }
+    table->joined_end = link;
+}
+
+void members_free(struct rollout *rollout)
+{
+    struct rollout_table *table = rollout->table;
+    while (table->joined != NULL) {
+        struct member *member = table->joined;
+        table->joined = member->next_joined;
+        drop(rollout, member);
+    }
+    table->joined_end = &table->joined;
+    struct site *site, *next;
+    HASH_ITER(hh, table->sites, site, next)
+    {
+        HASH_DEL(table->sites, site);
+        free(site);
+    }
+    free(table->whys);
+}
+
+/* --- for tests ------------------------------------------------------------------------------------------------------
+ */
+
+void rollout_check(const struct rollout *rollout)
+{
+    size_t counts[ROLLOUT_DEVICE_STATES] = { 0 }, in_flight = 0, confirmed = 0, members = 0;
+    for (const struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
+        counts[member->state]++;
+        in_flight += member_takes_slot(member);
+        confirmed += member->canary && member->state == ROLLOUT_DEVICE_CONFIRMED;
+        members++;
+        assert(member->list != NULL && (member->armed == 0 || member->state == ROLLOUT_DEVICE_QUEUED));
+    }
+    assert(in_flight == rollout->in_flight || rollout_is_over(rollout));
+    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES && !rollout_is_over(rollout); i++) {
+        assert(counts[i] == rollout->devices[i]);
+    }
+    assert(rollout_is_over(rollout) || (members == rollout->members && confirmed == rollout->canaries_confirmed));
+}

@@ -1,0 +1,70 @@
+/* Between the loop and the store: one writer thread, batches, a bounded backlog. The loop never waits for a disk.
+ *
+ * Changes are written in the order they were given, merged into transactions: a batch with a durable change in it is
+ * durable whole. What makes it hard is the disk that fails: a batch that could not be written is kept and tried again
+ * (after 1 s, doubling to 30 s), behind it the backlog grows to its bound, and then new changes are refused: the caller
+ * knows, keeps its own mark (a device stays dirty), and an operator is told that nothing can be promised now.
+ */
+#ifndef FLEET_STORE_QUEUE_H
+#define FLEET_STORE_QUEUE_H
+
+#include "fleet/store.h"
+
+#include <uv.h>
+
+#define STORE_BACKLOG_MAX 16384 /* changes that wait */
+#define STORE_BATCH_MAX   2048  /* in one transaction */
+
+enum store_health { STORE_GOOD, STORE_FAILING }; /* the last write: FAILING until one succeeds */
+
+struct store_view {
+    enum store_health health;
+    char why[300]; /* of FAILING: what, why, what to do */
+    size_t backlog;
+    uint64_t written, batches, failures;
+    uint64_t last_ms, worst_ms; /* a batch took */
+};
+
+struct store_queue_events {
+    void (*on_health)(void *owner, const struct store_view *view); /* it changed */
+    /* All up to and including this ticket is written. */
+    void (*on_written)(void *owner, uint64_t ticket);
+    void *owner;
+};
+
+struct store_queue;
+
+/* Opens the store and reads it, on the writer's thread; on_row is called on that thread while the caller waits: at the
+ * start nothing is served yet. On failure NULL with the message. */
+struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *ops, const char *state_dir,
+                                     const struct store_queue_events *events, store_row_fn on_row, void *owner,
+                                     char *message, size_t size);
+
+/* Takes the change (malloc'd by store_change_new, owned from here on). Returns its ticket, counting up from 1; 0 where
+ * the backlog is full: the change is freed. An urgent one ends the gathering of a batch at once; others wait up to
+ * 100 ms for company. */
+enum store_hurry { STORE_BEHIND, STORE_SOON, STORE_DURABLE };
+struct store_change *store_change_new(enum store_kind kind);
+void store_change_free(struct store_change *change);
+uint64_t store_queue_put(struct store_queue *queue, struct store_change *change, enum store_hurry hurry);
+
+/* Room for so many more. */
+size_t store_queue_room(const struct store_queue *queue);
+
+/* The answer, once everything up to the ticket is written: STATUS_OK, or why not (then it is still tried). Never called
+ * from within. Gives up after timeout_ms: STATUS_TIMEOUT with the queue's `why`. */
+typedef void (*store_done_fn)(void *owner, enum status status, const char *why);
+void store_queue_when(struct store_queue *queue, uint64_t ticket, uint64_t timeout_ms, store_done_fn done, void *owner);
+
+/* Reads the time-line of a device behind all changes given before. */
+typedef void (*store_events_fn)(void *owner, enum status status, const struct store_event *events, size_t count,
+                                const char *why);
+void store_queue_events_of(struct store_queue *queue, const struct mac *mac, size_t max, store_events_fn done,
+                           void *owner);
+
+const struct store_view *store_queue_view(const struct store_queue *queue);
+
+/* Writes what is left (at most timeout_ms), closes; on_closed follows on the loop. */
+void store_queue_close(struct store_queue *queue, uint64_t timeout_ms, void (*on_closed)(void *owner), void *owner);
+
+#endif

@@ -1,0 +1,315 @@
+/* Words, not numbers, stand for states and reasons, so that a list in the code may be reordered. Each put_ and its get_
+ * stand side by side, in the order of the columns. */
+#include "fleet/store_rows.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* --- values ---------------------------------------------------------------------------------------------------------
+ */
+
+sqlite3_int64 row_mac_number(const struct mac *mac)
+{
+    sqlite3_int64 number = 0;
+    for (size_t i = 0; i < sizeof mac->bytes; i++) {
+        number = number << 8 | mac->bytes[i];
+    }
+    return number;
+}
+
+static struct mac mac_of_number(sqlite3_int64 number)
+{
+    struct mac mac;
+    for (size_t i = sizeof mac.bytes; i > 0; i--, number >>= 8) {
+        mac.bytes[i - 1] = (uint8_t)number;
+    }
+    return mac;
+}
+
+void row_put_number(struct row_cursor *cursor, sqlite3_int64 number)
+{
+    (void)sqlite3_bind_int64(cursor->statement, ++cursor->next, number);
+}
+
+void row_put_text(struct row_cursor *cursor, const char *text)
+{
+    (void)sqlite3_bind_text(cursor->statement, ++cursor->next, text, -1, SQLITE_STATIC);
+}
+
+static void put_bytes(struct row_cursor *cursor, const void *bytes, size_t n)
+{
+    (void)sqlite3_bind_blob(cursor->statement, ++cursor->next, n > 0 ? bytes : "", (int)n, SQLITE_STATIC);
+}
+
+sqlite3_int64 row_get_number(struct row_cursor *cursor)
+{
+    return sqlite3_column_int64(cursor->statement, cursor->next++);
+}
+
+void row_get_text(struct row_cursor *cursor, char *to, size_t size)
+{
+    const unsigned char *text = sqlite3_column_text(cursor->statement, cursor->next++);
+    snprintf(to, size, "%s", text != NULL ? (const char *)text : "");
+}
+
+/* Returns how many there were; fewer than n leave the rest as it is. */
+static size_t get_bytes(struct row_cursor *cursor, void *to, size_t n)
+{
+    const void *bytes = sqlite3_column_blob(cursor->statement, cursor->next);
+    size_t there = (size_t)sqlite3_column_bytes(cursor->statement, cursor->next++);
+    memcpy(to, bytes != NULL ? bytes : "", there < n ? there : n);
+    return there;
+}
+
+/* The number of a word in a list; 0 where it is none (any more). */
+static uint8_t get_word(struct row_cursor *cursor, const char *(*word_of)(unsigned), unsigned count)
+{
+    const char *text = (const char *)sqlite3_column_text(cursor->statement, cursor->next++);
+    for (unsigned i = 0; text != NULL && i < count; i++) {
+        if (strcmp(text, word_of(i)) == 0) {
+            return (uint8_t)i;
+        }
+    }
+    return 0;
+}
+
+static const char *word_of_reason(unsigned i)
+{
+    return reason_word((enum reason)i);
+}
+
+static const char *word_of_outcome(unsigned i)
+{
+    return outcome_word((enum outcome)i);
+}
+
+static const char *word_of_client(unsigned i)
+{
+    return device_client_text((enum device_client)i);
+}
+
+static const char *word_of_state(unsigned i)
+{
+    return rollout_state_word((enum rollout_state)i);
+}
+
+static const char *word_of_member(unsigned i)
+{
+    return rollout_device_word((enum rollout_device_state)i);
+}
+
+/* --- rows, in the order of their columns -----------------------------------------------------------------------------
+ */
+
+void row_put_device(struct row_cursor *to, const struct store_device *row)
+{
+    row_put_number(to, row_mac_number(&row->mac));
+    row_put_text(to, word_of_client(row->client));
+    row_put_number(to, row->chip);
+    row_put_number(to, row->flash_mode);
+    row_put_text(to, word_of_reason(row->reason));
+    row_put_text(to, word_of_outcome(row->outcome));
+    row_put_number(to, row->failures);
+    put_bytes(to, row->md5, row->has_md5 ? sizeof row->md5 : 0);
+    row_put_number(to, row->reason_fs);
+    row_put_number(to, row->transfer_fs);
+    row_put_number(to, row->came_back);
+    row_put_number(to, row->via_proxy);
+    put_bytes(to, row->address, sizeof row->address);
+    row_put_number(to, row->first_seen_s);
+    row_put_number(to, row->seen_s);
+    row_put_number(to, row->flash_bytes);
+    row_put_number(to, row->free_bytes);
+    row_put_text(to, row->type);
+    row_put_text(to, row->version);
+    row_put_text(to, row->fs_version);
+    row_put_text(to, row->sdk);
+    put_bytes(to, row->transfer_md5, row->transfer_s > 0 ? sizeof row->transfer_md5 : 0);
+    put_bytes(to, row->transfer_before, row->transfer_s > 0 ? sizeof row->transfer_before : 0);
+    row_put_number(to, row->transfer_bytes);
+    row_put_number(to, row->transfer_of);
+    row_put_number(to, row->transfer_ms);
+    row_put_number(to, row->transfer_s);
+    row_put_text(to, row->transfer_version);
+    put_bytes(to, row->never_again.images, row->never_again.count * sizeof row->never_again.images[0]);
+}
+
+void row_get_device(struct row_cursor *from, struct store_device *row)
+{
+    row->mac = mac_of_number(row_get_number(from));
+    row->client = get_word(from, word_of_client, CLIENT_ESP32 + 1);
+    row->chip = (uint16_t)row_get_number(from);
+    row->flash_mode = (uint8_t)row_get_number(from);
+    row->reason = get_word(from, word_of_reason, REASON_COUNT);
+    row->outcome = get_word(from, word_of_outcome, OUTCOME_COUNT);
+    row->failures = (uint8_t)row_get_number(from);
+    row->has_md5 = get_bytes(from, row->md5, sizeof row->md5) == sizeof row->md5;
+    row->reason_fs = row_get_number(from) != 0;
+    row->transfer_fs = row_get_number(from) != 0;
+    row->came_back = row_get_number(from) != 0;
+    row->via_proxy = row_get_number(from) != 0;
+    (void)get_bytes(from, row->address, sizeof row->address);
+    row->first_seen_s = (uint32_t)row_get_number(from);
+    row->seen_s = (uint32_t)row_get_number(from);
+    row->flash_bytes = (uint32_t)row_get_number(from);
+    row->free_bytes = (uint32_t)row_get_number(from);
+    row_get_text(from, row->type, sizeof row->type);
+    row_get_text(from, row->version, sizeof row->version);
+    row_get_text(from, row->fs_version, sizeof row->fs_version);
+    row_get_text(from, row->sdk, sizeof row->sdk);
+    (void)get_bytes(from, row->transfer_md5, sizeof row->transfer_md5);
+    (void)get_bytes(from, row->transfer_before, sizeof row->transfer_before);
+    row->transfer_bytes = (uint32_t)row_get_number(from);
+    row->transfer_of = (uint32_t)row_get_number(from);
+    row->transfer_ms = (uint32_t)row_get_number(from);
+    row->transfer_s = (uint32_t)row_get_number(from);
+    row_get_text(from, row->transfer_version, sizeof row->transfer_version);
+    size_t bytes = get_bytes(from, row->never_again.images, sizeof row->never_again.images);
+    row->never_again.mac = row->mac;
+    row->never_again.count = (uint8_t)(bytes / sizeof row->never_again.images[0]);
+}
+
+void row_put_policy(struct row_cursor *to, const struct store_policy *row, char groups[STORE_GROUPS_TEXT])
+{
+    size_t used = 0;
+    groups[0] = '\0';
+    for (size_t i = 0; i < row->group_count; i++) {
+        used += (size_t)snprintf(groups + used, STORE_GROUPS_TEXT - used, "%s%s", i > 0 ? "\n" : "", row->groups[i]);
+    }
+    row_put_number(to, row_mac_number(&row->mac));
+    row_put_number(to, row->blocked);
+    row_put_number(to, row->approved);
+    row_put_text(to, row->type);
+    row_put_text(to, row->label);
+    row_put_text(to, row->pin);
+    row_put_text(to, groups);
+    row_put_text(to, row->note);
+    row_put_number(to, row->unix_s);
+}
+
+void row_get_policy(struct row_cursor *from, struct store_policy *row)
+{
+    char groups[STORE_GROUPS_TEXT];
+    row->mac = mac_of_number(row_get_number(from));
+    row->blocked = row_get_number(from) != 0;
+    row->approved = row_get_number(from) != 0;
+    row_get_text(from, row->type, sizeof row->type);
+    row_get_text(from, row->label, sizeof row->label);
+    row_get_text(from, row->pin, sizeof row->pin);
+    row_get_text(from, groups, sizeof groups);
+    for (char *rest = groups, *name; row->group_count < STORE_GROUPS_MAX && (name = strsep(&rest, "\n")) != NULL;) {
+        if (name[0] != '\0') {
+            snprintf(row->groups[row->group_count++], sizeof row->groups[0], "%s", name);
+        }
+    }
+    row_get_text(from, row->note, sizeof row->note);
+    row->unix_s = (uint32_t)row_get_number(from);
+}
+
+/* The numbers of a rollout that stand side by side: X(field) in the order of the columns. */
+#define ROLLOUT_ORDER_NUMBERS(X)                                                                                       \
+    X(order.percent)                                                                                                   \
+    X(order.canary)                                                                                                    \
+    X(order.in_flight)                                                                                                 \
+    X(order.max_failures) X(order.site_in_flight) X(order.window_s) X(order.timeout_ms) X(order.reboot_ms)             \
+        X(order.broker_ms) X(created_s) X(ended_s) X(distrusted) X(gathered) X(told_type) X(broadcasts) X(window.size) \
+            X(window.stalled_once) X(members)
+#define ROLLOUT_COUNT_NUMBERS(X)                                                                                       \
+    X(canaries)                                                                                                        \
+    X(canaries_confirmed)                                                                                              \
+    X(failures)                                                                                                        \
+    X(forgiven) X(lost) X(lost_forgiven) X(anonymous) X(commands) X(acknowledged) X(commands_failed) X(bytes)          \
+        X(transfer_ms) X(reboot_ms)
+
+void row_put_rollout(struct row_cursor *to, const struct rollout *row, uint32_t counts[ROLLOUT_DEVICE_STATES])
+{
+    const struct rollout_target *target = &row->order.target;
+    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        counts[i] = (uint32_t)row->devices[i];
+    }
+    row_put_text(to, row->id);
+    row_put_text(to, word_of_state(row->state));
+    row_put_text(to, word_of_state(row->before));
+    row_put_text(to, row->why);
+    row_put_text(to, row->supersedes);
+    row_put_text(to, target->file);
+    row_put_text(to, target->type);
+    row_put_text(to, target->version);
+    row_put_number(to, target->fs);
+    row_put_number(to, (sqlite3_int64)target->bytes);
+    put_bytes(to, target->md5, target->image_count * sizeof target->md5[0]);
+    put_bytes(to, target->run_md5, target->run_md5_count * sizeof target->run_md5[0]);
+    row_put_text(to, target->passed_over);
+    row_put_number(to, row->order.named);
+    put_bytes(to, row->order.devices, row->order.device_count * sizeof(struct mac));
+    row_put_text(to, row->order.group);
+#define X(field) row_put_number(to, (sqlite3_int64)row->field);
+    ROLLOUT_ORDER_NUMBERS(X)
+    put_bytes(to, counts, ROLLOUT_DEVICE_STATES * sizeof counts[0]);
+    ROLLOUT_COUNT_NUMBERS(X)
+#undef X
+}
+
+/* `devices` takes the named ones: room for ROLLOUT_NAMED_MAX. */
+void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *devices)
+{
+    struct rollout_target *target = &row->order.target;
+    uint32_t counts[ROLLOUT_DEVICE_STATES] = { 0 };
+    row_get_text(from, row->id, sizeof row->id);
+    row->state = (enum rollout_state)get_word(from, word_of_state, ROLLOUT_STATES);
+    row->before = (enum rollout_state)get_word(from, word_of_state, ROLLOUT_STATES);
+    row_get_text(from, row->why, sizeof row->why);
+    row_get_text(from, row->supersedes, sizeof row->supersedes);
+    row_get_text(from, target->file, sizeof target->file);
+    row_get_text(from, target->type, sizeof target->type);
+    row_get_text(from, target->version, sizeof target->version);
+    target->fs = row_get_number(from) != 0;
+    target->bytes = (uint64_t)row_get_number(from);
+    size_t bytes = get_bytes(from, target->md5, sizeof target->md5);
+    target->image_count = bytes < sizeof target->md5 ? bytes / 16 : sizeof target->md5 / 16;
+    bytes = get_bytes(from, target->run_md5, sizeof target->run_md5);
+    target->run_md5_count = bytes < sizeof target->run_md5 ? bytes / 16 : sizeof target->run_md5 / 16;
+    row_get_text(from, target->passed_over, sizeof target->passed_over);
+    row->order.named = row_get_number(from) != 0;
+    bytes = get_bytes(from, devices, ROLLOUT_NAMED_MAX * sizeof devices[0]);
+    row->order.device_count = bytes / sizeof devices[0];
+    row->order.device_count = row->order.device_count < ROLLOUT_NAMED_MAX ? row->order.device_count : ROLLOUT_NAMED_MAX;
+    row->order.devices = devices;
+    row_get_text(from, row->order.group, sizeof row->order.group);
+    sqlite3_int64 number;
+#define X(field)                                                                                                       \
+    number = row_get_number(from);                                                                                     \
+    row->field = (__typeof__(row->field))number;
+    ROLLOUT_ORDER_NUMBERS(X)
+    (void)get_bytes(from, counts, sizeof counts);
+    ROLLOUT_COUNT_NUMBERS(X)
+#undef X
+    row->window.fixed = row->order.in_flight;
+    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        row->devices[i] = counts[i];
+    }
+}
+
+void row_put_member(struct row_cursor *to, const struct store_member *row)
+{
+    row_put_text(to, row->rollout);
+    row_put_number(to, row_mac_number(&row->mac));
+    row_put_text(to, word_of_member(row->state));
+    row_put_number(to, row->attempts);
+    row_put_number(to, row->canary);
+    row_put_number(to, row->armed);
+    row_put_number(to, row->unix_s);
+    row_put_text(to, row->why);
+}
+
+void row_get_member(struct row_cursor *from, struct store_member *row)
+{
+    row_get_text(from, row->rollout, sizeof row->rollout);
+    row->mac = mac_of_number(row_get_number(from));
+    row->state = get_word(from, word_of_member, ROLLOUT_DEVICE_STATES);
+    row->attempts = (uint8_t)row_get_number(from);
+    row->canary = row_get_number(from) != 0;
+    row->armed = (uint32_t)row_get_number(from);
+    row->unix_s = (uint32_t)row_get_number(from);
+    row_get_text(from, row->why, sizeof row->why);
+}

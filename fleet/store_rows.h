@@ -1,0 +1,32 @@
+/* How the store's rows lie in SQLite: which field is which column. Shared by what writes and what reads; nobody else's.
+ */
+#ifndef FLEET_STORE_ROWS_H
+#define FLEET_STORE_ROWS_H
+
+#include "fleet/store.h"
+
+#include <sqlite3.h>
+
+/* Binds parameters one after the other, or reads columns likewise. What is bound must live until the statement is
+ * reset.
+ */
+struct row_cursor {
+    sqlite3_stmt *statement;
+    int next;
+};
+
+sqlite3_int64 row_mac_number(const struct mac *mac);
+void row_put_number(struct row_cursor *cursor, sqlite3_int64 number);
+void row_put_text(struct row_cursor *cursor, const char *text);
+sqlite3_int64 row_get_number(struct row_cursor *cursor);
+void row_get_text(struct row_cursor *cursor, char *to, size_t size);
+void row_put_device(struct row_cursor *to, const struct store_device *row);
+void row_get_device(struct row_cursor *from, struct store_device *row);
+void row_put_policy(struct row_cursor *to, const struct store_policy *row, char groups[STORE_GROUPS_TEXT]);
+void row_get_policy(struct row_cursor *from, struct store_policy *row);
+void row_put_rollout(struct row_cursor *to, const struct rollout *row, uint32_t counts[ROLLOUT_DEVICE_STATES]);
+void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *devices);
+void row_put_member(struct row_cursor *to, const struct store_member *row);
+void row_get_member(struct row_cursor *from, struct store_member *row);
+
+#endif
