@@ -24,9 +24,15 @@ static bool runs_sent(const struct outcome_case *the_case)
     return the_case->runs_sent && the_case->device->outcome != OUTCOME_CONFIRMED;
 }
 
+/* A file system has no digest, nor has a sketch of an old core: then the version judges. */
+static bool by_version(const struct outcome_case *the_case)
+{
+    return the_case->fs || the_case->md5 == NULL;
+}
+
 static bool said_nothing(const struct outcome_case *the_case)
 {
-    return the_case->fs ? the_case->version.len == 0 : the_case->md5 == NULL;
+    return by_version(the_case) && the_case->version.len == 0;
 }
 
 static bool same_slice(struct slice a, struct slice b)
@@ -37,8 +43,8 @@ static bool same_slice(struct slice a, struct slice b)
 static bool same_as_before(const struct outcome_case *the_case)
 {
     const struct device *device = the_case->device;
-    return the_case->fs ? same_slice(the_case->version, the_case->version_before)
-                        : device->has_md5 && memcmp(the_case->md5, device->md5, 16) == 0;
+    return by_version(the_case) ? same_slice(the_case->version, the_case->version_before)
+                                : device->has_md5 && memcmp(the_case->md5, device->md5, 16) == 0;
 }
 
 static bool old_again(const struct outcome_case *the_case)
@@ -50,7 +56,7 @@ static bool old_again(const struct outcome_case *the_case)
 static bool left_it(const struct outcome_case *the_case)
 {
     const struct device *device = the_case->device;
-    return device->outcome == OUTCOME_CONFIRMED && !the_case->fs && !the_case->runs_sent &&
+    return device->outcome == OUTCOME_CONFIRMED && !by_version(the_case) && !the_case->runs_sent &&
            memcmp(the_case->md5, device->transfer.before, sizeof device->transfer.before) == 0;
 }
 

@@ -156,9 +156,9 @@ static bool does_not_fit(const struct situation *s)
 
 /* --- may it have it? --------------------------------------------------------------------------------------------- */
 
-static bool is_guarded(const struct situation *s)
+static bool is_withheld(const struct situation *s)
 {
-    return s->in->guarded;
+    return s->in->withheld;
 }
 
 static bool is_unconditional(const struct situation *s)
@@ -179,9 +179,13 @@ static bool always(const struct situation *s)
 
 enum asked { ASKED_ANY, ASKED_CHECK }; /* ASKED_CHECK: only where the device wants to know whether to update */
 
+/* Whoever asked knows which. */
+#define WITHHELD_BY REASON_COUNT
+#define ASSIGNED_BY (REASON_COUNT + 1)
+
 static const struct rule {
     bool (*holds)(const struct situation *);
-    enum reason reason;
+    unsigned reason; /* enum reason, or one of the two above */
     enum asked asked;
 } rules[] = {
     { runs_offered_digest, REASON_SAME_DIGEST, ASKED_CHECK },
@@ -196,10 +200,10 @@ static const struct rule {
     { gzip_flash_mode_differs, REASON_WRONG_FLASH, ASKED_ANY },
     { does_not_fit, REASON_DOES_NOT_FIT, ASKED_ANY },
 
-    { is_guarded, REASON_LOOP_GUARD, ASKED_CHECK },
+    { is_withheld, WITHHELD_BY, ASKED_ANY },
 
     { is_unconditional, REASON_LATEST, ASKED_ANY },
-    { is_assigned, REASON_ASSIGNED, ASKED_ANY },
+    { is_assigned, ASSIGNED_BY, ASKED_ANY },
     { is_unknown_build, REASON_UNKNOWN_BUILD, ASKED_ANY },
     { always, REASON_NEWER, ASKED_ANY },
 };
@@ -281,9 +285,14 @@ void decision_make(const struct decision_input *input, struct decision *decision
     while ((rule->asked == ASKED_CHECK && input->unconditional) || !rule->holds(&s)) {
         rule++; /* the last rule always holds */
     }
-    decision->reason = rule->reason;
     decision->build = s.build;
-    describe(&s, rule->reason, decision->detail, sizeof decision->detail);
+    if (rule->reason == WITHHELD_BY) {
+        decision->reason = input->withheld_by;
+        snprintf(decision->detail, sizeof decision->detail, "%s", input->withheld_why);
+        return;
+    }
+    decision->reason = rule->reason == ASSIGNED_BY ? input->assigned_by : (enum reason)rule->reason;
+    describe(&s, decision->reason, decision->detail, sizeof decision->detail);
 }
 
 bool decision_serves(const struct decision *decision)

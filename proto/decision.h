@@ -31,7 +31,6 @@ struct offer {
     const struct build *gzip;
 };
 
-
 struct decision_input {
     const struct device_request *request;
     struct offer offer;          /* what this device would get; empty = nothing, see `missing` */
@@ -39,8 +38,11 @@ struct decision_input {
     const struct build *running; /* the build that the reported digest names; NULL = digest unknown, or not said */
     uint8_t running_flash_mode;  /* the variant that matched: the mode that the device's flash runs in */
     const char *assigned;        /* the label or version that this device is to run; NULL = follow the newest */
+    enum reason assigned_by;     /* where it is: ASSIGNED, PINNED or PUBLISHED */
     bool unconditional;          /* the simple updater: whatever it runs, it asked for this image */
-    bool guarded;                /* the loop guard says: not again */
+    bool withheld;               /* it may not have it now, were it to get it... */
+    enum reason withheld_by;     /* ...for this reason: LOOP_GUARD, HELD_BACK, BLOCKED … */
+    const char *withheld_why;    /* the figures, for `detail` */
     bool fs_gzip;                /* configuration: sketches inflate compressed file systems (ATOMIC_FS_UPDATE) */
 };
 

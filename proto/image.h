@@ -104,8 +104,8 @@ struct image_verdict {
 };
 
 #define FLASH_MODE_UNKNOWN 0xff
-#define IMAGE_FLASH_MODES 4 /* QIO, QOUT, DIO, DOUT: header byte 2 */
-#define IMAGE_FLASH_DOUT  3
+#define IMAGE_FLASH_MODES  4 /* QIO, QOUT, DIO, DOUT: header byte 2 */
+#define IMAGE_FLASH_DOUT   3
 
 const char *flash_mode_text(unsigned mode); /* "qio" … "dout"; "unknown" beyond */
 

@@ -16,7 +16,10 @@ static const struct {
 /* What to do next. docs/reasons.md says more of each. */
 static const char *const nexts[REASON_COUNT] = {
     [REASON_NEWER] = "it is sent at its next check; `publish-update` tells it to check now",
-    [REASON_ASSIGNED] = "it is sent at its next check; to end the assignment, take its line out of [assign]",
+    [REASON_ASSIGNED] = "it is sent at its next check; to end the assignment, take its line out of [assign], or "
+                        "`updraft devices unassign`",
+    [REASON_PINNED] = "it is sent at its next check; `updraft devices unpin` ends the pin",
+    [REASON_PUBLISHED] = "it is sent at its next check",
     [REASON_UNKNOWN_BUILD] = "nothing, if this happens once; if it comes back with this word after each update, build "
                              "with a version, or keep the image that it runs in the repository",
     [REASON_LATEST] = "nothing: the client must know itself when to ask",
@@ -35,6 +38,12 @@ static const char *const nexts[REASON_COUNT] = {
                             "ESP8266 sketch, a .bin.gz beside it may fit",
     [REASON_NO_GZIP] = "add the uncompressed .bin; where file systems go to sketches built with ATOMIC_FS_UPDATE, set "
                        "fs-gzip = yes",
+    [REASON_BLOCKED] = "`updraft devices unblock` lets it update again",
+    [REASON_UNAPPROVED] = "`updraft devices approve` lets it update",
+    [REASON_UNPUBLISHED] = "`publish-update` publishes an image to its type",
+    [REASON_HELD_BACK] = "`updraft rollouts` shows what keeps it, and `updraft rollouts resume` or `abort` ends a halt",
+    [REASON_PAUSED] = "`updraft rollouts resume` goes on",
+    [REASON_NEVER_AGAIN] = "publish a new build; or, where the cause is gone, `updraft devices retry`",
     [REASON_LOOP_GUARD] = "look at the device: does it start, or does it roll back? A new build is sent at once",
     [REASON_NOT_YET] = "wait for its next check; if it lasts, look who has the file open, and whether image-memory is "
                        "large enough",

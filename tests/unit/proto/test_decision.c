@@ -173,7 +173,10 @@ static void differ(struct fixture *f, const struct difference *d)
     f->in.offer.gzip = d->forms != FORM_PLAIN ? &f->gzip : NULL;
     f->in.assigned = d->assigned;
     f->in.unconditional = d->unconditional;
-    f->in.guarded = d->guarded;
+    f->in.withheld = d->guarded;
+    f->in.withheld_by = REASON_LOOP_GUARD;
+    f->in.withheld_why = "sent again and again";
+    f->in.assigned_by = REASON_ASSIGNED;
     f->in.fs_gzip = d->fs_gzip;
 }
 
@@ -233,7 +236,7 @@ static void test_nothing_to_offer(void **state)
         fixture_init(&f);
         f.in.offer.plain = NULL;
         f.in.missing = reasons[i];
-        f.in.guarded = f.in.unconditional = true;
+        f.in.unconditional = true;
         memset(&decision, 0x5a, sizeof decision);
         decision_make(&f.in, &decision);
         assert_int_equal(decision.reason, reasons[i]);
@@ -527,12 +530,15 @@ static void no_room(struct fixture *f)
 
 static void guarded(struct fixture *f)
 {
-    f->in.guarded = true;
+    f->in.withheld = true;
+    f->in.withheld_by = REASON_LOOP_GUARD;
+    f->in.withheld_why = "";
 }
 
 static void is_assigned(struct fixture *f)
 {
     f->in.assigned = "1.1.0";
+    f->in.assigned_by = REASON_ASSIGNED;
 }
 
 static void unknown_version(struct fixture *f)
@@ -554,7 +560,7 @@ static const struct cause {
     { "smaller flash", smaller_flash, REASON_WRONG_FLASH, true },
     { "only gzip", only_gzip, REASON_NO_GZIP, true },
     { "no room", no_room, REASON_DOES_NOT_FIT, true },
-    { "guarded", guarded, REASON_LOOP_GUARD, false },
+    { "withheld", guarded, REASON_LOOP_GUARD, true },
     { "assigned", is_assigned, REASON_ASSIGNED, true },
     { "unknown version", unknown_version, REASON_UNKNOWN_BUILD, true },
 };
