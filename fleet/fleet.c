@@ -428,9 +428,3 @@ size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct mome
     }
     return forgotten;
 }
-
-void fleet_tick(struct fleet *fleet, const struct moment *now)
-{
-    rollouts_tick(fleet->rollouts, now);
-    journal_flush(fleet->journal, fleet->rollouts);
-}

@@ -134,7 +134,4 @@ enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const
  * IPv6 /64. 0 = not known. */
 uint64_t fleet_site(const uint8_t address[16]);
 
-/* Once a second. */
-void fleet_tick(struct fleet *fleet, const struct moment *now);
-
 #endif

@@ -306,6 +306,8 @@ void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const stru
         member = member_add(rollout, &joiner->mac, joiner->site, now);
         if (joiner->skip_why != NULL) {
             member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, joiner->skip_why, now);
+        } else if (joiner->away) {
+            member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "it said that it is gone", now);
         }
     }
     if (member != NULL) {

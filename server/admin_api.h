@@ -7,8 +7,7 @@
 #ifndef SERVER_ADMIN_API_H
 #define SERVER_ADMIN_API_H
 
-#include "fleet/device.h"
-#include "fleet/rollout.h"
+#include "fleet/fleet.h"
 #include "mqtt/inbox.h"
 #include "mqtt/publisher.h"
 #include "mqtt/session.h"
@@ -35,7 +34,7 @@ struct admin_api {
     const struct catalog *catalog; /* the newest */
     struct device_api *device_api;
     struct fleet *fleet;
-    struct rollouts *rollouts;
+    struct store_queue *store; /* NULL = nothing is written down */
     struct trigger *trigger;
     struct publisher *publisher; /* these three: NULL = no broker is configured */
     struct session *session;

@@ -22,8 +22,8 @@ static void on_progress(void *owner, const struct delivery *delivery, uint64_t b
 {
     struct admin_api *api = owner;
     const uint8_t *md5 = device_api_delivery_md5(delivery);
-    for (size_t i = 0; i < rollouts_count(api->rollouts) && i < ROLLOUTS_MAX; i++) {
-        const struct rollout *rollout = rollouts_at(api->rollouts, i);
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts) && i < ROLLOUTS_MAX; i++) {
+        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
         for (size_t k = 0; k < rollout->order.target.image_count && !rollout_is_over(rollout); k++) {
             if (memcmp(rollout->order.target.md5[k], md5, 16) == 0) {
                 api->progress[i].bytes += bytes;
@@ -42,8 +42,8 @@ static void look_at_progress(struct admin_api *api)
     }
     api->progress_ms = now_ms;
     memset(api->progress, 0, sizeof api->progress);
-    for (size_t i = 0; i < rollouts_count(api->rollouts) && i < ROLLOUTS_MAX; i++) {
-        const struct rollout *rollout = rollouts_at(api->rollouts, i);
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts) && i < ROLLOUTS_MAX; i++) {
+        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
         memcpy(api->progress[i].id, rollout->id, ANNOUNCE_ID_SIZE);
         api->progress[i].bytes = rollout->bytes;
     }
@@ -131,11 +131,11 @@ void admin_get_rollouts(struct admin_call *call)
         return;
     }
     json_t *list = json_array();
-    for (size_t i = 0; i < rollouts_count(api->rollouts); i++) {
-        json_array_append_new(list, rollout_json(api, rollouts_at(api->rollouts, i)));
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
+        json_array_append_new(list, rollout_json(api, rollouts_at(api->fleet->rollouts, i)));
     }
     admin_answer(call->answer, 200,
-                 json_pack("{s:I, s:o}", "total", (json_int_t)rollouts_count(api->rollouts), "rollouts", list));
+                 json_pack("{s:I, s:o}", "total", (json_int_t)rollouts_count(api->fleet->rollouts), "rollouts", list));
 }
 
 static json_t *device_list_json(struct rollout *rollout, size_t offset, size_t limit)
@@ -166,7 +166,7 @@ void admin_get_rollout(struct admin_call *call)
     if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
         return;
     }
-    struct rollout *rollout = rollouts_find(api->rollouts, call->rest);
+    struct rollout *rollout = rollouts_find(api->fleet->rollouts, call->rest);
     if (rollout == NULL) {
         admin_refuse(call->answer, 404, "unknown-rollout",
                      "GET /api/v1/rollouts lists those that are remembered; a restart forgets them",

@@ -79,8 +79,8 @@ static json_t *warnings_json(const struct admin_api *api, const struct public_ur
 static size_t rollouts_running(const struct admin_api *api)
 {
     size_t running = 0;
-    for (size_t i = 0; i < rollouts_count(api->rollouts); i++) {
-        running += !rollout_is_over(rollouts_at(api->rollouts, i));
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
+        running += !rollout_is_over(rollouts_at(api->fleet->rollouts, i));
     }
     return running;
 }
@@ -109,7 +109,7 @@ void admin_get_status(struct admin_call *call)
                                   (json_int_t)catalog_type_count(api->catalog), "rejected",
                                   (json_int_t)catalog_rejection_count(api->catalog)));
     json_object_set_new(json, "mqtt", mqtt_json(api));
-    json_object_set_new(json, "devices", json_pack("{s:I}", "seen", (json_int_t)fleet_count(api->fleet)));
+    json_object_set_new(json, "devices", json_pack("{s:I}", "seen", (json_int_t)devices_count(api->fleet->devices)));
     json_object_set_new(json, "transfers", json_integer((json_int_t)api->device_http->transfers));
     json_object_set_new(json, "connections", json_integer((json_int_t)api->device_http->connections));
     json_object_set_new(json, "rollouts_running", json_integer((json_int_t)rollouts_running(api)));
@@ -175,7 +175,7 @@ static void gather(const struct admin_api *api, struct metrics *metrics)
     gauges[METRIC_GAUGE_TYPES] = (double)catalog_type_count(api->catalog);
     gauges[METRIC_GAUGE_REJECTED] = (double)catalog_rejection_count(api->catalog);
     gauges[METRIC_GAUGE_IMAGE_MEMORY] = (double)api->blobs->bytes_used;
-    gauges[METRIC_GAUGE_DEVICES] = (double)fleet_count(api->fleet);
+    gauges[METRIC_GAUGE_DEVICES] = (double)devices_count(api->fleet->devices);
     gauges[METRIC_GAUGE_ROLLOUTS] = (double)rollouts_running(api);
     gauges[METRIC_GAUGE_RESIDENT] = resident_bytes();
     gauges[METRIC_GAUGE_DESCRIPTORS] = open_descriptors();

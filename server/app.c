@@ -57,28 +57,23 @@ static const struct http_handlers handlers = { handle, begun, delivered, unavail
 static void on_fact(void *owner, const struct device_fact *fact)
 {
     struct app *app = owner;
-    const struct device *known = fact->device.has_mac ? fleet_find(app->fleet, &fact->device.mac)
-                                                      : fleet_find_tail(app->fleet, fact->device.mac_tail);
+    struct moment now = clock_moment(&app->loop);
+    const struct device *known = fact->device.has_mac ? devices_find(app->fleet.devices, &fact->device.mac)
+                                                      : devices_find_tail(app->fleet.devices, fact->device.mac_tail);
     const struct mac *mac = known != NULL ? &known->mac : fact->device.has_mac ? &fact->device.mac : NULL;
     if (mac == NULL) {
         return;
     }
     struct slice type = fact->device.type.at != NULL ? fact->device.type
-                        : known != NULL              ? slice_of(known->type->name)
+                        : known != NULL              ? slice_of(words_text(app->fleet.words, known->type->name))
                                                      : slice_of("");
     if (fact->report.state == REPORT_ONLINE || fact->report.state == REPORT_OFFLINE) {
         if (type.len > 0 && catalog_has_type(app->catalog, type)) {
-            fleet_said_online(app->fleet, mac, type, fact->report.state == REPORT_ONLINE);
+            fleet_said_online(&app->fleet, mac, type, fact->report.state == REPORT_ONLINE, &now);
         }
     } else if (!fact->retained) {
-        rollouts_reported(app->rollouts, mac, &fact->report, uv_now(&app->loop));
+        fleet_reported(&app->fleet, mac, &fact->report, &now);
     }
-}
-
-static void on_rollout_changed(void *owner, struct rollout *rollout)
-{
-    struct app *app = owner;
-    trigger_rollout_changed(&app->trigger, rollout);
 }
 
 /* --- starting ----------------------------------------------------------------------------------------------------- */
@@ -125,6 +120,7 @@ static void open_up(struct app *app)
     broker_start(&app->broker, &app->loop, &app->config, on_fact, app);
     app->trigger.publisher = app->admin.publisher = app->broker.publisher;
     app->admin.session = app->broker.session;
+    trigger_restore(&app->trigger);
     printf("ready\n");
     fflush(stdout);
 }
@@ -163,16 +159,12 @@ static void rescan(void *owner)
 static void introduce(struct app *app)
 {
     broker_init(&app->broker, &app->config);
-    app->fleet = fleet_new(FLEET_DEVICES_MAX);
-    app->rollouts = rollouts_new(on_rollout_changed, app);
     app->device_api.sources.loop = &app->loop;
-    app->device_api.sources.guard = loop_guard_new(LOOP_GUARD_DEVICES_MAX);
-    app->device_api.fleet = app->fleet;
-    app->device_api.rollouts = app->rollouts;
+    app->device_api.sources.fleet = &app->fleet;
+    app->device_api.fleet = &app->fleet;
     app->device_api.metrics = &app->metrics;
     app->trigger = (struct trigger){ .loop = &app->loop,
-                                     .fleet = app->fleet,
-                                     .rollouts = app->rollouts,
+                                     .fleet = &app->fleet,
                                      .blobs = &app->blobs,
                                      .metrics = &app->metrics,
                                      .announce = app->broker.announce,
@@ -183,8 +175,7 @@ static void introduce(struct app *app)
     app->admin = (struct admin_api){ .loop = &app->loop,
                                      .config = &app->config,
                                      .device_api = &app->device_api,
-                                     .fleet = app->fleet,
-                                     .rollouts = app->rollouts,
+                                     .fleet = &app->fleet,
                                      .trigger = &app->trigger,
                                      .inbox = &app->broker.inbox,
                                      .broker = app->broker.url,
@@ -261,6 +252,10 @@ static int prepare(struct app *app)
     (void)uv_loop_configure(&app->loop, UV_METRICS_IDLE_TIME);
     app->loop.data = app;
     introduce(app);
+    if (app_fleet_open(app) != 0) {
+        return 1;
+    }
+    app->admin.store = app->store;
     app_apply_settings(app);
     struct http_limits limits = app_http_limits(&app->config);
     http_server_init(&app->http, &app->loop, &app->blobs, &handlers, app, &limits);
@@ -289,9 +284,8 @@ int app_run(struct config *config, int argc, char *const *argv)
     int error = uv_loop_close(&app.loop);
     assert(error == 0); /* every handle was closed */
     (void)error;
-    loop_guard_free(app.device_api.sources.guard);
-    rollouts_free(app.rollouts);
-    fleet_free(app.fleet);
+    app_fleet_free(&app);
+    offerings_free(app.offerings);
     tokens_free(app.tokens);
     config_close(&app.config);
     log_event(LOG_INFO, "stopped", (char *)NULL);

@@ -2,6 +2,7 @@
 #ifndef SERVER_APP_PARTS_H
 #define SERVER_APP_PARTS_H
 
+#include "fleet/fleet.h"
 #include "repo/blob.h"
 #include "repo/watch.h"
 #include "server/admin_api.h"
@@ -52,8 +53,10 @@ struct app {
     struct watch *watch;
     struct catalog *catalog;
     struct device_api device_api;
-    struct fleet *fleet;
-    struct rollouts *rollouts;
+    struct fleet fleet;
+    struct store_queue *store; /* NULL = nothing is written down */
+    uv_timer_t flush;
+    struct offerings *offerings;
     struct metrics metrics;
     struct broker broker;
     struct trigger trigger;
@@ -70,6 +73,7 @@ struct app {
     uv_timer_t tick;
     uint64_t idle_ns, looked_ns; /* of the loop, when its busy share was last worked out */
     unsigned parts_open;         /* of what talks to the outside, while stopping */
+    bool fleet_stopped;          /* its store is closed, or closing */
     bool changes_awaited;        /* one of them: changes of the repository under way */
 };
 
@@ -97,6 +101,18 @@ void app_on_room(void *owner);
 struct http_limits app_http_limits(const struct config *config);
 void app_apply_settings(struct app *app);
 void app_reload(struct app *app);
+
+/* --- app_fleet: its memory -------------------------------------------------------------------------------------- */
+
+/* Reads it. Returns 0, or 1 having said why not. */
+int app_fleet_open(struct app *app);
+void app_fleet_stop(struct app *app); /* a part, closed when all is written */
+void app_fleet_free(struct app *app);
+static inline bool app_has_store(const struct config *config)
+{
+    (void)config;
+    return true;
+}
 
 /* --- app_tick ----------------------------------------------------------------------------------------------------- */
 

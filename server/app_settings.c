@@ -43,8 +43,14 @@ struct http_limits app_http_limits(const struct config *config)
 
 void app_apply_settings(struct app *app)
 {
-    app->device_api.sources.assignments = app->config.assignments;
-    app->device_api.sources.loop_guard_max = (unsigned)app->config.loop_guard_max;
+    if (app->offerings == NULL) {
+        app->offerings = offerings_new(OFFER_NEWEST_TO_ALL);
+    }
+    app->fleet.settings = (struct fleet_settings){ .assignments = app->config.assignments,
+                                                   .offerings = app->offerings,
+                                                   .hold_unknown = false,
+                                                   .loop_guard_max = (unsigned)app->config.loop_guard_max };
+    app->trigger.reboot_ms = 180000;
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
     log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);
     config_log_doubts(&app->config);

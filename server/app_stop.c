@@ -32,6 +32,12 @@ void app_part_closed(void *owner)
     if (--app->parts_open > 0) {
         return;
     }
+    if (!app->fleet_stopped) { /* nobody comes or asks any more: what is known now is the last word */
+        app->fleet_stopped = true;
+        app->parts_open = 1;
+        app_fleet_stop(app);
+        return;
+    }
     trigger_close(&app->trigger);
     uv_close((uv_handle_t *)&app->tick, NULL);
     uv_close((uv_handle_t *)&app->drain_timer, NULL);

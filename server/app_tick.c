@@ -24,7 +24,8 @@ void app_on_tick(uv_timer_t *timer)
     }
     if (!app->stopping) {
         look_at_busy(app);
-        rollouts_tick(app->rollouts, uv_now(&app->loop));
+        struct moment now = clock_moment(&app->loop);
+        rollouts_tick(app->fleet.rollouts, &now);
         if (app->url_said) { /* the doors are open */
             app_say_public_url(app);
         }

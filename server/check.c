@@ -1,4 +1,4 @@
-/* From what a device said to a decision, in the order of the house: catalog, assignment, guard, decision. */
+/* From what a device said to a decision, in the order of the house: fleet, catalog, fleet, decision. */
 #include "server/check.h"
 
 #include <stdio.h>
@@ -49,11 +49,17 @@ void check_find_offer(struct check *check, const char *wanted)
     check->input.assigned = wanted;
 }
 
+/* Who is known by name: an updater's MAC. */
+static const struct mac *mac_of(const struct check *check)
+{
+    return check->device.has_mac && check->device.client != CLIENT_PLAIN ? &check->device.mac : NULL;
+}
+
 /* A file system check without a version can never be told "up to date": one whole transfer has to do. */
 unsigned check_served_max(const struct check *check)
 {
     bool blind = is_fs(&check->device) && check->device.version.text[0] == '\0';
-    return blind ? 1 : check->sources->loop_guard_max;
+    return blind ? 1 : check->sources->fleet->settings.loop_guard_max;
 }
 
 struct loop_guard_key check_guard_key(const struct check *check)
@@ -61,17 +67,27 @@ struct loop_guard_key check_guard_key(const struct check *check)
     return (struct loop_guard_key){ .mac = check->device.mac, .fs = is_fs(&check->device) };
 }
 
-static void ask_guard(struct check *check)
+/* May it have it now? Whoever asks for an image whatever it runs is not held for what its record says. */
+void check_permit(struct check *check)
 {
     const struct build *forms[] = { check->input.offer.plain, check->input.offer.gzip };
-    struct loop_guard_key key = check_guard_key(check);
-    uint64_t wait_ms;
-    for (size_t i = 0; check->device.has_mac && i < sizeof forms / sizeof forms[0]; i++) {
-        check->input.guarded =
-            check->input.guarded ||
-            (forms[i] != NULL && loop_guard_holds(check->sources->guard, &key, forms[i]->facts.run_md5[0],
-                                                  check_served_max(check), uv_now(check->sources->loop), &wait_ms));
+    struct candidate candidate = { .type = check->type,
+                                   .fs = is_fs(&check->device),
+                                   .served_max = check_served_max(check) };
+    struct moment now = clock_moment(check->sources->loop);
+    struct permission *permission = &check->permission;
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        if (forms[i] != NULL) {
+            candidate.file_md5[candidate.form_count++] = forms[i]->facts.md5;
+            candidate.run_md5 = forms[i]->facts.run_md5[0];
+        }
     }
+    fleet_permit(check->sources->fleet, mac_of(check), fleet_site(check->address), &check->direction, &candidate, &now,
+                 permission);
+    bool of_record = permission->reason == REASON_LOOP_GUARD || permission->reason == REASON_NEVER_AGAIN;
+    check->input.withheld = permission->reason != REASON_COUNT && !(check->input.unconditional && of_record);
+    check->input.withheld_by = permission->reason;
+    check->input.withheld_why = permission->detail;
 }
 
 void check_decide(struct check *check)
@@ -79,37 +95,44 @@ void check_decide(struct check *check)
     check->input.request = &check->device;
     check->input.fs_gzip = check->sources->fs_gzip;
     decision_make(&check->input, &check->decision);
-    if (check->decision.reason == REASON_LOOP_GUARD) {
-        snprintf(check->decision.detail, sizeof check->decision.detail,
-                 "sent whole %u times and asked for again; the device must be failing to start it",
-                 check_served_max(check));
-    }
 }
 
-/* The assignment that speaks for this check: on /update any, on /update/<type> one that does not name another type. */
-static void find_assignment(struct check *check, bool by_type)
+/* The type's last word was an older build; a version above what it passed over is newer than that word. */
+static bool has_newer(struct check *check)
 {
-    const struct assignment *found = assignments_find(check->sources->assignments, &check->device.mac);
-    if (found != NULL && by_type && found->type[0] != '\0' && !slice_is(check->type, found->type)) {
-        found = NULL;
+    const struct build *newest;
+    struct version passed_over;
+    if (check->direction.unless_above == NULL) {
+        return false;
     }
-    check->assignment = found;
-    if (found != NULL && found->type[0] != '\0') {
-        check->type = slice_of(found->type);
-    }
+    check_find_offer(check, NULL);
+    newest = check->input.offer.plain != NULL ? check->input.offer.plain : check->input.offer.gzip;
+    return newest != NULL && version_parse(slice_of(check->direction.unless_above), &passed_over) == STATUS_OK &&
+           version_compare(&newest->version, &passed_over) > 0;
+}
+
+void check_direct(struct check *check, const char *wanted)
+{
+    fleet_direct(check->sources->fleet, mac_of(check), check->type, is_fs(&check->device), wanted, &check->direction);
 }
 
 void check_update(struct check *check, bool by_type, const char *wanted)
 {
-    find_assignment(check, by_type);
-    if (!by_type && check->assignment == NULL) {
-        check->input.missing = REASON_UNASSIGNED;
+    struct direction *direction = &check->direction;
+    check->type = by_type ? check->type : slice_of("");
+    check_direct(check, wanted);
+    check->type = direction->type;
+    if (direction->nothing != REASON_COUNT) {
+        check->input.missing = direction->nothing;
+    } else if (has_newer(check)) {
+        direction->source = REASON_NEWER;
+        direction->rollout = NULL;
     } else {
-        const char *label = check->assignment != NULL ? check->assignment->label : "";
-        check_find_offer(check, label[0] != '\0' ? label : wanted);
+        check_find_offer(check, direction->wanted);
+        check->input.assigned_by = direction->source;
     }
     check_find_running(check);
-    ask_guard(check);
+    check_permit(check);
     check_decide(check);
 }
 

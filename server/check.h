@@ -1,13 +1,12 @@
-/* One update check, asked and decided: what did the device say (proto/device_request), what have we (repo/catalog),
- * what is it to run (fleet/assignment), has it had that often enough (fleet/loop_guard), so what (proto/decision)?
+/* One update check, asked and decided: what did the device say (proto/device_request), what is it to run (fleet, which
+ * knows policy and rollouts), what have we (repo/catalog), may it have it now (fleet), so what (proto/decision)?
  *
  * Nothing here changes anything or tells anyone: server/device_api answers with it, `updraft explain` only looks.
  */
 #ifndef SERVER_CHECK_H
 #define SERVER_CHECK_H
 
-#include "fleet/assignment.h"
-#include "fleet/loop_guard.h"
+#include "fleet/fleet.h"
 #include "proto/decision.h"
 #include "proto/device_request.h"
 #include "repo/catalog.h"
@@ -21,17 +20,18 @@
 struct check_sources {
     const uv_loop_t *loop;         /* for the time */
     const struct catalog *catalog; /* never NULL once requests come */
-    const struct assignments *assignments;
-    struct loop_guard *guard;
-    unsigned loop_guard_max; /* whole transfers of one image to one device before it has to wait */
-    bool fs_gzip;            /* compressed file systems are inflated by the sketches in use */
+    const struct fleet *fleet;
+    bool fs_gzip; /* compressed file systems are inflated by the sketches in use */
 };
 
 struct check {
     const struct check_sources *sources;
     struct device_request device; /* as device_request_read left it */
     struct slice type;            /* "" where none is known */
-    const struct assignment *assignment;
+    struct direction direction;
+    struct permission permission;
+    uint8_t address[16]; /* of the device: IPv6, or IPv4 mapped; zeros = not known */
+    bool via_proxy;
     struct decision_input input;
     struct decision decision;
     struct image *running; /* by digest; NULL = not known */
@@ -44,9 +44,11 @@ void check_init(struct check *check, const struct check_sources *sources);
  * newest. */
 void check_update(struct check *check, bool by_type, const char *wanted);
 
-/* Its pieces, for addresses that ask for less. */
+/* Its pieces, for addresses that ask for less: the offer set by hand, or the type's. */
 void check_find_offer(struct check *check, const char *wanted);
 void check_find_running(struct check *check);
+void check_direct(struct check *check, const char *wanted); /* policy and rollouts, for check->type as it was asked */
+void check_permit(struct check *check);
 void check_decide(struct check *check);
 
 struct loop_guard_key check_guard_key(const struct check *check);

@@ -169,6 +169,15 @@ static void read_any(struct visit *visit)
     visit->check.input.unconditional = true;
 }
 
+/* Once the offer stands. Policy and rollouts hold here, too; what it runs does not matter. */
+static void decide_any(struct visit *visit)
+{
+    check_direct(&visit->check, NULL);
+    check_find_running(&visit->check);
+    check_permit(&visit->check);
+    check_decide(&visit->check);
+}
+
 void device_api_latest(struct device_api *api, const struct http_request *request, struct slice rest,
                        struct stream *stream, struct http_answer *answer)
 {
@@ -179,8 +188,7 @@ void device_api_latest(struct device_api *api, const struct http_request *reques
         visit.check.type = (struct slice){ rest.at, rest.len - strlen(".bin") };
         check_find_offer(&visit.check, NULL);
     }
-    check_find_running(&visit.check);
-    check_decide(&visit.check);
+    decide_any(&visit);
     device_checked(&visit);
     tell(&visit, answer);
 }
@@ -232,8 +240,9 @@ static bool may_have_label(const struct visit *visit, const struct image *image)
     if (image->role != FILENAME_LABEL || !visit->check.device.has_mac) {
         return true;
     }
-    const struct assignment *assignment = assignments_find(visit->api->sources.assignments, &visit->check.device.mac);
-    return assignment != NULL && strcmp(assignment->label, image->build.label) == 0;
+    struct direction direction;
+    fleet_direct(visit->api->sources.fleet, &visit->check.device.mac, slice_of(""), false, NULL, &direction);
+    return direction.wanted != NULL && strcmp(direction.wanted, image->build.label) == 0;
 }
 
 void device_api_firmware(struct device_api *api, const struct http_request *request, struct slice rest,
@@ -256,8 +265,7 @@ void device_api_firmware(struct device_api *api, const struct http_request *requ
         return;
     }
     *(image->build.facts.gzip ? &visit.check.input.offer.gzip : &visit.check.input.offer.plain) = &image->build;
-    check_find_running(&visit.check);
-    check_decide(&visit.check);
+    decide_any(&visit);
     device_checked(&visit);
     if (visit.check.decision.reason == REASON_LATEST) {
         visit.check.decision.reason = REASON_FILE;
@@ -288,7 +296,7 @@ void device_api_native(struct device_api *api, const struct http_request *reques
         visit.check.input.unconditional = true;
         visit.check.input.offer.plain = &slots[slot > 0 ? slot : 0]->build;
     }
-    check_decide(&visit.check);
+    decide_any(&visit);
     device_checked(&visit);
     if (found && wants_version) {
         /* Exactly the version, no line end: these clients compare the body as it stands. */

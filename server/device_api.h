@@ -1,14 +1,13 @@
 /* The device side: what is answered to a device that asks. Read this room first.
  *
  * device_api.c has the routes: it reads what the device says, has it decided (server/check) and answers. Its rooms:
- * device_facts.c tells those who follow the fleet (the loop guard, the devices seen, the rollouts under way, the
- * metrics), device_log.c the log, and device_delivery.c sees an image through to its end. None of them waits.
+ * device_facts.c tells those who follow the fleet (its memory, the metrics), device_log.c the log, and
+ * device_delivery.c sees an image through to its end. None of them waits.
  */
 #ifndef SERVER_DEVICE_API_H
 #define SERVER_DEVICE_API_H
 
-#include "fleet/device.h"
-#include "fleet/rollout.h"
+#include "fleet/fleet.h"
 #include "server/check.h"
 #include "server/http_conn.h"
 #include "server/http_reply.h"
@@ -22,7 +21,6 @@ struct device_api {
     struct check_sources sources;
     /* Who hears of what happens: */
     struct fleet *fleet;
-    struct rollouts *rollouts;
     struct metrics *metrics;
     struct used_addresses used;
 };

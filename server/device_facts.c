@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 
-#include <stdio.h>
+#include <string.h>
 
 /* --- checks ------------------------------------------------------------------------------------------------------- */
 
@@ -27,9 +27,45 @@ static void warn_of_wrong_label(const struct visit *visit)
               "its devices are known by their digest all the same; build the next one with the version of its name");
 }
 
-static bool is_installed(const struct check *check)
+/* What the check proved of the update before it. */
+static void log_verdict(const struct visit *visit, const struct device *device, const struct outcome_verdict *verdict)
 {
-    return check->decision.reason == REASON_SAME_DIGEST || check->decision.reason == REASON_UP_TO_DATE;
+    struct log_line line;
+    char mac[MAC_TEXT_SIZE];
+    if (verdict->outcome == OUTCOME_NONE) {
+        return;
+    }
+    log_begin(&line, outcome_is_failure(verdict->outcome) || verdict->wrong_label ? LOG_WARN : LOG_INFO, "outcome");
+    mac_print(&device->mac, mac);
+    log_text(&line, "device", mac);
+    log_slice(&line, "type", visit->check.type);
+    log_text(&line, "outcome", outcome_word(verdict->outcome));
+    log_text(&line, "of", words_text(visit->api->fleet->words, device->transfer.version));
+    if (verdict->detail[0] != '\0') {
+        log_text(&line, "why", verdict->detail);
+    }
+    log_end(&line);
+}
+
+static bool is_of_rollout(const struct check *check)
+{
+    const struct rollout *rollout = check->direction.rollout;
+    const struct build *build = check->decision.build;
+    for (size_t i = 0; rollout != NULL && build != NULL && i < rollout->order.target.image_count; i++) {
+        if (memcmp(rollout->order.target.md5[i], build->facts.md5, 16) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the image that it was last sent is still there to be recognised. */
+static bool is_sent_known(const struct check *check)
+{
+    uint8_t mode;
+    const struct device *device = devices_find(check->sources->fleet->devices, &check->device.mac);
+    return device != NULL && device->outcome == OUTCOME_OPEN &&
+           catalog_find_md5(check->sources->catalog, device->transfer.md5, check->type, &mode) != NULL;
 }
 
 /* A device that says who it is was here: what it runs is a fact, whatever it is answered. */
@@ -38,36 +74,34 @@ void device_checked(struct visit *visit)
     struct device_api *api = visit->api;
     const struct check *check = &visit->check;
     const struct device_request *device = &check->device;
-    uint64_t now_ms = uv_now(api->sources.loop);
+    struct moment now = clock_moment(api->sources.loop);
+    struct outcome_verdict verdict;
     warn_of_wrong_label(visit);
     if (!device->has_mac || device->client == CLIENT_PLAIN) {
         return;
     }
-    if (is_installed(check)) {
-        struct loop_guard_key key = check_guard_key(check);
-        loop_guard_forget(api->sources.guard, &key);
+    used_addresses_hear(&api->used, visit->stream, now.ms);
+    if (check->type.len == 0 || check->decision.reason == REASON_UNKNOWN_TYPE) {
+        return;
     }
-    const uint8_t *md5 = device->has_md5 ? device->sketch_md5 : NULL;
-    char refused[sizeof check->decision.detail + 40];
-    snprintf(refused, sizeof refused, "%s%s%s", reason_word(check->decision.reason),
-             check->decision.detail[0] != '\0' ? ": " : "", check->decision.detail);
-    struct rollout_sighting sighting = {
-        .mac = device->mac,
+    struct checkin checkin = {
+        .request = device,
         .type = check->type,
-        .fs = device->mode == DEVICE_MODE_FS,
-        .md5 = md5,
-        .up_to_date = is_installed(check),
-        .offered_md5 = check->decision.build != NULL ? check->decision.build->facts.md5 : NULL,
-        .refused = decision_serves(&check->decision) || is_installed(check) ? NULL : refused,
+        .reason = check->decision.reason,
+        .detail = check->decision.detail,
+        .serves = decision_serves(&check->decision),
+        .of_rollout = is_of_rollout(check),
+        .running_md5 = check->running != NULL ? check->running->build.facts.run_md5[0] : NULL,
+        .sent_is_known = is_sent_known(check),
+        .flash_mode = check->input.running_flash_mode,
+        .chip = check->running != NULL ? check->running->build.facts.chip : CHIP_UNKNOWN,
+        .via_proxy = check->via_proxy,
     };
-    if (check->type.len > 0 && check->decision.reason != REASON_UNKNOWN_TYPE) {
-        struct device *seen = fleet_saw(api->fleet, &device->mac, check->type, md5, now_ms);
-        if (seen != NULL) {
-            device_learn(seen, device);
-        }
+    memcpy(checkin.address, check->address, sizeof checkin.address);
+    const struct device *seen = fleet_checked_in(api->fleet, &checkin, &now, &verdict);
+    if (seen != NULL) {
+        log_verdict(visit, seen, &verdict);
     }
-    rollouts_saw(api->rollouts, &sighting, now_ms);
-    used_addresses_hear(&api->used, visit->stream, now_ms);
 }
 
 void device_answered(struct device_api *api, enum reason reason)
@@ -77,10 +111,23 @@ void device_answered(struct device_api *api, enum reason reason)
 
 /* --- transfers ---------------------------------------------------------------------------------------------------- */
 
+static struct sending sending_of(const struct delivery *delivery)
+{
+    return (struct sending){ .mac = delivery->has_mac && delivery->updater ? &delivery->key.mac : NULL,
+                             .type = slice_of(delivery->type),
+                             .fs = delivery->fs,
+                             .full = delivery->full,
+                             .file_md5 = delivery->file_md5,
+                             .run_md5 = delivery->run_md5,
+                             .version = delivery->to,
+                             .served_max = delivery->served_max };
+}
+
 void device_transfer_began(struct device_api *api, const struct delivery *delivery)
 {
-    rollouts_transfer_begins(api->rollouts, delivery->has_mac ? &delivery->key.mac : NULL, delivery->file_md5,
-                             uv_now(api->sources.loop));
+    struct sending sending = sending_of(delivery);
+    struct moment now = clock_moment(api->sources.loop);
+    fleet_sending_begins(api->fleet, &sending, &now);
 }
 
 static void count_transfer(struct metrics *metrics, const struct delivery_outcome *outcome)
@@ -98,14 +145,13 @@ static void count_transfer(struct metrics *metrics, const struct delivery_outcom
 void device_transfer_ended(struct device_api *api, const struct delivery *delivery,
                            const struct delivery_outcome *outcome)
 {
-    uint64_t now_ms = uv_now(api->sources.loop);
+    struct sending sending = sending_of(delivery);
+    struct sending_end end = {
+        .whole = outcome->whole, .bytes = outcome->bytes, .of = outcome->wanted, .ms = outcome->ms, .why = outcome->why
+    };
+    struct moment now = clock_moment(api->sources.loop);
     count_transfer(api->metrics, outcome);
-    if (!outcome->begun) {
-        return;
-    }
-    rollouts_transfer_ended(api->rollouts, delivery->has_mac ? &delivery->key.mac : NULL, delivery->file_md5,
-                            outcome->whole, outcome->bytes, now_ms);
-    if (outcome->whole && delivery->full && delivery->has_mac) {
-        loop_guard_sent(api->sources.guard, &delivery->key, delivery->run_md5, delivery->served_max, now_ms);
+    if (outcome->begun) {
+        fleet_sending_ended(api->fleet, &sending, &end, &now);
     }
 }

@@ -1,7 +1,6 @@
 /* What makes it hard is the time between: a command may wait for the broker while catalogs come and go, so a dispatch
- * keeps its own copy of the order and counts its image; and any call into the rollouts or the publisher may end the
- * rollout, which comes back here through trigger_rollout_changed. So a dispatch is held by who works with it, and looks
- * anew after each step.
+ * keeps its own copy of the order and counts its image. And the rollout must not be called back from within its own
+ * calls (fleet/rollout.h): what goes wrong at once is told in the next turn.
  */
 #include "server/dispatch.h"
 
@@ -12,23 +11,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
-#define TIDY_RECORDS 256 /* microseconds */
+#define NOTES_MAX 16
 
-/* One command on its way; the publisher's callback carries it. */
-struct dispatched {
+/* One command: on its way, or (retained ones) there until the rollout is over. */
+struct told {
     struct dispatch *dispatch;
-    uint64_t ticket;
-    bool open;
-    bool sent;  /* to the publisher */
-    bool taken; /* its device, by a newer order: the topic is that one's */
+    struct mac mac;
+    bool to_type;
+    unsigned attempt;
+    uint64_t ticket, began_ms;
+    bool open;       /* no answer yet */
+    const char *why; /* it could not even be handed over; NULL = it was */
+    struct told *prev, *next;
 };
 
 enum stage {
-    GATHERS, /* devices that are expected */
+    GATHERS, /* devices that are meant */
     LOADS,   /* the image, where it is the payload */
-    SENDS,
-    WAITS, /* for answers */
+    RUNS,
 };
 
 struct dispatch {
@@ -37,51 +39,29 @@ struct dispatch {
     struct trigger *trigger;
     struct dispatch *next;
     char id[ANNOUNCE_ID_SIZE];
-    struct rollout *rollout; /* NULL once it is over */
     struct kept_order kept;
     struct trigger_plan plan; /* its image is counted */
     struct survey survey;
     struct shared_bytes *image_bytes;
     const char *unsendable; /* why none can be sent; NULL = they can */
-    uint64_t started_ms;
     enum stage stage;
-    bool loading, over, withdrawn;
-    unsigned holds;    /* calls that still need it */
-    size_t open;       /* commands without an answer */
-    size_t at;         /* the next command to be sent; once it is over: to be taken back */
-    size_t on_its_way; /* commands that could not be */
-    struct dispatched *commands;
+    bool loading;
+    bool takes_back; /* what still waits is to be withdrawn */
+    struct told *tolds;
+    size_t open;
+    char *notes[NOTES_MAX];
+    size_t note_count;
 };
 
-/* --- life --------------------------------------------------------------------------------------------------------- */
-
-static void dispatch_free(struct dispatch *dispatch)
+static struct rollout *rollout_of(const struct dispatch *dispatch)
 {
-    struct dispatch **at = &dispatch->trigger->dispatches;
-    while (*at != dispatch) {
-        at = &(*at)->next;
-    }
-    *at = dispatch->next;
-    if (dispatch->image_bytes != NULL) {
-        shared_bytes_unref(dispatch->image_bytes);
-    }
-    if (dispatch->stage == GATHERS) {
-        survey_end(&dispatch->survey);
-    }
-    image_unref(dispatch->plan.image);
-    kept_order_drop(&dispatch->kept);
-    free(dispatch->commands);
-    free(dispatch);
+    return rollouts_find(dispatch->trigger->fleet->rollouts, slice_of(dispatch->id));
 }
 
-/* Ends a hold. Goes when nothing is on its way any more, and nothing retained has to be taken back. */
-static void dispatch_release(struct dispatch *dispatch)
+static bool is_over(const struct dispatch *dispatch)
 {
-    bool is_done = dispatch->over ? dispatch->withdrawn : dispatch->stage == WAITS && !dispatch->trigger->retain;
-    bool is_busy = --dispatch->holds > 0 || dispatch->open > 0 || dispatch->loading || dispatch->job.queued;
-    if (is_done && !is_busy) {
-        dispatch_free(dispatch);
-    }
+    const struct rollout *rollout = rollout_of(dispatch);
+    return rollout == NULL || rollout_is_over(rollout);
 }
 
 static struct dispatch *find_dispatch(const struct trigger *trigger, const char *id)
@@ -96,100 +76,78 @@ static struct dispatch *find_dispatch(const struct trigger *trigger, const char 
 static void go_on(struct dispatch *dispatch)
 {
     turns_add(trigger_turns(dispatch->trigger), &dispatch->job);
-    turns_run(trigger_turns(dispatch->trigger));
 }
 
-/* --- answers ------------------------------------------------------------------------------------------------------ */
+/* --- life --------------------------------------------------------------------------------------------------------- */
 
-/* The rollout's state may change within: hold the dispatch. */
-static void command_ended(struct dispatched *command, bool acknowledged, const char *why)
+static void drop_told(struct dispatch *dispatch, struct told *told)
 {
-    struct dispatch *dispatch = command->dispatch;
-    struct trigger *trigger = dispatch->trigger;
-    uint64_t now_ms = uv_now(trigger->loop);
-    assert(command->open && dispatch->open > 0);
-    command->open = false;
-    dispatch->open--;
-    struct rollout *rollout = rollouts_find(trigger->rollouts, slice_of(dispatch->id));
-    if (acknowledged) {
-        metrics_observe(trigger->metrics, METRIC_HISTOGRAM_COMMAND_SECONDS,
-                        (double)(now_ms - dispatch->started_ms) / 1000.0);
-    }
-    if (rollout != NULL && !acknowledged && dispatch->kept.order.device_count > 0) {
-        rollout_not_told(rollout, &dispatch->kept.devices[command - dispatch->commands], why, now_ms);
-    }
-    if (rollout != NULL) {
-        rollout_command_ended(trigger->rollouts, rollout, acknowledged, why, now_ms);
-    }
+    DL_DELETE(dispatch->tolds, told);
+    dispatch->open -= told->open;
+    free(told);
 }
 
-static void on_published(void *owner, uint64_t ticket, enum publish_result result, const char *why)
+static void dispatch_free(struct dispatch *dispatch)
 {
-    struct dispatched *command = owner;
-    struct dispatch *dispatch = command->dispatch;
-    char text[160];
-    (void)ticket;
-    snprintf(text, sizeof text, "%s%s%s", publish_result_word(result), why[0] != '\0' ? ": " : "", why);
-    dispatch->holds++;
-    command_ended(command, result == PUBLISH_ACKNOWLEDGED, text);
-    dispatch_release(dispatch);
+    struct dispatch **at = &dispatch->trigger->dispatches;
+    while (*at != dispatch) {
+        at = &(*at)->next;
+    }
+    *at = dispatch->next;
+    while (dispatch->tolds != NULL) {
+        drop_told(dispatch, dispatch->tolds);
+    }
+    for (size_t i = 0; i < dispatch->note_count; i++) {
+        free(dispatch->notes[i]);
+    }
+    if (dispatch->image_bytes != NULL) {
+        shared_bytes_unref(dispatch->image_bytes);
+    }
+    if (dispatch->stage == GATHERS) {
+        survey_end(&dispatch->survey);
+    }
+    image_unref(dispatch->plan.image);
+    kept_order_drop(&dispatch->kept);
+    free(dispatch);
 }
 
-/* --- taking back -------------------------------------------------------------------------------------------------- */
-
-/* Returns false where it has gone, or is going: on_published follows in any case. */
-static bool take_back(struct dispatch *dispatch, const struct dispatched *command)
+const char *trigger_note(const struct trigger *trigger, const char *id, size_t i)
 {
-    const struct trigger *trigger = dispatch->trigger;
-    const struct rollout *rollout = rollouts_find(trigger->rollouts, slice_of(dispatch->id));
-    bool is_given_up = rollout == NULL || rollout->state == ROLLOUT_FAILED;
-    if (trigger->announce.part_count > 1 && !is_given_up) {
-        return publisher_withdraw(trigger->publisher, command->ticket);
-    }
-    return publisher_abandon(trigger->publisher, command->ticket);
+    const struct dispatch *dispatch = find_dispatch(trigger, id);
+    return dispatch != NULL && i < dispatch->note_count ? dispatch->notes[i] : NULL;
 }
 
-/* A newer rollout has taken a device: its command is no longer wanted, nor this one's word on its topic. */
-static void lose_device(struct trigger *trigger, const struct rollout *rollout, const struct mac *mac)
+static void on_note(void *owner, const char *sentence)
 {
-    struct dispatch *dispatch = find_dispatch(trigger, rollout->id);
-    const struct mac *found = NULL;
-    if (dispatch != NULL && dispatch->kept.order.device_count > 0) {
-        found = bsearch(mac, dispatch->kept.devices, dispatch->kept.order.device_count, sizeof *mac, mac_compare);
+    struct dispatch *dispatch = owner;
+    if (dispatch->note_count < NOTES_MAX) {
+        dispatch->notes[dispatch->note_count] = strdup(sentence);
+        assert(dispatch->notes[dispatch->note_count] != NULL);
+        dispatch->note_count++;
     }
-    if (found == NULL) {
-        return;
-    }
-    struct dispatched *command = &dispatch->commands[found - dispatch->kept.devices];
-    dispatch->holds++;
-    command->taken = true;
-    if (command->open && !command->sent) {
-        command_ended(command, false, "a newer order took the device over");
-    } else if (command->open && trigger->publisher != NULL) {
-        (void)take_back(dispatch, command);
-    }
-    dispatch_release(dispatch);
 }
 
-/* A command as the publisher wants it, and the texts that it borrows. */
+/* --- a command ---------------------------------------------------------------------------------------------------- */
+
+/* As the publisher wants it, and the texts that it borrows. */
 struct written {
     struct publisher_command command;
     struct trigger_message messages[ANNOUNCE_PARTS_MAX];
     char about[TYPE_TEXT_MAX + MAC_TEXT_SIZE + 16];
 };
 
-/* The i-th one. */
-static void write_command(struct dispatch *dispatch, size_t i, struct written *written)
+static void write_command(struct dispatch *dispatch, const struct told *told, struct written *written)
 {
     struct trigger *trigger = dispatch->trigger;
     const struct trigger_order *order = &dispatch->kept.order;
-    const struct mac *device = order->device_count > 0 ? &order->devices[i] : NULL;
+    const struct mac *device = told->to_type ? NULL : &told->mac;
     struct publisher_command *command = &written->command;
     struct trigger_message *messages = written->messages;
-    char mac[MAC_TEXT_SIZE] = "";
+    char mac[MAC_TEXT_SIZE] = "", id[ANNOUNCE_ID_SIZE];
     if (device != NULL) {
         mac_print(device, mac);
     }
+    rollout_command_id(rollout_of(dispatch), device, told->attempt, id);
     snprintf(written->about, sizeof written->about, "%.*s%s%s (%s)", (int)order->type.len, order->type.at,
              device != NULL ? " " : "", mac, order->fs ? "fs" : "sketch");
     *command = (struct publisher_command){
@@ -199,7 +157,7 @@ static void write_command(struct dispatch *dispatch, size_t i, struct written *w
         .expires_ms = trigger->expires_ms,
     };
     for (size_t part = 0; part < command->part_count; part++) {
-        bool good = trigger_message(trigger, order, &dispatch->plan, dispatch->id, device, part, &messages[part]);
+        bool good = trigger_message(trigger, order, &dispatch->plan, id, device, part, &messages[part]);
         assert(good); /* trigger_plan tried one just like it */
         (void)good;
         command->parts[part] = (struct publisher_part){
@@ -210,48 +168,106 @@ static void write_command(struct dispatch *dispatch, size_t i, struct written *w
     }
 }
 
-static void forget_retained(struct dispatch *dispatch, size_t i)
+/* The rollout hears how it went; it may end within. */
+static void answer(struct told *told, bool acknowledged, const char *why)
+{
+    struct dispatch *dispatch = told->dispatch;
+    struct trigger *trigger = dispatch->trigger;
+    struct moment now = clock_moment(trigger->loop);
+    struct rollout *rollout = rollout_of(dispatch);
+    struct mac mac = told->mac;
+    bool to_type = told->to_type;
+    if (acknowledged) {
+        metrics_observe(trigger->metrics, METRIC_HISTOGRAM_COMMAND_SECONDS, (double)(now.ms - told->began_ms) / 1000.0);
+    }
+    if (acknowledged && trigger->retain) {
+        told->open = false; /* taken back when the rollout is over */
+        dispatch->open--;
+    } else {
+        drop_told(dispatch, told);
+    }
+    if (rollout != NULL) {
+        rollouts_told(trigger->fleet->rollouts, rollout, to_type ? NULL : &mac, acknowledged, why, &now);
+    }
+    go_on(dispatch); /* perhaps it was the last */
+}
+
+static void on_published(void *owner, uint64_t ticket, enum publish_result result, const char *why)
+{
+    char text[400];
+    (void)ticket;
+    snprintf(text, sizeof text, "%s%s%s", publish_result_word(result), why[0] != '\0' ? ": " : "", why);
+    answer(owner, result == PUBLISH_ACKNOWLEDGED, text);
+}
+
+void trigger_tell(struct trigger *trigger, struct rollout *rollout, const struct mac *device, unsigned attempt)
+{
+    struct dispatch *dispatch = find_dispatch(trigger, rollout->id);
+    struct written written;
+    assert(dispatch != NULL); /* it is begun with the rollout, and goes after it */
+    struct told *told = calloc(1, sizeof *told);
+    assert(told != NULL);
+    *told = (struct told){ .dispatch = dispatch,
+                           .to_type = device == NULL,
+                           .attempt = attempt,
+                           .began_ms = uv_now(trigger->loop),
+                           .open = true,
+                           .why = dispatch->unsendable };
+    if (device != NULL) {
+        told->mac = *device;
+    }
+    DL_APPEND(dispatch->tolds, told);
+    dispatch->open++;
+    if (told->why == NULL && trigger->publisher == NULL) {
+        told->why = "the server ends";
+    }
+    if (told->why == NULL) {
+        write_command(dispatch, told, &written);
+        enum status status = publisher_send(trigger->publisher, &written.command, on_published, told, &told->ticket);
+        told->why = status == STATUS_LIMIT ? "the queue of commands is full"
+                    : status != STATUS_OK  ? status_text(status)
+                                           : NULL;
+    }
+    if (told->why != NULL) {
+        go_on(dispatch);
+    }
+}
+
+/* --- taking back -------------------------------------------------------------------------------------------------- */
+
+void trigger_withdraw(struct trigger *trigger, struct rollout *rollout)
+{
+    struct dispatch *dispatch = find_dispatch(trigger, rollout->id);
+    if (dispatch != NULL) {
+        dispatch->takes_back = true;
+        go_on(dispatch);
+    }
+}
+
+static void forget_retained(struct dispatch *dispatch, const struct told *told)
 {
     struct written written;
-    const struct trigger *trigger = dispatch->trigger;
-    if (trigger->retain && trigger->publisher != NULL && dispatch->commands[i].sent && !dispatch->commands[i].taken) {
-        write_command(dispatch, i, &written);
-        publisher_forget(trigger->publisher, &written.command);
+    if (dispatch->trigger->retain && dispatch->trigger->publisher != NULL && rollout_of(dispatch) != NULL) {
+        write_command(dispatch, told, &written);
+        publisher_forget(dispatch->trigger->publisher, &written.command);
     }
 }
 
-/* Once all are taken back that could be. */
-static void tell_what_goes_on(struct dispatch *dispatch)
+/* A command of several messages reaches its device whole or not at all, unless nobody was told anything: then what has
+ * begun is given up, too. */
+static void take_back(struct dispatch *dispatch, struct told *told)
 {
-    struct rollout *rollout = rollouts_find(dispatch->trigger->rollouts, slice_of(dispatch->id));
-    if (rollout != NULL && rollout->state == ROLLOUT_FAILED && dispatch->on_its_way > 0) {
-        size_t used = strlen(rollout->why);
-        snprintf(rollout->why + used, sizeof rollout->why - used, "; %zu on their way may still arrive",
-                 dispatch->on_its_way);
+    const struct rollout *rollout = rollout_of(dispatch);
+    bool in_vain = rollout == NULL || (rollout->state == ROLLOUT_ABORTED && rollout->acknowledged == 0);
+    if (told->open && told->why == NULL && dispatch->trigger->publisher != NULL) {
+        (void)(in_vain ? publisher_abandon(dispatch->trigger->publisher, told->ticket)
+                       : publisher_withdraw(dispatch->trigger->publisher, told->ticket));
     }
 }
 
-static bool withdraw_next(struct dispatch *dispatch)
-{
-    if (dispatch->at == dispatch->plan.commands) {
-        dispatch->withdrawn = true;
-        tell_what_goes_on(dispatch);
-        return false;
-    }
-    size_t i = dispatch->at++;
-    struct dispatched *command = &dispatch->commands[i];
-    if (command->open && !command->sent) {
-        command_ended(command, false, "no longer wanted");
-    } else if (command->open && dispatch->trigger->publisher != NULL) {
-        dispatch->on_its_way += !take_back(dispatch, command);
-    }
-    forget_retained(dispatch, i);
-    return true;
-}
+/* --- in turns ----------------------------------------------------------------------------------------------------- */
 
-/* --- going out ---------------------------------------------------------------------------------------------------- */
-
-static void log_begun(const struct dispatch *dispatch)
+static void log_begun(const struct dispatch *dispatch, const struct rollout *rollout)
 {
     const struct trigger_plan *plan = &dispatch->plan;
     struct log_line line;
@@ -262,27 +278,29 @@ static void log_begun(const struct dispatch *dispatch)
     log_text(&line, "mode", plan->target.fs ? "fs" : "sketch");
     log_text(&line, "image", plan->image->path);
     log_text(&line, "url", plan->url);
-    log_number(&line, "commands", (int64_t)plan->commands);
-    log_number(&line, "devices", (int64_t)dispatch->rollout->expected);
+    log_number(&line, "members", (int64_t)rollout->members);
+    log_number(&line, "canaries", (int64_t)rollout->order.canary);
+    log_number(&line, "in_flight", (int64_t)window_size(&rollout->window));
     log_end(&line);
 }
 
-static bool sends_image(const struct trigger *trigger)
+static void start(struct dispatch *dispatch)
 {
-    bool found = false;
-    for (size_t part = 0; part < trigger->announce.part_count; part++) {
-        found = found || trigger->announce.parts[part].payload == NULL;
+    struct rollout *rollout = rollout_of(dispatch);
+    struct moment now = clock_moment(dispatch->trigger->loop);
+    dispatch->stage = RUNS;
+    if (rollout != NULL && !rollout_is_over(rollout)) {
+        log_begun(dispatch, rollout);
+        rollout_start(dispatch->trigger->fleet->rollouts, rollout, dispatch->plan.type_topic,
+                      dispatch->plan.device_topic, &now);
     }
-    return found;
 }
 
 static void on_blob(struct blob_wait *wait, enum status status, struct blob *blob)
 {
     struct dispatch *dispatch = (struct dispatch *)wait; /* its first member */
     dispatch->loading = false;
-    dispatch->holds++;
-    /* Meanwhile the rollout may have ended, or the server may be ending. */
-    bool wanted = !dispatch->over && dispatch->trigger->publisher != NULL;
+    bool wanted = !is_over(dispatch) && dispatch->trigger->publisher != NULL;
     if (status == STATUS_OK) {
         dispatch->image_bytes = wanted ? shared_bytes_new(blob->size) : NULL;
         if (dispatch->image_bytes != NULL) {
@@ -295,99 +313,95 @@ static void on_blob(struct blob_wait *wait, enum status status, struct blob *blo
                                : status == STATUS_OK ? "out of memory"
                                                      : "the image cannot be loaded";
     }
-    dispatch->stage = SENDS;
+    start(dispatch);
     go_on(dispatch);
-    dispatch_release(dispatch);
 }
 
-static void on_note(void *owner, const char *sentence)
+static bool sends_image(const struct trigger *trigger)
 {
-    rollout_note(owner, sentence);
-}
-
-/* All are known: on with the image, or with the commands. */
-static bool end_gathering(struct dispatch *dispatch)
-{
-    survey_say(&dispatch->survey, on_note, dispatch->rollout);
-    survey_end(&dispatch->survey);
-    dispatch->stage = SENDS;
-    log_begun(dispatch);
-    if (sends_image(dispatch->trigger)) {
-        dispatch->stage = LOADS;
-        dispatch->loading = true;
-        dispatch->wait.ready = on_blob;
-        blob_get(dispatch->trigger->blobs, dispatch->plan.image, &dispatch->wait); /* perhaps at once: then SENDS */
+    bool found = false;
+    for (size_t part = 0; part < trigger->announce.part_count; part++) {
+        found = found || trigger->announce.parts[part].payload == NULL;
     }
-    return dispatch->stage != LOADS;
+    return found && trigger->publisher != NULL;
 }
 
-static bool gather_next(struct dispatch *dispatch)
+static void end_gathering(struct dispatch *dispatch)
 {
     struct trigger *trigger = dispatch->trigger;
-    struct rollout *losers[ROLLOUTS_MAX];
-    struct mac mac;
-    const struct device *device = NULL;
-    enum survey_step step = survey_next(&dispatch->survey, &mac, &device);
-    if (step == SURVEY_DONE) {
-        return end_gathering(dispatch);
+    survey_say(&dispatch->survey, on_note, dispatch);
+    survey_end(&dispatch->survey);
+    dispatch->stage = LOADS;
+    if (trigger->publisher == NULL) {
+        on_note(dispatch, "no MQTT broker is configured (--mqtt): nobody is told, devices get it when they ask");
+    } else if (dispatch->plan.public_url.kind == PUBLIC_URL_USED && dispatch->plan.public_url.warning[0] != '\0') {
+        on_note(dispatch, dispatch->plan.public_url.warning); /* devices in two networks; of others the log has told */
     }
-    if (step == SURVEY_MET) {
-        size_t lost = 0;
-        if (!dispatch->rollout->order.whole_type) {
-            lost = rollouts_take_over(trigger->rollouts, dispatch->rollout, &mac, uv_now(trigger->loop), losers);
-        }
-        for (size_t i = 0; i < lost; i++) {
-            lose_device(trigger, losers[i], &mac);
-        }
-        rollout_expect(dispatch->rollout, &mac, device != NULL && device->has_md5 ? device->md5 : NULL);
+    if (sends_image(trigger)) {
+        dispatch->loading = true;
+        dispatch->wait.ready = on_blob;
+        blob_get(trigger->blobs, dispatch->plan.image, &dispatch->wait); /* perhaps at once: then it RUNS */
+    } else {
+        start(dispatch);
     }
-    return true;
 }
 
-static bool send_next(struct dispatch *dispatch)
+static void gather_next(struct dispatch *dispatch)
 {
-    struct written written;
-    struct publisher *publisher = dispatch->trigger->publisher;
-    if (dispatch->at == dispatch->plan.commands) {
-        dispatch->stage = WAITS;
+    struct surveyed surveyed;
+    struct rollout *rollout = rollout_of(dispatch);
+    struct moment now = clock_moment(dispatch->trigger->loop);
+    enum survey_step step = is_over(dispatch) ? SURVEY_DONE : survey_next(&dispatch->survey, &surveyed);
+    if (step == SURVEY_DONE) {
+        end_gathering(dispatch);
+    } else if (step == SURVEY_MET) {
+        rollout_join(dispatch->trigger->fleet->rollouts, rollout, &surveyed.joiner, &now);
+    }
+}
+
+/* What could not be handed over; what is to be taken back. Returns whether there was any. */
+static bool tend_commands(struct dispatch *dispatch)
+{
+    struct told *told, *next;
+    DL_FOREACH_SAFE(dispatch->tolds, told, next)
+    {
+        if (told->open && told->why != NULL) {
+            answer(told, false, told->why);
+            return true;
+        }
+    }
+    if (!dispatch->takes_back) {
         return false;
     }
-    struct dispatched *one = &dispatch->commands[dispatch->at];
-    if (!one->open) { /* its device was taken over meanwhile */
-        dispatch->at++;
-        return true;
-    }
-    const char *why = dispatch->unsendable != NULL ? dispatch->unsendable : "no longer wanted";
-    enum status status = STATUS_CHANGED;
-    if (dispatch->unsendable == NULL && publisher != NULL) {
-        write_command(dispatch, dispatch->at, &written);
-        status = publisher_send(publisher, &written.command, on_published, one, &one->ticket);
-        why = status == STATUS_LIMIT ? "the queue of commands is full" : status_text(status);
-    }
-    dispatch->at++;
-    one->sent = status == STATUS_OK;
-    if (!one->sent) {
-        command_ended(one, false, why);
+    dispatch->takes_back = false;
+    bool over = is_over(dispatch);
+    for (told = dispatch->tolds; told != NULL; told = next) {
+        next = told->next;
+        if (over && !told->open) {
+            forget_retained(dispatch, told);
+            drop_told(dispatch, told);
+        } else {
+            take_back(dispatch, told); /* on_published follows, later */
+        }
     }
     return true;
 }
 
 static bool on_turn(void *owner, struct turn_budget *budget)
 {
-    static bool (*const steps[])(struct dispatch *) = {
-        [GATHERS] = gather_next,
-        [SENDS] = send_next,
-    };
     struct dispatch *dispatch = owner;
-    bool more = true;
-    dispatch->holds++;
     do {
-        bool has_step = dispatch->stage == GATHERS || dispatch->stage == SENDS;
-        more = dispatch->over ? !dispatch->withdrawn && withdraw_next(dispatch)
-                              : has_step && steps[dispatch->stage](dispatch);
-    } while (more && !turn_is_spent(budget));
-    dispatch_release(dispatch);
-    return more;
+        if (dispatch->stage == GATHERS) {
+            gather_next(dispatch);
+        } else if (!tend_commands(dispatch)) {
+            bool idle = dispatch->stage == RUNS && dispatch->tolds == NULL && !dispatch->loading;
+            if (idle && is_over(dispatch)) {
+                dispatch_free(dispatch);
+            }
+            return false;
+        }
+    } while (!turn_is_spent(budget));
+    return true;
 }
 
 void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
@@ -396,90 +410,27 @@ void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, 
     struct dispatch *dispatch = calloc(1, sizeof *dispatch);
     assert(dispatch != NULL);
     dispatch->trigger = trigger;
-    dispatch->rollout = rollout;
     dispatch->job = (struct turn_job){ .step = on_turn, .owner = dispatch };
     dispatch->plan = *plan;
     image_ref(plan->image);
     kept_order_make(&dispatch->kept, order);
-    dispatch->commands = calloc(plan->commands, sizeof *dispatch->commands);
-    assert(dispatch->commands != NULL);
-    for (size_t i = 0; i < plan->commands; i++) {
-        dispatch->commands[i] = (struct dispatched){ .dispatch = dispatch, .open = true };
-    }
-    dispatch->open = plan->commands;
-    dispatch->started_ms = uv_now(trigger->loop);
     snprintf(dispatch->id, sizeof dispatch->id, "%s", rollout->id);
     dispatch->next = trigger->dispatches;
     trigger->dispatches = dispatch;
     survey_begin(&dispatch->survey, trigger, &dispatch->kept.order, &dispatch->plan);
+    dispatch->survey.rollout = rollout;
     go_on(dispatch);
+    turns_run(trigger_turns(trigger));
 }
 
-/* --- the rollout goes on ------------------------------------------------------------------------------------------ */
-
-static void log_changed(const struct rollout *rollout, uint64_t now_ms)
-{
-    struct log_line line;
-    if (rollout->state == ROLLOUT_PUBLISHING) {
-        return;
-    }
-    log_begin(&line, rollout->state == ROLLOUT_FAILED ? LOG_WARN : LOG_INFO,
-              rollout->state == ROLLOUT_RUNNING ? "rollout_published" : "rollout_ended");
-    log_text(&line, "id", rollout->id);
-    log_text(&line, "type", rollout->order.target.type);
-    log_text(&line, "state", rollout_state_word(rollout->state));
-    if (rollout->why[0] != '\0') {
-        log_text(&line, "why", rollout->why);
-    }
-    if (rollout_is_over(rollout)) {
-        for (int state = 0; state < ROLLOUT_DEVICE_STATES; state++) {
-            log_number(&line, rollout_device_word((enum rollout_device_state)state), (int64_t)rollout->devices[state]);
-        }
-        log_number(&line, "bytes", (int64_t)rollout->bytes);
-    }
-    log_number(&line, "ms", (int64_t)(now_ms - rollout->created_ms));
-    log_end(&line);
-}
-
-static bool on_tidying(void *owner, struct turn_budget *budget)
-{
-    struct trigger *trigger = owner;
-    bool more = true;
-    while (more && !turn_is_spent(budget)) {
-        more = rollouts_tidy(trigger->rollouts, TIDY_RECORDS);
-    }
-    return more;
-}
-
-void trigger_rollout_changed(struct trigger *trigger, struct rollout *rollout)
-{
-    struct dispatch *dispatch = find_dispatch(trigger, rollout->id);
-    if (dispatch != NULL && rollout_is_over(rollout)) {
-        dispatch->holds++;
-        if (dispatch->stage == GATHERS) {
-            survey_end(&dispatch->survey);
-            dispatch->stage = SENDS;
-        }
-        dispatch->over = true;
-        dispatch->rollout = NULL;
-        dispatch->at = 0;
-        go_on(dispatch);
-        dispatch_release(dispatch);
-    }
-    log_changed(rollout, uv_now(trigger->loop));
-    if (rollout_is_over(rollout)) {
-        trigger->tidying.step = on_tidying;
-        trigger->tidying.owner = trigger;
-        turns_add(trigger_turns(trigger), &trigger->tidying);
-    }
-}
+/* --- the end ------------------------------------------------------------------------------------------------------ */
 
 void trigger_stop(struct trigger *trigger)
 {
     turns_finish(trigger_turns(trigger));
     for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = dispatch->next) {
-        for (size_t i = 0; i < dispatch->plan.commands && !dispatch->over; i++) {
-            forget_retained(dispatch, i);
+        for (const struct told *told = dispatch->tolds; told != NULL; told = told->next) {
+            forget_retained(dispatch, told);
         }
     }
 }

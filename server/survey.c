@@ -19,12 +19,10 @@ void survey_begin(struct survey *survey, struct trigger *trigger, const struct t
             image_ref(survey->images[i]);
         }
     }
-    fleet_walk_begin(trigger->fleet, &survey->walk, order->device_count == 0 ? order->type : slice_of(""));
 }
 
 void survey_end(struct survey *survey)
 {
-    fleet_walk_end(&survey->walk);
     for (size_t i = 0; i < sizeof survey->images / sizeof survey->images[0]; i++) {
         if (survey->images[i] != NULL) {
             image_unref(survey->images[i]);
@@ -34,11 +32,20 @@ void survey_end(struct survey *survey)
 
 /* --- finding ------------------------------------------------------------------------------------------------------ */
 
-/* Who says that it is there is waited for, and who says nothing of that but asked us once; who said that it is gone
- * counts when it comes. */
-static bool is_expected(const struct device *device)
+/* The record as the device would ask now. */
+static void ask_as(const struct survey *survey, const struct device *device, struct device_request *request)
 {
-    return device->said_online ? device->online : device->seen_ms != 0;
+    const struct words *words = survey->trigger->fleet->words;
+    *request = (struct device_request){ .client = (enum device_client)device->client,
+                                        .mode = survey->order->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH,
+                                        .has_mac = true,
+                                        .has_md5 = device->has_md5,
+                                        .mac = device->mac,
+                                        .free_bytes = device->free_bytes,
+                                        .flash_bytes = device->flash_bytes,
+                                        .chip = (enum chip)device->chip };
+    memcpy(request->sketch_md5, device->md5, sizeof request->sketch_md5);
+    request->label = slice_of(words_text(words, survey->order->fs ? device->fs_version : device->version));
 }
 
 /* Whether its own record says already that it cannot take the image: decided as if it asked now, and as if it wanted it
@@ -53,26 +60,64 @@ static bool is_refused(const struct survey *survey, const struct device *device,
         .unconditional = true,
         .fs_gzip = true, /* nobody told us that it is not so */
     };
-    if (!device_recall(device, &request)) {
+    if (device->client == CLIENT_PLAIN) {
         return false;
     }
-    request.mode = survey->order->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH;
-    const struct image *running = device->has_md5
-                                      ? catalog_find_md5(survey->trigger->catalog, device->md5,
-                                                         slice_of(device->type->name), &input.running_flash_mode)
-                                      : NULL;
+    ask_as(survey, device, &request);
+    const char *type = words_text(survey->trigger->fleet->words, device->type->name);
+    const struct image *running = device->has_md5 ? catalog_find_md5(survey->trigger->catalog, device->md5,
+                                                                     slice_of(type), &input.running_flash_mode)
+                                                  : NULL;
     input.running = running != NULL ? &running->build : NULL;
     decision_make(&input, decision);
     return !decision_serves(decision);
 }
 
-static enum survey_finding find_against(const struct survey *survey, const struct device *device,
+static bool runs_it(const struct survey *survey, const struct device *device)
+{
+    const struct rollout_target *target = &survey->plan->target;
+    const struct words *words = survey->trigger->fleet->words;
+    if (target->fs) {
+        return version_same_text(slice_of(words_text(words, device->fs_version)), slice_of(target->version));
+    }
+    for (size_t i = 0; device->has_md5 && i < target->run_md5_count; i++) {
+        if (memcmp(device->md5, target->run_md5[i], 16) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A pin, a block, an assignment to another build; or what it proved with this one. */
+static bool is_withheld(const struct survey *survey, const struct mac *mac, struct decision *decision)
+{
+    const struct fleet *fleet = survey->trigger->fleet;
+    const struct rollout_target *target = &survey->plan->target;
+    struct direction direction;
+    fleet_direct(fleet, mac, survey->order->type, survey->order->fs, NULL, &direction);
+    const struct policy *policy = &direction.policy;
+    bool other = policy->wanted[0] != '\0' && !version_same_text(slice_of(policy->wanted), slice_of(target->version));
+    decision->reason = policy->blocked      ? REASON_BLOCKED
+                       : policy->unapproved ? REASON_UNAPPROVED
+                       : other              ? direction.source
+                                            : REASON_COUNT;
+    snprintf(decision->detail, sizeof decision->detail, "%s", other ? policy->wanted : "");
+    if (decision->reason == REASON_COUNT && never_again_holds(fleet->never_again, mac, target->run_md5[0]) != NULL) {
+        decision->reason = REASON_NEVER_AGAIN;
+    }
+    return decision->reason != REASON_COUNT;
+}
+
+static enum survey_finding find_against(const struct survey *survey, const struct mac *mac, const struct device *device,
                                         struct decision *decision)
 {
+    if (is_withheld(survey, mac, decision)) {
+        return SURVEY_POLICY;
+    }
     if (device == NULL) {
         return SURVEY_NEVER_SEEN;
     }
-    if (!slice_is(survey->order->type, device->type->name)) {
+    if (!slice_is(survey->order->type, words_text(survey->trigger->fleet->words, device->type->name))) {
         return SURVEY_OTHER_TYPE;
     }
     return is_refused(survey, device, decision) ? SURVEY_REFUSED : SURVEY_NOTHING;
@@ -97,18 +142,10 @@ static struct survey_found *find_place(struct survey *survey, enum survey_findin
     return found;
 }
 
-static void note(struct survey *survey, const struct mac *mac, const struct device *device)
+static void count(struct survey *survey, const struct mac *mac, enum survey_finding finding, enum reason reason,
+                  const char *text)
 {
-    struct decision decision = { .reason = REASON_COUNT };
-    enum survey_finding finding = find_against(survey, device, &decision);
-    const char *text = finding == SURVEY_OTHER_TYPE ? device->type->name
-                       : finding == SURVEY_REFUSED  ? decision.detail
-                                                    : "";
-    if (finding == SURVEY_NOTHING) {
-        return;
-    }
-    struct survey_found *found =
-        find_place(survey, finding, finding == SURVEY_REFUSED ? decision.reason : REASON_COUNT, text);
+    struct survey_found *found = find_place(survey, finding, reason, text);
     if (found == NULL) {
         return;
     }
@@ -121,36 +158,84 @@ static void note(struct survey *survey, const struct mac *mac, const struct devi
     found->count++;
 }
 
-static enum survey_step next_device(struct survey *survey, struct mac *mac, const struct device **device)
+/* Writes what keeps the device out of it, or "". */
+static void note(struct survey *survey, const struct mac *mac, const struct device *device, char *why, size_t size)
 {
-    const struct trigger_order *order = survey->order;
-    if (order->device_count == 0) {
-        *device = fleet_walk_next(&survey->walk);
-        if (*device != NULL) {
-            *mac = (*device)->mac;
-        }
-        return *device == NULL ? SURVEY_DONE : is_expected(*device) ? SURVEY_MET : SURVEY_PASSED;
+    struct decision decision = { .reason = REASON_COUNT };
+    enum survey_finding finding = find_against(survey, mac, device, &decision);
+    const char *type = device != NULL ? words_text(survey->trigger->fleet->words, device->type->name) : "";
+    bool decided = finding == SURVEY_REFUSED || finding == SURVEY_POLICY;
+    why[0] = '\0';
+    if (finding == SURVEY_NOTHING) {
+        return;
     }
-    if (survey->next == order->device_count) {
-        return SURVEY_DONE;
+    count(survey, mac, finding, decided ? decision.reason : REASON_COUNT, decided ? decision.detail : type);
+    if (decided) {
+        snprintf(why, size, "%s%s%s", reason_word(decision.reason), decision.detail[0] != '\0' ? ": " : "",
+                 decision.detail);
+    } else if (finding == SURVEY_OTHER_TYPE) {
+        snprintf(why, size, "it asks as %s", type);
     }
-    *mac = order->devices[survey->next++];
-    *device = fleet_find(survey->trigger->fleet, mac);
-    return SURVEY_MET;
 }
 
-enum survey_step survey_next(struct survey *survey, struct mac *mac, const struct device **device)
+/* The next MAC that the order may mean; false = there is none. */
+static bool next_mac(struct survey *survey, struct mac *mac)
 {
-    enum survey_step step = next_device(survey, mac, device);
-    if (step != SURVEY_MET) {
-        return step;
+    const struct trigger_order *order = survey->order;
+    const struct fleet *fleet = survey->trigger->fleet;
+    if (order->device_count > 0) {
+        if (survey->next < order->device_count) {
+            *mac = order->devices[survey->next++];
+            return true;
+        }
+        return false;
     }
-    bool runs_it = *device != NULL && (*device)->has_md5 && rollout_target_runs(&survey->plan->target, (*device)->md5);
-    survey->known += *device != NULL;
-    survey->current += runs_it;
-    if (!runs_it) {
-        note(survey, mac, *device);
+    if (order->group != NULL) {
+        return policies_group(fleet->policies, words_find(fleet->words, slice_of(order->group)), survey->next++, mac,
+                              1) == 1;
     }
+    if (survey->next < devices_count(fleet->devices)) {
+        *mac = devices_at(fleet->devices, survey->next++)->mac;
+        return true;
+    }
+    return false;
+}
+
+/* Of a group, who asks as another type is meant for another order; whoever is named is meant, and told about. */
+static bool is_meant(const struct survey *survey, const struct mac *mac, const struct device *device)
+{
+    bool other =
+        device != NULL && !slice_is(survey->order->type, words_text(survey->trigger->fleet->words, device->type->name));
+    bool chosen = survey->rollout == NULL || rollout_selects(survey->trigger->fleet->rollouts, survey->rollout, mac);
+    return chosen && (survey->order->device_count > 0 || !other);
+}
+
+enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed)
+{
+    struct rollout_joiner *joiner = &surveyed->joiner;
+    *surveyed = (struct surveyed){ .joiner = { .skip_why = NULL } };
+    if (!next_mac(survey, &joiner->mac)) {
+        return SURVEY_DONE;
+    }
+    const struct device *device = devices_find(survey->trigger->fleet->devices, &joiner->mac);
+    if (!is_meant(survey, &joiner->mac, device)) {
+        return SURVEY_PASSED;
+    }
+    survey->met++;
+    survey->known += device != NULL;
+    if (device != NULL) {
+        joiner->site = fleet_site(device->address);
+        joiner->came_back = device->came_back;
+        joiner->away = device->said_online && !device->online;
+    }
+    if (device != NULL && runs_it(survey, device)) {
+        survey->current++;
+        snprintf(surveyed->why, sizeof surveyed->why, "runs it already");
+    } else {
+        note(survey, &joiner->mac, device, surveyed->why, sizeof surveyed->why);
+    }
+    joiner->skip_why = surveyed->why[0] != '\0' ? surveyed->why : NULL;
+    survey->skipped += joiner->skip_why != NULL;
     return SURVEY_MET;
 }
 
@@ -193,9 +278,12 @@ static void print_sentence(const struct survey *survey, const struct survey_foun
         break;
     case SURVEY_NEVER_SEEN:
         (void)trigger_message(survey->trigger, survey->order, survey->plan, "", &found->first[0], 0, &message);
-        snprintf(to, size,
-                 "%s %s never seen here since the server started: %s hears the command only if its topic is %s%s", who,
+        snprintf(to, size, "%s %s never seen here: %s hears the command only if its topic is %s%s", who,
                  one ? "was" : "were", one ? "it" : "each", one ? "" : "like ", message.topic);
+        break;
+    case SURVEY_POLICY:
+        snprintf(to, size, "%s %s left out: %s%s%s", who, one ? "is" : "are", reason_text(found->reason),
+                 found->text[0] != '\0' ? ": " : "", found->text);
         break;
     default:
         snprintf(to, size, "%s would be refused, %s: %s%s", who, reason_word(found->reason), found->text,
@@ -227,10 +315,9 @@ struct survey_job {
 static bool on_turn(void *owner, struct turn_budget *budget)
 {
     struct survey_job *job = owner;
-    struct mac mac;
-    const struct device *device;
+    struct surveyed surveyed;
     do {
-        if (survey_next(&job->survey, &mac, &device) == SURVEY_DONE) {
+        if (survey_next(&job->survey, &surveyed) == SURVEY_DONE) {
             job->on_done(job->owner, &job->survey);
             survey_end(&job->survey);
             kept_order_drop(&job->kept);

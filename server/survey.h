@@ -16,7 +16,8 @@ enum survey_finding {
     SURVEY_NOTHING,
     SURVEY_OTHER_TYPE, /* of the device's own */
     SURVEY_NEVER_SEEN,
-    SURVEY_REFUSED, /* by what it said of itself when it last asked */
+    SURVEY_POLICY,  /* an operator's word on it goes before */
+    SURVEY_REFUSED, /* by what it said of itself when it last asked, or by what it proved with this build */
     SURVEY_FINDINGS
 };
 
@@ -33,10 +34,10 @@ struct survey {
     struct trigger *trigger;
     const struct trigger_order *order; /* borrowed, like the plan, until survey_end */
     const struct trigger_plan *plan;
-    struct image *images[2]; /* of the offer, counted */
-    struct fleet_walk walk;
-    size_t next; /* of those named */
-    size_t known, current;
+    const struct rollout *rollout; /* whose percentage counts; NULL = none yet: all are counted */
+    struct image *images[2];       /* of the offer, counted */
+    size_t next;                   /* of those named, of the group, or of all */
+    size_t known, current, met, skipped;
     size_t found_count;
     struct survey_found found[SURVEY_FINDINGS_MAX];
 };
@@ -44,9 +45,14 @@ struct survey {
 void survey_begin(struct survey *survey, struct trigger *trigger, const struct trigger_order *order,
                   const struct trigger_plan *plan);
 
-/* One step: met = *mac is meant; *device NULL = it was never seen. Passed = it was of one that is not. */
+/* One step: met = `joiner` is meant, .skip_why where it is left out, and `away` where it said that it is gone. Passed =
+ * it was of one that is not meant. */
 enum survey_step { SURVEY_MET, SURVEY_PASSED, SURVEY_DONE };
-enum survey_step survey_next(struct survey *survey, struct mac *mac, const struct device **device);
+struct surveyed {
+    struct rollout_joiner joiner;
+    char why[200];
+};
+enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed);
 
 /* Says each note, once all were met. */
 void survey_say(const struct survey *survey, void (*say)(void *owner, const char *sentence), void *owner);

@@ -41,6 +41,10 @@ void kept_order_make(struct kept_order *kept, const struct trigger_order *order)
         snprintf(kept->version, sizeof kept->version, "%s", order->version);
         kept->order.version = kept->version;
     }
+    if (order->group != NULL) {
+        snprintf(kept->group, sizeof kept->group, "%s", order->group);
+        kept->order.group = kept->group;
+    }
     kept->devices = calloc(order->device_count + 1, sizeof *kept->devices);
     assert(kept->devices != NULL);
     for (size_t i = 0; i < order->device_count; i++) {
@@ -192,13 +196,13 @@ static bool has_label(const struct offer *offer)
            (offer->gzip != NULL && offer->gzip->label[0] != '\0');
 }
 
-static bool check_ways(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan,
-                       struct trigger_problem *problem)
+static bool check_ways(struct trigger *trigger, struct trigger_plan *plan, struct trigger_problem *problem)
 {
     if (trigger->publisher == NULL) {
-        return refuse(problem, TRIGGER_NO_BROKER, "start updraftd with --mqtt mqtt://host",
-                      "no MQTT broker is configured, so no device can be told");
+        return true;
     }
+    plan->type_topic = trigger->announce.parts[0].type_topic != NULL;
+    plan->device_topic = trigger->announce.parts[0].device_topic != NULL;
     trigger->find_public_url(trigger->owner, &plan->public_url);
     if (plan->public_url.url[0] == '\0') {
         return refuse(
@@ -206,11 +210,41 @@ static bool check_ways(struct trigger *trigger, const struct trigger_order *orde
             "set --public-url (UPDRAFT_PUBLIC_URL) to what devices can reach, such as http://192.168.1.10:8080",
             "nobody can tell at which address devices reach this server: %s", plan->public_url.warning);
     }
-    if (order->device_count == 0 && trigger->announce.parts[0].type_topic == NULL) {
-        return refuse(problem, TRIGGER_NO_TYPE_TOPIC, "name the devices: --to MAC,MAC",
-                      "the firmware \"%s\" has no topic for all devices of a type", trigger->announce.name);
+    return true;
+}
+
+/* Commands to the type, and to a device, written once on trial. */
+static bool check_messages(struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
+                           struct trigger_problem *problem)
+{
+    static const struct mac some = { { 0x5c, 0xcf, 0x7f, 0xb1, 0xe0, 0x42 } };
+    struct trigger_message message;
+    for (size_t part = 0; trigger->publisher != NULL && part < trigger->announce.part_count; part++) {
+        bool fits =
+            (!plan->type_topic || trigger_message(trigger, order, plan, "0000000000000000", NULL, part, &message)) &&
+            (!plan->device_topic || trigger_message(trigger, order, plan, "0000000000000000", &some, part, &message));
+        if (!fits) {
+            return refuse(problem, TRIGGER_TOO_LONG, "shorten the template or the public URL",
+                          "the command's topic or payload becomes too long");
+        }
     }
     return true;
+}
+
+/* Where the target is older than the newest: what it passes over, so that nobody is sent that again by itself. */
+static void note_passed_over(const struct trigger *trigger, const struct trigger_order *order,
+                             struct trigger_plan *plan)
+{
+    struct offer newest = { NULL, NULL };
+    enum reason missing;
+    struct version target;
+    struct catalog_query query = { .type = order->type, .kind = order->fs ? OFFER_FS : OFFER_SKETCH };
+    catalog_offer(trigger->catalog, &query, &newest, &missing);
+    const struct build *build = newest.plain != NULL ? newest.plain : newest.gzip;
+    if (build != NULL && version_parse(slice_of(plan->target.version), &target) == STATUS_OK &&
+        version_compare(&build->version, &target) > 0) {
+        snprintf(plan->target.passed_over, sizeof plan->target.passed_over, "%s", build->version.text);
+    }
 }
 
 bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan,
@@ -218,7 +252,6 @@ bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, st
 {
     struct offer offer = { NULL, NULL };
     enum reason missing = REASON_NO_IMAGE;
-    struct trigger_message message;
     struct catalog_query query = {
         .type = order->type,
         .kind = order->fs ? OFFER_FS : OFFER_SKETCH,
@@ -233,20 +266,21 @@ bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, st
     if (has_label(&offer)) { /* devices that are assigned to it get it, nobody else would */
         return refuse_missing(trigger, order, REASON_NO_IMAGE, problem);
     }
+    if (order->group != NULL && policies_group_count(trigger->fleet->policies,
+                                                     words_find(trigger->fleet->words, slice_of(order->group))) == 0) {
+        char group[4 * WORD_TEXT_MAX];
+        text_escape(slice_of(order->group), group, sizeof group);
+        return refuse(problem, TRIGGER_NO_GROUP,
+                      "`updraft devices groups` lists them; `updraft devices group MAC +NAME`",
+                      "no device is in a group \"%s\"", group);
+    }
     make_target(order, &offer, plan);
-    plan->commands = order->device_count > 0 ? order->device_count : 1;
-    if (!check_ways(trigger, order, plan, problem)) {
+    note_passed_over(trigger, order, plan);
+    if (!check_ways(trigger, plan, problem)) {
         return false;
     }
     make_url(order, plan);
-    for (size_t part = 0; part < trigger->announce.part_count; part++) {
-        const struct mac *device = order->device_count > 0 ? &order->devices[0] : NULL;
-        if (!trigger_message(trigger, order, plan, "0000000000000000", device, part, &message)) {
-            return refuse(problem, TRIGGER_TOO_LONG, "shorten the template or the public URL",
-                          "the command's topic or payload becomes too long");
-        }
-    }
-    return true;
+    return check_messages(trigger, order, plan, problem);
 }
 
 /* --- writing messages --------------------------------------------------------------------------------------------- */
@@ -305,12 +339,33 @@ bool trigger_message(const struct trigger *trigger, const struct trigger_order *
 
 /* --- doing -------------------------------------------------------------------------------------------------------- */
 
-struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order,
+static struct rollout_order order_of(const struct trigger *trigger, const struct trigger_order *order,
+                                     const struct trigger_plan *plan)
+{
+    struct rollout_order of = { .target = plan->target,
+                                .named = order->device_count > 0,
+                                .device_count = order->device_count,
+                                .devices = (struct mac *)(uintptr_t)order->devices, /* copied, not written */
+                                .percent = order->percent,
+                                .canary = order->canary,
+                                .in_flight = order->in_flight,
+                                .max_failures = order->max_failures,
+                                .site_in_flight = trigger->site_in_flight,
+                                .window_s = order->window_s,
+                                .timeout_ms = order->timeout_ms,
+                                .reboot_ms = trigger->reboot_ms,
+                                .broker_ms = order->timeout_ms };
+    snprintf(of.group, sizeof of.group, "%s", order->group != NULL ? order->group : "");
+    return of;
+}
+
+struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem)
 {
     struct trigger_plan plan;
     uint8_t random[8];
     char id[ANNOUNCE_ID_SIZE];
+    struct moment now = clock_moment(trigger->loop);
     if (!trigger_plan(trigger, order, &plan, problem)) {
         return NULL;
     }
@@ -318,26 +373,54 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
     assert(got == (ssize_t)sizeof random);
     (void)got;
     hex_encode(random, sizeof random, id);
-    const struct fleet_type *type = fleet_find_type(trigger->fleet, order->type);
-    bool whole_type = order->device_count == 0;
-    struct rollout_order followed = { .target = plan.target,
-                                      .whole_type = whole_type,
-                                      .window_s = order->window_s,
-                                      .timeout_ms = order->timeout_ms,
-                                      .check_ms = type != NULL ? type->check_ms : 0,
-                                      .about = !whole_type    ? order->device_count
-                                               : type != NULL ? type->device_count
-                                                              : 0 };
-    struct rollout *rollout = rollouts_begin(trigger->rollouts, id, &followed, uv_now(trigger->loop));
+    struct rollout_order of = order_of(trigger, order, &plan);
+    struct rollout *rollout = rollouts_begin(trigger->fleet->rollouts, id, &of, &now);
     if (rollout == NULL) {
-        (void)refuse(problem, TRIGGER_BUSY, "wait until one of them has ended", "%d rollouts are under way",
-                     ROLLOUTS_MAX);
+        (void)refuse(problem, TRIGGER_BUSY, "wait until one of them has ended, or abort one",
+                     "%d rollouts are under way", ROLLOUTS_MAX);
         return NULL;
     }
-    if (plan.public_url.kind == PUBLIC_URL_USED && plan.public_url.warning[0] != '\0') {
-        rollout_note(rollout, plan.public_url.warning); /* devices in two networks; of others the log has told */
-    }
-    rollout_commands(trigger->rollouts, rollout, plan.commands);
+    *ticket = journal_rollout(trigger->fleet->journal, rollout, true);
     dispatch_begin(trigger, order, &plan, rollout);
-    return rollouts_find(trigger->rollouts, slice_of(id));
+    return rollouts_find(trigger->fleet->rollouts, slice_of(id));
+}
+
+/* The image must be the one that was ordered, whatever stands in the repository now. */
+static void restore(struct trigger *trigger, struct rollout *rollout)
+{
+    const struct rollout_order *of = &rollout->order;
+    struct trigger_order order = { .type = slice_of(of->target.type),
+                                   .version = of->target.version,
+                                   .fs = of->target.fs,
+                                   .device_count = of->device_count,
+                                   .devices = of->devices,
+                                   .group = of->group[0] != '\0' ? of->group : NULL,
+                                   .percent = of->percent,
+                                   .window_s = of->window_s,
+                                   .timeout_ms = of->timeout_ms };
+    struct trigger_plan plan;
+    struct trigger_problem problem;
+    struct moment now = clock_moment(trigger->loop);
+    const char *why;
+    bool good = trigger_plan(trigger, &order, &plan, &problem);
+    if (good && memcmp(plan.target.md5[0], of->target.md5[0], 16) != 0) {
+        good =
+            refuse(&problem, TRIGGER_NO_IMAGE, "", "its file was replaced while the server was down: order it again");
+    }
+    if (!good) {
+        (void)rollout_abort(trigger->fleet->rollouts, rollout, problem.message, &now, &why);
+        return;
+    }
+    dispatch_begin(trigger, &order, &plan, rollout);
+}
+
+void trigger_restore(struct trigger *trigger)
+{
+    struct rollouts *rollouts = trigger->fleet->rollouts;
+    for (size_t i = rollouts_count(rollouts); i > 0; i--) { /* the oldest first: newer ones take their devices */
+        struct rollout *rollout = rollouts_at(rollouts, i - 1);
+        if (!rollout_is_over(rollout)) {
+            restore(trigger, rollout);
+        }
+    }
 }

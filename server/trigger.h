@@ -7,8 +7,7 @@
 #ifndef SERVER_TRIGGER_H
 #define SERVER_TRIGGER_H
 
-#include "fleet/device.h"
-#include "fleet/rollout.h"
+#include "fleet/fleet.h"
 #include "mqtt/publisher.h"
 #include "mqtt/session.h"
 #include "proto/announce.h"
@@ -32,6 +31,11 @@ struct trigger_order {
     bool fs;
     size_t device_count; /* 0 = all of the type */
     const struct mac *devices;
+    const char *group;     /* NULL = none: only its members */
+    unsigned percent;      /* 1..100 */
+    unsigned canary;       /* 0 = none */
+    unsigned in_flight;    /* 0 = adaptive */
+    unsigned max_failures; /* percent */
     uint32_t window_s;
     uint64_t timeout_ms;
 };
@@ -41,6 +45,7 @@ struct kept_order {
     struct trigger_order order;
     char type[TYPE_TEXT_MAX + 1];
     char version[VERSION_TEXT_MAX + 1];
+    char group[WORD_TEXT_MAX + 1];
     struct mac *devices;
 };
 void kept_order_make(struct kept_order *kept, const struct trigger_order *order);
@@ -54,11 +59,11 @@ void kept_order_drop(struct kept_order *kept);
     X(NO_IMAGE, 404, "no-image")                                                                                       \
     X(REJECTED, 409, "rejected")                                                                                       \
     X(NOT_YET, 409, "not-yet")                                                                                         \
-    X(NO_BROKER, 409, "no-broker")                                                                                     \
     X(NO_PUBLIC_URL, 409, "no-public-url")                                                                             \
-    X(NO_TYPE_TOPIC, 409, "no-type-topic")                                                                             \
+    X(NO_GROUP, 404, "unknown-group")                                                                                  \
     X(TOO_LONG, 409, "too-long")                                                                                       \
-    X(BUSY, 503, "busy")
+    X(BUSY, 503, "busy")                                                                                               \
+    X(STORE, 503, "store-failing")
 
 enum trigger_refusal {
 #define X(name, status, word) TRIGGER_##name,
@@ -82,7 +87,7 @@ struct trigger_plan {
     struct rollout_target target;
     struct public_url public_url;
     char url[PUBLIC_URL_MAX + 300]; /* the type and the escaped version behind it */
-    size_t commands;                /* one to the type's topic, or one a device */
+    bool type_topic, device_topic;  /* what devices can be told by; neither: they get it when they ask */
 };
 
 /* What this server is told about; set once. */
@@ -90,19 +95,19 @@ struct trigger {
     uv_loop_t *loop;
     const struct catalog *catalog; /* the newest */
     struct fleet *fleet;
-    struct rollouts *rollouts;
     struct publisher *publisher; /* NULL = no broker */
     struct blob_store *blobs;
     struct metrics *metrics;
     struct announce announce; /* preset and configuration in one */
     bool retain;
     uint64_t expires_ms;
+    uint64_t reboot_ms;      /* a device that took an image must be back within it */
+    unsigned site_in_flight; /* of one site at once; 0 = no cap */
     void (*find_public_url)(void *owner, struct public_url *url);
     void *owner;
     /* the rooms' own: commands under way, and what takes longer than a turn of the loop may */
     struct dispatch *dispatches;
     struct turns turns;
-    struct turn_job tidying;
 };
 
 static inline struct turns *trigger_turns(struct trigger *trigger)
@@ -125,13 +130,21 @@ struct trigger_message {
 bool trigger_message(const struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
                      const char *id, const struct mac *device, size_t part, struct trigger_message *message);
 
-/* Does it: NULL with the problem, or the rollout that began. Its devices, notes and commands follow within the call
- * where they are few, else in the turns after it, PUBLISHING meanwhile. */
-struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order,
+/* Does it: NULL with the problem, or the rollout that began; *ticket is the journal's, to wait for before the operator
+ * is told. Its devices, notes and commands follow within the call where they are few, else in the turns after it,
+ * PLANNED meanwhile. */
+struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem);
 
-/* A rollout's state has changed (fleet/rollout): what must no longer be sent is withdrawn. */
-void trigger_rollout_changed(struct trigger *trigger, struct rollout *rollout);
+/* Goes on with the rollouts that a restart interrupted. Once the first catalog and the publisher are there. */
+void trigger_restore(struct trigger *trigger);
+
+/* The fleet's rollouts act by these (fleet/rollout.h). */
+void trigger_tell(struct trigger *trigger, struct rollout *rollout, const struct mac *device, unsigned attempt);
+void trigger_withdraw(struct trigger *trigger, struct rollout *rollout);
+
+/* The notes of a rollout under way, for the operator: NULL behind the last. */
+const char *trigger_note(const struct trigger *trigger, const char *id, size_t i);
 
 /* The server ends: what was begun is finished, and retained commands are taken back, since nobody will know of them
  * afterwards. */
