@@ -29,6 +29,7 @@ static const struct route {
     { "GET", "/api/v1/rollouts", admin_get_rollouts, 0 },
     { "POST", "/api/v1/rollouts", admin_begin_rollout, ORDER_BODY_MAX },
     { "GET", "/api/v1/rollouts/", admin_get_rollout, 0 },
+    { "POST", "/api/v1/rollouts/", admin_change_rollout, JSON_BODY_MAX },
     { "GET", "/api/v1/tokens", admin_get_tokens, 0 },
     { "POST", "/api/v1/tokens", admin_make_token, JSON_BODY_MAX },
     { "DELETE", "/api/v1/tokens/", admin_remove_token, 0 },
@@ -404,3 +405,15 @@ static void unavailable(void *owner, const struct image *image, const struct del
 }
 
 const struct http_handlers admin_handlers = { handle, begun, delivered, unavailable, refused };
+
+bool admin_store_is_failing(struct admin_call *call)
+{
+    const struct store_view *view = call->api->store != NULL ? store_queue_view(call->api->store) : NULL;
+    if (view == NULL || view->health == STORE_GOOD) {
+        return false;
+    }
+    admin_refuse(call->answer, 503, "store-failing",
+                 "mend that; what stops updates (pause, abort, block) works meanwhile",
+                 "orders cannot be written down now: %s", admin_show(view->why).text);
+    return true;
+}

@@ -35,6 +35,7 @@ struct admin_api {
     struct device_api *device_api;
     struct fleet *fleet;
     struct store_queue *store; /* NULL = nothing is written down */
+    unsigned max_failures;     /* percent, where an order names none */
     struct trigger *trigger;
     struct publisher *publisher; /* these three: NULL = no broker is configured */
     struct session *session;

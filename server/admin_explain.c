@@ -72,7 +72,7 @@ static const struct device *find_device(const struct admin_api *api, const struc
 {
     struct mac mac;
     bool named = explain->given[SAID_MAC] && mac_parse(slice_of(explain->values[SAID_MAC]), &mac);
-    const struct device *device = named ? fleet_find(api->fleet, &mac) : NULL;
+    const struct device *device = named ? devices_find(api->fleet->devices, &mac) : NULL;
     return device != NULL && device->client != CLIENT_PLAIN ? device : NULL;
 }
 
@@ -94,14 +94,15 @@ static void recall_number(struct explain *explain, enum said i, uint32_t number)
 }
 
 /* What the device said of itself, where the operator does not. */
-static void recall(struct explain *explain, const struct assignments *assignments)
+static void recall(struct explain *explain, const struct fleet *fleet)
 {
     const struct device *device = explain->device;
-    const struct assignment *assignment = assignments_find(assignments, &device->mac);
+    struct direction direction;
+    fleet_direct(fleet, &device->mac, slice_of(""), strcmp(explain->values[SAID_MODE], "fs") == 0, NULL, &direction);
     bool other_build = explain->given[SAID_MD5] || explain->given[SAID_SHA256] || explain->given[SAID_VERSION];
     bool asks_fs = strcmp(explain->values[SAID_MODE], "fs") == 0;
-    if (!explain->has_type && (assignment == NULL || assignment->type[0] == '\0')) {
-        snprintf(explain->type, sizeof explain->type, "%s", device->type->name);
+    if (!explain->has_type && direction.policy.type[0] == '\0') {
+        snprintf(explain->type, sizeof explain->type, "%s", words_text(fleet->words, device->type->name));
         explain->has_type = explain->recalled_type = true;
     }
     if (!explain->has_client) {
@@ -114,8 +115,7 @@ static void recall(struct explain *explain, const struct assignments *assignment
             hex_encode(device->md5, sizeof device->md5, md5);
         }
         recall_text(explain, SAID_MD5, md5);
-        recall_text(explain, SAID_VERSION, asks_fs ? device->fs_label : device->sketch_label);
-        recall_number(explain, SAID_SIZE, device->sketch_bytes);
+        recall_text(explain, SAID_VERSION, words_text(fleet->words, asks_fs ? device->fs_version : device->version));
     }
     recall_number(explain, SAID_FLASH, device->flash_bytes);
     recall_number(explain, SAID_FREE, device->free_bytes);
@@ -193,10 +193,12 @@ static json_t *check_json(const struct check *check)
     enum reason reason = check->decision.reason;
     text_escape(check->type, type, sizeof type);
     check_explain(check, text, sizeof text);
-    json_t *assignment = check->assignment == NULL
-                             ? json_null()
-                             : json_pack("{s:o, s:o}", "type", admin_text(check->assignment->type), "label",
-                                         admin_text(check->assignment->label));
+    const struct policy *policy = &check->direction.policy;
+    json_t *assignment =
+        policy->type[0] == '\0' && policy->wanted[0] == '\0'
+            ? json_null()
+            : json_pack("{s:o, s:o, s:s}", "type", admin_text(policy->type), "label", admin_text(policy->wanted),
+                        "source", policy->by_operator ? "operator" : "configuration");
     return json_pack("{s:s, s:i, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", reason_word(reason), "status",
                      (int)reason_http_status(reason), "serves", decision_serves(&check->decision), "text",
                      admin_text(text), "detail", admin_text(check->decision.detail), "type", admin_text(type),
@@ -205,11 +207,6 @@ static json_t *check_json(const struct check *check)
 }
 
 /* --- what was remembered ------------------------------------------------------------------------------------------ */
-
-static time_t seen_at(const struct admin_api *api, const struct device *device)
-{
-    return time(NULL) - (time_t)((uv_now(api->loop) - device->seen_ms) / 1000);
-}
 
 static void add_fact(json_t *facts, char *text, size_t size, const char *name, const char *value)
 {
@@ -221,7 +218,7 @@ static void add_fact(json_t *facts, char *text, size_t size, const char *name, c
 }
 
 /* Null where nothing was: the device never asked, or the operator said everything. */
-static json_t *remembered_json(const struct admin_api *api, const struct explain *explain)
+static json_t *remembered_json(const struct explain *explain)
 {
     char text[1500] = "";
     json_t *facts = json_array();
@@ -240,7 +237,7 @@ static json_t *remembered_json(const struct admin_api *api, const struct explain
         json_decref(facts);
         return json_null();
     }
-    json_t *seen = admin_time(seen_at(api, explain->device));
+    json_t *seen = admin_time(explain->device->seen_s);
     size_t used = strlen(text);
     snprintf(text + used, sizeof text - used, "; as it said when it last asked, %s", json_string_value(seen));
     return json_pack("{s:o, s:o, s:s}", "seen", seen, "facts", facts, "text", text);
@@ -259,15 +256,16 @@ static json_t *next_json(const struct admin_api *api, const struct explain *expl
     json_t *next = json_array();
     bool says_build = check->device.has_md5 || check->device.has_sha256 || check->device.label.at != NULL;
     if (explain->given[SAID_MAC] && explain->device == NULL && !says_build) {
-        json_array_append_new(next, json_string("no device with this MAC has asked since the server started, so "
+        json_array_append_new(next, json_string("no device with this MAC has ever asked, so "
                                                 "nothing is remembered of it"));
     }
     if (!says_build && check->decision.build != NULL) {
         json_array_append_new(next, json_string(SAY_MORE));
     }
-    if (explain->device != NULL && !slice_is(check->type, explain->device->type->name)) {
+    const char *type = explain->device != NULL ? words_text(api->fleet->words, explain->device->type->name) : "";
+    if (explain->device != NULL && !slice_is(check->type, type)) {
         snprintf(line, sizeof line, "when it last asked, the device's type was %s: `updraft explain %s` is of that",
-                 explain->device->type->name, explain->device->type->name);
+                 type, type);
         json_array_append_new(next, admin_text(line));
     }
     if (check->decision.reason == REASON_UNKNOWN_TYPE) {
@@ -292,7 +290,7 @@ void admin_get_explain(struct admin_call *call)
     }
     explain.device = find_device(api, &explain);
     if (explain.device != NULL) {
-        recall(&explain, api->device_api->sources.assignments);
+        recall(&explain, api->fleet);
     }
     make_headers(&explain);
     check_init(&check, &api->device_api->sources);
@@ -308,7 +306,7 @@ void admin_get_explain(struct admin_call *call)
     check.type = slice_of(explain.type);
     check_update(&check, explain.has_type, NULL);
     json_t *json = check_json(&check);
-    json_object_set_new(json, "remembered", remembered_json(api, &explain));
+    json_object_set_new(json, "remembered", remembered_json(&explain));
     json_object_set_new(json, "next", next_json(api, &explain, &check));
     admin_answer(call->answer, 200, json);
 }

@@ -71,6 +71,7 @@ void admin_remove_firmware(struct admin_call *call);
 void admin_get_rollouts(struct admin_call *call);
 void admin_get_rollout(struct admin_call *call);
 void admin_begin_rollout(struct admin_call *call);
+void admin_change_rollout(struct admin_call *call);
 void admin_get_tokens(struct admin_call *call);
 void admin_make_token(struct admin_call *call);
 void admin_remove_token(struct admin_call *call);
@@ -79,6 +80,14 @@ void admin_remove_token(struct admin_call *call);
 extern const char *const admin_kinds[];
 
 json_t *admin_image_json(const struct catalog *catalog, const struct image *image);
+
+json_t *admin_target_json(const struct rollout_target *target);
+json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout);
+
+#define ADMIN_STORE_WAIT_MS 5000 /* for what is to be durable before the operator is told */
+
+/* Whether nothing can be promised now; then it is refused. */
+bool admin_store_is_failing(struct admin_call *call);
 
 json_t *admin_broker_json(const struct admin_api *api); /* {"state","error"} */
 

@@ -45,8 +45,9 @@ static void log_state(const struct rollout *rollout)
 }
 
 /* A store that fails makes nobody wait. */
-static uint64_t ticket_or_none(const struct app *app, uint64_t ticket)
+static uint64_t ticket_or_none(struct app *app, uint64_t ticket)
 {
+    app->last_ticket = ticket != JOURNAL_REFUSED && ticket > app->last_ticket ? ticket : app->last_ticket;
     bool failing = app->store != NULL && store_queue_view(app->store)->health == STORE_FAILING;
     return ticket == JOURNAL_REFUSED || failing ? 0 : ticket;
 }
@@ -86,7 +87,7 @@ static void on_store_health(void *owner, const struct store_view *view)
     if (view->health == STORE_FAILING) {
         LOG_EVENT(LOG_ERROR, "store_failing", "why", view->why, "effect",
                   "the server goes on from memory; orders that cannot be written down are refused");
-        rollouts_written(app->fleet.rollouts, UINT64_MAX - 1, &now); /* nobody waits for it */
+        rollouts_written(app->fleet.rollouts, app->last_ticket, &now); /* nobody waits for it */
     } else {
         LOG_EVENT(LOG_INFO, "store_good", "effect", "what was held in memory is being written");
     }

@@ -56,6 +56,7 @@ struct app {
     struct fleet fleet;
     struct store_queue *store; /* NULL = nothing is written down */
     uv_timer_t flush;
+    uint64_t last_ticket; /* of what a rollout wrote */
     struct offerings *offerings;
     struct metrics metrics;
     struct broker broker;

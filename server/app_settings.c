@@ -51,6 +51,7 @@ void app_apply_settings(struct app *app)
                                                    .hold_unknown = false,
                                                    .loop_guard_max = (unsigned)app->config.loop_guard_max };
     app->trigger.reboot_ms = 180000;
+    app->admin.max_failures = 20;
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
     log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);
     config_log_doubts(&app->config);

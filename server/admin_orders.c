@@ -1,0 +1,378 @@
+/* `publish-update` over the API: an order in; what it would come to, or a rollout out. */
+#include "server/admin_parts.h"
+
+#include "server/survey.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MESSAGES_SHOWN    20
+#define TIMEOUT_S_DEFAULT 300
+#define TIMEOUT_S_MAX     86400
+#define WINDOW_S_MAX      86400
+#define CANARY_MAX        10000
+#define IN_FLIGHT_MAX     100000
+
+/* --- reading ----------------------------------------------------------------------------------------------------- */
+
+struct order_body {
+    struct trigger_order order; /* its texts are the body's */
+    struct mac *devices;
+    bool plan;
+};
+
+static bool refuse_member(struct admin_call *call, const char *member, const char *remedy)
+{
+    admin_refuse(call->answer, 400, "bad-request", remedy, "member \"%s\" is missing or cannot be read", member);
+    return false;
+}
+
+static bool read_number(struct admin_call *call, const json_t *body, const char *member, uint64_t least, uint64_t most,
+                        uint64_t *number)
+{
+    const json_t *value = json_object_get(body, member);
+    char remedy[80];
+    if (value == NULL) {
+        return true;
+    }
+    if (json_is_integer(value) && json_integer_value(value) >= (json_int_t)least &&
+        json_integer_value(value) <= (json_int_t)most) {
+        *number = (uint64_t)json_integer_value(value);
+        return true;
+    }
+    snprintf(remedy, sizeof remedy, "give a whole number from %llu to %llu", (unsigned long long)least,
+             (unsigned long long)most);
+    return refuse_member(call, member, remedy);
+}
+
+/* The devices named; each once. */
+static bool read_devices(struct admin_call *call, const json_t *body, struct order_body *read)
+{
+    const json_t *list = json_object_get(body, "to");
+    size_t count = json_array_size(list);
+    if (list == NULL) {
+        return true;
+    }
+    if (count == 0 || count > TRIGGER_DEVICES_MAX) {
+        return refuse_member(call, "to", "give a list of 1 to 10000 MACs, or leave it out for all of the type");
+    }
+    read->devices = calloc(count, sizeof *read->devices);
+    if (read->devices == NULL) {
+        return refuse_member(call, "to", "name fewer devices");
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (text == NULL || !mac_parse(slice_of(text), &read->devices[i])) {
+            return refuse_member(call, "to", "a MAC has 12 hexadecimal digits, such as 5c:cf:7f:b1:e0:42");
+        }
+    }
+    qsort(read->devices, count, sizeof *read->devices, mac_compare);
+    for (size_t i = 1; i < count; i++) {
+        if (mac_equal(&read->devices[i - 1], &read->devices[i])) {
+            return refuse_member(call, "to", "name each device once");
+        }
+    }
+    read->order.devices = read->devices;
+    read->order.device_count = count;
+    return true;
+}
+
+/* Who of the type, how many first, and how many at once. */
+static bool read_stages(struct admin_call *call, const json_t *body, struct order_body *read)
+{
+    static const char *const others[] = { "group", "percent", "canary" };
+    const json_t *group = json_object_get(body, "group");
+    uint64_t percent = 100, canary = 0, in_flight = 0, max_failures = call->api->max_failures;
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && read->order.device_count > 0; i++) {
+        if (json_object_get(body, others[i]) != NULL) {
+            return refuse_member(call, others[i], "an order names its devices (to), or chooses among the type's");
+        }
+    }
+    if (group != NULL &&
+        (!json_is_string(group) || json_string_length(group) == 0 || json_string_length(group) > WORD_TEXT_MAX)) {
+        return refuse_member(call, "group", "give the name of a group, or leave it out");
+    }
+    if (!read_number(call, body, "percent", 1, 100, &percent) ||
+        !read_number(call, body, "canary", 0, CANARY_MAX, &canary) ||
+        !read_number(call, body, "in_flight", 0, IN_FLIGHT_MAX, &in_flight) ||
+        !read_number(call, body, "max_failures", 0, 100, &max_failures)) {
+        return false;
+    }
+    read->order.group = json_string_value(group);
+    read->order.percent = (unsigned)percent;
+    read->order.canary = (unsigned)canary;
+    read->order.in_flight = (unsigned)in_flight;
+    read->order.max_failures = (unsigned)max_failures;
+    return true;
+}
+
+static bool read_order(struct admin_call *call, const json_t *body, struct order_body *read)
+{
+    const json_t *type = json_object_get(body, "type");
+    const json_t *version = json_object_get(body, "version");
+    const json_t *mode = json_object_get(body, "mode");
+    const json_t *plan = json_object_get(body, "plan");
+    uint64_t window_s = 0, timeout_s = TIMEOUT_S_DEFAULT;
+    if (!json_is_string(type)) {
+        return refuse_member(call, "type", "give the device type, such as \"d1_mini\"");
+    }
+    if (version != NULL && (!json_is_string(version) || json_string_length(version) == 0 ||
+                            json_string_length(version) > VERSION_TEXT_MAX)) {
+        return refuse_member(call, "version", "give a version, or leave it out for the newest");
+    }
+    const char *mode_text = mode == NULL ? "sketch" : json_string_value(mode);
+    if (mode_text == NULL || (strcmp(mode_text, "sketch") != 0 && strcmp(mode_text, "fs") != 0)) {
+        return refuse_member(call, "mode", "give \"sketch\" or \"fs\"");
+    }
+    if (plan != NULL && !json_is_boolean(plan)) {
+        return refuse_member(call, "plan", "give true or false");
+    }
+    if (!read_number(call, body, "window_s", 0, WINDOW_S_MAX, &window_s) ||
+        !read_number(call, body, "timeout_s", 1, TIMEOUT_S_MAX, &timeout_s)) {
+        return false;
+    }
+    read->order = (struct trigger_order){ .type = slice_of(json_string_value(type)),
+                                          .version = json_string_value(version),
+                                          .fs = strcmp(mode_text, "fs") == 0,
+                                          .window_s = (uint32_t)window_s,
+                                          .timeout_ms = timeout_s * 1000 };
+    read->plan = json_is_true(plan);
+    return read_devices(call, body, read) && read_stages(call, body, read);
+}
+
+static void refuse_order(struct admin_call *call, const struct trigger_problem *problem)
+{
+    admin_refuse(call->answer, trigger_refusal_status(problem->refusal), trigger_refusal_word(problem->refusal),
+                 problem->remedy, "%s", problem->message);
+}
+
+/* The messages as they would go out: to the type, or to the first of its devices; the id is only made when they do. */
+static json_t *messages_json(const struct trigger *trigger, const struct trigger_order *order,
+                             const struct trigger_plan *plan, bool to_type)
+{
+    struct trigger_message message;
+    json_t *list = json_array();
+    size_t commands = to_type ? 1 : order->device_count;
+    for (size_t i = 0; i < commands && json_array_size(list) < MESSAGES_SHOWN; i++) {
+        const struct mac *device = to_type ? NULL : &order->devices[i];
+        for (size_t part = 0; part < trigger->announce.part_count; part++) {
+            if (trigger_message(trigger, order, plan, "(made when sent)", device, part, &message)) {
+                char bytes[64];
+                snprintf(bytes, sizeof bytes, "<%llu bytes of the image>", (unsigned long long)plan->target.bytes);
+                json_array_append_new(list, json_pack("{s:o, s:o}", "topic", admin_text(message.topic), "payload",
+                                                      admin_text(message.is_image ? bytes : message.payload)));
+            }
+        }
+    }
+    return list;
+}
+
+static void on_note(void *owner, const char *sentence)
+{
+    json_array_append_new(owner, admin_text(sentence));
+}
+
+static json_t *skipped_json(const struct survey *survey)
+{
+    char mac[MAC_TEXT_SIZE];
+    json_t *list = json_array();
+    for (size_t i = 0; i < survey->found_count; i++) {
+        const struct survey_found *found = &survey->found[i];
+        const char *reason = found->reason != REASON_COUNT         ? reason_word(found->reason)
+                             : found->finding == SURVEY_OTHER_TYPE ? "other-type"
+                                                                   : NULL;
+        if (reason == NULL) {
+            continue;
+        }
+        json_t *first = json_array();
+        for (size_t k = 0; k < found->count && k < SURVEY_NAMED; k++) {
+            mac_print(&found->first[k], mac);
+            json_array_append_new(first, json_string(mac));
+        }
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:o, s:o}", "reason", reason, "count", (json_int_t)found->count,
+                                        "detail", admin_text(found->text), "first", first));
+    }
+    return list;
+}
+
+/* How long the devices take at the rate of those that were updated lately; null = none was. */
+static json_t *seconds_json(const struct admin_api *api, const struct survey *survey)
+{
+    uint64_t each_ms = 0, confirmed = 0;
+    unsigned window = survey->order->in_flight > 0 ? survey->order->in_flight : WINDOW_START;
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+        if (slice_is(survey->order->type, rollout->order.target.type)) {
+            each_ms += rollout->transfer_ms + rollout->reboot_ms;
+            confirmed += rollout->devices[ROLLOUT_DEVICE_CONFIRMED];
+        }
+    }
+    if (confirmed == 0) {
+        return json_null();
+    }
+    size_t devices = survey->met - survey->skipped;
+    uint64_t rounds = (devices + window - 1) / window;
+    return json_integer((json_int_t)(rounds * (each_ms / confirmed) / 1000));
+}
+
+/* As rollout_start decides it. */
+static bool tells_type(const struct survey *survey)
+{
+    const struct trigger_order *order = survey->order;
+    unsigned window = order->in_flight > 0 ? order->in_flight : WINDOW_START;
+    return survey->plan->type_topic && order->device_count == 0 && order->group == NULL && order->percent >= 100 &&
+           order->canary == 0 && survey->skipped == 0 && survey->met <= window;
+}
+
+static json_t *plan_json(const struct admin_api *api, const struct survey *survey)
+{
+    const struct trigger_plan *plan = survey->plan;
+    const struct trigger_order *order = survey->order;
+    bool to_type = tells_type(survey) || (plan->type_topic && !plan->device_topic);
+    bool told = plan->type_topic || plan->device_topic;
+    json_t *notes = json_array(), *image = admin_target_json(&plan->target);
+    json_object_set_new(image, "chip", json_string(chip_text(plan->image->build.facts.chip)));
+    json_t *json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "type", plan->target.type, "version",
+                             plan->target.version, "mode", plan->target.fs ? "fs" : "sketch", "image", image, "url",
+                             admin_text(plan->url), "public_url_warning", admin_text(plan->public_url.warning));
+    json_object_set_new(json, "messages", told ? messages_json(api->trigger, order, plan, to_type) : json_array());
+    json_object_set_new(json, "how",
+                        json_string(!told     ? "nobody can be told: they get it when they ask"
+                                    : to_type ? "one command to the type's topic"
+                                              : "a command to each device, as its turn comes"));
+    json_object_set_new(json, "devices",
+                        json_pack("{s:I, s:I, s:I}", "known", (json_int_t)survey->known, "current",
+                                  (json_int_t)survey->current, "to_update",
+                                  (json_int_t)(survey->met - survey->skipped)));
+    json_object_set_new(json, "selected",
+                        json_pack("{s:I, s:o, s:i, s:i, s:o}", "members", (json_int_t)survey->met, "skipped",
+                                  skipped_json(survey), "canary", (int)order->canary, "percent", (int)order->percent,
+                                  "group", admin_text(order->group != NULL ? order->group : "")));
+    json_object_set_new(json, "in_flight", json_integer(order->in_flight));
+    json_object_set_new(json, "seconds", seconds_json(api, survey));
+    survey_say(survey, on_note, notes);
+    json_object_set_new(json, "notes", notes);
+    json_object_set_new(json, "broker", admin_broker_json(api));
+    return json_pack("{s:o}", "plan", json);
+}
+
+/* A plan that is asked for: a large fleet takes more than a turn of the loop to look through. */
+struct plan_call {
+    struct admin_api *api;
+    struct http_answer *answer; /* while the call lasts */
+    struct http_later *later;
+    bool done;
+};
+
+static void on_surveyed(void *owner, const struct survey *survey)
+{
+    struct plan_call *plan_call = owner;
+    json_t *json = plan_json(plan_call->api, survey);
+    if (plan_call->answer != NULL) {
+        admin_answer(plan_call->answer, 200, json);
+        plan_call->done = true;
+        return;
+    }
+    struct http_answer answer = { .status = 200 };
+    admin_answer(&answer, 200, json);
+    admin_answer_later(plan_call->api, plan_call->later, &answer);
+    free(plan_call);
+}
+
+static void answer_plan(struct admin_call *call, const struct order_body *read)
+{
+    struct trigger_plan plan;
+    struct trigger_problem problem;
+    if (!trigger_plan(call->api->trigger, &read->order, &plan, &problem)) {
+        refuse_order(call, &problem);
+        return;
+    }
+    struct plan_call *plan_call = calloc(1, sizeof *plan_call);
+    assert(plan_call != NULL);
+    plan_call->api = call->api;
+    plan_call->answer = call->answer;
+    survey_run(call->api->trigger, &read->order, &plan, on_surveyed, plan_call);
+    plan_call->answer = NULL;
+    if (plan_call->done) {
+        free(plan_call);
+    } else {
+        plan_call->later = call->answer->later = http_later_new();
+    }
+}
+
+/* An order that was taken: the operator is told when it is written down. */
+struct begun_call {
+    struct admin_api *api;
+    struct http_later *later;
+    char id[ANNOUNCE_ID_SIZE];
+};
+
+static void on_written(void *owner, enum status status, const char *why)
+{
+    struct begun_call *begun = owner;
+    struct http_answer answer = { .status = 202 };
+    struct rollout *rollout = rollouts_find(begun->api->fleet->rollouts, slice_of(begun->id));
+    struct moment now = clock_moment(begun->api->loop);
+    const char *ignored;
+    if (status == STATUS_OK && rollout != NULL) {
+        snprintf(answer.location, sizeof answer.location, "/api/v1/rollouts/%s", begun->id);
+        admin_answer(&answer, 202, admin_rollout_json(begun->api, rollout));
+    } else {
+        if (rollout != NULL && !rollout_is_over(rollout)) {
+            (void)rollout_abort(begun->api->fleet->rollouts, rollout, "it could not be written down", &now, &ignored);
+        }
+        admin_refuse(&answer, 503, "store-failing", "mend that, and give the order again",
+                     "the order was not taken, for it cannot be written down: %s", why);
+    }
+    admin_answer_later(begun->api, begun->later, &answer);
+    free(begun);
+}
+
+static void answer_begin(struct admin_call *call, const struct order_body *read)
+{
+    struct admin_api *api = call->api;
+    struct trigger_problem problem;
+    uint64_t ticket = 0;
+    if (admin_store_is_failing(call)) {
+        return;
+    }
+    const struct rollout *rollout = trigger_begin(api->trigger, &read->order, &ticket, &problem);
+    if (rollout == NULL) {
+        refuse_order(call, &problem);
+        return;
+    }
+    if (api->store == NULL || ticket == 0 || ticket == JOURNAL_REFUSED) {
+        snprintf(call->answer->location, sizeof call->answer->location, "/api/v1/rollouts/%s", rollout->id);
+        admin_answer(call->answer, 202, admin_rollout_json(api, rollout));
+        return;
+    }
+    struct begun_call *begun = calloc(1, sizeof *begun);
+    assert(begun != NULL);
+    begun->api = api;
+    snprintf(begun->id, sizeof begun->id, "%s", rollout->id);
+    begun->later = call->answer->later = http_later_new();
+    store_queue_when(api->store, ticket, ADMIN_STORE_WAIT_MS, on_written, begun);
+}
+
+void admin_begin_rollout(struct admin_call *call)
+{
+    static const char *const members[] = { "type",   "version",   "mode",         "to",       "group",     "percent",
+                                           "canary", "in_flight", "max_failures", "window_s", "timeout_s", "plan" };
+    struct order_body read = { .plan = false };
+    json_t *body = admin_read_body(call, members, sizeof members / sizeof members[0]);
+    if (body == NULL) {
+        return;
+    }
+    if (read_order(call, body, &read)) {
+        if (read.plan) {
+            answer_plan(call, &read);
+        } else {
+            answer_begin(call, &read);
+        }
+    }
+    free(read.devices);
+    json_decref(body);
+}
