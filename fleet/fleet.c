@@ -188,6 +188,19 @@ enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const
 /* --- told: a check-in ------------------------------------------------------------------------------------------------
  */
 
+/* A device that asks again and comes back with the old build is tried as often as the loop guard lets it; that, or
+ * failing within a rollout, is one failure with the image. */
+static bool is_one_failure(const struct fleet *fleet, const struct device *device, const struct checkin *checkin,
+                           const struct moment *now)
+{
+    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    struct loop_guard_key key = { .mac = device->mac, .fs = fs };
+    uint64_t wait_ms;
+    return is_standing(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
+           loop_guard_holds(fleet->guard, &key, device->transfer.md5, fleet->settings.loop_guard_max, now->ms,
+                            &wait_ms);
+}
+
 static void judge(struct fleet *fleet, struct device *device, const struct checkin *checkin, const struct moment *now,
                   struct outcome_verdict *verdict)
 {
@@ -219,7 +232,8 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
         never_again_confirmed(fleet->never_again, &device->mac, device->transfer.md5);
     } else if (outcome_is_failure(verdict->outcome)) {
         device->failures += device->failures < UINT8_MAX;
-        if (outcome_is_images_fault(verdict->outcome)) {
+        if (verdict->outcome == OUTCOME_ROLLED_BACK ||
+            (outcome_is_images_fault(verdict->outcome) && is_one_failure(fleet, device, checkin, now))) {
             never_again_failed(fleet->never_again, &device->mac, device->transfer.md5,
                                verdict->outcome == OUTCOME_ROLLED_BACK, now->unix_s);
         }

@@ -119,6 +119,11 @@ void check_direct(struct check *check, const char *wanted)
 void check_update(struct check *check, bool by_type, const char *wanted)
 {
     struct direction *direction = &check->direction;
+    if (by_type && check->type.len == 0) { /* a sketch whose variable was empty */
+        check->input.missing = REASON_UNKNOWN_TYPE;
+        check_decide(check);
+        return;
+    }
     check->type = by_type ? check->type : slice_of("");
     check_direct(check, wanted);
     check->type = direction->type;
