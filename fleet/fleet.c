@@ -90,8 +90,8 @@ static bool record_permits(const struct fleet *fleet, const struct mac *mac, con
     }
     if (loop_guard_holds(fleet->guard, &key, candidate->run_md5, candidate->served_max, now->ms, &wait_ms)) {
         snprintf(permission->detail, sizeof permission->detail,
-                 "sent whole %u times and asked for again; the device must be failing to start it; %" PRIu64 " s to go",
-                 candidate->served_max, (wait_ms + 999) / 1000);
+                 "sent whole %u times and asked for again; the device must be failing to start it",
+                 candidate->served_max);
         return refuse(permission, REASON_LOOP_GUARD);
     }
     return true;
