@@ -385,12 +385,17 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
     return rollouts_find(trigger->fleet->rollouts, slice_of(id));
 }
 
-/* The image must be the one that was ordered, whatever stands in the repository now. */
+static bool is_ordered(const struct trigger_plan *plan, const struct rollout_order *of)
+{
+    return memcmp(plan->target.md5[0], of->target.md5[0], 16) == 0;
+}
+
+/* The image must be the one that was ordered, whatever stands in the repository now: as the newest, which its commands
+ * did not name, or by its version. */
 static void restore(struct trigger *trigger, struct rollout *rollout)
 {
     const struct rollout_order *of = &rollout->order;
     struct trigger_order order = { .type = slice_of(of->target.type),
-                                   .version = of->target.version,
                                    .fs = of->target.fs,
                                    .device_count = of->device_count,
                                    .devices = of->devices,
@@ -402,14 +407,14 @@ static void restore(struct trigger *trigger, struct rollout *rollout)
     struct trigger_problem problem;
     struct moment now = clock_moment(trigger->loop);
     const char *why;
-    bool good = trigger_plan(trigger, &order, &plan, &problem);
-    if (good && memcmp(plan.target.md5[0], of->target.md5[0], 16) != 0) {
-        good =
-            refuse(&problem, TRIGGER_NO_IMAGE, "", "its file was replaced while the server was down: order it again");
-    }
-    if (!good) {
-        (void)rollout_abort(trigger->fleet->rollouts, rollout, problem.message, &now, &why);
-        return;
+    if (!trigger_plan(trigger, &order, &plan, &problem) || !is_ordered(&plan, of)) {
+        order.version = of->target.version;
+        if (!trigger_plan(trigger, &order, &plan, &problem) ||
+            (!is_ordered(&plan, of) && !refuse(&problem, TRIGGER_NO_IMAGE, "",
+                                               "its file was replaced while the server was down: order it again"))) {
+            (void)rollout_abort(trigger->fleet->rollouts, rollout, problem.message, &now, &why);
+            return;
+        }
     }
     dispatch_begin(trigger, &order, &plan, rollout);
 }
