@@ -4,6 +4,7 @@ find_package(OpenSSL 3.0 REQUIRED)
 find_package(ZLIB REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(UV REQUIRED IMPORTED_TARGET libuv>=1.44)
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.35)
 pkg_check_modules(INIH REQUIRED IMPORTED_TARGET inih)
 
 # llhttp: a library of its own on Debian 13 and Alpine (9.x); on Debian 12 node-llhttp brings its sources (8.1),

@@ -2,8 +2,9 @@
  *
  * Changes are written in the order they were given, merged into transactions: a batch with a durable change in it is
  * durable whole. What makes it hard is the disk that fails: a batch that could not be written is kept and tried again
- * (after 1 s, doubling to 30 s), behind it the backlog grows to its bound, and then new changes are refused: the caller
- * knows, keeps its own mark (a device stays dirty), and an operator is told that nothing can be promised now.
+ * (after 1 s, doubling to 8 s, or when an operator says something new), behind it the backlog grows to its bound, and
+ * then new changes are refused: the caller knows, keeps its own mark (a device stays dirty), and an operator is told
+ * that nothing can be promised now.
  */
 #ifndef FLEET_STORE_QUEUE_H
 #define FLEET_STORE_QUEUE_H
@@ -14,12 +15,13 @@
 
 #define STORE_BACKLOG_MAX 16384 /* changes that wait */
 #define STORE_BATCH_MAX   2048  /* in one transaction */
+#define STORE_WHY_SIZE    512
 
 enum store_health { STORE_GOOD, STORE_FAILING }; /* the last write: FAILING until one succeeds */
 
 struct store_view {
     enum store_health health;
-    char why[300]; /* of FAILING: what, why, what to do */
+    char why[STORE_WHY_SIZE]; /* of FAILING: what, why, what to do */
     size_t backlog;
     uint64_t written, batches, failures;
     uint64_t last_ms, worst_ms; /* a batch took */
@@ -34,8 +36,8 @@ struct store_queue_events {
 
 struct store_queue;
 
-/* Opens the store and reads it, on the writer's thread; on_row is called on that thread while the caller waits: at the
- * start nothing is served yet. On failure NULL with the message. */
+/* Opens the store and reads it, on the caller's thread: at the start nothing is served yet. The writer's thread has it
+ * from then on. On failure NULL with the message. */
 struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *ops, const char *state_dir,
                                      const struct store_queue_events *events, store_row_fn on_row, void *owner,
                                      char *message, size_t size);
@@ -51,12 +53,14 @@ uint64_t store_queue_put(struct store_queue *queue, struct store_change *change,
 /* Room for so many more. */
 size_t store_queue_room(const struct store_queue *queue);
 
-/* The answer, once everything up to the ticket is written: STATUS_OK, or why not (then it is still tried). Never called
- * from within. Gives up after timeout_ms: STATUS_TIMEOUT with the queue's `why`. */
+/* The answer, once everything up to the ticket is written: STATUS_OK. Gives up after timeout_ms, or when the queue is
+ * closed first: STATUS_TIMEOUT with the queue's `why`; it is still tried. Never called from within; who asked first is
+ * answered first. */
 typedef void (*store_done_fn)(void *owner, enum status status, const char *why);
 void store_queue_when(struct store_queue *queue, uint64_t ticket, uint64_t timeout_ms, store_done_fn done, void *owner);
 
-/* Reads the time-line of a device behind all changes given before. */
+/* Reads the time-line of a device, behind all changes given before (where these cannot be written: past them). Always
+ * answered, STATUS_TIMEOUT where the close came first. */
 typedef void (*store_events_fn)(void *owner, enum status status, const struct store_event *events, size_t count,
                                 const char *why);
 void store_queue_events_of(struct store_queue *queue, const struct mac *mac, size_t max, store_events_fn done,
@@ -64,7 +68,8 @@ void store_queue_events_of(struct store_queue *queue, const struct mac *mac, siz
 
 const struct store_view *store_queue_view(const struct store_queue *queue);
 
-/* Writes what is left (at most timeout_ms), closes; on_closed follows on the loop. */
+/* Writes what is left, closes; on_closed follows on the loop, after all answers. What a failing store has not taken
+ * after timeout_ms is given up; one write that hangs in the system cannot be cut short. */
 void store_queue_close(struct store_queue *queue, uint64_t timeout_ms, void (*on_closed)(void *owner), void *owner);
 
 #endif

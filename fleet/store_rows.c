@@ -101,7 +101,38 @@ static const char *word_of_member(unsigned i)
 /* --- rows, in the order of their columns -----------------------------------------------------------------------------
  */
 
-void row_put_device(struct row_cursor *to, const struct store_device *row)
+/* Byte by byte, so that neither a compiler's gaps nor a machine's order of bytes are in the file. */
+static size_t pack_images(const struct never_again_entry *entry, uint8_t images[ROW_IMAGES_BYTES])
+{
+    uint8_t *to = images;
+    for (size_t i = 0; i < entry->count; i++) {
+        const struct never_again_image *image = &entry->images[i];
+        memcpy(to, image->md5, 16);
+        to[16] = image->failures;
+        to[17] = image->rolled_back;
+        for (unsigned k = 0; k < 4; k++) {
+            to[18 + k] = (uint8_t)(image->unix_s >> (24 - 8 * k));
+        }
+        to += ROW_IMAGE_BYTES;
+    }
+    return (size_t)(to - images);
+}
+
+static void unpack_images(const uint8_t *from, size_t bytes, struct never_again_entry *entry)
+{
+    for (; bytes >= ROW_IMAGE_BYTES && entry->count < NEVER_AGAIN_OF_DEVICE; bytes -= ROW_IMAGE_BYTES) {
+        struct never_again_image *image = &entry->images[entry->count++];
+        memcpy(image->md5, from, 16);
+        image->failures = from[16];
+        image->rolled_back = from[17] != 0;
+        for (unsigned k = 0; k < 4; k++) {
+            image->unix_s = image->unix_s << 8 | from[18 + k];
+        }
+        from += ROW_IMAGE_BYTES;
+    }
+}
+
+void row_put_device(struct row_cursor *to, const struct store_device *row, uint8_t images[ROW_IMAGES_BYTES])
 {
     row_put_number(to, row_mac_number(&row->mac));
     row_put_text(to, word_of_client(row->client));
@@ -131,11 +162,12 @@ void row_put_device(struct row_cursor *to, const struct store_device *row)
     row_put_number(to, row->transfer_ms);
     row_put_number(to, row->transfer_s);
     row_put_text(to, row->transfer_version);
-    put_bytes(to, row->never_again.images, row->never_again.count * sizeof row->never_again.images[0]);
+    put_bytes(to, images, pack_images(&row->never_again, images));
 }
 
 void row_get_device(struct row_cursor *from, struct store_device *row)
 {
+    uint8_t images[ROW_IMAGES_BYTES];
     row->mac = mac_of_number(row_get_number(from));
     row->client = get_word(from, word_of_client, CLIENT_ESP32 + 1);
     row->chip = (uint16_t)row_get_number(from);
@@ -164,9 +196,9 @@ void row_get_device(struct row_cursor *from, struct store_device *row)
     row->transfer_ms = (uint32_t)row_get_number(from);
     row->transfer_s = (uint32_t)row_get_number(from);
     row_get_text(from, row->transfer_version, sizeof row->transfer_version);
-    size_t bytes = get_bytes(from, row->never_again.images, sizeof row->never_again.images);
+    size_t bytes = get_bytes(from, images, sizeof images);
     row->never_again.mac = row->mac;
-    row->never_again.count = (uint8_t)(bytes / sizeof row->never_again.images[0]);
+    unpack_images(images, bytes < sizeof images ? bytes : sizeof images, &row->never_again);
 }
 
 void row_put_policy(struct row_cursor *to, const struct store_policy *row, char groups[STORE_GROUPS_TEXT])
@@ -207,26 +239,46 @@ void row_get_policy(struct row_cursor *from, struct store_policy *row)
 }
 
 /* The numbers of a rollout that stand side by side: X(field) in the order of the columns. */
-#define ROLLOUT_ORDER_NUMBERS(X)                                                                                       \
-    X(order.percent)                                                                                                   \
-    X(order.canary)                                                                                                    \
-    X(order.in_flight)                                                                                                 \
-    X(order.max_failures) X(order.site_in_flight) X(order.window_s) X(order.timeout_ms) X(order.reboot_ms)             \
-        X(order.broker_ms) X(created_s) X(ended_s) X(distrusted) X(gathered) X(told_type) X(broadcasts) X(window.size) \
-            X(window.stalled_once) X(members)
-#define ROLLOUT_COUNT_NUMBERS(X)                                                                                       \
-    X(canaries)                                                                                                        \
-    X(canaries_confirmed)                                                                                              \
-    X(failures)                                                                                                        \
-    X(forgiven) X(lost) X(lost_forgiven) X(anonymous) X(commands) X(acknowledged) X(commands_failed) X(bytes)          \
-        X(transfer_ms) X(reboot_ms)
+/* clang-format off */
+#define ROLLOUT_ORDER_NUMBERS(X) \
+    X(order.percent) X(order.canary) X(order.in_flight) X(order.max_failures) X(order.site_in_flight) \
+    X(order.window_s) X(order.timeout_ms) X(order.reboot_ms) X(order.broker_ms) X(created_s) X(ended_s) \
+    X(distrusted) X(gathered) X(told_type) X(broadcasts) X(window.size) X(window.stalled_once) X(members)
+#define ROLLOUT_COUNT_NUMBERS(X) \
+    X(canaries) X(canaries_confirmed) X(failures) X(forgiven) X(lost) X(lost_forgiven) X(anonymous) \
+    X(commands) X(acknowledged) X(commands_failed) X(bytes) X(transfer_ms) X(reboot_ms)
+/* clang-format on */
 
-void row_put_rollout(struct row_cursor *to, const struct rollout *row, uint32_t counts[ROLLOUT_DEVICE_STATES])
+/* "queued 12 failed 3" */
+static void print_counts(const struct rollout *row, char counts[ROW_COUNTS_TEXT])
+{
+    size_t used = 0;
+    counts[0] = '\0';
+    for (unsigned i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        if (row->devices[i] > 0) {
+            used += (size_t)snprintf(counts + used, ROW_COUNTS_TEXT - used, "%s%s %zu", used > 0 ? " " : "",
+                                     word_of_member(i), row->devices[i]);
+        }
+    }
+}
+
+static void parse_counts(const char *counts, struct rollout *row)
+{
+    char word[32];
+    size_t count;
+    int length;
+    enum rollout_device_state state;
+    for (; sscanf(counts, "%31s %zu%n", word, &count, &length) == 2; counts += length) {
+        if (rollout_device_from_word(slice_of(word), &state)) {
+            row->devices[state] = count;
+        }
+    }
+}
+
+void row_put_rollout(struct row_cursor *to, const struct rollout *row, char counts[ROW_COUNTS_TEXT])
 {
     const struct rollout_target *target = &row->order.target;
-    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
-        counts[i] = (uint32_t)row->devices[i];
-    }
+    print_counts(row, counts);
     row_put_text(to, row->id);
     row_put_text(to, word_of_state(row->state));
     row_put_text(to, word_of_state(row->before));
@@ -245,7 +297,7 @@ void row_put_rollout(struct row_cursor *to, const struct rollout *row, uint32_t 
     row_put_text(to, row->order.group);
 #define X(field) row_put_number(to, (sqlite3_int64)row->field);
     ROLLOUT_ORDER_NUMBERS(X)
-    put_bytes(to, counts, ROLLOUT_DEVICE_STATES * sizeof counts[0]);
+    row_put_text(to, counts);
     ROLLOUT_COUNT_NUMBERS(X)
 #undef X
 }
@@ -254,7 +306,8 @@ void row_put_rollout(struct row_cursor *to, const struct rollout *row, uint32_t 
 void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *devices)
 {
     struct rollout_target *target = &row->order.target;
-    uint32_t counts[ROLLOUT_DEVICE_STATES] = { 0 };
+    char counts[ROW_COUNTS_TEXT];
+    (void)row_get_number(from); /* its place */
     row_get_text(from, row->id, sizeof row->id);
     row->state = (enum rollout_state)get_word(from, word_of_state, ROLLOUT_STATES);
     row->before = (enum rollout_state)get_word(from, word_of_state, ROLLOUT_STATES);
@@ -281,13 +334,11 @@ void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *d
     number = row_get_number(from);                                                                                     \
     row->field = (__typeof__(row->field))number;
     ROLLOUT_ORDER_NUMBERS(X)
-    (void)get_bytes(from, counts, sizeof counts);
+    row_get_text(from, counts, sizeof counts);
+    parse_counts(counts, row);
     ROLLOUT_COUNT_NUMBERS(X)
 #undef X
     row->window.fixed = row->order.in_flight;
-    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
-        row->devices[i] = counts[i];
-    }
 }
 
 void row_put_member(struct row_cursor *to, const struct store_member *row)

@@ -20,11 +20,16 @@ void row_put_number(struct row_cursor *cursor, sqlite3_int64 number);
 void row_put_text(struct row_cursor *cursor, const char *text);
 sqlite3_int64 row_get_number(struct row_cursor *cursor);
 void row_get_text(struct row_cursor *cursor, char *to, size_t size);
-void row_put_device(struct row_cursor *to, const struct store_device *row);
+/* `images` takes those of its never_again. */
+#define ROW_IMAGE_BYTES  22
+#define ROW_IMAGES_BYTES (NEVER_AGAIN_OF_DEVICE * ROW_IMAGE_BYTES)
+void row_put_device(struct row_cursor *to, const struct store_device *row, uint8_t images[ROW_IMAGES_BYTES]);
 void row_get_device(struct row_cursor *from, struct store_device *row);
 void row_put_policy(struct row_cursor *to, const struct store_policy *row, char groups[STORE_GROUPS_TEXT]);
 void row_get_policy(struct row_cursor *from, struct store_policy *row);
-void row_put_rollout(struct row_cursor *to, const struct rollout *row, uint32_t counts[ROLLOUT_DEVICE_STATES]);
+/* `counts` takes those of its devices by state, as a text. */
+#define ROW_COUNTS_TEXT (ROLLOUT_DEVICE_STATES * 40)
+void row_put_rollout(struct row_cursor *to, const struct rollout *row, char counts[ROW_COUNTS_TEXT]);
 void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *devices);
 void row_put_member(struct row_cursor *to, const struct store_member *row);
 void row_get_member(struct row_cursor *from, struct store_member *row);

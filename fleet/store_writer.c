@@ -1,0 +1,275 @@
+/* The writer's thread gathers batches, writes them, and keeps one that failed until it can be written. It shares
+ * nothing with the loop but the two mailboxes.
+ *
+ * What makes it hard is to stay reachable while the store fails: what is only read does not wait for it, an operator's
+ * word ends the pause, and the end of the server does too.
+ */
+#include "fleet/store_writer.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define COMPANY_MS   100  /* an unhurried change waits so long for others */
+#define RETRY_MS     1000 /* after a failure, doubling... */
+#define RETRY_MAX_MS 8000 /* ...up to this: an operator who made room does not wait long */
+#define SLEEP_MS     50   /* while it waits for a retry, the writer looks up so often */
+
+struct letter *letter_new(enum letter_kind kind)
+{
+    struct letter *letter = calloc(1, sizeof *letter);
+    assert(letter != NULL);
+    letter->kind = kind;
+    if (kind != LETTER_CHANGE) {
+        letter->report = calloc(1, sizeof *letter->report);
+        assert(letter->report != NULL);
+    }
+    return letter;
+}
+
+void letter_free(struct letter *letter)
+{
+    store_change_free(letter->change);
+    if (letter->report != NULL) {
+        free(letter->report->events);
+    }
+    free(letter->report);
+    free(letter);
+}
+
+struct writer {
+    struct store_writer *with;
+    struct letter *first, **end; /* in order: changes and readings not done yet */
+    size_t count;
+    bool shut; /* the box is: no more will come */
+};
+
+static void post(struct writer *writer, struct letter *letter)
+{
+    bool posted = mailbox_post(&writer->with->to_loop, &letter->mail);
+    assert(posted); /* unbounded, and shut only when this thread has ended */
+    (void)posted;
+}
+
+static void take_in(struct writer *writer, struct mail *mail)
+{
+    while (mail != NULL) {
+        struct letter *letter = (struct letter *)mail;
+        mail = mail->next;
+        letter->mail.next = NULL;
+        *writer->end = letter;
+        writer->end = (struct letter **)(void *)&letter->mail.next;
+        writer->count++;
+    }
+}
+
+static struct letter *next_of(const struct letter *letter)
+{
+    return (struct letter *)letter->mail.next;
+}
+
+static void drop_first(struct writer *writer, size_t n)
+{
+    for (; n > 0; n--) {
+        struct letter *letter = writer->first;
+        writer->first = next_of(letter);
+        writer->end = writer->first != NULL ? writer->end : &writer->first;
+        writer->count--;
+        letter_free(letter);
+    }
+}
+
+static struct letter *answer_to(const struct letter *reading)
+{
+    struct letter *answer = letter_new(LETTER_EVENTS);
+    answer->report->on_events = reading->report->on_events;
+    answer->report->owner = reading->report->owner;
+    return answer;
+}
+
+static void read_events(struct writer *writer, const struct letter *letter)
+{
+    const struct store_writer *with = writer->with;
+    struct letter *answer = answer_to(letter);
+    struct report *report = answer->report;
+    size_t max = letter->report->max;
+    report->events = calloc(max > 0 ? max : 1, sizeof *report->events);
+    assert(report->events != NULL);
+    report->status = with->ops->events(with->store, &letter->report->mac, report->events, max, &report->count,
+                                       report->why, sizeof report->why);
+    post(writer, answer);
+}
+
+/* What could not be done before the end. */
+static void give_up(struct writer *writer)
+{
+    for (const struct letter *letter = writer->first; letter != NULL; letter = next_of(letter)) {
+        if (letter->kind == LETTER_READ) {
+            struct letter *answer = answer_to(letter);
+            answer->report->status = STATUS_TIMEOUT;
+            snprintf(answer->report->why, sizeof answer->report->why, "the server ends");
+            post(writer, answer);
+        }
+    }
+    drop_first(writer, writer->count);
+}
+
+/* As many changes as lie in front, up to a batch. */
+static size_t gather(const struct writer *writer, const struct store_change *changes[STORE_BATCH_MAX], bool *durable)
+{
+    size_t count = 0;
+    *durable = false;
+    for (const struct letter *letter = writer->first;
+         letter != NULL && letter->kind == LETTER_CHANGE && count < STORE_BATCH_MAX; letter = next_of(letter)) {
+        changes[count++] = letter->change;
+        *durable = *durable || letter->hurry == STORE_DURABLE;
+    }
+    return count;
+}
+
+/* One batch. Returns false where it could not be written; then it is still in front. */
+static bool write_batch(struct writer *writer)
+{
+    static _Thread_local const struct store_change *changes[STORE_BATCH_MAX];
+    struct store_writer *with = writer->with;
+    bool durable;
+    size_t count = gather(writer, changes, &durable);
+    struct letter *answer = letter_new(LETTER_WRITTEN);
+    struct report *report = answer->report;
+    uint64_t began_ns = uv_hrtime();
+    report->status = with->ops->write(with->store, changes, count, durable, report->why, sizeof report->why);
+    report->took_ms = (uv_hrtime() - began_ns) / 1000000;
+    report->count = count;
+    bool failed = report->status != STATUS_OK;
+    if (failed) {
+        answer->kind = LETTER_FAILED;
+    } else {
+        struct letter *last = writer->first;
+        for (size_t i = 1; i < count; i++) {
+            last = next_of(last);
+        }
+        answer->ticket = last->ticket;
+        drop_first(writer, count);
+    }
+    post(writer, answer);
+    return !failed;
+}
+
+static bool is_hurried(const struct writer *writer)
+{
+    for (const struct letter *letter = writer->first; letter != NULL; letter = next_of(letter)) {
+        if (letter->kind != LETTER_CHANGE || letter->hurry != STORE_BEHIND) {
+            return true;
+        }
+    }
+    return writer->count >= STORE_BATCH_MAX;
+}
+
+static void wait_for_mail(struct writer *writer, uint64_t ms)
+{
+    struct store_writer *with = writer->with;
+    if (!writer->shut) {
+        take_in(writer, mailbox_wait(&with->to_writer, ms));
+    }
+    if (!writer->shut && mailbox_is_shut(&with->to_writer)) {
+        writer->shut = true;
+        take_in(writer, mailbox_take(&with->to_writer)); /* posted between the two looks */
+    }
+}
+
+/* What is read does not wait for a store that cannot be written. */
+static void read_past_failure(struct writer *writer)
+{
+    struct letter **link = &writer->first;
+    while (*link != NULL) {
+        struct letter *letter = *link;
+        if (letter->kind == LETTER_READ) {
+            read_events(writer, letter);
+            *link = next_of(letter);
+            writer->count--;
+            letter_free(letter);
+        } else {
+            link = (struct letter **)(void *)&letter->mail.next;
+        }
+    }
+    writer->end = link;
+}
+
+static bool out_of_time(const struct writer *writer)
+{
+    return writer->shut && uv_hrtime() >= writer->with->close_by_ns;
+}
+
+static bool is_durable_behind(const struct writer *writer, uint64_t ticket)
+{
+    for (const struct letter *letter = writer->first; letter != NULL; letter = next_of(letter)) {
+        if (letter->kind == LETTER_CHANGE && letter->hurry == STORE_DURABLE && letter->ticket > ticket) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Until it is time to try again: at once, though not more often than once a second, when an operator has come. */
+static void wait_for_retry(struct writer *writer, uint64_t ms)
+{
+    uint64_t last = 0;
+    for (const struct letter *letter = writer->first; letter != NULL; letter = next_of(letter)) {
+        last = letter->ticket;
+    }
+    for (uint64_t slept_ms = 0; slept_ms < ms && !out_of_time(writer); slept_ms += SLEEP_MS) {
+        if (slept_ms >= RETRY_MS && is_durable_behind(writer, last)) {
+            return;
+        }
+        uv_sleep(SLEEP_MS);
+        wait_for_mail(writer, 0);
+        read_past_failure(writer);
+    }
+}
+
+static void work(struct writer *writer)
+{
+    uint64_t retry_ms = RETRY_MS;
+    while (writer->first != NULL && !out_of_time(writer)) {
+        if (writer->first->kind == LETTER_READ) {
+            read_events(writer, writer->first);
+            drop_first(writer, 1);
+        } else if (write_batch(writer)) {
+            retry_ms = RETRY_MS;
+            wait_for_mail(writer, 0);
+        } else {
+            read_past_failure(writer);
+            wait_for_retry(writer, retry_ms);
+            retry_ms = retry_ms * 2 < RETRY_MAX_MS ? retry_ms * 2 : RETRY_MAX_MS;
+        }
+    }
+}
+
+static void wait_for_company(struct writer *writer)
+{
+    uint64_t until_ns = uv_hrtime() + (uint64_t)COMPANY_MS * 1000000;
+    for (uint64_t now_ns = uv_hrtime(); now_ns < until_ns && !writer->shut && !is_hurried(writer);
+         now_ns = uv_hrtime()) {
+        wait_for_mail(writer, (until_ns - now_ns + 999999) / 1000000);
+    }
+}
+
+void store_writer_run(void *store_writer)
+{
+    struct store_writer *with = store_writer;
+    struct writer writer = { .with = with };
+    writer.end = &writer.first;
+    while (!writer.shut || writer.first != NULL) {
+        wait_for_mail(&writer, UINT32_MAX);
+        if (writer.first != NULL) {
+            wait_for_company(&writer);
+        }
+        work(&writer);
+        if (out_of_time(&writer)) {
+            break;
+        }
+    }
+    give_up(&writer);
+    with->ops->close(with->store);
+    post(&writer, letter_new(LETTER_ENDED));
+}

@@ -1,0 +1,47 @@
+/* The queue's other side: the thread that writes, and what goes between the two. Shared by the queue's rooms; nobody
+ * else's.
+ */
+#ifndef FLEET_STORE_WRITER_H
+#define FLEET_STORE_WRITER_H
+
+#include "base/mailbox.h"
+#include "fleet/store_queue.h"
+
+enum letter_kind { LETTER_CHANGE, LETTER_READ, LETTER_WRITTEN, LETTER_FAILED, LETTER_EVENTS, LETTER_ENDED };
+
+/* What goes between the two sides; to the writer the first two kinds, to the loop the rest. */
+struct letter {
+    struct mail mail; /* first */
+    uint64_t ticket;
+    enum letter_kind kind;
+    enum store_hurry hurry;
+    struct store_change *change;
+    struct report *report; /* of all kinds but LETTER_CHANGE, of which there are thousands */
+};
+
+struct report {
+    uint64_t took_ms;
+    size_t count;
+    enum status status;
+    char why[STORE_WHY_SIZE];
+    struct mac mac; /* of a reading */
+    size_t max;
+    struct store_event *events;
+    store_events_fn on_events;
+    void *owner;
+};
+
+struct letter *letter_new(enum letter_kind kind);
+void letter_free(struct letter *letter);
+
+/* What the thread works with; both boxes are opened and closed by the queue. */
+struct store_writer {
+    const struct store_ops *ops;
+    void *store;              /* the thread's own from its start on; closed at its end */
+    struct mailbox to_writer; /* shut: it ends, and says LETTER_ENDED */
+    struct mailbox to_loop;
+    uint64_t close_by_ns; /* it gives up then; set before its box is shut */
+};
+void store_writer_run(void *store_writer); /* the thread's function */
+
+#endif

@@ -1,0 +1,738 @@
+/* The store in SQLite: what is written is read again, every field of it; what is not ours, too new or damaged is
+ * refused and left as it was. A mistake here is an operator's pin that is forgotten, or a database that is overwritten.
+ */
+#include "fleet/store_schema.h"
+#include "tests/unit/fleet/store_fixture.h"
+#include "tests/unit/fleet/store_schemas.h"
+
+#include <sqlite3.h>
+
+/* --- rows ---------------------------------------------------------------------------------------------------------*/
+
+/* Gaps between fields are no fields. Only gcc can tell (from 11 on); elsewhere the whole is not compared. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+#define CLEAR_GAPS(row) __builtin_clear_padding(row)
+#endif
+#endif
+
+#ifdef CLEAR_GAPS
+#define COMPARES_ALL true
+#else
+#define CLEAR_GAPS(row) ((void)(row))
+#define COMPARES_ALL    false
+#endif
+
+static void same_bytes(const char *what, const void *a, const void *b, size_t size)
+{
+    const uint8_t *left = a, *right = b;
+    for (size_t i = 0; COMPARES_ALL && i < size; i++) {
+        if (left[i] != right[i]) {
+            fail_msg("%s: byte %zu was written as %02x and read as %02x: the field there is forgotten in store_rows.c, "
+                     "or the one beside it is too short",
+                     what, i, left[i], right[i]);
+        }
+    }
+}
+
+/* gcc 12 passes over gaps at the end of a word within a struct within a struct: those are cleared by themselves. */
+static void clear_device(struct store_device *row)
+{
+    CLEAR_GAPS(row);
+    CLEAR_GAPS(&row->never_again);
+}
+
+static void clear_rollout(struct rollout *row)
+{
+    CLEAR_GAPS(row);
+    CLEAR_GAPS(&row->order);
+    CLEAR_GAPS(&row->order.target);
+    CLEAR_GAPS(&row->window);
+}
+
+static void assert_same(struct store_change *written, struct store_change *read)
+{
+    assert_int_equal(written->kind, read->kind);
+    switch (written->kind) {
+    case STORE_DEVICE:
+        clear_device(&written->row.device);
+        clear_device(&read->row.device);
+        same_bytes("device", &written->row.device, &read->row.device, sizeof read->row.device);
+        break;
+    case STORE_POLICY:
+        CLEAR_GAPS(&written->row.policy);
+        CLEAR_GAPS(&read->row.policy);
+        same_bytes("policy", &written->row.policy, &read->row.policy, sizeof read->row.policy);
+        break;
+    case STORE_MEMBER:
+        CLEAR_GAPS(&written->row.member);
+        CLEAR_GAPS(&read->row.member);
+        same_bytes("member", &written->row.member, &read->row.member, sizeof read->row.member);
+        break;
+    default: {
+        struct rollout *left = &written->row.rollout.rollout, *right = &read->row.rollout.rollout;
+        assert_int_equal(left->order.device_count, right->order.device_count);
+        same_bytes("named", left->order.devices, right->order.devices, left->order.device_count * sizeof(struct mac));
+        struct mac *devices = right->order.devices;
+        right->order.devices = left->order.devices; /* the pointer itself */
+        clear_rollout(left);
+        clear_rollout(right);
+        same_bytes("rollout", left, right, sizeof *left);
+        right->order.devices = devices;
+    }
+    }
+}
+
+static struct store_change *(*const makers[])(unsigned seed) = { full_device, full_policy, full_rollout };
+
+/* Else a restart forgets a field. */
+static void test_every_field_comes_back(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 96; seed++) {
+        empty_folder(state_dir);
+        void *store = open_store(state_dir);
+        struct store_change *row = seed % 4 < 3 ? makers[seed % 4](seed) : full_member(seed, 5);
+        struct store_change *written = seed % 4 < 3 ? makers[seed % 4](seed) : full_member(seed, 5);
+        write_one(store, row);
+        store_sqlite.close(store);
+        store = open_store(state_dir);
+        struct loaded *loaded = load_all(store);
+        assert_int_equal(loaded->count, 1);
+        assert_same(written, loaded->rows[0]);
+        store_change_free(written);
+        free_loaded(loaded);
+        store_sqlite.close(store);
+    }
+}
+
+/* The same rows for each word of a state, a reason or an outcome: a list that is longer than a reader believes would
+ * come back as its first word. */
+static void test_every_word_comes_back(void **state)
+{
+    (void)state;
+    void *store = open_store(state_dir);
+    unsigned n = 0;
+    for (unsigned i = 0; i < REASON_COUNT; i++, n++) {
+        struct store_change *row = full_device(1000 + n);
+        row->row.device.reason = (uint8_t)i;
+        row->row.device.outcome = (uint8_t)(i % OUTCOME_COUNT);
+        row->row.device.client = (uint8_t)(i % (CLIENT_ESP32 + 1));
+        write_one(store, row);
+    }
+    for (unsigned i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        struct store_change *row = full_member(2000 + i, 1);
+        row->row.member.state = (uint8_t)i;
+        row->row.member.armed = 0;
+        write_one(store, row);
+    }
+    for (unsigned i = 0; i < ROLLOUT_STATES; i++) {
+        struct store_change *row = full_rollout(3000 + i);
+        row->row.rollout.rollout.state = row->row.rollout.rollout.before = (enum rollout_state)i;
+        write_one(store, row);
+    }
+    struct loaded *loaded = load_all(store);
+    unsigned next[STORE_KINDS] = { 0 };
+    for (size_t i = 0; i < loaded->count; i++) {
+        const struct store_change *row = loaded->rows[i];
+        unsigned k = next[row->kind]++;
+        if (row->kind == STORE_DEVICE) {
+            assert_int_equal(row->row.device.reason, k);
+            assert_int_equal(row->row.device.outcome, k % OUTCOME_COUNT);
+            assert_int_equal(row->row.device.client, k % (CLIENT_ESP32 + 1));
+        } else if (row->kind == STORE_MEMBER) {
+            assert_int_equal(row->row.member.state, k);
+        } else {
+            assert_int_equal(row->row.rollout.rollout.state, k);
+            assert_int_equal(row->row.rollout.rollout.before, k);
+        }
+    }
+    assert_int_equal(next[STORE_DEVICE], REASON_COUNT);
+    assert_int_equal(next[STORE_ROLLOUT], ROLLOUT_STATES);
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+/* A batch that is tried again, and a device that changed twice in one: the last word counts. */
+static void test_the_later_row_wins(void **state)
+{
+    (void)state;
+    char message[MESSAGE_SIZE];
+    void *store = open_store(state_dir);
+    for (size_t i = 0; i < sizeof makers / sizeof makers[0]; i++) {
+        struct store_change *early = makers[i](7), *late = makers[i](7), *batch[] = { early, late };
+        if (early->kind == STORE_DEVICE) {
+            early->row.device.seen_s = 1;
+        } else if (early->kind == STORE_POLICY) {
+            early->row.policy.unix_s = 1;
+        } else {
+            early->row.rollout.rollout.bytes = 1;
+        }
+        assert_int_equal(write_all(store, batch, 2, false, message), STATUS_OK);
+    }
+    struct loaded *loaded = load_all(store);
+    assert_int_equal(loaded->count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        struct store_change *last = makers[loaded->rows[i]->kind == STORE_DEVICE   ? 0
+                                           : loaded->rows[i]->kind == STORE_POLICY ? 1
+                                                                                   : 2](7);
+        assert_same(last, loaded->rows[i]);
+        store_change_free(last);
+    }
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+static void write_gone(void *store, enum store_kind kind, unsigned seed)
+{
+    struct store_change *change = store_change_new(kind);
+    if (kind == STORE_POLICY) {
+        change->row.policy.gone = true;
+        change->row.policy.mac = mac_of(0xabcdef000000 + seed);
+    } else {
+        change->row.rollout.gone = true;
+        rollout_id(change->row.rollout.rollout.id, seed);
+    }
+    write_one(store, change);
+}
+
+static void test_gone_is_gone_with_its_members(void **state)
+{
+    (void)state;
+    void *store = open_store(state_dir);
+    for (unsigned seed = 8; seed < 10; seed++) {
+        struct store_change *rollout = full_rollout(seed);
+        rollout->row.rollout.rollout.state = ROLLOUT_RUNNING;
+        write_one(store, rollout);
+        write_one(store, full_policy(seed));
+        write_one(store, full_member(seed, seed));
+        write_one(store, full_member(seed + 100, seed));
+    }
+    write_gone(store, STORE_POLICY, 8);
+    write_gone(store, STORE_ROLLOUT, 8);
+    write_gone(store, STORE_ROLLOUT, 77); /* there was none */
+    write_gone(store, STORE_POLICY, 77);
+    struct loaded *loaded = load_all(store);
+    assert_int_equal(count_kind(loaded, STORE_POLICY), 1);
+    assert_int_equal(count_kind(loaded, STORE_ROLLOUT), 1);
+    assert_int_equal(count_kind(loaded, STORE_MEMBER), 2);
+    for (size_t i = 0; i < loaded->count; i++) {
+        if (loaded->rows[i]->kind == STORE_MEMBER) {
+            assert_string_equal(loaded->rows[i]->row.member.rollout, "0000000000000009");
+        }
+    }
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+/* Else every rollout of a million devices leaves a million rows for ever. */
+static void test_members_are_thinned_when_it_is_over(void **state)
+{
+    (void)state;
+    static const unsigned each = 300;
+    char message[MESSAGE_SIZE];
+    void *store = open_store(state_dir);
+    struct store_change *rollout = full_rollout(1);
+    rollout->row.rollout.rollout.state = ROLLOUT_RUNNING;
+    write_one(store, rollout);
+    for (unsigned seed = 0; seed < each * ROLLOUT_DEVICE_STATES;) {
+        struct store_change *batch[100];
+        for (size_t i = 0; i < 100; i++) {
+            batch[i] = full_member(seed++, 1);
+        }
+        assert_int_equal(write_all(store, batch, 100, false, message), STATUS_OK);
+    }
+    write_one(store, full_member(5, 2)); /* of another */
+    rollout = full_rollout(1);
+    rollout->row.rollout.rollout.state = ROLLOUT_HALTED; /* not over */
+    write_one(store, rollout);
+    struct loaded *loaded = load_all(store);
+    assert_int_equal(count_kind(loaded, STORE_MEMBER), each * ROLLOUT_DEVICE_STATES + 1);
+    free_loaded(loaded);
+    rollout = full_rollout(1);
+    rollout->row.rollout.rollout.state = ROLLOUT_ABORTED;
+    write_one(store, rollout);
+    loaded = load_all(store);
+    assert_int_equal(count_kind(loaded, STORE_MEMBER), 2 * each + 1);
+    for (size_t i = 0; i < loaded->count; i++) {
+        const struct store_member *row = &loaded->rows[i]->row.member;
+        if (loaded->rows[i]->kind == STORE_MEMBER && strcmp(row->rollout, "0000000000000001") == 0) {
+            assert_true(row->state == ROLLOUT_DEVICE_FAILED || row->state == ROLLOUT_DEVICE_SILENT);
+        }
+    }
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+static void test_no_more_members_than_are_listed(void **state)
+{
+    (void)state;
+    char message[MESSAGE_SIZE];
+    void *store = open_store(state_dir);
+    for (unsigned seed = 0; seed < 3000;) {
+        struct store_change *batch[100];
+        for (size_t i = 0; i < 100; i++) {
+            batch[i] = full_member(seed++, 1);
+            batch[i]->row.member.state = ROLLOUT_DEVICE_FAILED;
+        }
+        assert_int_equal(write_all(store, batch, 100, false, message), STATUS_OK);
+    }
+    struct store_change *rollout = full_rollout(1);
+    rollout->row.rollout.rollout.state = ROLLOUT_DONE;
+    write_one(store, rollout);
+    struct loaded *loaded = load_all(store);
+    assert_int_equal(count_kind(loaded, STORE_MEMBER), ROLLOUT_LISTED_MAX);
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+/* The newer of two rollouts is the type's word, whatever the clock said meanwhile, and however often each was written
+ * again; and armed devices are told in the order they were armed. */
+static void test_read_in_order(void **state)
+{
+    (void)state;
+    static const unsigned ids[] = { 5, 3, 9, 1 };
+    void *store = open_store(state_dir);
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < 4; i++) {
+            size_t k = round == 0 ? i : 3 - i;
+            struct store_change *rollout = full_rollout(ids[k]);
+            rollout->row.rollout.rollout.state = ROLLOUT_RUNNING;
+            rollout->row.rollout.rollout.created_s = 4 - (uint32_t)k;
+            write_one(store, rollout);
+        }
+    }
+    for (unsigned seed = 0; seed < 40; seed++) {
+        struct store_change *member = full_member(seed, ids[seed % 2]);
+        member->row.member.state = ROLLOUT_DEVICE_QUEUED;
+        member->row.member.armed = seed * 7 % 40;
+        write_one(store, member);
+    }
+    struct loaded *loaded = load_all(store);
+    size_t rollouts = 0;
+    const struct store_member *before = NULL;
+    for (size_t i = 0; i < loaded->count; i++) {
+        const struct store_change *row = loaded->rows[i];
+        if (row->kind == STORE_ROLLOUT) {
+            char id[ANNOUNCE_ID_SIZE];
+            rollout_id(id, ids[rollouts++]);
+            assert_string_equal(row->row.rollout.rollout.id, id);
+        } else {
+            const struct store_member *member = &row->row.member;
+            assert_int_equal(rollouts, 4); /* a member has its rollout before it */
+            assert_true(before == NULL || member->armed == 0 || strcmp(before->rollout, member->rollout) < 0 ||
+                        before->armed < member->armed);
+            before = member;
+        }
+    }
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+/* What comes first is what later rows refer to. */
+static void test_policies_then_devices_then_rollouts(void **state)
+{
+    (void)state;
+    void *store = open_store(state_dir);
+    write_one(store, full_member(4, 2));
+    write_one(store, full_rollout(2));
+    write_one(store, full_device(1));
+    write_one(store, full_policy(1));
+    struct loaded *loaded = load_all(store);
+    static const enum store_kind order[] = { STORE_POLICY, STORE_DEVICE, STORE_ROLLOUT, STORE_MEMBER };
+    assert_int_equal(loaded->count, 4);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(loaded->rows[i]->kind, order[i]);
+    }
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+/* --- the time-line ------------------------------------------------------------------------------------------------*/
+
+static void test_a_time_line_is_bounded(void **state)
+{
+    (void)state;
+    char message[MESSAGE_SIZE];
+    struct store_event events[60];
+    size_t count;
+    struct mac mac = mac_of(1), other = mac_of(2), nobody = mac_of(3);
+    void *store = open_store(state_dir);
+    for (unsigned seed = 0; seed < 70; seed++) {
+        write_one(store, full_event(seed, 1));
+        if (seed % 10 == 0) {
+            write_one(store, full_event(seed, 2));
+        }
+    }
+    assert_int_equal(store_sqlite.events(store, &mac, events, 60, &count, message, sizeof message), STATUS_OK);
+    assert_int_equal(count, STORE_EVENTS_OF_DEVICE);
+    for (size_t i = 0; i < count; i++) {
+        struct store_change *written = full_event(69 - (unsigned)i, 1);
+        CLEAR_GAPS(&written->row.event);
+        CLEAR_GAPS(&events[i]);
+        assert_string_equal(events[i].text, written->row.event.text);
+        assert_string_equal(events[i].word, written->row.event.word);
+        assert_int_equal(events[i].unix_s, written->row.event.unix_s);
+        assert_memory_equal(&events[i].mac, &mac, sizeof mac);
+        store_change_free(written);
+    }
+    assert_int_equal(store_sqlite.events(store, &mac, events, 3, &count, message, sizeof message), STATUS_OK);
+    assert_int_equal(count, 3);
+    assert_string_equal(events[0].text, "text 69");
+    assert_int_equal(store_sqlite.events(store, &other, events, 60, &count, message, sizeof message), STATUS_OK);
+    assert_int_equal(count, 7);
+    assert_int_equal(store_sqlite.events(store, &nobody, events, 60, &count, message, sizeof message), STATUS_OK);
+    assert_int_equal(count, 0);
+    store_sqlite.close(store);
+}
+
+/* --- opening ------------------------------------------------------------------------------------------------------*/
+
+/* Opens and reads, as a start does. */
+static enum status start(const char *dir, char message[MESSAGE_SIZE])
+{
+    void *store = NULL;
+    message[0] = '\0';
+    enum status status = store_sqlite.open(dir, &store, message, MESSAGE_SIZE);
+    if (status == STATUS_OK) {
+        status = store_sqlite.load(store, ignore_row, NULL, message, MESSAGE_SIZE);
+        store_sqlite.close(store);
+    }
+    return status;
+}
+
+static void fill_store(void)
+{
+    void *store = open_store(state_dir);
+    for (unsigned seed = 0; seed < 400; seed++) {
+        write_one(store, full_device(seed));
+    }
+    write_one(store, full_policy(1));
+    write_one(store, full_rollout(1));
+    store_sqlite.close(store);
+}
+
+/* Refused with that status and all these words, and every file of the folder as it was. */
+static void assert_refused(enum status expected, const char *reason, const char *remedy)
+{
+    static const char *const names[] = { "updraft.db", "updraft.db-wal" };
+    char message[MESSAGE_SIZE], path[400], *before[2], *after;
+    size_t size[2] = { 0 }, size_after;
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", state_dir, names[i]);
+        before[i] = file_bytes(path, &size[i]);
+    }
+    for (int attempt = 0; attempt < 2; attempt++) {
+        assert_int_equal(start(state_dir, message), expected);
+        assert_non_null(strstr(message, state_file));
+        if (strstr(message, reason) == NULL || strstr(message, remedy) == NULL) {
+            fail_msg("\"%s\" names neither %s nor %s", message, reason, remedy);
+        }
+    }
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", state_dir, names[i]);
+        after = file_bytes(path, &size_after);
+        assert_true(before[i] == NULL || after != NULL);
+        if (before[i] != NULL) {
+            assert_int_equal(size_after, size[i]);
+            assert_memory_equal(after, before[i], size_after);
+        }
+        free(before[i]);
+        free(after);
+    }
+}
+
+static void sql(const char *statements)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(state_file, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, statements, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* Leaves a log beside the database, as a process does that is killed. */
+static void sql_killed(const char *statements)
+{
+    char copy[64] = "/tmp/updraft-copy-XXXXXX", command[400];
+    sqlite3 *db;
+    assert_non_null(mkdtemp(copy));
+    assert_int_equal(sqlite3_open(state_file, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, statements, NULL, NULL, NULL), SQLITE_OK);
+    copy_state(copy);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    empty_folder(state_dir);
+    snprintf(command, sizeof command, "%s", state_dir);
+    snprintf(state_dir, sizeof state_dir, "%s", copy);
+    copy_state(command);
+    empty_folder(copy);
+    (void)rmdir(copy);
+    snprintf(state_dir, sizeof state_dir, "%s", command);
+}
+
+static void test_opened_twice_it_is_the_same(void **state)
+{
+    (void)state;
+    char message[MESSAGE_SIZE];
+    fill_store();
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(start(state_dir, message), STATUS_OK);
+    }
+    void *store = open_store(state_dir);
+    struct loaded *loaded = load_all(store);
+    assert_int_equal(loaded->count, 402);
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
+static void test_another_programs_database(void **state)
+{
+    (void)state;
+    sql("CREATE TABLE songs (title TEXT); INSERT INTO songs VALUES ('Yesterday');");
+    assert_refused(STATUS_INVALID, "another program's", "move it away");
+    empty_folder(state_dir);
+    sql("PRAGMA application_id = 77"); /* empty, and somebody's */
+    assert_refused(STATUS_INVALID, "another program's", "move it away");
+    empty_folder(state_dir);
+    sql_killed("PRAGMA journal_mode = WAL; CREATE TABLE songs (title TEXT)");
+    assert_refused(STATUS_INVALID, "another program's", "move it away");
+}
+
+static void test_a_newer_schema(void **state)
+{
+    (void)state;
+    char pragma[60];
+    snprintf(pragma, sizeof pragma, "PRAGMA user_version = %d", STORE_SCHEMA_VERSION + 1);
+    fill_store();
+    sql(pragma);
+    assert_refused(STATUS_TOO_NEW, "newer Updraft", "restore a copy");
+    sql("PRAGMA user_version = 1");
+    sql_killed(pragma); /* it stands in the log alone */
+    assert_refused(STATUS_TOO_NEW, "newer Updraft", "restore a copy");
+}
+
+static void damage(size_t from, size_t size)
+{
+    size_t all;
+    char *bytes = file_bytes(state_file, &all);
+    assert_true(bytes != NULL && from + size <= all);
+    for (size_t i = 0; i < size; i++) {
+        bytes[from + i] ^= (char)0xa5;
+    }
+    write_file(state_file, bytes, all);
+    free(bytes);
+}
+
+static void test_a_damaged_file(void **state)
+{
+    (void)state;
+    fill_store();
+    damage(0, 100);
+    assert_refused(STATUS_CORRUPT, "no database", "restore a copy");
+    empty_folder(state_dir);
+    fill_store();
+    size_t size;
+    free(file_bytes(state_file, &size));
+    assert_true(size > 20 * 4096);
+    damage(size / 2 / 4096 * 4096, 4096);
+    assert_refused(STATUS_CORRUPT, "damaged", ".recover");
+    empty_folder(state_dir);
+    write_file(state_file,
+               "these are my notes, not a database; and they are long enough for a header of one, too: "
+               "a hundred bytes at the least, which this is",
+               130);
+    assert_refused(STATUS_CORRUPT, "no database", "move it away");
+}
+
+/* Such a one comes from a copy that was made while it was written to. */
+static void test_half_a_file(void **state)
+{
+    (void)state;
+    size_t size;
+    fill_store();
+    char *bytes = file_bytes(state_file, &size);
+    write_file(state_file, bytes, size / 2 / 4096 * 4096);
+    free(bytes);
+    assert_refused(STATUS_CORRUPT, "damaged", "restore a copy");
+}
+
+/* A damaged database in an older mode or of an older schema would be changed by opening it: it is looked through first.
+ */
+static void test_a_damaged_file_is_not_brought_up(void **state)
+{
+    (void)state;
+    size_t size;
+    fill_store();
+    sql("PRAGMA journal_mode = DELETE");
+    free(file_bytes(state_file, &size));
+    damage(size / 2 / 4096 * 4096, 4096);
+    assert_refused(STATUS_CORRUPT, "damaged", "restore a copy");
+}
+
+static void test_a_damaged_file_with_a_log(void **state)
+{
+    (void)state;
+    size_t size;
+    fill_store();
+    sql_killed("UPDATE policy SET note = 'changed'");
+    free(file_bytes(state_file, &size));
+    damage(size / 2 / 4096 * 4096, 4096);
+    assert_refused(STATUS_CORRUPT, "damaged", "restore a copy");
+}
+
+static void test_a_folder_in_its_place(void **state)
+{
+    (void)state;
+    char message[MESSAGE_SIZE];
+    assert_int_equal(mkdir(state_file, 0700), 0);
+    assert_int_equal(start(state_dir, message), STATUS_INVALID);
+    assert_non_null(strstr(message, state_file));
+    assert_non_null(strstr(message, "move it away"));
+    assert_int_equal(rmdir(state_file), 0); /* nothing was put into it */
+}
+
+static void test_no_folder(void **state)
+{
+    (void)state;
+    char message[MESSAGE_SIZE], dir[200], longest[5000];
+    snprintf(dir, sizeof dir, "%s/not-there", state_dir);
+    assert_int_equal(start(dir, message), STATUS_NOT_FOUND);
+    assert_non_null(strstr(message, dir));
+    assert_non_null(strstr(message, "make it"));
+    write_file(dir, "", 0);
+    assert_int_equal(start(dir, message), STATUS_NOT_FOUND);
+    assert_non_null(strstr(message, "--state"));
+    memset(longest, 'x', sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    assert_int_equal(start(longest, message), STATUS_TOO_LONG);
+    assert_non_null(strstr(message, "--state"));
+}
+
+/* As a user who may not write; root may write everywhere, so it becomes nobody for a moment. */
+static void refused_by_permission(mode_t dir_mode, mode_t file_mode)
+{
+    char message[MESSAGE_SIZE];
+    assert_int_equal(chmod(state_dir, dir_mode), 0);
+    (void)chmod(state_file, file_mode);
+    bool root = geteuid() == 0;
+    assert_true(!root || seteuid(65534) == 0);
+    enum status status = start(state_dir, message);
+    assert_true(!root || seteuid(0) == 0);
+    if (status != STATUS_DENIED) {
+        fail_msg("folder %o, file %o: %s: %s", (unsigned)dir_mode, (unsigned)file_mode, status_name(status), message);
+    }
+    if (strstr(message, "server's user") == NULL || strstr(message, state_file) == NULL) {
+        fail_msg("%s", message);
+    }
+}
+
+static void test_permissions(void **state)
+{
+    (void)state;
+    size_t size, size_after;
+    refused_by_permission(0555, 0644); /* nothing there, and nothing may be made */
+    assert_int_equal(chmod(state_dir, 0700), 0);
+    fill_store();
+    char *before = file_bytes(state_file, &size);
+    refused_by_permission(0555, 0666); /* the file may be written, its log not made */
+    refused_by_permission(0555, 0444);
+    refused_by_permission(0777, 0444);
+    refused_by_permission(0777, 0000);
+    refused_by_permission(0000, 0666);
+    assert_int_equal(chmod(state_dir, 0700), 0);
+    assert_int_equal(chmod(state_file, 0600), 0);
+    char *after = file_bytes(state_file, &size_after);
+    assert_int_equal(size_after, size);
+    assert_memory_equal(before, after, size);
+    free(before);
+    free(after);
+}
+
+/* --- schemas ------------------------------------------------------------------------------------------------------*/
+
+/* The tables and indexes as SQLite has them. */
+static void schema_text(char *text, size_t size)
+{
+    sqlite3 *db;
+    sqlite3_stmt *statement;
+    size_t used = 0;
+    assert_int_equal(sqlite3_open(state_file, &db), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_prepare_v2(db, "SELECT sql FROM sqlite_schema WHERE sql NOT NULL ORDER BY name", -1, &statement, NULL),
+        SQLITE_OK);
+    while (sqlite3_step(statement) == SQLITE_ROW) {
+        used += (size_t)snprintf(text + used, size - used, "%s;\n", (const char *)sqlite3_column_text(statement, 0));
+        assert_true(used < size);
+    }
+    sqlite3_finalize(statement);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+/* Every version that was ever released opens, with what is in it; and afterwards it is as one that was made today. */
+static void test_every_earlier_schema(void **state)
+{
+    (void)state;
+    static char fresh[20000], brought_up[20000];
+    char message[MESSAGE_SIZE];
+    assert_int_equal(start(state_dir, message), STATUS_OK);
+    schema_text(fresh, sizeof fresh);
+    /* A new migration needs its fixture: see store_schemas.h. */
+    assert_int_equal(sizeof store_schemas / sizeof store_schemas[0], STORE_SCHEMA_VERSION + 1);
+    for (int version = 0; version <= STORE_SCHEMA_VERSION; version++) {
+        for (int wal = 0; wal < 2; wal++) {
+            empty_folder(state_dir);
+            write_file(state_file, "", 0);
+            sql(wal ? "PRAGMA journal_mode = WAL" : "PRAGMA journal_mode = DELETE");
+            sql(store_schemas[version].sql);
+            assert_int_equal(start(state_dir, message), STATUS_OK);
+            schema_text(brought_up, sizeof brought_up);
+            assert_string_equal(brought_up, fresh);
+            void *store = open_store(state_dir);
+            struct loaded *loaded = load_all(store);
+            store_schemas[version].check(loaded);
+            free_loaded(loaded);
+            write_one(store, full_rollout(12)); /* and it can be used */
+            write_one(store, full_event(12, 12));
+            store_sqlite.close(store);
+        }
+    }
+}
+
+static void test_a_file_of_no_bytes_is_begun(void **state)
+{
+    (void)state;
+    char message[MESSAGE_SIZE];
+    write_file(state_file, "", 0);
+    assert_int_equal(start(state_dir, message), STATUS_OK);
+    void *store = open_store(state_dir);
+    write_one(store, full_device(1));
+    store_sqlite.close(store);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_state, remove_state)
+    const struct CMUnitTest tests[] = {
+        TEST(test_every_field_comes_back),
+        TEST(test_every_word_comes_back),
+        TEST(test_the_later_row_wins),
+        TEST(test_gone_is_gone_with_its_members),
+        TEST(test_members_are_thinned_when_it_is_over),
+        TEST(test_no_more_members_than_are_listed),
+        TEST(test_read_in_order),
+        TEST(test_policies_then_devices_then_rollouts),
+        TEST(test_a_time_line_is_bounded),
+        TEST(test_opened_twice_it_is_the_same),
+        TEST(test_another_programs_database),
+        TEST(test_a_newer_schema),
+        TEST(test_a_damaged_file),
+        TEST(test_half_a_file),
+        TEST(test_a_damaged_file_is_not_brought_up),
+        TEST(test_a_damaged_file_with_a_log),
+        TEST(test_a_folder_in_its_place),
+        TEST(test_no_folder),
+        TEST(test_permissions),
+        TEST(test_every_earlier_schema),
+        TEST(test_a_file_of_no_bytes_is_begun),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
