@@ -80,10 +80,34 @@ static const struct {
     { SQLITE_NOTADB, STATUS_CORRUPT, "it is no database, and left as it is: restore a copy, " ANEW },
 };
 
+static int errno_of_file(sqlite3 *db, int which)
+{
+    sqlite3_file *file = NULL;
+    int error = 0;
+    if (sqlite3_file_control(db, "main", which, &file) == SQLITE_OK && file != NULL && file->pMethods != NULL) {
+        (void)file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
+    }
+    return error;
+}
+
+/* sqlite3_system_errno alone misses what fails in a COMMIT: the files know, the log first. */
+static int errno_of(sqlite3 *db, int kind)
+{
+    int error = 0;
+    if (kind == SQLITE_IOERR) {
+        error = errno_of_file(db, SQLITE_FCNTL_JOURNAL_POINTER);
+        error = error != 0 ? error : errno_of_file(db, SQLITE_FCNTL_FILE_POINTER);
+    }
+    return error != 0 || (kind != SQLITE_IOERR && kind != SQLITE_CANTOPEN) ? error : sqlite3_system_errno(db);
+}
+
 static enum status remedy_of(sqlite3 *db, int code, const char **remedy)
 {
     int kind = code & 0xff;
-    int error = kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN ? sqlite3_system_errno(db) : 0;
+    if (kind == SQLITE_CANTOPEN && db != NULL && sqlite3_db_readonly(db, "main") == 1) {
+        kind = SQLITE_READONLY;
+    }
+    int error = db != NULL ? errno_of(db, kind) : 0;
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
         if (error == errors[i].error) {
             *remedy = errors[i].remedy;
