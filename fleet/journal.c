@@ -8,14 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLUSH_MAX (STORE_BACKLOG_MAX / 4) /* devices in one go: what is urgent finds room, and the loop its time */
+#define RESERVE   (STORE_BACKLOG_MAX / 4) /* room that devices and what is written again leave to what is urgent */
+#define FLUSH_MAX (2 * STORE_BATCH_MAX)   /* in one go: the loop has other things to do */
+#define PIECE     64                      /* members looked at together */
+
+/* All rollouts, the oldest first, as far as there is room each time. */
+struct rewriting {
+    bool wanted; /* something was refused since it began, or it has not begun */
+    bool under_way;
+    char id[ANNOUNCE_ID_SIZE]; /* of the rollout it is at; "" = before the oldest */
+    struct mac after;          /* the last member of it that is written again */
+    bool has_after;
+};
 
 struct journal {
     struct devices *devices;
     struct never_again *never_again;
     struct store_queue *queue;
     uint64_t events_dropped;
-    bool rewrite;
+    struct rewriting rewriting;
+    char gone[ROLLOUTS_MAX][ANNOUNCE_ID_SIZE]; /* rollouts whose end found no room */
+    size_t gone_count;
 };
 
 struct journal *journal_new(struct devices *devices, struct never_again *never_again, struct store_queue *queue)
@@ -48,14 +61,19 @@ static bool is_off(const struct journal *journal)
     return journal == NULL || journal->queue == NULL;
 }
 
+bool journal_has_room(const struct journal *journal)
+{
+    return is_off(journal) || store_queue_room(journal->queue) > 0;
+}
+
 static uint64_t put(struct journal *journal, struct store_change *change, enum store_hurry hurry)
 {
     uint64_t ticket = store_queue_put(journal->queue, change, hurry);
     return ticket > 0 ? ticket : JOURNAL_REFUSED;
 }
 
-/* --- an operator's words
- * ---------------------------------------------------------------------------------------------- */
+/* --- an operator's words ---------------------------------------------------------------------------------------------
+ */
 
 uint64_t journal_policy(struct journal *journal, const struct words *words, const struct policy_entry *entry, bool gone)
 {
@@ -82,8 +100,8 @@ uint64_t journal_policy(struct journal *journal, const struct words *words, cons
     return put(journal, change, STORE_DURABLE);
 }
 
-/* --- rollouts
- * --------------------------------------------------------------------------------------------------------- */
+/* --- rollouts --------------------------------------------------------------------------------------------------------
+ */
 
 uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout, bool durable)
 {
@@ -101,8 +119,16 @@ uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout,
         memcpy(copy->order.devices, rollout->order.devices, rollout->order.device_count * sizeof(struct mac));
     }
     uint64_t ticket = put(journal, change, durable ? STORE_DURABLE : STORE_SOON);
-    journal->rewrite = journal->rewrite || ticket == JOURNAL_REFUSED;
+    journal->rewriting.wanted = journal->rewriting.wanted || ticket == JOURNAL_REFUSED;
     return ticket;
+}
+
+static uint64_t put_gone(struct journal *journal, const char *id)
+{
+    struct store_change *change = store_change_new(STORE_ROLLOUT);
+    change->row.rollout.gone = true;
+    snprintf(change->row.rollout.rollout.id, sizeof change->row.rollout.rollout.id, "%s", id);
+    return put(journal, change, STORE_SOON);
 }
 
 uint64_t journal_rollout_gone(struct journal *journal, const char *id)
@@ -110,10 +136,11 @@ uint64_t journal_rollout_gone(struct journal *journal, const char *id)
     if (is_off(journal)) {
         return 0;
     }
-    struct store_change *change = store_change_new(STORE_ROLLOUT);
-    change->row.rollout.gone = true;
-    snprintf(change->row.rollout.rollout.id, sizeof change->row.rollout.rollout.id, "%s", id);
-    return put(journal, change, STORE_SOON);
+    uint64_t ticket = put_gone(journal, id);
+    if (ticket == JOURNAL_REFUSED && journal->gone_count < ROLLOUTS_MAX) {
+        snprintf(journal->gone[journal->gone_count++], ANNOUNCE_ID_SIZE, "%s", id);
+    }
+    return ticket;
 }
 
 uint64_t journal_member(struct journal *journal, const struct rollout *rollout, const struct rollout_member *member)
@@ -132,33 +159,86 @@ uint64_t journal_member(struct journal *journal, const struct rollout *rollout, 
     row->unix_s = member->unix_s;
     snprintf(row->why, sizeof row->why, "%s", member->why);
     uint64_t ticket = put(journal, change, STORE_SOON);
-    journal->rewrite = journal->rewrite || ticket == JOURNAL_REFUSED;
+    journal->rewriting.wanted = journal->rewriting.wanted || ticket == JOURNAL_REFUSED;
     return ticket;
 }
 
-/* Members whose state follows from the order need not be written: who is known joins again, QUEUED. */
-static void rewrite(struct journal *journal, struct rollouts *rollouts)
+/* --- what was refused, again -----------------------------------------------------------------------------------------
+ */
+
+/* Its state follows from the order: who is known joins again, QUEUED. */
+static bool follows(const struct rollout_member *member)
 {
-    struct rollout_member members[64];
-    size_t n;
-    journal->rewrite = false;
-    for (size_t i = 0; i < rollouts_count(rollouts); i++) {
-        const struct rollout *rollout = rollouts_at(rollouts, i);
-        (void)journal_rollout(journal, rollout, false);
-        for (unsigned state = ROLLOUT_DEVICE_QUEUED + 1; state < ROLLOUT_DEVICE_STATES; state++) {
-            for (size_t first = 0; (n = rollout_members(rollout, (enum rollout_device_state)state, first, members,
-                                                        sizeof members / sizeof members[0])) > 0;
-                 first += n) {
-                for (size_t k = 0; k < n; k++) {
-                    (void)journal_member(journal, rollout, &members[k]);
-                }
+    return member->state == ROLLOUT_DEVICE_QUEUED && member->attempts == 0 && member->armed == 0 && !member->canary;
+}
+
+/* Returns false where room ran out before its last member. */
+static bool rewrite_members(struct journal *journal, struct rollout *rollout)
+{
+    struct rewriting *rewriting = &journal->rewriting;
+    struct rollout_member members[PIECE];
+    while (store_queue_room(journal->queue) > RESERVE + PIECE) {
+        size_t n = rollout_members_behind(rollout, rewriting->has_after ? &rewriting->after : NULL, members, PIECE);
+        for (size_t i = 0; i < n; i++) {
+            if (!follows(&members[i])) {
+                (void)journal_member(journal, rollout, &members[i]);
             }
+            rewriting->after = members[i].mac;
+            rewriting->has_after = true;
         }
+        if (n < PIECE) {
+            rollout_write_armed(rollout);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The rollout it is at, or the next newer one; NULL = that was the newest. Where the one it is at was forgotten
+ * meanwhile, the oldest again. */
+static struct rollout *rewriting_at(const struct rewriting *rewriting, const struct rollouts *rollouts, bool next)
+{
+    size_t i = 0;
+    while (i < rollouts_count(rollouts) && strcmp(rollouts_at(rollouts, i)->id, rewriting->id) != 0) {
+        i++;
+    }
+    if (i < rollouts_count(rollouts) && !next) {
+        return rollouts_at(rollouts, i);
+    }
+    return i > 0 ? rollouts_at(rollouts, i - 1) : NULL;
+}
+
+/* Each row says what is true when it is given, so what changes meanwhile may come before or behind it. */
+static void rewrite(struct journal *journal, const struct rollouts *rollouts)
+{
+    struct rewriting *rewriting = &journal->rewriting;
+    if (!rewriting->under_way) {
+        *rewriting = (struct rewriting){ .under_way = true };
+    }
+    struct rollout *rollout = rewriting_at(rewriting, rollouts, false);
+    while (rollout != NULL && store_queue_room(journal->queue) > RESERVE) {
+        if (strcmp(rewriting->id, rollout->id) != 0) {
+            snprintf(rewriting->id, sizeof rewriting->id, "%s", rollout->id);
+            rewriting->has_after = false;
+            (void)journal_rollout(journal, rollout, false);
+        }
+        if (!rewrite_members(journal, rollout)) {
+            return;
+        }
+        rollout = rewriting_at(rewriting, rollouts, true);
+    }
+    rewriting->under_way = rollout != NULL;
+}
+
+static void write_gone(struct journal *journal)
+{
+    while (journal->gone_count > 0 && store_queue_room(journal->queue) > RESERVE) {
+        (void)put_gone(journal, journal->gone[--journal->gone_count]);
     }
 }
 
-/* --- devices
- * ---------------------------------------------------------------------------------------------------------- */
+/* --- devices ---------------------------------------------------------------------------------------------------------
+ */
 
 static void fill_device(struct store_device *row, const struct words *words, const struct device *device)
 {
@@ -197,7 +277,7 @@ static void write_devices(struct journal *journal)
 {
     const struct words *words = devices_words(journal->devices);
     size_t room = store_queue_room(journal->queue);
-    size_t max = room > FLUSH_MAX ? (room - FLUSH_MAX < FLUSH_MAX ? room - FLUSH_MAX : FLUSH_MAX) : 0;
+    size_t max = room > RESERVE ? (room - RESERVE < FLUSH_MAX ? room - RESERVE : FLUSH_MAX) : 0;
     for (size_t i = 0; i < max && devices_dirty_count(journal->devices) > 0; i++) {
         const struct device *device = devices_next_dirty(journal->devices);
         const struct never_again_entry *failed = never_again_find(journal->never_again, &device->mac);
@@ -206,7 +286,9 @@ static void write_devices(struct journal *journal)
         if (failed != NULL) {
             change->row.device.never_again = *failed;
         }
-        (void)put(journal, change, STORE_BEHIND);
+        uint64_t ticket = put(journal, change, STORE_BEHIND);
+        assert(ticket != JOURNAL_REFUSED); /* there is room for `max` */
+        (void)ticket;
     }
 }
 
@@ -237,14 +319,16 @@ void journal_flush(struct journal *journal, struct rollouts *rollouts)
     if (is_off(journal)) {
         return;
     }
-    if (journal->rewrite && store_queue_room(journal->queue) > STORE_BACKLOG_MAX / 2) {
+    write_gone(journal);
+    const struct rewriting *rewriting = &journal->rewriting;
+    if ((rewriting->wanted || rewriting->under_way) && store_queue_room(journal->queue) > STORE_BACKLOG_MAX / 2) {
         rewrite(journal, rollouts);
     }
     write_devices(journal);
 }
 
-/* --- back, at the start
- * ----------------------------------------------------------------------------------------------- */
+/* --- back, at the start ----------------------------------------------------------------------------------------------
+ */
 
 static void recall_device(struct recall *recall, const struct store_device *row)
 {

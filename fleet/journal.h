@@ -21,6 +21,7 @@ void journal_free(struct journal *journal);
 
 /* Each returns the ticket to wait for; 0 = nothing is written down (no store). JOURNAL_REFUSED: no room now. */
 #define JOURNAL_REFUSED UINT64_MAX
+bool journal_has_room(const struct journal *journal); /* for one more; true where nothing is written down */
 uint64_t journal_policy(struct journal *journal, const struct words *words, const struct policy_entry *entry,
                         bool gone);
 uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout, bool durable);
@@ -29,12 +30,13 @@ uint64_t journal_rollout_gone(struct journal *journal, const char *id);
 void journal_event(struct journal *journal, const struct mac *mac, const struct moment *now, const char *word,
                    const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/* Devices that changed, as far as there is room; rollouts that are to be written again. Twice a second. */
+/* Devices that changed, as far as there is room; rollouts that are to be written again. Twice a second, and whenever
+ * something was written (store_queue_events.on_written): so a busy fleet goes as fast as the disk does. */
 void journal_flush(struct journal *journal, struct rollouts *rollouts);
 uint64_t journal_events_dropped(const struct journal *journal);
 struct store_queue *journal_queue(const struct journal *journal);
 
-/* Reads what was written down into empty rooms. On failure NULL with the message (see store_ops.open). */
+/* Reads what was written down into empty rooms. */
 struct recall {
     struct words *words;
     struct devices *devices;

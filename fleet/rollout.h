@@ -273,6 +273,9 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
 /* What was changed up to this ticket is written down: who was armed with it may be told. */
 void rollouts_written(struct rollouts *rollouts, uint64_t ticket, const struct moment *now);
 
+/* Armed ones are written down again, and wait for that: the first time was refused. */
+void rollout_write_armed(struct rollout *rollout);
+
 /* To be called once a second: deadlines. */
 void rollouts_tick(struct rollouts *rollouts, const struct moment *now);
 
@@ -297,6 +300,10 @@ bool rollout_is_over(const struct rollout *rollout);
 size_t rollout_members(const struct rollout *rollout, enum rollout_device_state state, size_t first,
                        struct rollout_member *members, size_t max);
 bool rollout_member(const struct rollout *rollout, const struct mac *mac, struct rollout_member *member);
+/* All of them, piece by piece, at the cost of the piece: those that joined behind `after` (NULL, or a member no more:
+ * from the first on). */
+size_t rollout_members_behind(const struct rollout *rollout, const struct mac *after, struct rollout_member *members,
+                              size_t max);
 
 /* Seconds that the rest takes at the measured rate; -1 = nothing is measured yet. */
 int64_t rollout_seconds_left(const struct rollout *rollout);

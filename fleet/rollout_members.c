@@ -287,6 +287,13 @@ bool member_arm_next(struct rollout *rollout, const struct moment *now)
     return true;
 }
 
+void rollout_write_armed(struct rollout *rollout)
+{
+    for (struct member *member = rollout->table->armed.head; member != NULL; member = member->next) {
+        member->armed_ticket = write_down(rollout, member);
+    }
+}
+
 struct member *member_next_armed(const struct rollout *rollout)
 {
     struct member *member = rollout->table->armed.head;
@@ -362,6 +369,18 @@ size_t rollout_members(const struct rollout *rollout, enum rollout_device_state 
         if (passed++ >= first) {
             member_view(rollout, member, &views[written++]);
         }
+    }
+    return written;
+}
+
+size_t rollout_members_behind(const struct rollout *rollout, const struct mac *after, struct rollout_member *views,
+                              size_t max)
+{
+    const struct member *member = after != NULL ? member_find(rollout, after) : NULL;
+    size_t written = 0;
+    member = member != NULL ? member->next_joined : rollout->table->joined;
+    for (; member != NULL && written < max; member = member->next_joined) {
+        member_view(rollout, member, &views[written++]);
     }
     return written;
 }

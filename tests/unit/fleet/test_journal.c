@@ -1,0 +1,731 @@
+/* From the fleet's memory to the store and back: a restart gives back what was known; a store that is slow or fails
+ * costs time-lines and nothing else. A mistake here is a fleet that forgets, or a server that grows without bound. */
+#include "fleet/fleet.h"
+#include "fleet/journal.h"
+#include "tests/unit/fleet/store_fixture.h"
+
+#include <stdatomic.h>
+
+#define DEVICES 4000u
+
+/* --- a world ------------------------------------------------------------------------------------------------------*/
+
+struct world {
+    struct words *words;
+    struct fleet fleet;
+    struct store_queue *queue;
+    size_t triggers, refused;
+    bool closed;
+};
+
+static uv_loop_t loop;
+static struct moment now;
+static atomic_bool gate_shut; /* the store takes nothing */
+static struct world *one;     /* whose effects they are */
+
+static enum status gate_write(void *store, const struct store_change *const *changes, size_t count, bool durable,
+                              char *message, size_t size)
+{
+    if (atomic_load(&gate_shut)) {
+        snprintf(message, size, "the gate is shut");
+        return STATUS_LIMIT;
+    }
+    return store_sqlite.write(store, changes, count, durable, message, size);
+}
+
+static void trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
+{
+    (void)owner;
+    (void)rollout;
+    (void)device;
+    (void)attempt;
+    one->triggers++;
+}
+
+static void withdraw(void *owner, struct rollout *rollout)
+{
+    (void)owner;
+    (void)rollout;
+}
+
+static uint64_t count_refused(uint64_t ticket)
+{
+    one->refused += ticket == JOURNAL_REFUSED;
+    return ticket;
+}
+
+static uint64_t changed(void *owner, const struct rollout *rollout)
+{
+    (void)owner;
+    return count_refused(journal_rollout(one->fleet.journal, rollout, false));
+}
+
+static uint64_t member_changed(void *owner, const struct rollout *rollout, const struct rollout_member *member)
+{
+    (void)owner;
+    return count_refused(journal_member(one->fleet.journal, rollout, member));
+}
+
+static void forgotten(void *owner, const struct rollout *rollout)
+{
+    (void)owner;
+    (void)count_refused(journal_rollout_gone(one->fleet.journal, rollout->id));
+}
+
+static bool in_group(void *owner, const struct mac *mac, const char *group)
+{
+    (void)owner;
+    (void)mac;
+    (void)group;
+    return true;
+}
+
+static void on_written(void *owner, uint64_t ticket)
+{
+    struct world *world = owner;
+    rollouts_written(world->fleet.rollouts, ticket, &now);
+}
+
+static struct world *world_open(void)
+{
+    static const struct rollout_effects effects = { trigger,   withdraw, changed, member_changed,
+                                                    forgotten, in_group, NULL };
+    static struct store_ops gated;
+    char message[MESSAGE_SIZE] = "";
+    struct world *world = calloc(1, sizeof *world);
+    assert_non_null(world);
+    struct fleet *fleet = &world->fleet;
+    one = world;
+    fleet->words = world->words = words_new();
+    fleet->devices = devices_new(world->words, 100000);
+    fleet->policies = policies_new(world->words);
+    fleet->never_again = never_again_new(100000);
+    fleet->rollouts = rollouts_new(&effects);
+    struct recall recall = { .words = world->words,
+                             .devices = fleet->devices,
+                             .policies = fleet->policies,
+                             .never_again = fleet->never_again,
+                             .rollouts = fleet->rollouts,
+                             .now = &now,
+                             .site_of = fleet_site };
+    struct store_queue_events events = { .on_written = on_written, .owner = world };
+    gated = store_sqlite;
+    gated.write = gate_write;
+    world->queue = store_queue_open(&loop, &gated, state_dir, &events, recall_row, &recall, message, sizeof message);
+    if (world->queue == NULL) {
+        fail_msg("%s", message);
+    }
+    fleet->journal = journal_new(fleet->devices, fleet->never_again, world->queue);
+    return world;
+}
+
+static void turn(struct world *world)
+{
+    journal_flush(world->fleet.journal, world->fleet.rollouts);
+    for (int i = 0; i < 3; i++) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        uv_sleep(1);
+    }
+}
+
+static void turn_until_written(struct world *world)
+{
+    uint64_t until_ns = uv_hrtime() + UINT64_C(60) * 1000000000;
+    do {
+        assert_true(uv_hrtime() < until_ns);
+        turn(world);
+    } while (devices_dirty_count(world->fleet.devices) > 0 || store_queue_view(world->queue)->backlog > 0);
+}
+
+static void on_closed(void *owner)
+{
+    ((struct world *)owner)->closed = true;
+}
+
+/* The process ends: whatever was not written is lost. */
+static void world_close(struct world *world)
+{
+    struct fleet *fleet = &world->fleet;
+    store_queue_close(world->queue, 0, on_closed, world);
+    while (!world->closed) {
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    }
+    journal_free(fleet->journal);
+    rollouts_free(fleet->rollouts);
+    never_again_free(fleet->never_again);
+    policies_free(fleet->policies);
+    devices_free(fleet->devices);
+    words_free(world->words);
+    free(world);
+}
+
+static int set_up(void **state)
+{
+    now = (struct moment){ 1000, 1700000000 };
+    atomic_store(&gate_shut, false);
+    assert_int_equal(uv_loop_init(&loop), 0);
+    return make_state(state);
+}
+
+static int tear_down(void **state)
+{
+    assert_int_equal(uv_loop_close(&loop), 0);
+    return remove_state(state);
+}
+
+/* --- random records -----------------------------------------------------------------------------------------------*/
+
+static uint64_t random_state;
+
+static uint32_t below(uint32_t n)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(random_state >> 33) % n;
+}
+
+static void random_bytes(void *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        ((uint8_t *)bytes)[i] = (uint8_t)below(256);
+    }
+}
+
+static struct slice random_text(char text[80], const char *name, uint32_t of)
+{
+    snprintf(text, 80, "%s %u \xc3\xa4\xff '; DROP", name, (unsigned)below(of)); /* devices say anything */
+    return slice_of(text);
+}
+
+static struct device *random_device(struct world *world, uint64_t number)
+{
+    char text[80];
+    struct mac mac = mac_of(number);
+    struct words *words = world->words;
+    struct device *device = devices_take(world->fleet.devices, &mac, random_text(text, "type", 20));
+    assert_non_null(device);
+    device->chip = (uint16_t)below(65536);
+    device->client = (uint8_t)below(CLIENT_ESP32 + 1);
+    device->flash_mode = (uint8_t)below(256);
+    device->reason = (uint8_t)below(REASON_COUNT);
+    device->outcome = (uint8_t)below(OUTCOME_COUNT);
+    device->failures = (uint8_t)below(256);
+    device->has_md5 = below(2) == 0;
+    device->reason_fs = below(2) == 0;
+    device->transfer_fs = below(2) == 0;
+    device->came_back = below(2) == 0;
+    device->via_proxy = below(2) == 0;
+    random_bytes(device->md5, 16);
+    memset(device->md5, 0, device->has_md5 ? 0 : 16);
+    random_bytes(device->address, 16);
+    device->first_seen_s = below(UINT32_MAX);
+    device->seen_s = below(UINT32_MAX);
+    device->flash_bytes = below(UINT32_MAX);
+    device->free_bytes = below(UINT32_MAX);
+    words_set(words, &device->version, random_text(text, "version", 50));
+    words_set(words, &device->fs_version, below(2) == 0 ? slice_of("") : random_text(text, "fs", 50));
+    words_set(words, &device->sdk, random_text(text, "sdk", 9));
+    if (below(2) == 0) {
+        random_bytes(device->transfer.md5, 16);
+        random_bytes(device->transfer.before, 8);
+        device->transfer.bytes = below(UINT32_MAX);
+        device->transfer.of = below(UINT32_MAX);
+        device->transfer.ms = below(UINT32_MAX);
+        device->transfer.unix_s = 1 + below(UINT32_MAX - 1);
+        words_set(words, &device->transfer.version, random_text(text, "sent", 50));
+    }
+    for (uint32_t i = below(20) == 0 ? below(7) : 0; i > 0; i--) {
+        uint8_t md5[16];
+        random_bytes(md5, 16);
+        never_again_failed(world->fleet.never_again, &mac, md5, below(2) == 0, below(UINT32_MAX));
+    }
+    devices_mark(world->fleet.devices, device);
+    return device;
+}
+
+static void random_policy(struct world *world, uint64_t number)
+{
+    char text[80];
+    uint64_t ticket;
+    struct words *words = world->words;
+    struct policy_entry entry = { .mac = mac_of(number), .blocked = below(4) == 0, .approved = below(2) == 0 };
+    entry.type = words_take(words, below(2) == 0 ? slice_of("") : random_text(text, "type", 20));
+    entry.label = words_take(words, below(2) == 0 ? slice_of("") : random_text(text, "label", 20));
+    entry.pin = words_take(words, below(2) == 0 ? slice_of("") : random_text(text, "pin", 20));
+    for (uint32_t i = below(POLICY_GROUPS_MAX + 1); i > 0; i--) {
+        snprintf(text, sizeof text, "group %u of %u", (unsigned)i, (unsigned)below(5));
+        entry.groups[entry.group_count++] = words_take(words, slice_of(text));
+    }
+    snprintf(entry.note, sizeof entry.note, "note %u", (unsigned)below(1000));
+    assert_int_equal(fleet_set_policy(&world->fleet, &entry, &now, &ticket), STATUS_OK);
+    word_id held[3 + POLICY_GROUPS_MAX] = { entry.type, entry.label, entry.pin };
+    memcpy(held + 3, entry.groups, sizeof entry.groups);
+    for (size_t i = 0; i < 3 + POLICY_GROUPS_MAX; i++) {
+        words_drop(words, held[i]);
+    }
+}
+
+static struct rollout_order order_of(const char *type, unsigned canary, unsigned in_flight)
+{
+    struct rollout_order order = { .percent = 100,
+                                   .canary = canary,
+                                   .in_flight = in_flight,
+                                   .max_failures = 100,
+                                   .timeout_ms = 60000,
+                                   .reboot_ms = 60000,
+                                   .broker_ms = 60000 };
+    snprintf(order.target.type, sizeof order.target.type, "%s", type);
+    snprintf(order.target.version, sizeof order.target.version, "1.0");
+    snprintf(order.target.file, sizeof order.target.file, "%s/1.0.bin", type);
+    order.target.image_count = order.target.run_md5_count = 1;
+    memset(order.target.md5[0], type[0], 16);
+    memset(order.target.run_md5[0], type[0] + 1, 16);
+    return order;
+}
+
+static struct rollout *begin_rollout(struct world *world, const char *id, const struct rollout_order *order,
+                                     uint64_t first, size_t members)
+{
+    struct rollout *rollout = rollouts_begin(world->fleet.rollouts, id, order, &now);
+    assert_non_null(rollout);
+    for (size_t i = 0; i < members; i++) {
+        struct rollout_joiner joiner = { .mac = mac_of(first + i), .site = i % 7 };
+        joiner.skip_why = i % 50 == 49 ? "wrong-chip: of another kind" : NULL;
+        rollout_join(world->fleet.rollouts, rollout, &joiner, &now);
+    }
+    rollout_start(world->fleet.rollouts, rollout, false, true, &now);
+    return rollout;
+}
+
+/* What a device in a rollout may do next. */
+static void random_fact(struct world *world, struct rollout *rollout, uint64_t number)
+{
+    struct rollouts *rollouts = world->fleet.rollouts;
+    const uint8_t *file = rollout->order.target.md5[0];
+    struct mac mac = mac_of(number);
+    struct rollout_member member;
+    if (!rollout_member(rollout, &mac, &member)) {
+        return;
+    }
+    struct rollout_fact fact = { .mac = mac, .type = slice_of(rollout->order.target.type), .site = number % 7 };
+    switch (member.state) {
+    case ROLLOUT_DEVICE_TRIGGERED:
+        rollouts_told(rollouts, rollout, &mac, true, "", &now);
+        fact.served = true;
+        rollouts_checked_in(rollouts, &fact, &now);
+        rollouts_transfer_begins(rollouts, &mac, file, &now);
+        break;
+    case ROLLOUT_DEVICE_DOWNLOADING:
+        rollouts_transfer_ended(rollouts, &mac, file, below(30) > 0, 1000, 10, "cut at 40 %", &now);
+        break;
+    case ROLLOUT_DEVICE_FLASHED:
+        fact.runs_target = below(4) > 0;
+        fact.failed = fact.runs_target ? NULL : "it came back with the old build";
+        rollouts_checked_in(rollouts, &fact, &now);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- the same? ----------------------------------------------------------------------------------------------------*/
+
+static void same_word(const struct world *a, word_id left, const struct world *b, word_id right)
+{
+    assert_string_equal(words_text(a->words, left), words_text(b->words, right));
+}
+
+static void same_device(const struct world *a, const struct device *left, const struct world *b)
+{
+    const struct device *right = devices_find(b->fleet.devices, &left->mac);
+    assert_non_null(right);
+    same_word(a, left->type->name, b, right->type->name);
+    same_word(a, left->version, b, right->version);
+    same_word(a, left->fs_version, b, right->fs_version);
+    same_word(a, left->sdk, b, right->sdk);
+    same_word(a, left->transfer.version, b, right->transfer.version);
+#define SAME(field) assert_int_equal(left->field, right->field)
+    SAME(chip);
+    SAME(client);
+    SAME(flash_mode);
+    SAME(reason);
+    SAME(outcome);
+    SAME(failures);
+    SAME(has_md5);
+    SAME(reason_fs);
+    SAME(transfer_fs);
+    SAME(came_back);
+    SAME(via_proxy);
+    SAME(first_seen_s);
+    SAME(seen_s);
+    SAME(flash_bytes);
+    SAME(free_bytes);
+    SAME(transfer.bytes);
+    SAME(transfer.of);
+    SAME(transfer.ms);
+    SAME(transfer.unix_s);
+    assert_memory_equal(left->md5, right->md5, 16);
+    assert_memory_equal(left->address, right->address, 16);
+    assert_memory_equal(left->transfer.md5, right->transfer.md5, 16);
+    assert_memory_equal(left->transfer.before, right->transfer.before, 8);
+    assert_false(right->dirty); /* what was read is not written again */
+    const struct never_again_entry *failed = never_again_find(a->fleet.never_again, &left->mac);
+    const struct never_again_entry *again = never_again_find(b->fleet.never_again, &left->mac);
+    assert_int_equal(failed != NULL, again != NULL);
+    for (size_t i = 0; failed != NULL && i < failed->count; i++) {
+        assert_int_equal(failed->count, again->count);
+        assert_memory_equal(failed->images[i].md5, again->images[i].md5, 16);
+        assert_int_equal(failed->images[i].failures, again->images[i].failures);
+        assert_int_equal(failed->images[i].rolled_back, again->images[i].rolled_back);
+        assert_int_equal(failed->images[i].unix_s, again->images[i].unix_s);
+    }
+}
+
+static void same_policy(const struct world *a, const struct policy_entry *left, const struct world *b)
+{
+    const struct policy_entry *right = policies_find(b->fleet.policies, &left->mac);
+    assert_non_null(right);
+    SAME(blocked);
+    SAME(approved);
+    SAME(unix_s);
+    SAME(group_count);
+    same_word(a, left->type, b, right->type);
+    same_word(a, left->label, b, right->label);
+    same_word(a, left->pin, b, right->pin);
+    assert_string_equal(left->note, right->note);
+    for (size_t i = 0; i < left->group_count; i++) {
+        same_word(a, left->groups[i], b, right->groups[i]);
+    }
+}
+
+static void same_rollout(const struct rollout *left, const struct rollout *right)
+{
+    static struct rollout_member members[DEVICES * 8];
+    assert_string_equal(left->id, right->id);
+    SAME(state);
+    SAME(before);
+    SAME(created_s);
+    SAME(members);
+    SAME(canaries);
+    SAME(canaries_confirmed);
+    SAME(in_flight);
+    SAME(order.in_flight);
+    assert_string_equal(left->why, right->why);
+    assert_string_equal(left->supersedes, right->supersedes);
+    rollout_check(right);
+    size_t n = rollout_members(left, ROLLOUT_DEVICE_STATES, 0, members, sizeof members / sizeof members[0]);
+    for (size_t i = 0; i < n; i++) {
+        const struct rollout_member *before = &members[i];
+        struct rollout_member after;
+        assert_true(rollout_member(right, &before->mac, &after));
+        assert_int_equal(before->state, after.state);
+        assert_int_equal(before->attempts, after.attempts);
+        assert_int_equal(before->armed, after.armed);
+        assert_int_equal(before->canary, after.canary);
+        if (before->state != ROLLOUT_DEVICE_QUEUED) { /* these were not written: they joined again, just now */
+            assert_int_equal(before->unix_s, after.unix_s);
+        }
+        assert_string_equal(before->why, after.why);
+    }
+}
+#undef SAME
+
+/* QUEUED members that nobody wrote down join again, as fleets do at a start. */
+static void join_again(const struct world *world, struct rollout *restored, const struct rollout *before)
+{
+    static struct rollout_member members[DEVICES * 8];
+    size_t n = rollout_members(before, ROLLOUT_DEVICE_STATES, 0, members, sizeof members / sizeof members[0]);
+    for (size_t i = 0; i < n && !rollout_is_over(restored); i++) {
+        struct rollout_joiner joiner = { .mac = members[i].mac };
+        rollout_join(world->fleet.rollouts, restored, &joiner, &now);
+    }
+}
+
+static void assert_remembered(const struct world *before, struct world *after)
+{
+    assert_int_equal(devices_count(before->fleet.devices), devices_count(after->fleet.devices));
+    for (size_t i = 0; i < devices_count(before->fleet.devices); i++) {
+        same_device(before, devices_at(before->fleet.devices, i), after);
+    }
+    assert_int_equal(policies_count(before->fleet.policies), policies_count(after->fleet.policies));
+    for (const struct policy_entry *entry = NULL; (entry = policies_next(before->fleet.policies, entry)) != NULL;) {
+        same_policy(before, entry, after);
+    }
+    assert_int_equal(never_again_count(before->fleet.never_again), never_again_count(after->fleet.never_again));
+    assert_int_equal(rollouts_count(before->fleet.rollouts), rollouts_count(after->fleet.rollouts));
+    for (size_t i = 0; i < rollouts_count(before->fleet.rollouts); i++) {
+        const struct rollout *left = rollouts_at(before->fleet.rollouts, i);
+        struct rollout *right = rollouts_at(after->fleet.rollouts, i); /* the same order: the newest word counts */
+        join_again(after, right, left);
+        same_rollout(left, right);
+    }
+    assert_int_equal(devices_dirty_count(after->fleet.devices), 0);
+}
+
+/* Another world beside it, read from what it has written so far. */
+static void assert_a_restart_forgets_nothing(struct world *world)
+{
+    struct world *after = world_open();
+    assert_remembered(world, after);
+    world_close(after);
+    one = world;
+}
+
+/* --- tests --------------------------------------------------------------------------------------------------------*/
+
+static void test_a_fleet_comes_back(void **state)
+{
+    (void)state;
+    const char *seed = getenv("UPDRAFT_SEED");
+    random_state = seed != NULL ? strtoull(seed, NULL, 10) : uv_hrtime();
+    printf("UPDRAFT_SEED=%llu\n", (unsigned long long)random_state);
+    struct world *world = world_open();
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < DEVICES; i++) {
+            random_device(world, 1 + below(DEVICES));
+        }
+        for (unsigned i = 0; i < DEVICES / 4; i++) {
+            random_policy(world, below(DEVICES / 2)); /* some of devices that nobody has seen */
+        }
+        struct rollout_order orders[] = { order_of("lamp", 0, 100), order_of("door", 5, 20), order_of("lamp", 0, 0) };
+        struct rollout *rollouts[3];
+        for (unsigned i = 0; i < 3; i++) {
+            char id[ANNOUNCE_ID_SIZE];
+            snprintf(id, sizeof id, "%016x", round * 3 + i + 1);
+            now.unix_s -= 100; /* a clock that runs backwards changes no order */
+            rollouts[i] = begin_rollout(world, id, &orders[i], 1, DEVICES / 2);
+        }
+        for (unsigned i = 0; i < 8000; i++) {
+            now.ms += 10;
+            random_fact(world, rollouts[below(3)], 1 + below(300)); /* those whose turn comes */
+            if (i % 40 == 0) {
+                turn(world);
+            }
+        }
+        turn_until_written(world);
+        turn_until_written(world);
+        assert_int_equal(world->refused, 0);
+        assert_true(world->triggers > 30);
+        assert_a_restart_forgets_nothing(world);
+    }
+    world_close(world);
+}
+
+/* Each as often as it was marked would be a write a check-in; and never would be a fleet that forgets. */
+static void test_marked_often_written_once(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    for (unsigned i = 0; i < 1000; i++) {
+        random_device(world, 1 + i % 10);
+    }
+    journal_flush(world->fleet.journal, world->fleet.rollouts);
+    assert_int_equal(store_queue_view(world->queue)->backlog, 10);
+    turn_until_written(world);
+    journal_flush(world->fleet.journal, world->fleet.rollouts);
+    assert_int_equal(store_queue_view(world->queue)->backlog, 0);
+    world_close(world);
+}
+
+static void test_marks_survive_a_full_backlog(void **state)
+{
+    (void)state;
+    const size_t many = 30000;
+    struct world *world = world_open();
+    atomic_store(&gate_shut, true);
+    for (size_t round = 0; round < 2; round++) {
+        for (size_t i = 0; i < many; i++) {
+            random_device(world, 1 + i);
+        }
+        for (int i = 0; i < 20; i++) {
+            turn(world);
+        }
+        size_t backlog = store_queue_view(world->queue)->backlog;
+        assert_true(backlog <= STORE_BACKLOG_MAX - STORE_BACKLOG_MAX / 4); /* room for what is urgent */
+        assert_true(devices_dirty_count(world->fleet.devices) + backlog >= many);
+    }
+    atomic_store(&gate_shut, false);
+    turn_until_written(world);
+    assert_a_restart_forgets_nothing(world);
+    world_close(world);
+}
+
+static void test_events_are_dropped_and_counted(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    struct mac mac = mac_of(1);
+    atomic_store(&gate_shut, true);
+    const size_t many = STORE_BACKLOG_MAX;
+    for (size_t i = 0; i < many; i++) {
+        journal_event(world->fleet.journal, &mac, &now, "cut", "at %zu of %u", i, 100u);
+    }
+    size_t backlog = store_queue_view(world->queue)->backlog;
+    assert_true(backlog >= many / 2 && backlog <= many / 2 + 1);
+    assert_int_equal(journal_events_dropped(world->fleet.journal), many - backlog);
+    atomic_store(&gate_shut, false);
+    turn_until_written(world);
+    world_close(world);
+    void *store = open_store(state_dir);
+    struct store_event events[STORE_EVENTS_OF_DEVICE];
+    char message[MESSAGE_SIZE], last[60];
+    size_t count;
+    assert_int_equal(store_sqlite.events(store, &mac, events, STORE_EVENTS_OF_DEVICE, &count, message, sizeof message),
+                     STATUS_OK);
+    assert_int_equal(count, STORE_EVENTS_OF_DEVICE);
+    snprintf(last, sizeof last, "at %zu of 100", backlog - 1);
+    assert_string_equal(events[0].text, last);
+    assert_string_equal(events[0].word, "cut");
+    store_sqlite.close(store);
+}
+
+static void fill_backlog(struct world *world)
+{
+    while (store_queue_room(world->queue) > 0) {
+        assert_true(store_queue_put(world->queue, full_event(1, 99), STORE_BEHIND) > 0);
+    }
+}
+
+/* Everything about rollouts that found no room is written when there is, though it is more than the backlog holds; and
+ * who was armed meanwhile is told after all. */
+static void test_rollouts_are_written_again(void **state)
+{
+    (void)state;
+    const size_t members = 20000;
+    struct world *world = world_open();
+    struct rollout_order lamp = order_of("lamp", 0, 3000), door = order_of("door", 3, 10), type = order_of("car", 0, 0);
+    struct rollout *big = begin_rollout(world, "00000000000000b1", &lamp, 1, members);
+    turn_until_written(world);
+    atomic_store(&gate_shut, true);
+    fill_backlog(world);
+    for (unsigned i = 0; i < 60000; i++) { /* polls: who asks is served as slots come free */
+        struct rollout_fact fact = { .mac = mac_of(1 + i % members), .type = slice_of("lamp"), .served = true };
+        struct rollout_permission permission;
+        rollout_permit(big, &fact.mac, 0, &permission);
+        if (permission.granted && i < members) {
+            rollouts_checked_in(world->fleet.rollouts, &fact, &now);
+            rollouts_transfer_begins(world->fleet.rollouts, &fact.mac, lamp.target.md5[0], &now);
+            rollouts_transfer_ended(world->fleet.rollouts, &fact.mac, lamp.target.md5[0], true, 1000, 10, "", &now);
+            fact.served = false;
+            fact.runs_target = true;
+            rollouts_checked_in(world->fleet.rollouts, &fact, &now);
+        }
+    }
+    assert_true(big->devices[ROLLOUT_DEVICE_CONFIRMED] > members / 2);
+    (void)begin_rollout(world, "00000000000000b2", &door, 1, 500);
+    (void)begin_rollout(world, "00000000000000b3", &type, 1, 100);
+    assert_true(world->refused > STORE_BACKLOG_MAX);
+    assert_int_equal(store_queue_view(world->queue)->backlog, STORE_BACKLOG_MAX);
+    size_t triggers = world->triggers;
+    for (int i = 0; i < 5; i++) {
+        turn(world);
+    }
+    assert_int_equal(world->triggers, triggers); /* nobody is told what is not written down */
+    atomic_store(&gate_shut, false);
+    for (int i = 0; i < 3; i++) {
+        turn_until_written(world);
+    }
+    assert_true(world->triggers > triggers);
+    assert_a_restart_forgets_nothing(world);
+    turn(world);
+    assert_int_equal(store_queue_view(world->queue)->backlog, 0); /* and once is enough */
+    world_close(world);
+}
+
+/* Rollouts that were forgotten while the store failed would come back, and keep newer ones out. */
+static void test_forgotten_rollouts_stay_forgotten(void **state)
+{
+    (void)state;
+    const char *why;
+    struct world *world = world_open();
+    struct rollout_order order = order_of("lamp", 0, 1);
+    for (unsigned i = 0; i < ROLLOUTS_MAX + 5; i++) {
+        char id[ANNOUNCE_ID_SIZE];
+        snprintf(id, sizeof id, "%016x", i + 1);
+        if (i == ROLLOUTS_MAX) {
+            turn_until_written(world);
+            atomic_store(&gate_shut, true);
+            fill_backlog(world);
+        }
+        struct rollout *rollout = begin_rollout(world, id, &order, 1, 2);
+        assert_int_equal(rollout_abort(world->fleet.rollouts, rollout, "a test", &now, &why), STATUS_OK);
+        rollout->distrusted = false;
+    }
+    assert_int_equal(rollouts_count(world->fleet.rollouts), ROLLOUTS_MAX);
+    assert_true(world->refused > 5);
+    atomic_store(&gate_shut, false);
+    for (int i = 0; i < 3; i++) {
+        turn_until_written(world);
+    }
+    assert_a_restart_forgets_nothing(world);
+    world_close(world);
+}
+
+/* An operator who was told no finds it as it was, now and after a restart. */
+static void test_a_policy_that_cannot_be_kept_is_refused(void **state)
+{
+    (void)state;
+    uint64_t ticket;
+    struct world *world = world_open();
+    random_policy(world, 5);
+    turn_until_written(world);
+    atomic_store(&gate_shut, true);
+    fill_backlog(world);
+    struct policy_entry entry = { .mac = mac_of(5), .blocked = true }, other = { .mac = mac_of(6), .blocked = true };
+    assert_int_equal(fleet_set_policy(&world->fleet, &entry, &now, &ticket), STATUS_BUSY);
+    assert_int_equal(fleet_set_policy(&world->fleet, &other, &now, &ticket), STATUS_BUSY);
+    assert_int_equal(policies_count(world->fleet.policies), 1);
+    assert_a_restart_forgets_nothing(world);
+    atomic_store(&gate_shut, false);
+    turn_until_written(world);
+    assert_int_equal(fleet_set_policy(&world->fleet, &entry, &now, &ticket), STATUS_OK);
+    assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
+    struct policy_entry nothing = { .mac = mac_of(5) };
+    assert_int_equal(fleet_set_policy(&world->fleet, &other, &now, &ticket), STATUS_OK);
+    assert_int_equal(fleet_set_policy(&world->fleet, &nothing, &now, &ticket), STATUS_OK); /* gone */
+    turn_until_written(world);
+    assert_int_equal(policies_count(world->fleet.policies), 1);
+    assert_a_restart_forgets_nothing(world);
+    world_close(world);
+}
+
+static void test_without_a_store(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    struct journal *kept = world->fleet.journal;
+    struct journal *nothing[] = { NULL, journal_new(world->fleet.devices, world->fleet.never_again, NULL) };
+    struct mac mac = mac_of(1);
+    for (size_t i = 0; i < 2; i++) {
+        world->fleet.journal = nothing[i];
+        random_device(world, 1);
+        random_policy(world, 1);
+        struct rollout_order order = order_of("lamp", 0, 5);
+        struct rollout *rollout = begin_rollout(world, i == 0 ? "00000000000000c1" : "00000000000000c2", &order, 1, 9);
+        assert_true(rollout->in_flight > 0); /* nothing to wait for */
+        journal_event(nothing[i], &mac, &now, "cut", "%s", "");
+        journal_flush(nothing[i], world->fleet.rollouts);
+        assert_int_equal(journal_events_dropped(nothing[i]), 0);
+        assert_true(journal_has_room(nothing[i]));
+        assert_null(journal_queue(nothing[i]));
+        journal_free(nothing[i]);
+    }
+    world->fleet.journal = kept;
+    assert_int_equal(store_queue_view(world->queue)->backlog, 0);
+    world_close(world);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_fleet_comes_back),
+        TEST(test_marked_often_written_once),
+        TEST(test_marks_survive_a_full_backlog),
+        TEST(test_events_are_dropped_and_counted),
+        TEST(test_rollouts_are_written_again),
+        TEST(test_forgotten_rollouts_stay_forgotten),
+        TEST(test_a_policy_that_cannot_be_kept_is_refused),
+        TEST(test_without_a_store),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
