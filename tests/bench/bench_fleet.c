@@ -1,0 +1,427 @@
+/* What the fleet's memory costs: bytes a device, a check-in among a thousand devices and among a million, the start
+ * with a million, and check-ins with and without a store behind them. `script/bench fleet` builds and runs it;
+ * docs/performance.md explains the tables. Nothing is judged here.
+ *
+ *   bench_fleet [--devices N] [--checkins N] [--runs N] [--folder DIR]
+ */
+#include "fleet/fleet.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FEW      1000
+#define RUNS_MAX 31
+#define FLUSH_MS 500
+#define TYPES    8
+
+static struct {
+    size_t devices, checkins, runs;
+    const char *folder;
+} options = { 1000000, 1000000, 5, "/tmp" };
+
+/* --- a fleet ------------------------------------------------------------------------------------------------------*/
+
+struct bench {
+    uv_loop_t loop;
+    struct moment now;
+    struct fleet fleet;
+    struct assignments *assignments;
+    struct offerings *offerings;
+    struct store_queue *queue;
+    bool closed;
+};
+
+static void no_trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
+{
+    (void)owner;
+    (void)rollout;
+    (void)device;
+    (void)attempt;
+}
+
+static void no_withdraw(void *owner, struct rollout *rollout)
+{
+    (void)owner;
+    (void)rollout;
+}
+
+static uint64_t no_change(void *owner, const struct rollout *rollout)
+{
+    (void)owner;
+    (void)rollout;
+    return 0;
+}
+
+static uint64_t no_member_change(void *owner, const struct rollout *rollout, const struct rollout_member *member)
+{
+    (void)owner;
+    (void)rollout;
+    (void)member;
+    return 0;
+}
+
+static bool no_group(void *owner, const struct mac *mac, const char *group)
+{
+    (void)owner;
+    (void)mac;
+    (void)group;
+    return false;
+}
+
+static void on_written(void *owner, uint64_t ticket)
+{
+    struct bench *bench = owner;
+    (void)ticket;
+    journal_flush(bench->fleet.journal, bench->fleet.rollouts);
+}
+
+/* With the store in `folder`, read at once; NULL: without. Returns how many rows were read. */
+static size_t bench_open(struct bench *bench, const char *folder)
+{
+    static const struct rollout_effects effects = { no_trigger, no_withdraw, no_change, no_member_change,
+                                                    NULL,       no_group,    NULL };
+    struct fleet *fleet = &bench->fleet;
+    memset(bench, 0, sizeof *bench);
+    int error = uv_loop_init(&bench->loop);
+    assert(error == 0);
+    bench->now = (struct moment){ 1000, 1700000000 };
+    fleet->words = words_new();
+    fleet->devices = devices_new(fleet->words, 2000000);
+    fleet->policies = policies_new(fleet->words);
+    fleet->never_again = never_again_new(NEVER_AGAIN_DEVICES_MAX);
+    fleet->guard = loop_guard_new(10000);
+    fleet->rollouts = rollouts_new(&effects);
+    fleet->settings.assignments = bench->assignments = assignments_new();
+    fleet->settings.offerings = bench->offerings = offerings_new(OFFER_NEWEST_TO_ALL);
+    fleet->settings.loop_guard_max = 3;
+    struct recall recall = { .words = fleet->words,
+                             .devices = fleet->devices,
+                             .policies = fleet->policies,
+                             .never_again = fleet->never_again,
+                             .rollouts = fleet->rollouts,
+                             .now = &bench->now,
+                             .site_of = fleet_site };
+    if (folder != NULL) {
+        char message[600];
+        struct store_queue_events events = { NULL, on_written, bench };
+        bench->queue = store_queue_open(&bench->loop, &store_sqlite, folder, &events, recall_row, &recall, message,
+                                        sizeof message);
+        if (bench->queue == NULL) {
+            (void)fprintf(stderr, "bench_fleet: %s\n", message);
+            exit(1);
+        }
+        fleet->journal = journal_new(fleet->devices, fleet->never_again, bench->queue);
+    }
+    return recall.rows;
+}
+
+static void on_closed(void *owner)
+{
+    ((struct bench *)owner)->closed = true;
+}
+
+static bool is_written(const struct bench *bench)
+{
+    return devices_dirty_count(bench->fleet.devices) == 0 && store_queue_view(bench->queue)->backlog == 0;
+}
+
+static void write_all(struct bench *bench)
+{
+    while (!is_written(bench)) {
+        journal_flush(bench->fleet.journal, bench->fleet.rollouts);
+        (void)uv_run(&bench->loop, UV_RUN_ONCE);
+    }
+}
+
+static void bench_close(struct bench *bench)
+{
+    struct fleet *fleet = &bench->fleet;
+    if (bench->queue != NULL) {
+        store_queue_close(bench->queue, 60000, on_closed, bench);
+        while (!bench->closed) {
+            (void)uv_run(&bench->loop, UV_RUN_ONCE);
+        }
+    }
+    journal_free(fleet->journal);
+    rollouts_free(fleet->rollouts);
+    loop_guard_free(fleet->guard);
+    never_again_free(fleet->never_again);
+    policies_free(fleet->policies);
+    devices_free(fleet->devices);
+    words_free(fleet->words);
+    offerings_free(bench->offerings);
+    assignments_free(bench->assignments);
+    (void)uv_loop_close(&bench->loop);
+}
+
+/* --- check-ins ----------------------------------------------------------------------------------------------------*/
+
+/* MACs as a maker gives them: counting up, in three lots. */
+static struct mac mac_of(uint32_t number)
+{
+    static const uint8_t lots[3][2] = { { 0x5c, 0xcf }, { 0xec, 0xfa }, { 0x24, 0x0a } };
+    const uint8_t *lot = lots[number % 3];
+    return (struct mac){ { lot[0], lot[1], (uint8_t)(number >> 24), (uint8_t)(number >> 16), (uint8_t)(number >> 8),
+                           (uint8_t)number } };
+}
+
+/* All that fleet/ does for one update check that is answered "up to date". */
+static void check_in(struct bench *bench, uint32_t number)
+{
+    static const char *const types[TYPES] = { "d1_mini",  "nodemcu", "sonoff-basic", "esp32dev",
+                                              "garden-1", "door",    "lolin32",      "huzzah" };
+    struct device_request request = { .client = CLIENT_ESP8266,
+                                      .has_mac = true,
+                                      .has_md5 = true,
+                                      .mac = mac_of(number),
+                                      .chip = CHIP_ESP8266,
+                                      .flash_bytes = 4194304,
+                                      .free_bytes = 3000000,
+                                      .label = slice_of("0.4.9"),
+                                      .sdk = slice_of("2.2.2-dev(38a443e)") };
+    struct slice type = slice_of(types[number % TYPES]);
+    uint8_t build[16] = { (uint8_t)(number % TYPES) };
+    struct direction direction;
+    struct permission permission;
+    struct outcome_verdict verdict;
+    memcpy(request.sketch_md5, build, sizeof build);
+    struct checkin checkin = { .request = &request,
+                               .type = type,
+                               .reason = REASON_UP_TO_DATE,
+                               .detail = "",
+                               .flash_mode = 2,
+                               .chip = CHIP_ESP8266,
+                               .address = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, (uint8_t)(number >> 16),
+                                            (uint8_t)(number >> 8), (uint8_t)number } };
+    struct candidate candidate = {
+        .type = type, .form_count = 1, .file_md5 = { build }, .run_md5 = build, .served_max = 3
+    };
+    fleet_direct(&bench->fleet, &request.mac, type, false, NULL, &direction);
+    fleet_permit(&bench->fleet, &request.mac, 1, &direction, &candidate, &bench->now, &permission);
+    struct device *device = fleet_checked_in(&bench->fleet, &checkin, &bench->now, &verdict);
+    assert(device != NULL);
+}
+
+static uint64_t random_state = 88172645463325252u;
+
+static uint32_t below(uint32_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (uint32_t)((random_state >> 32) * n >> 32);
+}
+
+/* Seconds for so many check-ins of devices in any order. */
+static double time_checkins(struct bench *bench, size_t devices, size_t checkins)
+{
+    uint32_t *order = malloc(checkins * sizeof *order);
+    assert(order != NULL);
+    for (size_t i = 0; i < checkins; i++) {
+        order[i] = below((uint32_t)devices);
+    }
+    uint64_t began_ns = uv_hrtime(), flushed_ns = began_ns;
+    for (size_t i = 0; i < checkins; i++) {
+        check_in(bench, order[i]);
+        if (bench->queue != NULL && i % 64 == 0) { /* a turn of the loop takes so many connections */
+            uint64_t now_ns = uv_hrtime();
+            if (now_ns - flushed_ns > (uint64_t)FLUSH_MS * 1000000) {
+                journal_flush(bench->fleet.journal, bench->fleet.rollouts);
+                flushed_ns = now_ns;
+            }
+            (void)uv_run(&bench->loop, UV_RUN_NOWAIT);
+        }
+    }
+    double seconds = (double)(uv_hrtime() - began_ns) / 1e9;
+    free(order);
+    return seconds;
+}
+
+static void meet_all(struct bench *bench, size_t devices)
+{
+    for (size_t i = 0; i < devices; i++) {
+        check_in(bench, (uint32_t)i);
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+static double median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, compare);
+    return values[n / 2];
+}
+
+/* --- what is measured ---------------------------------------------------------------------------------------------*/
+
+static double resident_bytes(void)
+{
+    long all, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file != NULL) {
+        if (fscanf(file, "%ld %ld", &all, &resident) != 2) {
+            resident = 0;
+        }
+        (void)fclose(file);
+    }
+    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+}
+
+static void print_size(void)
+{
+    struct bench bench;
+    double before = resident_bytes();
+    (void)bench_open(&bench, NULL);
+    meet_all(&bench, options.devices);
+    double grown = resident_bytes() - before;
+    printf("| bytes a device, of %zu: the table's own count | %.0f |\n", options.devices,
+           (double)devices_bytes(bench.fleet.devices) / (double)options.devices);
+    printf("| bytes a device: what the process grew by | %.0f |\n", grown / (double)options.devices);
+    bench_close(&bench);
+}
+
+static void print_checkins(void)
+{
+    double few[RUNS_MAX], many[RUNS_MAX], ratio[RUNS_MAX];
+    struct bench small, large;
+    (void)bench_open(&small, NULL);
+    (void)bench_open(&large, NULL);
+    meet_all(&small, FEW);
+    meet_all(&large, options.devices);
+    for (size_t i = 0; i < options.runs; i++) { /* in turns: the machine's drift touches both */
+        few[i] = time_checkins(&small, FEW, options.checkins) / (double)options.checkins * 1e9;
+        many[i] = time_checkins(&large, options.devices, options.checkins) / (double)options.checkins * 1e9;
+        ratio[i] = many[i] / few[i];
+    }
+    printf("| a check-in among %d devices | %.0f ns |\n", FEW, median(few, options.runs));
+    printf("| a check-in among %zu devices | %.0f ns |\n", options.devices, median(many, options.runs));
+    printf("| that divided by this | %.2f |\n", median(ratio, options.runs));
+    bench_close(&small);
+    bench_close(&large);
+}
+
+static void print_start(const char *folder)
+{
+    struct bench bench;
+    double seconds[RUNS_MAX];
+    struct stat file;
+    char path[400];
+    snprintf(path, sizeof path, "%s/updraft.db", folder);
+    (void)bench_open(&bench, folder);
+    meet_all(&bench, options.devices);
+    uint64_t began_ns = uv_hrtime();
+    write_all(&bench);
+    double written = (double)(uv_hrtime() - began_ns) / 1e9;
+    uint64_t worst_ms = store_queue_view(bench.queue)->worst_ms;
+    bench_close(&bench);
+    for (size_t i = 0; i < options.runs; i++) {
+        began_ns = uv_hrtime();
+        size_t rows = bench_open(&bench, folder);
+        seconds[i] = (double)(uv_hrtime() - began_ns) / 1e9;
+        assert(rows == options.devices);
+        bench_close(&bench);
+    }
+    int found = stat(path, &file);
+    printf("| %zu new devices written down | %.1f s, worst batch %" PRIu64 " ms |\n", options.devices, written,
+           worst_ms);
+    printf("| their file | %.0f MB |\n", found == 0 ? (double)file.st_size / 1e6 : 0);
+    printf("| a start with %zu devices, the file in the cache | %.2f s |\n", options.devices,
+           median(seconds, options.runs));
+}
+
+static void print_rates(const char *folder)
+{
+    double off[RUNS_MAX], on[RUNS_MAX];
+    struct bench without, with;
+    (void)bench_open(&without, NULL);
+    (void)bench_open(&with, folder);
+    meet_all(&without, options.devices);
+    uint64_t before = store_queue_view(with.queue)->written;
+    for (size_t i = 0; i < options.runs; i++) {
+        off[i] = (double)options.checkins / time_checkins(&without, options.devices, options.checkins);
+        on[i] = (double)options.checkins / time_checkins(&with, options.devices, options.checkins);
+    }
+    printf("| check-ins a second, no store | %.0f |\n", median(off, options.runs));
+    printf("| check-ins a second, SQLite behind | %.0f |\n", median(on, options.runs));
+    printf("| of these written meanwhile | %.0f %% |\n", 100.0 *
+                                                             (double)(store_queue_view(with.queue)->written - before) /
+                                                             (double)(options.checkins * options.runs));
+    write_all(&with);
+    bench_close(&without);
+    bench_close(&with);
+}
+
+/* --- main ---------------------------------------------------------------------------------------------------------*/
+
+static void remove_folder(const char *folder)
+{
+    static const char *const names[] = { "updraft.db", "updraft.db-wal", "updraft.db-shm" };
+    char path[400];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        (void)unlink(path);
+    }
+    (void)rmdir(folder);
+}
+
+static int usage(void)
+{
+    (void)fprintf(stderr, "usage: bench_fleet [--devices N] [--checkins N] [--runs N] [--folder DIR]\n");
+    return 2;
+}
+
+static bool parse(int argc, char **argv)
+{
+    struct {
+        const char *name;
+        size_t *value;
+        size_t max;
+    } const numbers[] = { { "--devices", &options.devices, 2000000 },
+                          { "--checkins", &options.checkins, 100000000 },
+                          { "--runs", &options.runs, RUNS_MAX } };
+    for (int i = 1; i < argc; i += 2) {
+        bool taken = i + 1 < argc && strcmp(argv[i], "--folder") == 0;
+        if (taken) {
+            options.folder = argv[i + 1];
+        }
+        for (size_t k = 0; i + 1 < argc && k < sizeof numbers / sizeof numbers[0]; k++) {
+            if (strcmp(argv[i], numbers[k].name) == 0) {
+                *numbers[k].value = strtoul(argv[i + 1], NULL, 10);
+                taken = *numbers[k].value > 0 && *numbers[k].value <= numbers[k].max;
+            }
+        }
+        if (!taken) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    char folder[300];
+    if (!parse(argc, argv)) {
+        return usage();
+    }
+    snprintf(folder, sizeof folder, "%s/updraft-bench-XXXXXX", options.folder);
+    if (mkdtemp(folder) == NULL) {
+        perror(folder);
+        return 1;
+    }
+    printf("| what | medians of %zu |\n| --- | ---: |\n", options.runs);
+    print_size();
+    print_checkins();
+    print_start(folder);
+    print_rates(folder);
+    remove_folder(folder);
+    return 0;
+}
