@@ -168,7 +168,7 @@ static void on_mail(struct mailbox *box, void *owner)
         default:
             ended = true;
         }
-        letter_free(letter);
+        store_letter_free(letter);
     }
     if (ended) {
         end(queue);
@@ -211,7 +211,7 @@ uint64_t store_queue_put(struct store_queue *queue, struct store_change *change,
         store_change_free(change);
         return 0;
     }
-    struct letter *letter = letter_new(LETTER_CHANGE);
+    struct letter *letter = store_letter_new(LETTER_CHANGE);
     letter->ticket = ++queue->ticket;
     letter->hurry = hurry;
     letter->change = change;
@@ -242,7 +242,7 @@ void store_queue_when(struct store_queue *queue, uint64_t ticket, uint64_t timeo
 void store_queue_events_of(struct store_queue *queue, const struct mac *mac, size_t max, store_events_fn done,
                            void *owner)
 {
-    struct letter *letter = letter_new(LETTER_READ);
+    struct letter *letter = store_letter_new(LETTER_READ);
     letter->report->mac = *mac;
     letter->report->max = max < EVENTS_MAX ? max : EVENTS_MAX;
     letter->report->on_events = done;

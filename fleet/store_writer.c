@@ -15,7 +15,7 @@
 #define RETRY_MAX_MS 8000 /* ...up to this: an operator who made room does not wait long */
 #define SLEEP_MS     50   /* while it waits for a retry, the writer looks up so often */
 
-struct letter *letter_new(enum letter_kind kind)
+struct letter *store_letter_new(enum letter_kind kind)
 {
     struct letter *letter = calloc(1, sizeof *letter);
     assert(letter != NULL);
@@ -27,7 +27,7 @@ struct letter *letter_new(enum letter_kind kind)
     return letter;
 }
 
-void letter_free(struct letter *letter)
+void store_letter_free(struct letter *letter)
 {
     store_change_free(letter->change);
     if (letter->report != NULL) {
@@ -75,13 +75,13 @@ static void drop_first(struct writer *writer, size_t n)
         writer->first = next_of(letter);
         writer->end = writer->first != NULL ? writer->end : &writer->first;
         writer->count--;
-        letter_free(letter);
+        store_letter_free(letter);
     }
 }
 
 static struct letter *answer_to(const struct letter *reading)
 {
-    struct letter *answer = letter_new(LETTER_EVENTS);
+    struct letter *answer = store_letter_new(LETTER_EVENTS);
     answer->report->on_events = reading->report->on_events;
     answer->report->owner = reading->report->owner;
     return answer;
@@ -134,7 +134,7 @@ static bool write_batch(struct writer *writer)
     struct store_writer *with = writer->with;
     bool durable;
     size_t count = gather(writer, changes, &durable);
-    struct letter *answer = letter_new(LETTER_WRITTEN);
+    struct letter *answer = store_letter_new(LETTER_WRITTEN);
     struct report *report = answer->report;
     uint64_t began_ns = uv_hrtime();
     report->status = with->ops->write(with->store, changes, count, durable, report->why, sizeof report->why);
@@ -187,7 +187,7 @@ static void read_past_failure(struct writer *writer)
             read_events(writer, letter);
             *link = next_of(letter);
             writer->count--;
-            letter_free(letter);
+            store_letter_free(letter);
         } else {
             link = (struct letter **)(void *)&letter->mail.next;
         }
@@ -271,5 +271,5 @@ void store_writer_run(void *store_writer)
     }
     give_up(&writer);
     with->ops->close(with->store);
-    post(&writer, letter_new(LETTER_ENDED));
+    post(&writer, store_letter_new(LETTER_ENDED));
 }

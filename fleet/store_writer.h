@@ -31,8 +31,8 @@ struct report {
     void *owner;
 };
 
-struct letter *letter_new(enum letter_kind kind);
-void letter_free(struct letter *letter);
+struct letter *store_letter_new(enum letter_kind kind);
+void store_letter_free(struct letter *letter);
 
 /* What the thread works with; both boxes are opened and closed by the queue. */
 struct store_writer {
