@@ -25,9 +25,9 @@ void app_on_room(void *owner)
 static int bind_listeners(struct app *app)
 {
     char message[512];
-    for (size_t i = 0; i < app->config.listen_count; i++) {
+    for (size_t i = 0; i < app->config.listen.count; i++) {
         app->listener_count++;
-        if (listener_bind(&app->listeners[i], &app->loop, &app->http, "listen", app->config.listen[i], message,
+        if (listener_bind(&app->listeners[i], &app->loop, &app->http, "listen", app->config.listen.texts[i], message,
                           sizeof message) != STATUS_OK) {
             return app_say_error(message);
         }
@@ -116,7 +116,7 @@ bool app_open_doors(struct app *app)
 {
     char address[128];
     for (size_t i = 0; i < app->listener_count; i++) {
-        if (!open_door(app, &app->listeners[i], "listen", "http", app->config.listen[i], address)) {
+        if (!open_door(app, &app->listeners[i], "listen", "http", app->config.listen.texts[i], address)) {
             return false;
         }
         if (i == 0) {

@@ -23,7 +23,7 @@ const struct config_key config_keys[] = {
       "INI file with the keys below; SIGHUP reads it again" },
     { "repo", KIND_TEXT, FIELD(repo), "./firmware", 0, 0, true, "DIR", "firmware repository" },
     { "state", KIND_TEXT, FIELD(state), "./state", 0, 0, true, "DIR", "runtime state; made where its parent is there" },
-    { "listen", KIND_LISTEN, FIELD(listen), "0.0.0.0:8080", 0, 0, true, "ADDR:PORT",
+    { "listen", KIND_LISTEN, FIELD(listen), "0.0.0.0:8080", 0, CONFIG_LISTEN_MAX, true, "ADDR:PORT",
       "plain HTTP for devices; repeatable; port 0 picks one" },
     { "public-url", KIND_TEXT, FIELD(public_url), "", 0, 0, false, "URL",
       "what devices are told to fetch from (default: worked out from the addresses in use)" },
@@ -124,12 +124,13 @@ static enum status set(struct config *config, const struct config_key *key, cons
 {
     struct slice text = slice_trim(slice_of(value));
     struct config_source *before = &config->sources[key - config_keys];
-    if (key->kind == KIND_LISTEN && before->origin != source.origin) {
-        config->listen_count = 0; /* a stronger source replaces the list of a weaker one */
+    struct config_list *list = config_is_list(key) ? config_list(config, key) : NULL;
+    if (list != NULL && before->origin != source.origin) {
+        list->count = 0; /* a stronger source replaces the list of a weaker one */
     }
     bool good = config_set(config, key, text);
-    if (good && key->kind == KIND_LISTEN) {
-        config->listen_lines[config->listen_count - 1] = source.line;
+    if (good && list != NULL) {
+        list->lines[list->count - 1] = source.line;
     }
     *before = source;
     if (!good) {
@@ -201,9 +202,9 @@ static enum status set_from_environment(struct config *config, const struct conf
     if (slice_copy(slice_of(value), list, sizeof list)) {
         char *rest = list;
         do {
-            char *piece = key->kind == KIND_LISTEN ? strsep(&rest, ",") : rest;
+            char *piece = config_is_list(key) ? strsep(&rest, ",") : rest;
             status = set(config, key, piece, (struct config_source){ .origin = origin }, why, sizeof why);
-        } while (status == STATUS_OK && key->kind == KIND_LISTEN && rest != NULL);
+        } while (status == STATUS_OK && config_is_list(key) && rest != NULL);
     }
     if (status != STATUS_OK) {
         snprintf(message, size, "%s: %s", name, why);

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #define CONFIG_LISTEN_MAX 16
+#define CONFIG_LIST_MAX   64 /* the longest list of any key */
 #define CONFIG_TEXT_MAX   1024
 
 /* Where a value came from. */
@@ -30,12 +31,18 @@ struct config_source {
     unsigned long line; /* of the file; of a list: of its last */
 };
 
+/* What a key says that may be given several times. */
+struct config_list {
+    size_t count;
+    char texts[CONFIG_LIST_MAX][128];
+    unsigned long lines[CONFIG_LIST_MAX]; /* of the file */
+};
+
 struct config {
     char config[CONFIG_TEXT_MAX]; /* the file; "" = none */
     char repo[CONFIG_TEXT_MAX];
     char state[CONFIG_TEXT_MAX];
-    size_t listen_count;
-    char listen[CONFIG_LISTEN_MAX][128];
+    struct config_list listen;
     uint64_t drain_timeout_ms;
     uint64_t head_timeout_ms, idle_timeout_ms, transfer_timeout_ms;
     uint64_t connections_max; /* 0 = as many as the descriptors allow */
@@ -62,7 +69,6 @@ struct config {
     struct assignments *assignments;  /* owned */
     size_t file_assignments;          /* how many of them are the file's: the first; the others are STATE's */
     struct config_source sources[64]; /* by the table's order */
-    unsigned long listen_lines[CONFIG_LISTEN_MAX];
 };
 
 enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_HELP, CONFIG_VERSION };

@@ -25,8 +25,8 @@ struct config_key {
     enum config_kind kind;
     size_t offset;
     const char *fallback;
-    uint64_t min, max;
-    bool fixed; /* read at start only */
+    uint64_t min, max; /* of a list: how many */
+    bool fixed;        /* read at start only */
     const char *argument;
     const char *help;
 };
@@ -56,11 +56,13 @@ void config_variable(const struct config_key *key, char name[CONFIG_VARIABLE_MAX
 
 bool config_is_secret(const struct config_key *key);
 bool config_is_text(const struct config_key *key); /* secrets among them */
-bool config_is_address(struct slice value);        /* ADDR:PORT */
+bool config_is_list(const struct config_key *key);
+bool config_is_address(struct slice value); /* ADDR:PORT */
 
 /* Where a key's value lies, by its kind. */
 uint64_t *config_number(const struct config *config, const struct config_key *key);
 char *config_text(const struct config *config, const struct config_key *key);
+struct config_list *config_list(const struct config *config, const struct config_key *key);
 
 /* Takes a value as it is written; one more, where the key is a list. Returns whether it is usable. */
 bool config_set(struct config *config, const struct config_key *key, struct slice value);

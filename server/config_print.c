@@ -134,9 +134,10 @@ void config_print(const struct config *config, FILE *to)
         if (strcmp(key->name, "config") == 0) {
             continue; /* a file does not name itself */
         }
-        if (key->kind == KIND_LISTEN) {
-            for (size_t k = 0; k < config->listen_count; k++) {
-                print_pair(config, key, config->listen[k], config->listen_lines[k], "", to);
+        if (config_is_list(key)) {
+            const struct config_list *list = config_list(config, key);
+            for (size_t k = 0; k < list->count; k++) {
+                print_pair(config, key, list->texts[k], list->lines[k], "", to);
             }
         } else if (config_is_text(key)) {
             print_text(config, key, to);

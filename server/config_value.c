@@ -15,6 +15,11 @@ bool config_is_text(const struct config_key *key)
     return key->kind == KIND_TEXT || config_is_secret(key);
 }
 
+bool config_is_list(const struct config_key *key)
+{
+    return key->kind == KIND_LISTEN;
+}
+
 uint64_t *config_number(const struct config *config, const struct config_key *key)
 {
     return (uint64_t *)((uintptr_t)config + key->offset);
@@ -23,6 +28,11 @@ uint64_t *config_number(const struct config *config, const struct config_key *ke
 char *config_text(const struct config *config, const struct config_key *key)
 {
     return (char *)((uintptr_t)config + key->offset);
+}
+
+struct config_list *config_list(const struct config *config, const struct config_key *key)
+{
+    return (struct config_list *)((uintptr_t)config + key->offset);
 }
 
 bool config_is_address(struct slice value)
@@ -143,8 +153,7 @@ void config_describe(const struct config_key *key, char *to, size_t size)
         snprintf(to, size, "give a number from %s to %s", least, most);
         break;
     case KIND_LISTEN:
-        snprintf(to, size, "give an address and a port, such as 0.0.0.0:8080 or [::]:8080; at most %d of them",
-                 CONFIG_LISTEN_MAX);
+        snprintf(to, size, "give an address and a port, such as 0.0.0.0:8080 or [::]:8080; at most %s of them", most);
         break;
     case KIND_TEXT:
         snprintf(to, size, "give a text of 1 to %d bytes, in UTF-8 and without control characters",
@@ -162,12 +171,12 @@ void config_describe(const struct config_key *key, char *to, size_t size)
     }
 }
 
-static bool add_listen(struct config *config, struct slice value)
+static bool add_to_list(struct config_list *list, const struct config_key *key, struct slice value)
 {
-    if (config->listen_count == CONFIG_LISTEN_MAX || !config_is_address(value)) {
+    if (list->count == key->max || !config_is_address(value)) {
         return false;
     }
-    return slice_copy(value, config->listen[config->listen_count++], sizeof config->listen[0]);
+    return slice_copy(value, list->texts[list->count++], sizeof list->texts[0]);
 }
 
 /* Tabs may stand between words. Secrets may be anything: they are never shown. */
@@ -189,8 +198,8 @@ bool config_set(struct config *config, const struct config_key *key, struct slic
     if (!is_showable(key, value)) {
         return false;
     }
-    if (key->kind == KIND_LISTEN) {
-        return add_listen(config, value);
+    if (config_is_list(key)) {
+        return add_to_list(config_list(config, key), key, value);
     }
     if (config_is_text(key)) {
         return value.len > 0 && slice_copy(value, config_text(config, key), CONFIG_TEXT_MAX);
@@ -198,19 +207,19 @@ bool config_set(struct config *config, const struct config_key *key, struct slic
     return set_number(config, key, value);
 }
 
-static bool same_listen(const struct config *a, const struct config *b)
+static bool same_list(const struct config_list *a, const struct config_list *b)
 {
-    bool same = a->listen_count == b->listen_count;
-    for (size_t i = 0; same && i < a->listen_count; i++) { /* behind a text lie the bytes of weaker sources */
-        same = strcmp(a->listen[i], b->listen[i]) == 0;
+    bool same = a->count == b->count;
+    for (size_t i = 0; same && i < a->count; i++) { /* behind a text lie the bytes of weaker sources */
+        same = strcmp(a->texts[i], b->texts[i]) == 0;
     }
     return same;
 }
 
 bool config_same(const struct config *a, const struct config *b, const struct config_key *key)
 {
-    if (key->kind == KIND_LISTEN) {
-        return same_listen(a, b);
+    if (config_is_list(key)) {
+        return same_list(config_list(a, key), config_list(b, key));
     }
     return config_is_text(key) ? strcmp(config_text(a, key), config_text(b, key)) == 0
                                : *config_number(a, key) == *config_number(b, key);
@@ -218,10 +227,8 @@ bool config_same(const struct config *a, const struct config *b, const struct co
 
 void config_copy(struct config *to, const struct config *from, const struct config_key *key)
 {
-    if (key->kind == KIND_LISTEN) {
-        to->listen_count = from->listen_count;
-        memcpy(to->listen, from->listen, sizeof to->listen);
-        memcpy(to->listen_lines, from->listen_lines, sizeof to->listen_lines);
+    if (config_is_list(key)) {
+        *config_list(to, key) = *config_list(from, key);
     } else if (config_is_text(key)) {
         memcpy(config_text(to, key), config_text(from, key), CONFIG_TEXT_MAX);
     } else {

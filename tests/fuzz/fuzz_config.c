@@ -110,7 +110,7 @@ static void check_taken(const struct config *config)
     char *text = print(config);
     check_printed(text);
     config_doubts(config, ignore_doubt, NULL);
-    assert(config->listen_count > 0 && config->listen_count <= CONFIG_LISTEN_MAX && config->repo[0] != '\0');
+    assert(config->listen.count > 0 && config->listen.count <= CONFIG_LISTEN_MAX && config->repo[0] != '\0');
     assert(config->loop_guard_max >= 1 && config->head_timeout_ms >= 100 && config->log_level <= LOG_DEBUG);
     struct config again;
     write_file(text, strlen(text));

@@ -11,8 +11,8 @@ static void test_defaults(void **state)
     assert_string_equal(c->config, "");
     assert_string_equal(c->repo, "./firmware");
     assert_string_equal(c->state, "./state");
-    assert_int_equal(c->listen_count, 1);
-    assert_string_equal(c->listen[0], "0.0.0.0:8080");
+    assert_int_equal(c->listen.count, 1);
+    assert_string_equal(c->listen.texts[0], "0.0.0.0:8080");
     assert_int_equal(c->drain_timeout_ms, 30000);
     assert_int_equal(c->head_timeout_ms, 10000);
     assert_int_equal(c->image_memory_bytes, 256u << 20);
@@ -121,20 +121,20 @@ static void test_lists_replace_and_gather(void **state)
     struct reading got;
     write_file("u.ini", "listen = 127.0.0.1:1\nlisten = [::1]:2\n");
     assert_reads(&got, "--config u.ini");
-    assert_int_equal(got.config.listen_count, 2);
-    assert_string_equal(got.config.listen[0], "127.0.0.1:1");
-    assert_string_equal(got.config.listen[1], "[::1]:2");
+    assert_int_equal(got.config.listen.count, 2);
+    assert_string_equal(got.config.listen.texts[0], "127.0.0.1:1");
+    assert_string_equal(got.config.listen.texts[1], "[::1]:2");
     assert_prints(&got.config, "listen = 127.0.0.1:1 ; u.ini:1\nlisten = [::1]:2 ; u.ini:2\n"); /* each its own */
     config_close(&got.config);
     setenv("UPDRAFT_LISTEN", "127.0.0.1:3, 127.0.0.1:4,127.0.0.1:5", 1);
     assert_reads(&got, "--config u.ini");
-    assert_int_equal(got.config.listen_count, 3);
-    assert_string_equal(got.config.listen[1], "127.0.0.1:4");
+    assert_int_equal(got.config.listen.count, 3);
+    assert_string_equal(got.config.listen.texts[1], "127.0.0.1:4");
     config_close(&got.config);
     assert_reads(&got, "--listen 127.0.0.1:6 --config u.ini --listen 127.0.0.1:7");
-    assert_int_equal(got.config.listen_count, 2);
-    assert_string_equal(got.config.listen[0], "127.0.0.1:6");
-    assert_string_equal(got.config.listen[1], "127.0.0.1:7");
+    assert_int_equal(got.config.listen.count, 2);
+    assert_string_equal(got.config.listen.texts[0], "127.0.0.1:6");
+    assert_string_equal(got.config.listen.texts[1], "127.0.0.1:7");
     config_close(&got.config);
 }
 
@@ -240,7 +240,7 @@ static void test_too_many_listeners(void **state)
         snprintf(args + strlen(args), sizeof args - strlen(args), "--listen 127.0.0.1:%d ", i);
     }
     assert_reads(&got, args);
-    assert_int_equal(got.config.listen_count, CONFIG_LISTEN_MAX);
+    assert_int_equal(got.config.listen.count, CONFIG_LISTEN_MAX);
     config_close(&got.config);
     strcat(args, "--listen 127.0.0.1:99");
     read_args(&got, args);
