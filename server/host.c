@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <netinet/in.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -46,9 +45,29 @@ bool host_is_shared(const struct host *host)
     return in_range(host, AF_INET, &v4);
 }
 
+static const struct range mapped = { { [10] = 0xff, [11] = 0xff }, 96 };
+
+struct host host_of_bytes(const uint8_t bytes[16])
+{
+    struct host host = { .family = AF_INET6 };
+    memcpy(host.bytes, bytes, 16);
+    if (in_range(&host, AF_INET6, &mapped)) {
+        host.family = AF_INET;
+        memmove(host.bytes, host.bytes + 12, 4);
+        memset(host.bytes + 4, 0, 12);
+    }
+    return host;
+}
+
+void host_to_bytes(const struct host *host, uint8_t bytes[16])
+{
+    bool is_v4 = host->family == AF_INET;
+    memcpy(bytes, is_v4 ? mapped.bytes : host->bytes, 16);
+    memcpy(bytes + 12, is_v4 ? host->bytes : host->bytes + 12, 4);
+}
+
 struct host host_of_address(const struct sockaddr_storage *address)
 {
-    static const struct range mapped = { { [10] = 0xff, [11] = 0xff }, 96 };
     struct host host = { .family = 0 };
     if (address->ss_family == AF_INET) {
         struct sockaddr_in in;
@@ -59,14 +78,8 @@ struct host host_of_address(const struct sockaddr_storage *address)
     } else if (address->ss_family == AF_INET6) {
         struct sockaddr_in6 in6;
         memcpy(&in6, address, sizeof in6);
-        host.family = AF_INET6;
+        host = host_of_bytes(in6.sin6_addr.s6_addr);
         host.port = ntohs(in6.sin6_port);
-        memcpy(host.bytes, &in6.sin6_addr, 16);
-        if (in_range(&host, AF_INET6, &mapped)) {
-            host.family = AF_INET;
-            memmove(host.bytes, host.bytes + 12, 4);
-            memset(host.bytes + 4, 0, 12);
-        }
     }
     return host;
 }
@@ -79,7 +92,6 @@ bool host_is_same(const struct host *a, const struct host *b)
 bool host_read(struct slice text, struct host *host)
 {
     char copy[INET6_ADDRSTRLEN];
-    struct sockaddr_storage address = { .ss_family = AF_INET6 };
     struct in6_addr in6;
     bool bracketed = slice_starts_with(text, "[") && slice_ends_with(text, "]");
     if (bracketed) {
@@ -96,8 +108,7 @@ bool host_read(struct slice text, struct host *host)
     if (inet_pton(AF_INET6, copy, &in6) != 1) {
         return false;
     }
-    memcpy((char *)&address + offsetof(struct sockaddr_in6, sin6_addr), &in6, sizeof in6);
-    *host = host_of_address(&address);
+    *host = host_of_bytes(in6.s6_addr);
     return true;
 }
 

@@ -19,6 +19,10 @@ struct host {
 
 struct host host_of_address(const struct sockaddr_storage *address);
 
+/* As 16 bytes, IPv4 as ::ffff:a.b.c.d, and back; without the port. */
+struct host host_of_bytes(const uint8_t bytes[16]);
+void host_to_bytes(const struct host *host, uint8_t bytes[16]);
+
 /* An address as text, perhaps in brackets; false where it is none (a name). */
 bool host_read(struct slice text, struct host *host);
 
