@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include <assert.h>
 #include <sys/resource.h>
 
 /* Descriptors that are no connections of devices: images in memory, the operator's connections, the loop's own. */
@@ -41,6 +42,17 @@ struct http_limits app_http_limits(const struct config *config)
     };
 }
 
+static void trust_proxies(struct client_proxies *proxies, const struct config_list *list)
+{
+    static_assert(CLIENT_PROXIES_MAX <= CONFIG_LIST_MAX, "all that a list holds");
+    proxies->count = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        bool good = client_network_read(slice_of(list->texts[i]), &proxies->networks[proxies->count++]);
+        assert(good); /* the configuration was read with it */
+        (void)good;
+    }
+}
+
 void app_apply_settings(struct app *app)
 {
     if (app->offerings == NULL) {
@@ -52,6 +64,7 @@ void app_apply_settings(struct app *app)
                                                    .loop_guard_max = (unsigned)app->config.loop_guard_max };
     app->trigger.reboot_ms = 180000;
     app->admin.max_failures = 20;
+    trust_proxies(&app->device_api.proxies, &app->config.trusted_proxies);
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
     log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);
     config_log_doubts(&app->config);

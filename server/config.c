@@ -3,6 +3,7 @@
 #include "server/config_parts.h"
 
 #include "base/ini.h"
+#include "server/client_address.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -25,6 +26,8 @@ const struct config_key config_keys[] = {
     { "state", KIND_TEXT, FIELD(state), "./state", 0, 0, true, "DIR", "runtime state; made where its parent is there" },
     { "listen", KIND_LISTEN, FIELD(listen), "0.0.0.0:8080", 0, CONFIG_LISTEN_MAX, true, "ADDR:PORT",
       "plain HTTP for devices; repeatable; port 0 picks one" },
+    { "trusted-proxy", KIND_NETWORKS, FIELD(trusted_proxies), "", 0, CLIENT_PROXIES_MAX, false, "CIDR",
+      "a proxy whose X-Forwarded-For or Forwarded is believed; repeatable (default: none)" },
     { "public-url", KIND_TEXT, FIELD(public_url), "", 0, 0, false, "URL",
       "what devices are told to fetch from (default: worked out from the addresses in use)" },
     { "mqtt", KIND_SECRET_URL, FIELD(mqtt), "", 0, 0, true, "URL",
@@ -134,7 +137,7 @@ static enum status set(struct config *config, const struct config_key *key, cons
     }
     *before = source;
     if (!good) {
-        char wanted[160], shown[128];
+        char wanted[240], shown[128];
         config_describe(key, wanted, sizeof wanted);
         text_escape(!config_is_secret(key) ? text : slice_of("(hidden)"), shown, sizeof shown);
         snprintf(why, size, "%s: \"%s\" is not usable: %s", key->name, shown, wanted);

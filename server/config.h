@@ -43,6 +43,7 @@ struct config {
     char repo[CONFIG_TEXT_MAX];
     char state[CONFIG_TEXT_MAX];
     struct config_list listen;
+    struct config_list trusted_proxies; /* addresses and networks */
     uint64_t drain_timeout_ms;
     uint64_t head_timeout_ms, idle_timeout_ms, transfer_timeout_ms;
     uint64_t connections_max; /* 0 = as many as the descriptors allow */

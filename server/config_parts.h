@@ -11,6 +11,7 @@ enum config_kind {
     KIND_SECRET,     /* a text that is never printed; UPDRAFT_…_FILE names a file that holds it */
     KIND_SECRET_URL, /* the same, shown without user and password */
     KIND_LISTEN,
+    KIND_NETWORKS,
     KIND_DURATION,
     KIND_SIZE,
     KIND_COUNT,

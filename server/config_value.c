@@ -1,6 +1,8 @@
 /* The kinds of values: reading one, printing it, and what it must look like. */
 #include "server/config_parts.h"
 
+#include "server/client_address.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +19,7 @@ bool config_is_text(const struct config_key *key)
 
 bool config_is_list(const struct config_key *key)
 {
-    return key->kind == KIND_LISTEN;
+    return key->kind == KIND_LISTEN || key->kind == KIND_NETWORKS;
 }
 
 uint64_t *config_number(const struct config *config, const struct config_key *key)
@@ -155,6 +157,12 @@ void config_describe(const struct config_key *key, char *to, size_t size)
     case KIND_LISTEN:
         snprintf(to, size, "give an address and a port, such as 0.0.0.0:8080 or [::]:8080; at most %s of them", most);
         break;
+    case KIND_NETWORKS:
+        snprintf(to, size,
+                 "give a proxy's address or network, such as 10.0.0.1, 10.0.0.0/8 or fd00::/8, with zeros behind the "
+                 "prefix, and not all of IPv4 or IPv6; at most %s of them",
+                 most);
+        break;
     case KIND_TEXT:
         snprintf(to, size, "give a text of 1 to %d bytes, in UTF-8 and without control characters",
                  CONFIG_TEXT_MAX - 1);
@@ -173,7 +181,9 @@ void config_describe(const struct config_key *key, char *to, size_t size)
 
 static bool add_to_list(struct config_list *list, const struct config_key *key, struct slice value)
 {
-    if (list->count == key->max || !config_is_address(value)) {
+    struct client_network network;
+    if (list->count == key->max ||
+        !(key->kind == KIND_LISTEN ? config_is_address(value) : client_network_read(value, &network))) {
         return false;
     }
     return slice_copy(value, list->texts[list->count++], sizeof list->texts[0]);

@@ -9,6 +9,7 @@
 
 #include "fleet/fleet.h"
 #include "server/check.h"
+#include "server/client_address.h"
 #include "server/http_conn.h"
 #include "server/http_reply.h"
 #include "server/http_request.h"
@@ -19,6 +20,7 @@
 
 struct device_api {
     struct check_sources sources;
+    struct client_proxies proxies; /* those that are believed */
     /* Who hears of what happens: */
     struct fleet *fleet;
     struct metrics *metrics;

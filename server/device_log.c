@@ -4,10 +4,18 @@
 
 #include "base/log.h"
 
+#include <stdio.h>
+
 const char *visit_peer(struct visit *visit)
 {
     if (visit->peer[0] == '\0' && visit->stream != NULL) {
-        visit->stream->ops->peer(visit->stream, visit->peer, sizeof visit->peer);
+        size_t used = 0;
+        if (visit->api->proxies.count > 0 && visit_client(visit)->forwarded) {
+            char named[HOST_TEXT_SIZE];
+            client_address_print(&visit->client, named, sizeof named);
+            used = (size_t)snprintf(visit->peer, sizeof visit->peer, "%s via ", named);
+        }
+        visit->stream->ops->peer(visit->stream, visit->peer + used, sizeof visit->peer - used);
     }
     return visit->peer;
 }

@@ -3,6 +3,9 @@
 #define SERVER_DEVICE_PARTS_H
 
 #include "server/device_api.h"
+#include "server/host.h"
+
+#define PEER_TEXT_SIZE (2 * HOST_TEXT_SIZE + 16)
 
 /* A request under way: the check, and everything else that its answer and its log line need. */
 struct visit {
@@ -10,7 +13,9 @@ struct visit {
     struct device_api *api;
     const struct http_request *request;
     struct stream *stream; /* NULL in tests */
-    char peer[64];         /* "" until it is asked for */
+    bool has_client;
+    struct client_address client; /* where has_client: ask visit_client */
+    char peer[PEER_TEXT_SIZE];    /* "" until it is asked for: ask visit_peer */
 };
 
 /* An image on its way to a device, from the answer until the sending has ended. */
@@ -24,10 +29,13 @@ struct delivery {
     char type[TYPE_TEXT_MAX + 1];
     char from[VERSION_TEXT_MAX + 1]; /* escaped */
     char to[VERSION_TEXT_MAX + 1];
-    char peer[64];
+    char peer[PEER_TEXT_SIZE];
 };
 
 /* --- device_facts: what was seen, and who hears of it ------------------------------------------------------------- */
+
+/* Whose address it is, also where a trusted proxy brought it. Found out once, when it is first asked for. */
+const struct client_address *visit_client(struct visit *visit);
 
 /* A check was decided; its answer is not given yet. */
 void device_checked(struct visit *visit);
@@ -42,6 +50,7 @@ void device_transfer_ended(struct device_api *api, const struct delivery *delive
 
 /* --- device_log: the line of each event --------------------------------------------------------------------------- */
 
+/* "192.0.2.7:49152"; "192.0.2.7 via 10.0.0.2:49152" of one whom a trusted proxy names. */
 const char *visit_peer(struct visit *visit);
 
 void device_log_check(struct visit *visit, unsigned status);

@@ -43,6 +43,9 @@ struct stream_ops {
     /* "192.0.2.7:49152", "unix uid=1000" */
     void (*peer)(struct stream *stream, char *text, size_t size);
 
+    /* The other end's address, a struct sockaddr_un for a Unix socket. Returns false where it is gone. */
+    bool (*remote)(struct stream *stream, struct sockaddr_storage *address);
+
     /* Our end's address. Returns false where there is none any more. */
     bool (*local)(struct stream *stream, struct sockaddr_storage *address);
 

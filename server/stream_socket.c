@@ -227,6 +227,12 @@ static void socket_peer(struct stream *stream, char *text, size_t size)
     }
 }
 
+static bool socket_remote(struct stream *stream, struct sockaddr_storage *address)
+{
+    socklen_t length = sizeof *address;
+    return getpeername(descriptor_of(of_stream(stream)), (struct sockaddr *)address, &length) == 0;
+}
+
 static bool socket_local(struct stream *stream, struct sockaddr_storage *address)
 {
     socklen_t length = sizeof *address;
@@ -255,6 +261,7 @@ static const struct stream_ops socket_ops = {
     .unacknowledged = socket_unacknowledged,
     .is_dead = socket_is_dead,
     .peer = socket_peer,
+    .remote = socket_remote,
     .local = socket_local,
     .close = socket_close,
 };

@@ -394,7 +394,8 @@ def check_words(expected, words):
 
 
 def check_response(block, line, bench):
-    lines = [expand(text, bench.files) for text in block.lines if text.strip()]
+    port = str(line.socket.getsockname()[1])
+    lines = [expand(text.replace("{client-port}", port), bench.files) for text in block.lines if text.strip()]
     if lines == ["(nothing)"]:
         line.must_end()
         return

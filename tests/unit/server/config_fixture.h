@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
-#define ARGS_MAX        100
+#define ARGS_MAX        200
 
 extern char **environ;
 

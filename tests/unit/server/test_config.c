@@ -21,6 +21,7 @@ static void test_defaults(void **state)
     assert_int_equal(c->fs_gzip, 0);
     assert_int_equal(c->log_level, LOG_INFO);
     assert_int_equal(c->log_format, LOG_LOGFMT);
+    assert_int_equal(c->trusted_proxies.count, 0); /* nobody is believed */
     assert_string_equal(c->public_url, "");
     assert_string_equal(c->admin_socket, "");
     assert_string_equal(c->admin_listen, "");
@@ -48,6 +49,7 @@ static const struct {
 } keys[] = {
     { "repo", "UPDRAFT_REPO", { "./firmware", "/file", "/environment", "/flag" } },
     { "listen", "UPDRAFT_LISTEN", { "0.0.0.0:8080", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3" } },
+    { "trusted-proxy", "UPDRAFT_TRUSTED_PROXY", { NULL, "10.0.0.1", "10.0.0.0/8", "fd00::/8" } },
     { "drain-timeout", "UPDRAFT_DRAIN_TIMEOUT", { "30s", "1s", "2s", "3s" } },
     { "image-memory", "UPDRAFT_IMAGE_MEMORY", { "256M", "33M", "34M", "35M" } },
     { "loop-guard", "UPDRAFT_LOOP_GUARD", { "3", "4", "5", "6" } },
@@ -131,6 +133,11 @@ static void test_lists_replace_and_gather(void **state)
     assert_int_equal(got.config.listen.count, 3);
     assert_string_equal(got.config.listen.texts[1], "127.0.0.1:4");
     config_close(&got.config);
+    setenv("UPDRAFT_TRUSTED_PROXY", "10.0.0.1, fd00::/8", 1);
+    assert_reads(&got, "");
+    assert_int_equal(got.config.trusted_proxies.count, 2);
+    assert_string_equal(got.config.trusted_proxies.texts[1], "fd00::/8");
+    config_close(&got.config);
     assert_reads(&got, "--listen 127.0.0.1:6 --config u.ini --listen 127.0.0.1:7");
     assert_int_equal(got.config.listen.count, 2);
     assert_string_equal(got.config.listen.texts[0], "127.0.0.1:6");
@@ -171,6 +178,12 @@ static const struct {
                         "[::]:8080; at most 16 of them" },
     { "--listen 127.0.0.1:65536", "--listen: \"127.0.0.1:65536\" is not usable: give an address and a port, such as "
                                   "0.0.0.0:8080 or [::]:8080; at most 16 of them" },
+    { "--trusted-proxy 10.0.0.1/8",
+      "--trusted-proxy: \"10.0.0.1/8\" is not usable: give a proxy's address or network, such as 10.0.0.1, 10.0.0.0/8 "
+      "or fd00::/8, with zeros behind the prefix, and not all of IPv4 or IPv6; at most 64 of them" },
+    { "--trusted-proxy 0.0.0.0/0", "--trusted-proxy: \"0.0.0.0/0\" is not usable: give a proxy's address or network, "
+                                   "such as 10.0.0.1, 10.0.0.0/8 or fd00::/8, with zeros behind the prefix, and not "
+                                   "all of IPv4 or IPv6; at most 64 of them" },
     { "--drain-timeout 30", "--drain-timeout: \"30\" is not usable: give a time from 0s to 24h, such as 500ms, 10s "
                             "or 5m" },
     { "--drain-timeout 25h", "--drain-timeout: \"25h\" is not usable: give a time from 0s to 24h, such as 500ms, 10s "
@@ -282,6 +295,10 @@ static const struct {
       "--config u.ini: line 2: section [server] is not known: keys stand before any section, devices "
       "in [assign]" },
     { "\nloop-guard = no\n", "--config u.ini: line 2: loop-guard: \"no\" is not usable: give a number from 1 to 1000" },
+    { "trusted-proxy = 10.0.0.1\ntrusted-proxy = nginx\n",
+      "--config u.ini: line 2: trusted-proxy: \"nginx\" is not usable: give a proxy's address or network, such as "
+      "10.0.0.1, 10.0.0.0/8 or fd00::/8, with zeros behind the prefix, and not all of IPv4 or IPv6; at most 64 of "
+      "them" },
     { "repo =\n", "--config u.ini: line 1: repo: \"\" is not usable: give a text of 1 to 1023 bytes, in UTF-8 and "
                   "without control characters" },
     { "repo\n", "--config u.ini: line 1: neither [section] nor key = value" },
@@ -464,6 +481,7 @@ static const struct {
 } differences[] = {
     { "", "", "", "", "" },
     { "--loop-guard 4 --log-level debug", "", "", "", "" }, /* takes effect at once */
+    { "--trusted-proxy 10.0.0.1", "--trusted-proxy 10.0.0.2", "", "", "" },
     { "--repo a", "--repo b", "", "", "repo" },
     { "--repo a --state b", "--listen 127.0.0.1:1", "", "", "repo, state, listen" },
     { "--listen 127.0.0.1:1", "--listen 127.0.0.1:1 --listen 127.0.0.1:2", "", "", "listen" },

@@ -45,6 +45,7 @@ static void test_printed_is_a_file_that_reads_the_same(void **state)
     (void)state;
     struct reading first, second;
     assert_reads(&first, "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
+                         "--trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
                          "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
                          "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
                          "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --fs-gzip yes --log-level debug "
@@ -78,6 +79,7 @@ static const struct {
     { "mqtt = mqtt://h", "mqtt = mqtt://h:1883" },
     { "mqtt=mqtts://ann:hunter2@h/", "mqtt = mqtts://h:8883" },
     { "listen=[::1]:080", "listen = [::1]:080" },
+    { "trusted-proxy=10.0.0.1", "trusted-proxy = 10.0.0.1" },
     { "command-payload = {\"a\":\"{version}\"}", NULL },
     { "idle-timeout = 120s", "idle-timeout = 2m" },
     { "[assign]\n5C:CF:7F:B1:E0:42 = DOOR-7", "[assign]\n5ccf7fb1e042 = DOOR-7" },
