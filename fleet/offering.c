@@ -42,6 +42,11 @@ static struct offering_entry *find_offering(const struct offerings *offerings, s
     return entry;
 }
 
+const char *offering_word(enum offering offering)
+{
+    return offering == OFFER_PUBLISHED ? "published" : "newest";
+}
+
 bool offering_from_word(struct slice word, enum offering *offering)
 {
     *offering = slice_is(word, "published") ? OFFER_PUBLISHED : OFFER_NEWEST_TO_ALL;
@@ -69,6 +74,18 @@ enum status offerings_add_line(struct offerings *offerings, struct slice type, s
     entry->offering = offering;
     HASH_ADD_KEYPTR(hh, offerings->entries, entry->type, type.len, entry);
     return STATUS_OK;
+}
+
+void offerings_set_fallback(struct offerings *offerings, enum offering fallback)
+{
+    offerings->fallback = fallback;
+}
+
+void offerings_each(const struct offerings *offerings, offering_fn on_offering, void *owner)
+{
+    for (const struct offering_entry *entry = offerings->entries; entry != NULL; entry = entry->hh.next) {
+        on_offering(owner, entry->type, entry->offering); /* uthash keeps the order of adding */
+    }
 }
 
 enum offering offerings_of(const struct offerings *offerings, struct slice type)

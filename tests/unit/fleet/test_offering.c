@@ -75,11 +75,35 @@ static void test_refused_lines_change_nothing(void **state)
     offerings_free(offerings);
 }
 
+static void gather(void *owner, const char *type, enum offering offering)
+{
+    char *seen = owner;
+    size_t used = strlen(seen);
+    snprintf(seen + used, 200 - used, "%s %s;", type, offering_word(offering));
+}
+
+/* A file says its lines before the flags say the fallback. */
+static void test_the_fallback_may_come_last(void **state)
+{
+    (void)state;
+    char seen[200] = "";
+    struct offerings *offerings = offerings_new(OFFER_NEWEST_TO_ALL);
+    add(offerings, "gate", "newest");
+    add(offerings, "door", "published");
+    offerings_set_fallback(offerings, OFFER_PUBLISHED);
+    assert_int_equal(offerings_of(offerings, slice_of("gate")), OFFER_NEWEST_TO_ALL);
+    assert_int_equal(offerings_of(offerings, slice_of("porch")), OFFER_PUBLISHED);
+    offerings_each(offerings, gather, seen);
+    assert_string_equal(seen, "gate newest;door published;");
+    offerings_free(offerings);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_line_wins_over_the_fallback),
         cmocka_unit_test(test_refused_lines_change_nothing),
+        cmocka_unit_test(test_the_fallback_may_come_last),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
