@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DAY_MS 86400000u
+#define DAY_MS 86400000ull
 
 const struct config_key config_keys[] = {
 #define FIELD(field) offsetof(struct config, field)
@@ -89,6 +89,18 @@ const struct config_key config_keys[] = {
       "how long the bytes of an image stay in memory after use" },
     { "loop-guard", KIND_COUNT, FIELD(loop_guard_max), "3", 1, 1000, false, "N",
       "whole transfers of one image to one device before it has to wait" },
+    { "offer", KIND_CHOICE, FIELD(offer), "newest", 0, 0, false, "newest|published",
+      "new images are for whoever asks, or once published; by type: section [offer]" },
+    { "unknown-devices", KIND_CHOICE, FIELD(unknown_devices), "allow", 0, 0, false, "allow|hold",
+      "devices never seen before are served, or held until they are approved" },
+    { "store", KIND_CHOICE, FIELD(store), "sqlite", 0, 0, true, "sqlite|none",
+      "where devices and rollouts are remembered; none = until the server ends" },
+    { "reboot-timeout", KIND_DURATION, FIELD(reboot_timeout_ms), "180s", 1000, 7 * DAY_MS, false, "TIME",
+      "from a device's image to its next check, before it counts as silent" },
+    { "site-in-flight", KIND_COUNT, FIELD(site_in_flight), "0", 0, 200000, false, "N",
+      "devices of one site being updated at once; 0 = no cap" },
+    { "max-failures", KIND_PERCENT, FIELD(max_failures_percent), "20%", 0, 100, false, "PERCENT",
+      "failures among the finished devices at which a rollout halts" },
     { "fs-gzip", KIND_BOOL, FIELD(fs_gzip), "no", 0, 0, false, "yes|no",
       "sketches in use inflate compressed file systems (ATOMIC_FS_UPDATE)" },
     { "log-level", KIND_LEVEL, FIELD(log_level), "info", 0, 0, false, "LEVEL", "error, warn, info or debug" },
@@ -159,22 +171,32 @@ static void set_defaults(struct config *config)
     }
 }
 
+static enum status add_to_table(struct config *config, bool is_offer, const struct ini_pair *pair, char *why,
+                                size_t size)
+{
+    const char *reason = "";
+    struct slice key = slice_of(pair->key), value = slice_of(pair->value);
+    enum status status = is_offer ? offerings_add_line(config->offerings, key, slice_trim(value), &reason)
+                                  : assignments_add_line(config->assignments, key, value, &reason);
+    if (status != STATUS_OK) {
+        snprintf(why, size, "%s: %s", pair->key, reason);
+    }
+    return status;
+}
+
 static enum status on_pair(void *owner, const struct ini_pair *pair, char *why, size_t size)
 {
     struct config *config = owner;
-    if (strcmp(pair->section, "assign") == 0) {
-        const char *reason = "";
-        enum status status =
-            assignments_add_line(config->assignments, slice_of(pair->key), slice_of(pair->value), &reason);
-        if (status != STATUS_OK) {
-            snprintf(why, size, "%s: %s", pair->key, reason);
-        }
-        return status;
-    }
+    bool is_offer = strcmp(pair->section, "offer") == 0;
     char shown[128];
+    if (is_offer || strcmp(pair->section, "assign") == 0) {
+        return add_to_table(config, is_offer, pair, why, size);
+    }
     if (pair->section[0] != '\0') {
         text_show(slice_of(pair->section), shown, sizeof shown);
-        snprintf(why, size, "section [%s] is not known: keys stand before any section, devices in [assign]", shown);
+        snprintf(why, size,
+                 "section [%s] is not known: keys stand before any section, devices in [assign], types in [offer]",
+                 shown);
         return STATUS_INVALID;
     }
     const struct config_key *key = config_key_find(pair->key);
@@ -328,6 +350,7 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
     static_assert(KEY_COUNT <= sizeof config->sources / sizeof config->sources[0], "room for every key's source");
     memset(config, 0, sizeof *config);
     config->assignments = assignments_new();
+    config->offerings = offerings_new(OFFER_NEWEST_TO_ALL);
     *action = CONFIG_RUN;
     const char *file = getenv("UPDRAFT_CONFIG");
     set_defaults(config);
@@ -353,6 +376,7 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
     if (status == STATUS_OK) {
         status = config_check(config, message, size);
     }
+    offerings_set_fallback(config->offerings, (enum offering)config->offer); /* now that all sources are read */
     config->file_assignments = assignments_count(config->assignments);
     return status == STATUS_OK ? read_assignments(config, message, size) : status;
 }
@@ -363,6 +387,8 @@ void config_close(struct config *config)
         assignments_free(config->assignments);
         config->assignments = NULL;
     }
+    offerings_free(config->offerings);
+    config->offerings = NULL;
 }
 
 void config_keep_fixed(struct config *config, const struct config *before, char *names, size_t size)

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "fleet/assignment.h"
+#include "fleet/offering.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,6 +17,10 @@
 #define CONFIG_LISTEN_MAX 16
 #define CONFIG_LIST_MAX   64 /* the longest list of any key */
 #define CONFIG_TEXT_MAX   1024
+
+/* By the order of their words in the table. */
+enum config_unknown { CONFIG_UNKNOWN_ALLOWED, CONFIG_UNKNOWN_HELD };
+enum config_store { CONFIG_STORE_SQLITE, CONFIG_STORE_NONE };
 
 /* Where a value came from. */
 enum config_origin {
@@ -50,6 +55,12 @@ struct config {
     uint64_t settle_ms, rescan_ms;
     uint64_t image_memory_bytes, image_idle_ms;
     uint64_t loop_guard_max;
+    uint64_t offer;           /* enum offering, of the types that [offer] does not name */
+    uint64_t unknown_devices; /* enum config_unknown */
+    uint64_t store;           /* enum config_store */
+    uint64_t reboot_timeout_ms;
+    uint64_t site_in_flight; /* 0 = no cap */
+    uint64_t max_failures_percent;
     uint64_t fs_gzip; /* 0 or 1 */
     uint64_t log_level, log_format;
     char public_url[CONFIG_TEXT_MAX];   /* "" = worked out */
@@ -68,6 +79,7 @@ struct config {
     uint64_t command_retain;                                           /* 0 or 1 */
     uint64_t command_expiry_ms;
     struct assignments *assignments;  /* owned */
+    struct offerings *offerings;      /* owned */
     size_t file_assignments;          /* how many of them are the file's: the first; the others are STATE's */
     struct config_source sources[64]; /* by the table's order */
 };

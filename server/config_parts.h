@@ -15,6 +15,7 @@ enum config_kind {
     KIND_DURATION,
     KIND_SIZE,
     KIND_COUNT,
+    KIND_PERCENT, /* "20%" or "20" */
     KIND_BOOL,
     KIND_CHOICE, /* one of the words of `argument`; its place is the number */
     KIND_LEVEL,

@@ -126,8 +126,23 @@ static void print_assignments(const struct config *config, FILE *to)
     assignments_each(config->assignments, config->file_assignments, print_assignment, to);
 }
 
+struct offer_lines {
+    FILE *to;
+    bool any;
+};
+
+static void print_offering(void *owner, const char *type, enum offering offering)
+{
+    struct offer_lines *lines = owner;
+    const char *separator = ini_separator(type, offering_word(offering));
+    assert(separator != NULL); /* a line said it */
+    fprintf(lines->to, "%s%s%s%s\n", lines->any ? "" : "\n[offer]\n", type, separator, offering_word(offering));
+    lines->any = true;
+}
+
 void config_print(const struct config *config, FILE *to)
 {
+    struct offer_lines lines = { .to = to };
     for (size_t i = 0; i < config_key_count; i++) {
         const struct config_key *key = &config_keys[i];
         char number[32];
@@ -146,6 +161,7 @@ void config_print(const struct config *config, FILE *to)
             print_pair(config, key, number, config->sources[i].line, "", to);
         }
     }
+    offerings_each(config->offerings, print_offering, &lines);
     print_assignments(config, to);
 }
 
@@ -167,6 +183,8 @@ void config_print_help(FILE *to)
     }
     fputs("\nSIGTERM: transfers in flight end, then exit 0. SIGHUP: read configuration and assignments again.\n"
           "Devices are assigned to an exact build in the file's section [assign] or in STATE/assignments.ini:\n"
-          "  5C:CF:7F:B1:E0:42 = door DOOR-7-g14f53a19\n",
+          "  5C:CF:7F:B1:E0:42 = door DOOR-7-g14f53a19\n"
+          "Types whose new images are offered in another way than `offer` says stand in its section [offer]:\n"
+          "  door = published\n",
           to);
 }

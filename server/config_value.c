@@ -89,6 +89,10 @@ static bool set_number(struct config *config, const struct config_key *key, stru
     case KIND_COUNT:
         good = number_parse(value, key->max, &number) && number >= key->min;
         break;
+    case KIND_PERCENT:
+        value.len -= slice_ends_with(value, "%");
+        good = number_parse(value, key->max, &number) && number >= key->min;
+        break;
     case KIND_BOOL:
         number = slice_is(value, "yes");
         good = number == 1 || slice_is(value, "no");
@@ -122,6 +126,9 @@ void config_number_print(const struct config_key *key, uint64_t number, char *to
     case KIND_SIZE:
         size_print(number, to, size);
         break;
+    case KIND_PERCENT:
+        snprintf(to, size, "%" PRIu64 "%%", number);
+        break;
     case KIND_BOOL:
         snprintf(to, size, "%s", number ? "yes" : "no");
         break;
@@ -153,6 +160,9 @@ void config_describe(const struct config_key *key, char *to, size_t size)
         break;
     case KIND_COUNT:
         snprintf(to, size, "give a number from %s to %s", least, most);
+        break;
+    case KIND_PERCENT:
+        snprintf(to, size, "give a share from %s to %s, such as 20%%", least, most);
         break;
     case KIND_LISTEN:
         snprintf(to, size, "give an address and a port, such as 0.0.0.0:8080 or [::]:8080; at most %s of them", most);

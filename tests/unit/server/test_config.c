@@ -18,6 +18,13 @@ static void test_defaults(void **state)
     assert_int_equal(c->image_memory_bytes, 256u << 20);
     assert_int_equal(c->connections_max, 0);
     assert_int_equal(c->loop_guard_max, 3);
+    assert_int_equal(c->offer, OFFER_NEWEST_TO_ALL); /* as update servers do that know no publishing */
+    assert_int_equal(c->unknown_devices, CONFIG_UNKNOWN_ALLOWED);
+    assert_int_equal(c->store, CONFIG_STORE_SQLITE);
+    assert_int_equal(c->reboot_timeout_ms, 180000);
+    assert_int_equal(c->site_in_flight, 0);
+    assert_int_equal(c->max_failures_percent, 20);
+    assert_int_equal(offerings_of(c->offerings, slice_of("door")), OFFER_NEWEST_TO_ALL);
     assert_int_equal(c->fs_gzip, 0);
     assert_int_equal(c->log_level, LOG_INFO);
     assert_int_equal(c->log_format, LOG_LOGFMT);
@@ -53,6 +60,12 @@ static const struct {
     { "drain-timeout", "UPDRAFT_DRAIN_TIMEOUT", { "30s", "1s", "2s", "3s" } },
     { "image-memory", "UPDRAFT_IMAGE_MEMORY", { "256M", "33M", "34M", "35M" } },
     { "loop-guard", "UPDRAFT_LOOP_GUARD", { "3", "4", "5", "6" } },
+    { "offer", "UPDRAFT_OFFER", { "newest", "published", "newest", "published" } },
+    { "unknown-devices", "UPDRAFT_UNKNOWN_DEVICES", { "allow", "hold", "allow", "hold" } },
+    { "store", "UPDRAFT_STORE", { "sqlite", "none", "sqlite", "none" } },
+    { "reboot-timeout", "UPDRAFT_REBOOT_TIMEOUT", { "3m", "1s", "2s", "3s" } },
+    { "site-in-flight", "UPDRAFT_SITE_IN_FLIGHT", { "0", "1", "2", "3" } },
+    { "max-failures", "UPDRAFT_MAX_FAILURES", { "20%", "0%", "1%", "100%" } },
     { "fs-gzip", "UPDRAFT_FS_GZIP", { "no", "yes", "no", "yes" } },
     { "log-level", "UPDRAFT_LOG_LEVEL", { "info", "error", "warn", "debug" } },
     { "mqtt", "UPDRAFT_MQTT", { NULL, "mqtt://file:1883", "mqtts://environment:8883", "mqtt://flag:7" } },
@@ -114,6 +127,29 @@ static void test_precedence(void **state)
         }
         unsetenv(keys[i].variable);
     }
+}
+
+static void assert_offers(const char *args, enum offering door, enum offering gate)
+{
+    struct reading got;
+    assert_reads(&got, args);
+    assert_int_equal(offerings_of(got.config.offerings, slice_of("door")), door);
+    assert_int_equal(offerings_of(got.config.offerings, slice_of("gate")), gate);
+    config_close(&got.config);
+}
+
+/* Else a type without a line goes by the default, or by the file, though a flag says otherwise. */
+static void test_types_without_a_line_go_by_the_strongest_source(void **state)
+{
+    (void)state;
+    write_file("u.ini", "[offer]\ndoor = published\n");
+    assert_offers("--config u.ini", OFFER_PUBLISHED, OFFER_NEWEST_TO_ALL);
+    assert_offers("--config u.ini --offer published", OFFER_PUBLISHED, OFFER_PUBLISHED);
+    write_file("u.ini", "offer = published\n[offer]\ndoor = newest ; at once\n");
+    assert_offers("--config u.ini", OFFER_NEWEST_TO_ALL, OFFER_PUBLISHED);
+    setenv("UPDRAFT_OFFER", "newest", 1);
+    assert_offers("--config u.ini", OFFER_NEWEST_TO_ALL, OFFER_NEWEST_TO_ALL);
+    assert_offers("--config u.ini --offer published", OFFER_NEWEST_TO_ALL, OFFER_PUBLISHED);
 }
 
 /* Else a listener of the defaults, or of the file, would stay open beside those that the operator asked for. */
@@ -197,6 +233,15 @@ static const struct {
     { "--loop-guard 0", "--loop-guard: \"0\" is not usable: give a number from 1 to 1000" },
     { "--loop-guard -1", "--loop-guard: \"-1\" is not usable: give a number from 1 to 1000" },
     { "--connections-max many", "--connections-max: \"many\" is not usable: give a number from 0 to 1000000" },
+    { "--offer all", "--offer: \"all\" is not usable: give newest|published" },
+    { "--unknown-devices deny", "--unknown-devices: \"deny\" is not usable: give allow|hold" },
+    { "--store postgres", "--store: \"postgres\" is not usable: give sqlite|none" },
+    { "--reboot-timeout 0s", "--reboot-timeout: \"0s\" is not usable: give a time from 1s to 168h, such as 500ms, 10s "
+                             "or 5m" },
+    { "--site-in-flight -1", "--site-in-flight: \"-1\" is not usable: give a number from 0 to 200000" },
+    { "--max-failures 101%", "--max-failures: \"101%\" is not usable: give a share from 0% to 100%, such as 20%" },
+    { "--max-failures %", "--max-failures: \"%\" is not usable: give a share from 0% to 100%, such as 20%" },
+    { "--max-failures 20%%", "--max-failures: \"20%%\" is not usable: give a share from 0% to 100%, such as 20%" },
     { "--fs-gzip true", "--fs-gzip: \"true\" is not usable: give yes or no" },
     { "--log-level INFO", "--log-level: \"INFO\" is not usable: give error, warn, info or debug" },
     { "--log-format xml", "--log-format: \"xml\" is not usable: give logfmt or json" },
@@ -293,7 +338,11 @@ static const struct {
     { "help = yes\n", "--config u.ini: line 1: key \"help\" is not known: see updraftd --help for those that are" },
     { "[server]\nrepo = a\n",
       "--config u.ini: line 2: section [server] is not known: keys stand before any section, devices "
-      "in [assign]" },
+      "in [assign], types in [offer]" },
+    { "[offer]\ndoor = all\n", "--config u.ini: line 2: door: write newest or published" },
+    { "[offer]\ndoor = newest\ndoor = published\n",
+      "--config u.ini: line 3: door: this type stands in [offer] already: delete one of the two lines" },
+    { "[offer]\nloop-guard = 4\n", "--config u.ini: line 2: loop-guard: write newest or published" },
     { "\nloop-guard = no\n", "--config u.ini: line 2: loop-guard: \"no\" is not usable: give a number from 1 to 1000" },
     { "trusted-proxy = 10.0.0.1\ntrusted-proxy = nginx\n",
       "--config u.ini: line 2: trusted-proxy: \"nginx\" is not usable: give a proxy's address or network, such as "
@@ -482,6 +531,7 @@ static const struct {
     { "", "", "", "", "" },
     { "--loop-guard 4 --log-level debug", "", "", "", "" }, /* takes effect at once */
     { "--trusted-proxy 10.0.0.1", "--trusted-proxy 10.0.0.2", "", "", "" },
+    { "--store none", "--offer published --unknown-devices hold --reboot-timeout 9s", "", "", "store" },
     { "--repo a", "--repo b", "", "", "repo" },
     { "--repo a --state b", "--listen 127.0.0.1:1", "", "", "repo, state, listen" },
     { "--listen 127.0.0.1:1", "--listen 127.0.0.1:1 --listen 127.0.0.1:2", "", "", "listen" },
@@ -525,6 +575,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(test_defaults),
         IN_FOLDER(test_precedence),
+        IN_FOLDER(test_types_without_a_line_go_by_the_strongest_source),
         IN_FOLDER(test_lists_replace_and_gather),
         IN_FOLDER(test_variables),
         IN_FOLDER(test_bad_flags),

@@ -44,17 +44,19 @@ static void test_printed_is_a_file_that_reads_the_same(void **state)
 {
     (void)state;
     struct reading first, second;
-    assert_reads(&first, "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
-                         "--trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
-                         "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
-                         "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
-                         "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --fs-gzip yes --log-level debug "
-                         "--log-format json --public-url https://updraft.example:8443/path --admin-socket /run/u.sock "
-                         "--admin-listen 127.0.0.1:0 --mqtt mqtts://[::1]:7 --mqtt-user ann --mqtt-ca /a/ca.pem "
-                         "--mqtt-cert /a/c.pem --mqtt-key /a/c.key --mqtt-client-id u1 --mqtt-version 3.1.1 "
-                         "--mqtt-keep-alive 90s --mqtt-in-flight 1 --mqtt-queue 200000 --mqtt-preset tasmota "
-                         "--command-topic a/{type} --device-command-topic b/{mac} --command-payload {url} "
-                         "--status-topic c/{mac} --online-topic d/{mac} --command-retain yes --command-expiry 720h");
+    assert_reads(
+        &first, "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
+                "--trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
+                "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
+                "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
+                "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --offer published --unknown-devices hold "
+                "--store none --reboot-timeout 1h --site-in-flight 10 --max-failures 5 --fs-gzip yes --log-level debug "
+                "--log-format json --public-url https://updraft.example:8443/path --admin-socket /run/u.sock "
+                "--admin-listen 127.0.0.1:0 --mqtt mqtts://[::1]:7 --mqtt-user ann --mqtt-ca /a/ca.pem "
+                "--mqtt-cert /a/c.pem --mqtt-key /a/c.key --mqtt-client-id u1 --mqtt-version 3.1.1 "
+                "--mqtt-keep-alive 90s --mqtt-in-flight 1 --mqtt-queue 200000 --mqtt-preset tasmota "
+                "--command-topic a/{type} --device-command-topic b/{mac} --command-payload {url} "
+                "--status-topic c/{mac} --online-topic d/{mac} --command-retain yes --command-expiry 720h");
     char *values = printed_values(&first.config), *text = printed(&first.config);
     write_file("u.ini", text);
     assert_reads(&second, "--config u.ini");
@@ -82,6 +84,9 @@ static const struct {
     { "trusted-proxy=10.0.0.1", "trusted-proxy = 10.0.0.1" },
     { "command-payload = {\"a\":\"{version}\"}", NULL },
     { "idle-timeout = 120s", "idle-timeout = 2m" },
+    { "max-failures = 5", "max-failures = 5%" },
+    { "[offer]\ndoor=newest", "[offer]\ndoor = newest" },
+    { "[offer]\ngate = published ; not yet\ndoor = newest", "[offer]\ngate = published\ndoor = newest" },
     { "[assign]\n5C:CF:7F:B1:E0:42 = DOOR-7", "[assign]\n5ccf7fb1e042 = DOOR-7" },
     { "[assign]\n5C:CF:7F:B1:E0:42 =;x", "[assign]\n5ccf7fb1e042=;x" },
     { "[assign]\n5C:CF:7F:B1:E0:42 = newest", "[assign]\n5ccf7fb1e042 = newest" },
