@@ -285,7 +285,6 @@ int app_run(struct config *config, int argc, char *const *argv)
     assert(error == 0); /* every handle was closed */
     (void)error;
     app_fleet_free(&app);
-    offerings_free(app.offerings);
     tokens_free(app.tokens);
     config_close(&app.config);
     log_event(LOG_INFO, "stopped", (char *)NULL);

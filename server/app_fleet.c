@@ -112,7 +112,7 @@ static int open_store(struct app *app)
                              .rollouts = app->fleet.rollouts,
                              .now = &now,
                              .site_of = fleet_site };
-    if (!app_has_store(&app->config)) {
+    if (app->config.store == CONFIG_STORE_NONE) {
         return 0;
     }
     app->store = store_queue_open(&app->loop, &store_sqlite, app->config.state, &events, recall_row, &recall, message,

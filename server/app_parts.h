@@ -57,7 +57,6 @@ struct app {
     struct store_queue *store; /* NULL = nothing is written down */
     uv_timer_t flush;
     uint64_t last_ticket; /* of what a rollout wrote */
-    struct offerings *offerings;
     struct metrics metrics;
     struct broker broker;
     struct trigger trigger;
@@ -109,11 +108,6 @@ void app_reload(struct app *app);
 int app_fleet_open(struct app *app);
 void app_fleet_stop(struct app *app); /* a part, closed when all is written */
 void app_fleet_free(struct app *app);
-static inline bool app_has_store(const struct config *config)
-{
-    (void)config;
-    return true;
-}
 
 /* --- app_tick ----------------------------------------------------------------------------------------------------- */
 

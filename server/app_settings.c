@@ -55,15 +55,13 @@ static void trust_proxies(struct client_proxies *proxies, const struct config_li
 
 void app_apply_settings(struct app *app)
 {
-    if (app->offerings == NULL) {
-        app->offerings = offerings_new(OFFER_NEWEST_TO_ALL);
-    }
     app->fleet.settings = (struct fleet_settings){ .assignments = app->config.assignments,
-                                                   .offerings = app->offerings,
-                                                   .hold_unknown = false,
+                                                   .offerings = app->config.offerings,
+                                                   .hold_unknown = app->config.unknown_devices == CONFIG_UNKNOWN_HELD,
                                                    .loop_guard_max = (unsigned)app->config.loop_guard_max };
-    app->trigger.reboot_ms = 180000;
-    app->admin.max_failures = 20;
+    app->trigger.reboot_ms = app->config.reboot_timeout_ms;
+    app->trigger.site_in_flight = (unsigned)app->config.site_in_flight;
+    app->admin.max_failures = (unsigned)app->config.max_failures_percent;
     trust_proxies(&app->device_api.proxies, &app->config.trusted_proxies);
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
     log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);

@@ -122,6 +122,14 @@ static bool read_updater(struct visit *visit, struct http_answer *answer)
     return false;
 }
 
+/* Whose site it is, and what its record says of where it is. */
+static void take_address(struct visit *visit)
+{
+    const struct client_address *client = visit_client(visit);
+    memcpy(visit->check.address, client->bytes, sizeof visit->check.address);
+    visit->check.via_proxy = client->forwarded;
+}
+
 static struct visit visit_begin(struct device_api *api, const struct http_request *request, struct stream *stream)
 {
     struct visit visit = { .api = api, .request = request, .stream = stream };
@@ -153,6 +161,7 @@ void device_api_update(struct device_api *api, const struct http_request *reques
     if (!read_updater(&visit, answer)) {
         return;
     }
+    take_address(&visit);
     struct http_parameter parameter;
     check_update(&visit.check, by_type, wanted_version(request, &parameter));
     device_checked(&visit);
@@ -172,6 +181,7 @@ static void read_any(struct visit *visit)
 /* Once the offer stands. Policy and rollouts hold here, too; what it runs does not matter. */
 static void decide_any(struct visit *visit)
 {
+    take_address(visit);
     check_direct(&visit->check, NULL);
     check_find_running(&visit->check);
     check_permit(&visit->check);
