@@ -27,15 +27,20 @@ static inline struct mac_hash_seed mac_hash_seed_draw(void)
     return seed;
 }
 
+static inline uint32_t seeded_hash(const struct mac_hash_seed *seed, uint64_t high, uint64_t low)
+{
+    uint64_t sum = seed->words[0] + seed->words[1] * high + seed->words[2] * low;
+    sum = (sum ^ sum >> 30) * 0xbf58476d1ce4e5b9u;
+    sum = (sum ^ sum >> 27) * 0x94d049bb133111ebu;
+    return (uint32_t)(sum ^ sum >> 31);
+}
+
 static inline uint32_t mac_hash(const struct mac_hash_seed *seed, const struct mac *mac)
 {
     const uint8_t *b = mac->bytes;
     uint64_t vendor = (uint64_t)b[0] << 16 | (uint64_t)b[1] << 8 | b[2];
     uint64_t tail = (uint64_t)b[3] << 16 | (uint64_t)b[4] << 8 | b[5];
-    uint64_t sum = seed->words[0] + seed->words[1] * vendor + seed->words[2] * tail;
-    sum = (sum ^ sum >> 30) * 0xbf58476d1ce4e5b9u;
-    sum = (sum ^ sum >> 27) * 0x94d049bb133111ebu;
-    return (uint32_t)(sum ^ sum >> 31);
+    return seeded_hash(seed, vendor, tail);
 }
 
 #endif

@@ -55,25 +55,53 @@ void rollout_set(struct rollout *rollout, enum rollout_state state, const char *
     snprintf(rollout->why, sizeof rollout->why, "%s", why);
     (void)effects->changed(effects->owner, rollout);
     if (stops) {
+        for (struct member *member = rollout->table->telling.head; member != NULL; member = member->next) {
+            member->withdrawn = true;
+        }
+        rollout->table->type_withdrawn = rollout->table->type_open;
         effects->withdraw(effects->owner, rollout);
     }
 }
 
-/* Whoever has not finished is SILENT: nobody will look after it any more. Of a hundred thousand that still wait, the
- * first are listed, the rest counted. */
-void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
+/* At most so many of the list. */
+static size_t silence(struct rollout *rollout, const struct member_list *list, size_t max, const char *why,
+                      const struct moment *now)
 {
-    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
-    size_t listed = 0;
-    for (struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
-        bool waits = member->state == ROLLOUT_DEVICE_QUEUED && listed < ROLLOUT_LISTED_MAX;
-        if (waits || member_takes_slot(member)) {
-            member_set(rollout, member, ROLLOUT_DEVICE_SILENT, why[0] != '\0' ? why : "the rollout ended", now);
-            listed++;
-        }
+    size_t count = 0;
+    for (; list->head != NULL && count < max; count++) {
+        member_set(rollout, list->head, ROLLOUT_DEVICE_SILENT, why, now);
+    }
+    return count;
+}
+
+static void silence_open(struct rollout *rollout, const char *why, const struct moment *now)
+{
+    struct rollout_table *table = rollout->table;
+    const struct member_list *slots[] = { &table->telling, &table->of_state[ROLLOUT_DEVICE_TRIGGERED],
+                                          &table->of_state[ROLLOUT_DEVICE_DOWNLOADING],
+                                          &table->of_state[ROLLOUT_DEVICE_FLASHED] };
+    const struct member_list *queues[] = { &table->canaries, &table->armed, &table->resting };
+    size_t room = ROLLOUT_LISTED_MAX;
+    for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) {
+        (void)silence(rollout, slots[i], SIZE_MAX, why, now);
+    }
+    for (size_t i = 0; i < sizeof queues / sizeof queues[0]; i++) {
+        room -= silence(rollout, queues[i], room, why, now);
+    }
+    for (const struct site *site = table->sites; site != NULL && room > 0; site = site->hh.next) {
+        room -= silence(rollout, &site->queue, room, why, now);
     }
     rollout->devices[ROLLOUT_DEVICE_SILENT] += rollout->devices[ROLLOUT_DEVICE_QUEUED];
     rollout->devices[ROLLOUT_DEVICE_QUEUED] = 0;
+}
+
+/* Whoever has not finished is SILENT: nobody will look after it any more. Of a hundred thousand that still wait, the
+ * first are listed, the rest counted. What was halted stays suspect, whatever ends it. */
+void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
+{
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    rollout->distrusted = rollout->distrusted || rollout->state == ROLLOUT_HALTED;
+    silence_open(rollout, why[0] != '\0' ? why : "the rollout ended", now);
     rollout->ended_s = now->unix_s;
     rollout_set(rollout, state, why, now);
     effects->withdraw(effects->owner, rollout);
@@ -146,11 +174,7 @@ static const struct member *find_canary(const struct rollout *rollout, enum roll
 static void choose_canaries(struct rollout *rollout)
 {
     struct rollout_table *table = rollout->table;
-    size_t useless = 0;
-    for (const struct member *member = table->of_state[ROLLOUT_DEVICE_SKIPPED].head; member != NULL;
-         member = member->next) {
-        useless += member->canary;
-    }
+    size_t useless = table->canaries_of[ROLLOUT_DEVICE_SKIPPED];
     while (rollout->canaries - useless < rollout->order.canary && table->ring != NULL) {
         struct member *member = table->ring->queue.head;
         table->ring = table->ring->next;
@@ -163,7 +187,7 @@ static void judge_canaries(struct rollout *rollout, const struct moment *now)
     static const enum rollout_device_state bad[] = { ROLLOUT_DEVICE_FAILED, ROLLOUT_DEVICE_SILENT };
     char why[200], mac[MAC_TEXT_SIZE];
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        const struct member *member = find_canary(rollout, bad[i]);
+        const struct member *member = rollout->table->canaries_of[bad[i]] > 0 ? find_canary(rollout, bad[i]) : NULL;
         if (member != NULL) {
             mac_print(&member->mac, mac);
             snprintf(why, sizeof why, "canary %s %s: %.100s", mac,
@@ -183,20 +207,43 @@ static void judge_canaries(struct rollout *rollout, const struct moment *now)
 /* --- going on -------------------------------------------------------------------------------------------------------
  */
 
-static void trigger_type(struct rollout *rollout, const struct moment *now)
+static void call_type(struct rollout *rollout, bool again)
 {
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
-    rollout->told_type = true;
-    rollout->broadcasts++;
+    rollout->broadcasts += !again;
     rollout->commands++;
-    for (struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
+    rollout->table->type_open = true;
+    rollout->table->type_untold = false;
+    (void)effects->changed(effects->owner, rollout);
+    effects->trigger(effects->owner, rollout, NULL, rollout->broadcasts);
+}
+
+/* One command tells all that wait. */
+static void trigger_type(struct rollout *rollout, bool again, const struct moment *now)
+{
+    rollout->told_type = true;
+    for (size_t i = 0; i < rollout->table->member_count; i++) {
+        struct member *member = member_at(rollout->table, i);
         if (member->state == ROLLOUT_DEVICE_QUEUED) {
             member->attempts++;
             member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
         }
     }
-    (void)effects->changed(effects->owner, rollout);
-    effects->trigger(effects->owner, rollout, NULL, rollout->broadcasts);
+    call_type(rollout, again);
+}
+
+/* A command to the type that was taken back, or that perhaps never left before a crash, goes out again as it was, where
+ * those who wait still fit the window; else they are told one by one. */
+static void repeat_type(struct rollout *rollout, const struct moment *now)
+{
+    bool fits = rollout->in_flight + rollout->devices[ROLLOUT_DEVICE_QUEUED] <= window_size(&rollout->window);
+    if (rollout->told_type && fits) {
+        trigger_type(rollout, true, now);
+    } else if (!rollout->table->device_topic) {
+        rollout->table->called_ms = now->ms;
+        call_type(rollout, true);
+    }
+    rollout->table->type_untold = false;
 }
 
 static void fill_window(struct rollout *rollout, const struct moment *now)
@@ -228,7 +275,6 @@ static void fill_window(struct rollout *rollout, const struct moment *now)
  * rest is held back until the next time. */
 void rollout_call_all(struct rollout *rollout, const struct moment *now)
 {
-    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
     struct rollout_table *table = rollout->table;
     uint64_t pause_ms = rollout->order.timeout_ms + (uint64_t)rollout->order.window_s * 1000;
     bool due = table->called_ms == 0 || now->ms - table->called_ms >= pause_ms;
@@ -237,10 +283,7 @@ void rollout_call_all(struct rollout *rollout, const struct moment *now)
         return;
     }
     table->called_ms = now->ms;
-    rollout->broadcasts++;
-    rollout->commands++;
-    (void)effects->changed(effects->owner, rollout);
-    effects->trigger(effects->owner, rollout, NULL, rollout->broadcasts);
+    call_type(rollout, false);
 }
 
 /* A fleet that nobody knew is over when it has been quiet; or when nobody came at all. */
@@ -274,6 +317,9 @@ void rollout_step(struct rollout *rollout, const struct moment *now)
     if (rollout->state == ROLLOUT_CANARY) {
         judge_canaries(rollout, now);
     }
+    if (may_trigger(rollout) && rollout->table->type_untold) {
+        repeat_type(rollout, now);
+    }
     if (may_trigger(rollout)) {
         fill_window(rollout, now);
     }
@@ -282,7 +328,7 @@ void rollout_step(struct rollout *rollout, const struct moment *now)
     }
 }
 
-/* One command to all where everyone fits the window and nobody is left out of it, or where nobody is known. */
+/* One command to all where everyone who is to get it fits the window and is there, or where nobody is known. */
 static bool may_tell_type(const struct rollout *rollout)
 {
     const struct rollout_order *order = &rollout->order;
@@ -296,21 +342,24 @@ static bool may_tell_type(const struct rollout *rollout)
 }
 
 /* After a restart nobody knows which commands reached the broker: they go out again, with the ids they had. */
-static void tell_again(struct rollout *rollout)
+static void tell_again(struct rollout *rollout, const struct moment *now)
 {
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
-    struct member *next;
-    if (!may_trigger(rollout)) {
-        return;
+    struct rollout_table *table = rollout->table;
+    struct member_list *triggered = &table->of_state[ROLLOUT_DEVICE_TRIGGERED];
+    bool to_type = rollout->broadcasts > 0 && (rollout->told_type || !table->device_topic);
+    table->type_untold = to_type && table->type_topic && rollout->acknowledged == 0;
+    if (may_trigger(rollout) && to_type && table->type_topic) {
+        return; /* rollout_step repeats it; or the broker had it */
     }
-    if (rollout->told_type && rollout->acknowledged == 0) {
-        effects->trigger(effects->owner, rollout, NULL, rollout->broadcasts);
-    }
-    for (struct member *member = rollout->table->of_state[ROLLOUT_DEVICE_TRIGGERED].head;
-         member != NULL && rollout->table->device_topic && !rollout->told_type; member = next) {
-        next = member->next;
-        member_untold(rollout, member);
-        effects->trigger(effects->owner, rollout, &member->mac, member->attempts);
+    for (struct member *member; (member = triggered->head) != NULL;) {
+        if (may_trigger(rollout) && table->device_topic) {
+            member_untold(rollout, member);
+            effects->trigger(effects->owner, rollout, &member->mac, member->attempts);
+        } else { /* told when it goes on, by the same command */
+            member->attempts -= member->attempts > 0;
+            member_requeue(rollout, member, false, now);
+        }
     }
 }
 
@@ -324,7 +373,7 @@ void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type
     table->type_topic = type_topic;
     table->device_topic = device_topic;
     table->started_ms = now->ms;
-    table->strangers = rollout->members == 0;
+    table->strangers = rollout->members == 0 || rollout->told_type;
     rollout->gathered = true;
     if (rollout->state == ROLLOUT_PLANNED) {
         if (table->strangers && rollout->order.window_s == 0) {
@@ -332,10 +381,10 @@ void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type
         }
         rollout_set(rollout, rollout->order.canary > 0 ? ROLLOUT_CANARY : ROLLOUT_RUNNING, "", now);
         if (may_tell_type(rollout)) {
-            trigger_type(rollout, now);
+            trigger_type(rollout, false, now);
         }
     } else {
-        tell_again(rollout);
+        tell_again(rollout, now);
     }
     rollout_step(rollout, now);
     rollout_call_all(rollout, now);
@@ -360,6 +409,9 @@ static bool permit_state(const struct rollout *rollout, const struct member *mem
     switch (state) {
     case ROLLOUT_DEVICE_CONFIRMED:
         snprintf(detail, size, "rollout %s has it confirmed already, and now it asks with another build", rollout->id);
+        return false;
+    case ROLLOUT_DEVICE_FLASHED:
+        snprintf(detail, size, "rollout %s: it took all of it, and asks with another build", rollout->id);
         return false;
     case ROLLOUT_DEVICE_FAILED:
         snprintf(detail, size, "it failed in rollout %s: %s", rollout->id, member_why(rollout, member));

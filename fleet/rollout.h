@@ -6,8 +6,8 @@
  * one state, states change in one function (set_state), which keeps the counts, the slots and the deadlines; what does
  * not fit a state changes nothing.
  *
- * A slot is taken from TRIGGERED (or, who came by itself, DOWNLOADING) until CONFIRMED, FAILED, SILENT or SKIPPED.
- * Never more than window_size() are taken; a slot that comes free is filled in the same call.
+ * A slot is taken from TRIGGERED (told; or came by itself, and is answered with the image) until CONFIRMED, FAILED,
+ * SILENT or SKIPPED. Never more than window_size() are taken; a slot that comes free is filled in the same call.
  */
 #ifndef FLEET_ROLLOUT_H
 #define FLEET_ROLLOUT_H
@@ -29,6 +29,7 @@
 #define ROLLOUT_DEVICES_MAX      1000000  /* of one */
 #define ROLLOUT_NAMED_MAX        10000    /* of --to */
 #define ROLLOUT_ATTEMPTS_MAX     3        /* transfers that break off, before it has failed */
+#define ROLLOUT_COMMANDS_MAX     10       /* to one device; then it is SILENT until it asks and can be served */
 #define ROLLOUT_FAILURES_MIN     2        /* one device alone never halts, but for a canary */
 #define ROLLOUT_SAMPLE_MIN       20       /* the share of failures is taken of at least so many (or all there are) */
 #define ROLLOUT_QUIET_MS         15000    /* a fleet that nobody knew: over after so long without news */
@@ -53,7 +54,7 @@
 /*    name                  word, takes a slot, final */
 #define ROLLOUT_DEVICE_LIST(X)                                                                                         \
     X(QUEUED, "queued", false, false)                                                                                  \
-    X(TRIGGERED, "triggered", true, false) /* told; has not pulled yet */                                              \
+    X(TRIGGERED, "triggered", true, false) /* told, or answered; has not pulled yet */                                 \
     X(DOWNLOADING, "downloading", true, false)                                                                         \
     X(FLASHED, "flashed", true, false)     /* has all bytes: it flashes and restarts */                                \
     X(CONFIRMED, "confirmed", false, true) /* came back with it */                                                     \
@@ -133,7 +134,8 @@ struct rollout {
     uint32_t created_s, ended_s;       /* calendar; 0 = not yet */
     uint64_t since_ms;                 /* of the state; loop time */
     uint64_t news_ms;                  /* the last fact */
-    bool distrusted;                   /* aborted by an operator: its image is kept back until it is ordered again */
+    bool distrusted;                   /* aborted by an operator, or after a halt: its image is kept back until it is
+                                          ordered again */
     bool gathered;                     /* all known devices have joined */
     bool told_type;                    /* by one command to the type's topic */
     unsigned broadcasts;               /* commands to the type's topic */
@@ -184,9 +186,9 @@ bool rollout_selects(const struct rollouts *rollouts, const struct rollout *roll
  */
 
 /* A new one, PLANNED. `id` is random hexadecimal digits from the caller. Those under way for the same type and mode
- * give way: wholly (ABORTED, "superseded by ID") where both mean the whole type, else in the devices that both name, as
- * these join. NULL where ROLLOUTS_MAX are remembered and none may be forgotten (the oldest that is over is, unless it
- * is the last word on its type: rollouts_standing). */
+ * give way: wholly (ABORTED, "superseded by ID") where the new one means the whole type, else in the devices that both
+ * mean, as these join. NULL where ROLLOUTS_MAX are remembered and none may be forgotten (the oldest that is over is,
+ * unless it is the last word on its type: rollouts_standing). */
 struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const struct rollout_order *order,
                                const struct moment *now);
 
@@ -202,8 +204,8 @@ struct rollout_joiner {
 void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
                   const struct moment *now);
 /* All known have joined: canaries are chosen, and the first commands leave. `type_topic`, `device_topic`: what this
- * firmware can be told by. One command to the type's topic where everyone fits the window, nobody is skipped and no
- * canary is asked; or where nobody is known. */
+ * firmware can be told by. One command to the type's topic where everyone who is to get it fits the window, is there,
+ * and no canary is asked; or where nobody is known. */
 void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type_topic, bool device_topic,
                    const struct moment *now);
 
@@ -256,7 +258,8 @@ struct rollout_fact {
 };
 void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now);
 
-/* A transfer of the file with this MD5 begins, and ends; mac NULL = a client that names no device. */
+/* A transfer of the file with this MD5 begins, and ends; mac NULL = a client that names no device. Neither whole nor
+ * `why_cut`: a part of the file was sent, as ordered. */
 void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16],
                               const struct moment *now);
 void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16], bool whole,

@@ -26,6 +26,7 @@ static struct member *take_member(struct rollout *rollout, const struct mac *mac
 {
     struct member *member = member_find(rollout, mac);
     if (member == NULL && rollout->members < ROLLOUT_DEVICES_MAX) {
+        rollout_hand_over(rollout, mac, now);
         member = member_add(rollout, mac, site, now);
     }
     rollout->news_ms = now->ms;
@@ -36,8 +37,16 @@ static void fail(struct rollout *rollout, struct member *member, const char *why
 {
     if (member->state != ROLLOUT_DEVICE_FAILED) {
         member_set(rollout, member, ROLLOUT_DEVICE_FAILED, why, now);
+        member->failed = true;
         rollout->failures++;
     }
+}
+
+/* It is there: what was believed lost is not. */
+static void find_again(struct rollout *rollout, struct member *member)
+{
+    rollout->lost -= member->lost;
+    member->lost = false;
 }
 
 /* --- check-ins ------------------------------------------------------------------------------------------------------
@@ -63,6 +72,8 @@ static void confirm(struct rollout *rollout, struct member *member, const struct
     default:
         break;
     }
+    rollout->failures -= member->failed; /* it runs it after all */
+    member->failed = false;
     member_set(rollout, member, ROLLOUT_DEVICE_CONFIRMED, "", now);
 }
 
@@ -75,6 +86,36 @@ static void skip(struct rollout *rollout, struct member *member, const char *why
     }
 }
 
+/* It is answered with the image: the slot is its own from now on, though the image may first have to be loaded. */
+static void reserve(struct rollout *rollout, struct member *member, const struct moment *now)
+{
+    struct rollout_permission permission;
+    if (!member_takes_slot(member)) {
+        rollout_permit(rollout, &member->mac, 0, &permission);
+        if (!permission.granted) {
+            return; /* an operator's word on this device goes before rollouts */
+        }
+        member->attempts += member->state == ROLLOUT_DEVICE_QUEUED; /* it came by itself */
+        member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
+        member_told(rollout, member, now);
+    }
+    member->took = true;
+}
+
+/* It is there, and could not be served: it will be told, or told again. */
+static void wait_again(struct rollout *rollout, struct member *member, const struct moment *now)
+{
+    bool triggered = member->state == ROLLOUT_DEVICE_TRIGGERED;
+    if (!triggered && member->state != ROLLOUT_DEVICE_SILENT) {
+        return;
+    }
+    if (member->attempts < ROLLOUT_COMMANDS_MAX) {
+        member_requeue(rollout, member, triggered, now);
+    } else if (triggered) {
+        member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "was told again and again, and could never be served", now);
+    }
+}
+
 void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now)
 {
     struct rollout *rollout = find_rollout(rollouts, &fact->mac, fact->type, fact->fs);
@@ -82,14 +123,17 @@ void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *f
     if (member == NULL) {
         return;
     }
+    find_again(rollout, member);
     if (fact->runs_target) {
         confirm(rollout, member, now);
     } else if (fact->failed != NULL) {
         fail(rollout, member, fact->failed, now);
     } else if (fact->withheld != NULL) {
         skip(rollout, member, fact->withheld, now);
-    } else if (!fact->served && (member->state == ROLLOUT_DEVICE_SILENT || member->state == ROLLOUT_DEVICE_TRIGGERED)) {
-        member_requeue(rollout, member, false, now); /* it is there, and not its turn: it will be told */
+    } else if (fact->served) {
+        reserve(rollout, member, now);
+    } else {
+        wait_again(rollout, member, now);
     }
     rollout_step(rollout, now);
 }
@@ -107,19 +151,26 @@ static bool is_of(const struct rollout *rollout, const uint8_t file_md5[16])
     return false;
 }
 
+/* The member whose transfer of this file is the rollout's business; NULL = it is not. */
+static struct member *find_transfer(struct rollout *rollout, const struct mac *mac, const uint8_t file_md5[16])
+{
+    struct member *member =
+        mac != NULL && is_under_way(rollout) && is_of(rollout, file_md5) ? member_find(rollout, mac) : NULL;
+    return member != NULL && !member->handed_over ? member : NULL;
+}
+
 void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16],
                               const struct moment *now)
 {
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
-        struct member *member = mac != NULL ? member_find(rollout, mac) : NULL;
-        if (!is_under_way(rollout) || !is_of(rollout, file_md5) || member == NULL) {
+        struct member *member = find_transfer(rollout, mac, file_md5);
+        if (member == NULL) {
             continue;
         }
-        member->transfers += member->transfers < UINT8_MAX;
-        member->attempts += member->state == ROLLOUT_DEVICE_QUEUED; /* it came by itself */
-        member->took = true;
-        rollout->news_ms = now->ms;
-        if (member->state != ROLLOUT_DEVICE_CONFIRMED && member->state != ROLLOUT_DEVICE_FAILED) {
+        reserve(rollout, member, now);
+        if (member_takes_slot(member)) {
+            member->transfers += member->transfers < UINT8_MAX;
+            rollout->news_ms = now->ms;
             member_set(rollout, member, ROLLOUT_DEVICE_DOWNLOADING, "", now);
         }
     }
@@ -137,7 +188,7 @@ static void end_download(struct rollout *rollout, struct member *member, bool wh
         return;
     }
     window_stalled(&rollout->window, now->ms);
-    if (member->attempts >= ROLLOUT_ATTEMPTS_MAX) {
+    if (++member->cuts >= ROLLOUT_ATTEMPTS_MAX) {
         fail(rollout, member, why, now);
     } else {
         member_requeue(rollout, member, true, now);
@@ -149,7 +200,7 @@ void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, c
 {
     struct rollout *older;
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
-        struct member *member = mac != NULL ? member_find(rollout, mac) : NULL;
+        struct member *member = find_transfer(rollout, mac, file_md5);
         older = rollout->table->older;
         if (!is_under_way(rollout) || !is_of(rollout, file_md5)) {
             continue;
@@ -161,7 +212,8 @@ void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, c
             continue;
         }
         member->transfers -= member->transfers > 0;
-        if (member->state == ROLLOUT_DEVICE_DOWNLOADING && member->transfers == 0) {
+        bool ends = whole || (why_cut != NULL && member->transfers == 0);
+        if (member->state == ROLLOUT_DEVICE_DOWNLOADING && ends) {
             end_download(rollout, member, whole, ms, why_cut, now);
         }
         rollout_step(rollout, now);
@@ -178,15 +230,19 @@ static bool somebody_came(const struct rollout *rollout)
            0;
 }
 
+static bool stands_still(const struct rollout *rollout)
+{
+    return rollout->state == ROLLOUT_PAUSED || rollout->state == ROLLOUT_HALTED;
+}
+
 static void tell_failed(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
 {
     char text[120];
-    bool stands_still = rollout->state == ROLLOUT_PAUSED || rollout->state == ROLLOUT_HALTED;
     if (member == NULL || member->state != ROLLOUT_DEVICE_TRIGGERED) {
         return;
     }
-    if (stands_still) { /* withdrawn: the same command goes out later */
-        member->attempts--;
+    if (stands_still(rollout) || member->withdrawn) { /* the same command goes out later */
+        member->attempts -= member->attempts > 0;
         member_requeue(rollout, member, false, now);
         return;
     }
@@ -201,16 +257,40 @@ static void tell_succeeded(struct rollout *rollout, struct member *member, const
     }
 }
 
+/* Taken back, not refused: a pause overtook it. */
+static bool was_taken_back(const struct rollout *rollout, const struct mac *device)
+{
+    const struct member *member = device != NULL ? member_find(rollout, device) : NULL;
+    return stands_still(rollout) || (device == NULL && rollout->table->type_withdrawn) ||
+           (member != NULL && member->withdrawn);
+}
+
+static void tell_all(struct rollout *rollout, bool acknowledged, const char *why, const struct moment *now)
+{
+    struct rollout_table *table = rollout->table;
+    struct member *next;
+    table->type_untold = !acknowledged && table->type_withdrawn;
+    table->type_open = table->type_withdrawn = false;
+    for (struct member *member = table->telling.head; member != NULL; member = next) {
+        next = member->next;
+        acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, why, now);
+    }
+}
+
 void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, bool acknowledged,
                    const char *why, const struct moment *now)
 {
     (void)rollouts;
-    *(acknowledged ? &rollout->acknowledged : &rollout->commands_failed) += 1;
+    if (!acknowledged && was_taken_back(rollout, device)) {
+        rollout->commands -= rollout->commands > 0; /* it is none, then */
+    } else {
+        *(acknowledged ? &rollout->acknowledged : &rollout->commands_failed) += 1;
+    }
     if (!is_under_way(rollout)) {
         return;
     }
-    bool nobody = rollout->acknowledged == 0 && rollout->commands_failed == rollout->commands &&
-                  !somebody_came(rollout) && rollout->state != ROLLOUT_PAUSED && rollout->state != ROLLOUT_HALTED;
+    bool nobody = rollout->acknowledged == 0 && rollout->commands_failed > 0 &&
+                  rollout->commands_failed >= rollout->commands && !somebody_came(rollout) && !stands_still(rollout);
     if (nobody) {
         char text[200];
         snprintf(text, sizeof text, "no command reached the broker: %s", why);
@@ -221,11 +301,7 @@ void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const str
         struct member *member = member_find(rollout, device);
         acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, why, now);
     } else {
-        struct member *next;
-        for (struct member *member = rollout->table->telling.head; member != NULL; member = next) {
-            next = member->next;
-            acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, why, now);
-        }
+        tell_all(rollout, acknowledged, why, now);
     }
     rollout->news_ms = now->ms;
     rollout_step(rollout, now);
@@ -238,7 +314,7 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
         struct member *member = is_under_way(rollout) ? member_find(rollout, mac) : NULL;
         older = rollout->table->older;
-        if (member != NULL && member_takes_slot(member)) {
+        if (member != NULL && !member->handed_over && member_takes_slot(member)) {
             rollout->news_ms = now->ms;
             fail(rollout, member, why, now);
             rollout_step(rollout, now);
@@ -275,8 +351,8 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
     struct member *member;
     for (size_t i = 0; i < sizeof deadlines / sizeof deadlines[0]; i++) {
         while ((member = due(deadlines[i].list, deadlines[i].wait_ms, now)) != NULL) {
-            bool flashed = member->state == ROLLOUT_DEVICE_FLASHED;
-            rollout->lost += flashed && member->came_back;
+            member->lost = member->state == ROLLOUT_DEVICE_FLASHED && member->came_back;
+            rollout->lost += member->lost;
             member_set(rollout, member, deadlines[i].to, deadlines[i].why, now);
         }
     }
@@ -293,7 +369,8 @@ static void check_untellable(struct rollout *rollout, const struct moment *now)
     if (table->device_topic || !runs || now->ms - table->started_ms < ROLLOUT_STAND_MS) {
         return;
     }
-    for (struct member *member = table->joined; member != NULL; member = member->next_joined) {
+    for (size_t i = 0; i < table->member_count; i++) {
+        struct member *member = member_at(table, i);
         if (member->state == ROLLOUT_DEVICE_QUEUED) {
             member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "has not asked by itself, and nothing can tell it", now);
         }
@@ -303,10 +380,11 @@ static void check_untellable(struct rollout *rollout, const struct moment *now)
 static bool end_of_patience(struct rollout *rollout, const struct moment *now)
 {
     char why[200];
-    bool stands_still = rollout->state == ROLLOUT_PAUSED || rollout->state == ROLLOUT_HALTED;
-    if (stands_still && now->ms - rollout->since_ms >= ROLLOUT_PAUSE_MS) {
+    bool stands = stands_still(rollout);
+    if (stands && now->ms - rollout->since_ms >= ROLLOUT_PAUSE_MS) {
         snprintf(why, sizeof why, "%s for a month, and nobody came back to it", rollout_state_word(rollout->state));
-    } else if (!stands_still && rollout->commands > 0 && rollout->acknowledged == 0 && !somebody_came(rollout) &&
+        rollout->distrusted = true; /* who stopped it had a reason */
+    } else if (!stands && rollout->commands > 0 && rollout->acknowledged == 0 && !somebody_came(rollout) &&
                now->ms - rollout->table->started_ms >= rollout->order.broker_ms) {
         snprintf(why, sizeof why, "the broker took no command within %" PRIu64 " s", rollout->order.broker_ms / 1000);
     } else {
@@ -319,6 +397,7 @@ static bool end_of_patience(struct rollout *rollout, const struct moment *now)
 void rollouts_tick(struct rollouts *rollouts, const struct moment *now)
 {
     struct rollout *older;
+    (void)waste_sweep(rollouts);
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
         older = rollout->table->older;
         if (!is_under_way(rollout) || end_of_patience(rollout, now)) {

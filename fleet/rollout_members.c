@@ -82,22 +82,30 @@ bool member_site_is_full(const struct rollout *rollout, const struct site *site)
     return rollout->order.site_in_flight > 0 && site->taken >= rollout->order.site_in_flight;
 }
 
-const struct site *member_site(const struct rollout *rollout, uint64_t key)
+/* Who has a network of IPv6 chooses among many sites, so they have a secret hash, too. */
+static struct site *find_site(const struct rollout_table *table, uint64_t key, unsigned *hash)
 {
     struct site *site;
-    HASH_FIND(hh, rollout->table->sites, &key, sizeof key, site);
+    *hash = seeded_hash(&table->rollouts->seed, key >> 32, (uint32_t)key);
+    HASH_FIND_BYHASHVALUE(hh, table->sites, &key, sizeof key, *hash, site);
     return site;
+}
+
+const struct site *member_site(const struct rollout *rollout, uint64_t key)
+{
+    unsigned hash;
+    return find_site(rollout->table, key, &hash);
 }
 
 static struct site *take_site(struct rollout_table *table, uint64_t key)
 {
-    struct site *site;
-    HASH_FIND(hh, table->sites, &key, sizeof key, site);
+    unsigned hash;
+    struct site *site = find_site(table, key, &hash);
     if (site == NULL) {
         site = calloc(1, sizeof *site);
         assert(site != NULL);
         site->key = key;
-        HASH_ADD(hh, table->sites, key, sizeof site->key, site);
+        HASH_ADD_BYHASHVALUE(hh, table->sites, key, sizeof site->key, hash, site);
     }
     return site;
 }
@@ -147,6 +155,7 @@ static void leave(struct rollout *rollout, struct member *member)
         member->list = NULL;
     }
     rollout->devices[member->state]--;
+    rollout->table->canaries_of[member->state] -= member->canary;
     rollout->in_flight -= member_takes_slot(member);
     member->site->taken -= takes_site(member);
 }
@@ -157,6 +166,8 @@ static void enter(struct rollout *rollout, struct member *member, bool rests)
     DL_APPEND(member->list->head, member);
     member->list->count++;
     rollout->devices[member->state]++;
+    rollout->table->canaries_of[member->state] += member->canary;
+    rollout->table->moves++;
     rollout->in_flight += member_takes_slot(member);
     member->site->taken += takes_site(member);
     place_site(rollout, member->site);
@@ -173,25 +184,13 @@ static uint64_t write_down(struct rollout *rollout, const struct member *member)
 /* --- members --------------------------------------------------------------------------------------------------------
  */
 
-struct member *member_find(const struct rollout *rollout, const struct mac *mac)
-{
-    struct member *member;
-    HASH_FIND(hh, rollout->table->members, mac, sizeof *mac, member);
-    return member;
-}
-
 struct member *member_add(struct rollout *rollout, const struct mac *mac, uint64_t site, const struct moment *now)
 {
-    struct rollout_table *table = rollout->table;
-    struct member *member = calloc(1, sizeof *member);
-    assert(member != NULL && rollout->members < ROLLOUT_DEVICES_MAX);
-    member->mac = *mac;
-    member->site = take_site(table, site);
+    assert(rollout->members < ROLLOUT_DEVICES_MAX);
+    struct member *member = member_lay(rollout, mac);
+    member->site = take_site(rollout->table, site);
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
-    HASH_ADD(hh, table->members, mac, sizeof member->mac, member);
-    *table->joined_end = member;
-    table->joined_end = &member->next_joined;
     rollout->members++;
     enter(rollout, member, false);
     return member;
@@ -209,21 +208,25 @@ static void move(struct rollout *rollout, struct member *member, enum rollout_de
 void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
                 const struct moment *now)
 {
-    bool was_confirmed = member->state == ROLLOUT_DEVICE_CONFIRMED;
-    member->told = false;
+    member->told = member->withdrawn = false;
     member->why = find_why(rollout->table, why);
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
     move(rollout, member, state, 0, false);
-    if (member->canary) {
-        rollout->canaries_confirmed += (size_t)(state == ROLLOUT_DEVICE_CONFIRMED) - was_confirmed;
-    }
+    rollout->canaries_confirmed = rollout->table->canaries_of[ROLLOUT_DEVICE_CONFIRMED];
     (void)write_down(rollout, member);
+}
+
+void member_leave_out(struct rollout *rollout, struct member *member, const char *why)
+{
+    member->why = find_why(rollout->table, why);
+    move(rollout, member, ROLLOUT_DEVICE_SKIPPED, 0, false);
 }
 
 void member_requeue(struct rollout *rollout, struct member *member, bool rest, const struct moment *now)
 {
-    member->told = false;
+    member->told = member->withdrawn = false;
+    member->why = 0;
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
     move(rollout, member, ROLLOUT_DEVICE_QUEUED, 0, rest);
@@ -239,6 +242,7 @@ void member_told(struct rollout *rollout, struct member *member, const struct mo
 {
     assert(member->state == ROLLOUT_DEVICE_TRIGGERED);
     member->told = true;
+    member->withdrawn = false;
     member->since_ms = now->ms;
     move(rollout, member, ROLLOUT_DEVICE_TRIGGERED, 0, false);
 }
@@ -263,8 +267,10 @@ void member_untold(struct rollout *rollout, struct member *member)
 static struct member *pick(struct rollout *rollout)
 {
     struct rollout_table *table = rollout->table;
-    if (table->canaries.head != NULL) {
-        return table->canaries.head;
+    for (struct member *canary = table->canaries.head; canary != NULL; canary = canary->next) {
+        if (!member_site_is_full(rollout, canary->site)) {
+            return canary;
+        }
     }
     if (rollout->state == ROLLOUT_CANARY || table->ring == NULL) {
         return NULL;
@@ -300,15 +306,21 @@ struct member *member_next_armed(const struct rollout *rollout)
     return member != NULL && member->armed_ticket <= rollout->table->rollouts->written_ticket ? member : NULL;
 }
 
-void members_forgive_canaries(struct rollout *rollout)
+void members_forgive(struct rollout *rollout)
 {
-    for (struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
+    for (size_t i = 0; i < rollout->table->member_count; i++) {
+        struct member *member = member_at(rollout->table, i);
         bool bad = member->state == ROLLOUT_DEVICE_FAILED || member->state == ROLLOUT_DEVICE_SILENT;
+        member->failed = member->lost = false;
         if (member->canary && bad) {
             member->canary = false;
             rollout->canaries--;
+            rollout->table->canaries_of[member->state]--;
+            (void)write_down(rollout, member);
         }
     }
+    rollout->forgiven = rollout->failures;
+    rollout->lost_forgiven = rollout->lost;
 }
 
 void member_restore(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
@@ -319,16 +331,19 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     member->state = (uint8_t)as_written->state;
     member->canary = as_written->canary;
     member->attempts = as_written->attempts;
-    member->took = as_written->state != ROLLOUT_DEVICE_QUEUED && as_written->state != ROLLOUT_DEVICE_TRIGGERED;
+    /* who was told, or was about to be, has perhaps taken it while nobody could write that down */
+    member->took = as_written->attempts > 0 || as_written->armed > 0;
+    member->handed_over =
+        as_written->state == ROLLOUT_DEVICE_SKIPPED && strncmp(as_written->why, SUPERSEDED, strlen(SUPERSEDED)) == 0;
     member->armed = as_written->state == ROLLOUT_DEVICE_QUEUED ? as_written->armed : 0;
     member->told = as_written->state == ROLLOUT_DEVICE_TRIGGERED;
     member->unix_s = as_written->unix_s;
     member->why = find_why(rollout->table, as_written->why);
     rollout->canaries += member->canary;
-    rollout->canaries_confirmed += member->canary && member->state == ROLLOUT_DEVICE_CONFIRMED;
     rollout->table->armed_last =
         member->armed > rollout->table->armed_last ? member->armed : rollout->table->armed_last;
     enter(rollout, member, false);
+    rollout->canaries_confirmed = rollout->table->canaries_of[ROLLOUT_DEVICE_CONFIRMED];
 }
 
 /* --- looked at ------------------------------------------------------------------------------------------------------
@@ -356,13 +371,16 @@ bool rollout_member(const struct rollout *rollout, const struct mac *mac, struct
     return member != NULL;
 }
 
-/* QUEUED ones lie in many lists, so they and "any" are found along the order of joining. */
+/* QUEUED ones lie in many lists, so all are found along the order of joining; the next page goes on where the one
+ * before ended, as long as nobody has moved. */
 size_t rollout_members(const struct rollout *rollout, enum rollout_device_state state, size_t first,
                        struct rollout_member *views, size_t max)
 {
-    size_t written = 0, passed = 0;
-    for (const struct member *member = rollout->table->joined; member != NULL && written < max;
-         member = member->next_joined) {
+    struct rollout_table *table = rollout->table;
+    bool goes_on = table->page.moves == table->moves && table->page.state == state && table->page.passed == first;
+    size_t at = goes_on ? table->page.at : 0, passed = goes_on ? first : 0, written = 0;
+    for (; at < table->member_count && written < max; at++) {
+        const struct member *member = member_at(table, at);
         if (state != ROLLOUT_DEVICE_STATES && member->state != state) {
             continue;
         }
@@ -370,6 +388,10 @@ size_t rollout_members(const struct rollout *rollout, enum rollout_device_state 
             member_view(rollout, member, &views[written++]);
         }
     }
+    table->page.moves = table->moves;
+    table->page.state = state;
+    table->page.passed = passed;
+    table->page.at = at;
     return written;
 }
 
@@ -385,72 +407,64 @@ size_t rollout_members_behind(const struct rollout *rollout, const struct mac *a
     return written;
 }
 
-/* --- the end --------------------------------------------------------------------------------------------------------
- */
-
-static void drop(struct rollout *rollout, struct member *member)
-{
-    if (member->list != NULL) {
-        DL_DELETE(member->list->head, member);
-        member->list->count--;
-    }
-    HASH_DEL(rollout->table->members, member);
-    free(member);
-}
-
-void members_thin(struct rollout *rollout)
-{
-    struct rollout_table *table = rollout->table;
-    struct member **link = &table->joined;
-    size_t kept = 0;
-    while (*link != NULL) {
-        struct member *member = *link;
-        bool listed = member->state == ROLLOUT_DEVICE_FAILED || member->state == ROLLOUT_DEVICE_SILENT;
-        if (listed && kept < ROLLOUT_LISTED_MAX) {
-            kept++;
-            link = &member->next_joined;
-        } else {
-            *link = member->next_joined;
-            drop(rollout, member);
-        }
-    }
-    table->joined_end = link;
-}
-
-void members_free(struct rollout *rollout)
-{
-    struct rollout_table *table = rollout->table;
-    while (table->joined != NULL) {
-        struct member *member = table->joined;
-        table->joined = member->next_joined;
-        drop(rollout, member);
-    }
-    table->joined_end = &table->joined;
-    struct site *site, *next;
-    HASH_ITER(hh, table->sites, site, next)
-    {
-        HASH_DEL(table->sites, site);
-        free(site);
-    }
-    free(table->whys);
-}
-
 /* --- for tests ------------------------------------------------------------------------------------------------------
  */
 
+static void check_lists(const struct rollout *rollout)
+{
+    const struct rollout_table *table = rollout->table;
+    const struct member_list *lists[] = { &table->canaries, &table->armed, &table->resting, &table->telling };
+    size_t listed = 0, ring = 0, in_ring = 0;
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        listed += lists[i]->count;
+    }
+    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        listed += table->of_state[i].count;
+    }
+    for (const struct site *site = table->sites; site != NULL; site = site->hh.next) {
+        size_t queued = 0;
+        for (const struct member *member = site->queue.head; member != NULL; member = member->next) {
+            queued++;
+        }
+        assert(queued == site->queue.count);
+        assert(site->in_ring == (queued > 0 && !member_site_is_full(rollout, site)));
+        listed += queued;
+        in_ring += site->in_ring;
+    }
+    for (const struct site *site = table->ring; site != NULL; site = site->next != table->ring ? site->next : NULL) {
+        ring++;
+    }
+    assert(listed == table->member_count && ring == in_ring);
+}
+
 void rollout_check(const struct rollout *rollout)
 {
-    size_t counts[ROLLOUT_DEVICE_STATES] = { 0 }, in_flight = 0, confirmed = 0, members = 0;
-    for (const struct member *member = rollout->table->joined; member != NULL; member = member->next_joined) {
+    const struct rollout_table *table = rollout->table;
+    size_t counts[ROLLOUT_DEVICE_STATES] = { 0 }, in_flight = 0, taken = 0, canaries = 0, failed = 0, lost = 0;
+    if (rollout_is_over(rollout)) {
+        assert(table->member_count <= ROLLOUT_LISTED_MAX);
+        return;
+    }
+    for (size_t i = 0; i < table->member_count; i++) {
+        const struct member *member = member_at(table, i);
         counts[member->state]++;
         in_flight += member_takes_slot(member);
-        confirmed += member->canary && member->state == ROLLOUT_DEVICE_CONFIRMED;
-        members++;
+        taken += takes_site(member);
+        canaries += member->canary;
+        failed += member->failed;
+        lost += member->lost;
         assert(member->list != NULL && (member->armed == 0 || member->state == ROLLOUT_DEVICE_QUEUED));
+        assert(!member->lost || member->state == ROLLOUT_DEVICE_SILENT);
     }
-    assert(in_flight == rollout->in_flight || rollout_is_over(rollout));
-    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES && !rollout_is_over(rollout); i++) {
+    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
         assert(counts[i] == rollout->devices[i]);
     }
-    assert(rollout_is_over(rollout) || (members == rollout->members && confirmed == rollout->canaries_confirmed));
+    for (const struct site *site = table->sites; site != NULL; site = site->hh.next) {
+        taken -= site->taken;
+    }
+    assert(in_flight == rollout->in_flight && taken == 0 && table->member_count == rollout->members);
+    assert(canaries == rollout->canaries &&
+           table->canaries_of[ROLLOUT_DEVICE_CONFIRMED] == rollout->canaries_confirmed);
+    assert(rollout->failures >= rollout->forgiven + failed && rollout->lost >= rollout->lost_forgiven + lost);
+    check_lists(rollout);
 }

@@ -1,4 +1,5 @@
-/* What the rooms of a rollout share, and nobody else: its members one by one, and where each is linked.
+/* What the rooms of a rollout share, and nobody else: its members one by one, where each lies (rollout_table.c), and
+ * where each is linked (rollout_members.c).
  *
  * A member is in one list at a time: the queue of its site, the armed ones (told next), or the list of its state, whose
  * members all wait equally long, so that the first is due first.
@@ -6,6 +7,7 @@
 #ifndef FLEET_ROLLOUT_PARTS_H
 #define FLEET_ROLLOUT_PARTS_H
 
+#include "fleet/mac_index.h"
 #include "fleet/rollout.h"
 
 #include <uthash.h>
@@ -28,17 +30,21 @@ struct site {
     UT_hash_handle hh;
 };
 
-struct member {
+struct member { /* stays where it is until the rollout is over */
     struct mac mac;
     uint8_t state;
     uint8_t attempts;
+    uint8_t cuts;      /* transfers that broke off */
     uint8_t transfers; /* at this moment: two devices may call themselves the same */
-    bool canary;
-    bool told;        /* TRIGGERED: the broker has taken the command */
-    bool took;        /* a download of it began, in this rollout */
-    bool handed_over; /* to a newer rollout */
-    bool came_back;   /* has come back from an update before: one that can be missed */
-    uint32_t armed;   /* position; 0 = not */
+    bool canary : 1;
+    bool told : 1;        /* TRIGGERED: the broker has taken the command, or it came by itself */
+    bool withdrawn : 1;   /* its command was taken back, and the broker's side has not answered yet */
+    bool took : 1;        /* was answered with the image, in this rollout */
+    bool handed_over : 1; /* to a newer rollout */
+    bool came_back : 1;   /* has come back from an update before: one that can be missed */
+    bool lost : 1;        /* counts among the rollout's lost, not forgiven yet */
+    bool failed : 1;      /* counts among its failures, not forgiven yet */
+    uint32_t armed;       /* position; 0 = not */
     uint32_t unix_s;
     uint32_t why; /* index of the rollout's texts; 0 = "" */
     uint64_t armed_ticket;
@@ -46,9 +52,10 @@ struct member {
     struct site *site;
     struct member_list *list;   /* it is in; NULL = none */
     struct member *prev, *next; /* of that list */
-    struct member *next_joined;
-    UT_hash_handle hh;
 };
+
+#define MEMBER_BLOCK 256
+#define SUPERSEDED   "superseded by " /* and the id: why a member was handed over */
 
 struct why_text {
     char text[120];
@@ -56,8 +63,9 @@ struct why_text {
 
 struct rollout_table {
     struct rollouts *rollouts;
-    struct member *members; /* hash by mac */
-    struct member *joined, **joined_end;
+    struct member **blocks; /* of MEMBER_BLOCK, in the order they joined */
+    size_t member_count;    /* of them; once it is over, fewer than rollout.members */
+    struct mac_index index;
     struct site *sites;          /* hash by key */
     struct site *ring;           /* the next to be asked first */
     struct member_list canaries; /* queued ones */
@@ -65,14 +73,32 @@ struct rollout_table {
     struct member_list resting; /* QUEUED again after a transfer that broke off */
     struct member_list telling; /* TRIGGERED, and the broker has not answered */
     struct member_list of_state[ROLLOUT_DEVICE_STATES];
+    size_t canaries_of[ROLLOUT_DEVICE_STATES];
     uint32_t armed_last;
     struct why_text *whys;
     size_t why_count;
     bool type_topic, device_topic; /* what it can be told by */
     bool started;
-    bool strangers; /* nobody was known when it started */
+    bool strangers;      /* devices that nobody knew may come */
+    bool type_open;      /* a command to the type waits for the broker's answer */
+    bool type_withdrawn; /* and was taken back */
+    bool type_untold;    /* it never went out, and is to be repeated */
     uint64_t started_ms, called_ms;
+    uint64_t moves; /* of members, so far */
+    struct {        /* where the last page of members ended */
+        uint64_t moves;
+        enum rollout_device_state state;
+        size_t passed, at;
+    } page;
     struct rollout *older, *newer; /* of all */
+};
+
+/* Members of rollouts that are over: let go some at a time. */
+struct waste {
+    struct member **blocks;
+    size_t block_count;
+    struct site *sites; /* linked by hh.next, in no table any more */
+    struct waste *next;
 };
 
 struct rollouts {
@@ -80,17 +106,31 @@ struct rollouts {
     struct rollout *newest, *oldest;
     size_t count;
     uint64_t written_ticket;
+    struct mac_hash_seed seed;
+    struct waste *waste;
 };
+
+/* --- rollout_table.c: where they lie --------------------------------------------------------------------------------
+ */
+
+struct member *member_find(const struct rollout *rollout, const struct mac *mac);
+struct member *member_at(const struct rollout_table *table, size_t i);     /* in the order they joined */
+struct member *member_lay(struct rollout *rollout, const struct mac *mac); /* zeroed, in no list */
+/* Lets go of all members but (at most ROLLOUT_LISTED_MAX) FAILED and SILENT ones; the work is done by waste_sweep. */
+void members_thin(struct rollout *rollout);
+void members_free(struct rollout *rollout);
+bool waste_sweep(struct rollouts *rollouts); /* a piece of it; false = there is none left */
 
 /* --- rollout_members.c: who is in which list ------------------------------------------------------------------------
  */
 
-struct member *member_find(const struct rollout *rollout, const struct mac *mac);
 /* A new member, QUEUED, in its site's queue. */
 struct member *member_add(struct rollout *rollout, const struct mac *mac, uint64_t site, const struct moment *now);
 /* The one place where a state changes: counts, slots, lists, and who writes it down. `why` NULL = "". */
 void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
                 const struct moment *now);
+/* SKIPPED before the start: it follows from the order, so nobody writes it down. */
+void member_leave_out(struct rollout *rollout, struct member *member, const char *why);
 /* QUEUED again: at the end of its site's queue, or resting first. */
 void member_requeue(struct rollout *rollout, struct member *member, bool rest, const struct moment *now);
 void member_rested(struct rollout *rollout, struct member *member);
@@ -106,13 +146,10 @@ const char *member_why(const struct rollout *rollout, const struct member *membe
 /* As it was written down; no one writes it down again. */
 void member_restore(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
                     const struct moment *now);
-/* Canaries that failed or are silent are none any more: others take their places. */
-void members_forgive_canaries(struct rollout *rollout);
+/* What failed or was lost so far counts no more; canaries among them are none any more: others take their places. */
+void members_forgive(struct rollout *rollout);
 bool member_site_is_full(const struct rollout *rollout, const struct site *site);
 const struct site *member_site(const struct rollout *rollout, uint64_t key);
-/* Lets go of all members but (at most ROLLOUT_LISTED_MAX) FAILED and SILENT ones. */
-void members_thin(struct rollout *rollout);
-void members_free(struct rollout *rollout);
 void member_view(const struct rollout *rollout, const struct member *member, struct rollout_member *view);
 
 /* --- rollout.c: the rollout's own states -----------------------------------------------------------------------------
@@ -123,5 +160,11 @@ void rollout_set(struct rollout *rollout, enum rollout_state state, const char *
 void rollout_step(struct rollout *rollout, const struct moment *now);
 void rollout_call_all(struct rollout *rollout, const struct moment *now);
 void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
+
+/* --- rollouts.c ------------------------------------------------------------------------------------------------------
+ */
+
+/* Older rollouts lose the device; a download of an older image that is under way ends as it ends. */
+void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struct moment *now);
 
 #endif

@@ -16,6 +16,7 @@ struct rollouts *rollouts_new(const struct rollout_effects *effects)
     struct rollouts *rollouts = calloc(1, sizeof *rollouts);
     assert(rollouts != NULL);
     rollouts->effects = *effects;
+    rollouts->seed = mac_hash_seed_draw();
     return rollouts;
 }
 
@@ -43,6 +44,8 @@ void rollouts_free(struct rollouts *rollouts)
     }
     while (rollouts->newest != NULL) {
         free_rollout(rollouts, rollouts->newest);
+    }
+    while (waste_sweep(rollouts)) {
     }
     free(rollouts);
 }
@@ -99,12 +102,8 @@ void rollout_command_id(const struct rollout *rollout, const struct mac *device,
 
 static bool is_named(const struct rollout_order *order, const struct mac *mac)
 {
-    for (size_t i = 0; i < order->device_count; i++) {
-        if (memcmp(&order->devices[i], mac, sizeof *mac) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return order->device_count > 0 &&
+           bsearch(mac, order->devices, order->device_count, sizeof order->devices[0], mac_compare) != NULL;
 }
 
 bool rollout_selects(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac)
@@ -168,10 +167,10 @@ const struct rollout *rollouts_holding(const struct rollouts *rollouts, struct s
         for (size_t i = 0; i < order->target.image_count; i++) {
             same = same || memcmp(order->target.md5[i], file_md5, 16) == 0;
         }
-        if (!same || !is_about(rollout, type, fs) || (order->named && rollout->state != ROLLOUT_HALTED)) {
+        bool stopped = rollout->state == ROLLOUT_HALTED || (rollout->state == ROLLOUT_ABORTED && rollout->distrusted);
+        if (!same || !is_about(rollout, type, fs) || (order->named && !stopped)) {
             continue;
         }
-        bool stopped = rollout->state == ROLLOUT_HALTED || (rollout->state == ROLLOUT_ABORTED && rollout->distrusted);
         return stopped || !rollout_is_over(rollout) ? rollout : NULL;
     }
     return NULL;
@@ -224,11 +223,12 @@ static struct rollout *add(struct rollouts *rollouts, const struct rollout *like
     *rollout = *like;
     rollout->table = table;
     table->rollouts = rollouts;
-    table->joined_end = &table->joined;
+    table->index.seed = rollouts->seed;
     if (like->order.device_count > 0) {
         rollout->order.devices = malloc(like->order.device_count * sizeof(struct mac));
         assert(rollout->order.devices != NULL);
         memcpy(rollout->order.devices, like->order.devices, like->order.device_count * sizeof(struct mac));
+        qsort(rollout->order.devices, like->order.device_count, sizeof(struct mac), mac_compare);
     } else {
         rollout->order.devices = NULL;
     }
@@ -242,11 +242,11 @@ static struct rollout *add(struct rollouts *rollouts, const struct rollout *like
 static void supersede(struct rollouts *rollouts, struct rollout *newer, const struct moment *now)
 {
     char why[80];
-    snprintf(why, sizeof why, "superseded by %s", newer->id);
-    for (struct rollout *rollout = newer->table->older; rollout != NULL; rollout = rollout->table->older) {
-        bool gives_way = !rollout_is_over(rollout) &&
-                         is_about(rollout, slice_of(newer->order.target.type), newer->order.target.fs) &&
-                         !newer->order.named;
+    snprintf(why, sizeof why, SUPERSEDED "%s", newer->id);
+    for (struct rollout *rollout = means_all(&newer->order) ? newer->table->older : NULL; rollout != NULL;
+         rollout = rollout->table->older) {
+        bool gives_way =
+            !rollout_is_over(rollout) && is_about(rollout, slice_of(newer->order.target.type), newer->order.target.fs);
         if (gives_way) {
             snprintf(newer->supersedes, sizeof newer->supersedes, "%s", rollout->id);
             rollout_end(rollout, ROLLOUT_ABORTED, why, now);
@@ -273,11 +273,11 @@ struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const 
     return rollout;
 }
 
-/* The older one loses the device; a download of the older image that is under way ends as it ends. */
-static void hand_over(struct rollouts *rollouts, struct rollout *newer, const struct mac *mac, const struct moment *now)
+void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struct moment *now)
 {
     char why[80];
-    snprintf(why, sizeof why, "superseded by %s", newer->id);
+    const struct rollout_effects *effects = &newer->table->rollouts->effects;
+    snprintf(why, sizeof why, SUPERSEDED "%s", newer->id);
     for (struct rollout *rollout = newer->table->older; rollout != NULL; rollout = rollout->table->older) {
         struct member *member = rollout_is_over(rollout) ? NULL : member_find(rollout, mac);
         bool same = is_about(rollout, slice_of(newer->order.target.type), newer->order.target.fs);
@@ -285,7 +285,10 @@ static void hand_over(struct rollouts *rollouts, struct rollout *newer, const st
             continue;
         }
         member->handed_over = true;
-        snprintf(newer->supersedes, sizeof newer->supersedes, "%s", rollout->id);
+        if (strcmp(newer->supersedes, rollout->id) != 0) {
+            snprintf(newer->supersedes, sizeof newer->supersedes, "%s", rollout->id);
+            (void)effects->changed(effects->owner, newer);
+        }
         if (member->state == ROLLOUT_DEVICE_QUEUED || member->state == ROLLOUT_DEVICE_SILENT ||
             member_takes_slot(member)) {
             member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
@@ -294,21 +297,49 @@ static void hand_over(struct rollouts *rollouts, struct rollout *newer, const st
             rollout_step(rollout, now);
         }
     }
-    (void)rollouts;
+}
+
+/* The newer rollout under way that means the device; NULL = none. */
+static const struct rollout *find_newer(const struct rollouts *rollouts, const struct rollout *rollout,
+                                        const struct mac *mac)
+{
+    const struct rollout *newer = rollout->table->newer;
+    while (newer != NULL && (rollout_is_over(newer) ||
+                             !is_about(newer, slice_of(rollout->order.target.type), rollout->order.target.fs) ||
+                             !means(rollouts, newer, mac))) {
+        newer = newer->table->newer;
+    }
+    return newer;
+}
+
+static void add_joiner(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
+                       const struct moment *now)
+{
+    char why[80];
+    const struct rollout *newer = find_newer(rollouts, rollout, &joiner->mac);
+    rollout_hand_over(rollout, &joiner->mac, now);
+    struct member *member = member_add(rollout, &joiner->mac, joiner->site, now);
+    if (newer != NULL) { /* it was ordered, or goes on, while this one's devices were still being gathered */
+        snprintf(why, sizeof why, SUPERSEDED "%s", newer->id);
+        member->handed_over = true;
+        member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
+    } else if (joiner->skip_why != NULL) {
+        member_leave_out(rollout, member, joiner->skip_why);
+    } else if (joiner->away) {
+        member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "it said that it is gone", now);
+    }
 }
 
 void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
                   const struct moment *now)
 {
     struct member *member = member_find(rollout, &joiner->mac);
+    if (rollout_is_over(rollout)) { /* an older one's end may come while it still gathers */
+        return;
+    }
     if (member == NULL && rollout->members < ROLLOUT_DEVICES_MAX) {
-        hand_over(rollouts, rollout, &joiner->mac, now);
-        member = member_add(rollout, &joiner->mac, joiner->site, now);
-        if (joiner->skip_why != NULL) {
-            member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, joiner->skip_why, now);
-        } else if (joiner->away) {
-            member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "it said that it is gone", now);
-        }
+        add_joiner(rollouts, rollout, joiner, now);
+        member = member_find(rollout, &joiner->mac);
     }
     if (member != NULL) {
         member->came_back = joiner->came_back;
@@ -338,9 +369,7 @@ enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, c
         *why = "only a rollout that is paused or halted can be resumed";
         return STATUS_INVALID;
     }
-    rollout->forgiven = rollout->failures;
-    rollout->lost_forgiven = rollout->lost;
-    members_forgive_canaries(rollout);
+    members_forgive(rollout);
     rollout_set(rollout, rollout->before, "", now);
     rollout_step(rollout, now);
     return STATUS_OK;
@@ -380,12 +409,15 @@ void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, 
                             uint64_t site, const struct moment *now)
 {
     (void)rollouts;
-    if (member_find(rollout, &as_written->mac) != NULL || rollout->members >= ROLLOUT_DEVICES_MAX) {
+    bool over = rollout_is_over(rollout);
+    bool listed = as_written->state == ROLLOUT_DEVICE_FAILED || as_written->state == ROLLOUT_DEVICE_SILENT;
+    size_t max = over ? ROLLOUT_LISTED_MAX : ROLLOUT_DEVICES_MAX;
+    if (rollout->table->member_count >= max || (over && !listed) || member_find(rollout, &as_written->mac) != NULL) {
         return;
     }
     struct rollout before = *rollout;
     member_restore(rollout, as_written, site, now);
-    if (rollout_is_over(rollout)) { /* its counts stand; the member is for the list alone */
+    if (over) { /* its counts stand; the member is for the list alone */
         *rollout = before;
     }
 }

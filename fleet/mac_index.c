@@ -1,0 +1,61 @@
+/* Linear probing in a table that is half empty at least. */
+#include "fleet/mac_index.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define SIZE_MIN 64
+
+static void put(uint64_t *slots, size_t size, uint64_t slot)
+{
+    size_t at = (size_t)(slot >> 32) & (size - 1);
+    while (slots[at] != 0) {
+        at = (at + 1) & (size - 1);
+    }
+    slots[at] = slot;
+}
+
+static void grow(struct mac_index *index)
+{
+    size_t size = index->size > 0 ? 2 * index->size : SIZE_MIN;
+    uint64_t *slots = calloc(size, sizeof *slots);
+    assert(slots != NULL);
+    for (size_t i = 0; i < index->size; i++) {
+        if (index->slots[i] != 0) {
+            put(slots, size, index->slots[i]);
+        }
+    }
+    free(index->slots);
+    index->slots = slots;
+    index->size = size;
+}
+
+uint32_t mac_index_find(const struct mac_index *index, const struct mac *mac, mac_at_fn mac_at, const void *owner)
+{
+    uint32_t hash = mac_hash(&index->seed, mac);
+    for (size_t at = hash; index->size > 0; at++) {
+        uint64_t slot = index->slots[at & (index->size - 1)];
+        uint32_t place = (uint32_t)slot - 1; /* of a free slot: MAC_INDEX_NONE */
+        if (slot == 0 || (slot >> 32 == hash && mac_equal(mac_at(owner, place), mac))) {
+            return place;
+        }
+    }
+    return MAC_INDEX_NONE;
+}
+
+void mac_index_add(struct mac_index *index, const struct mac *mac, uint32_t place)
+{
+    assert(place < MAC_INDEX_NONE);
+    if (2 * (index->count + 1) > index->size) {
+        grow(index);
+    }
+    put(index->slots, index->size, (uint64_t)mac_hash(&index->seed, mac) << 32 | (place + 1));
+    index->count++;
+}
+
+void mac_index_clear(struct mac_index *index)
+{
+    free(index->slots);
+    index->slots = NULL;
+    index->size = index->count = 0;
+}

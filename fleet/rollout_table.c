@@ -1,0 +1,127 @@
+/* Where the members of a rollout lie, and how they are let go.
+ *
+ * What makes it hard is number: of 200,000 each must be found at once, and nobody may wait while they go. So they lie
+ * in blocks, with an index; an end keeps the few that are listed, puts the rest aside, and a piece of it is freed at
+ * each tick.
+ */
+#include "fleet/rollout_parts.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SWEEP_BLOCKS 32 /* at a time: 8,192 members */
+#define SWEEP_SITES  8192
+
+struct member *member_at(const struct rollout_table *table, size_t i)
+{
+    return &table->blocks[i / MEMBER_BLOCK][i % MEMBER_BLOCK];
+}
+
+static const struct mac *mac_at(const void *owner, uint32_t place)
+{
+    return &member_at(owner, place)->mac;
+}
+
+struct member *member_find(const struct rollout *rollout, const struct mac *mac)
+{
+    uint32_t place = mac_index_find(&rollout->table->index, mac, mac_at, rollout->table);
+    return place != MAC_INDEX_NONE ? member_at(rollout->table, place) : NULL;
+}
+
+static size_t count_blocks(size_t members)
+{
+    return (members + MEMBER_BLOCK - 1) / MEMBER_BLOCK;
+}
+
+struct member *member_lay(struct rollout *rollout, const struct mac *mac)
+{
+    struct rollout_table *table = rollout->table;
+    size_t blocks = count_blocks(table->member_count);
+    if (table->member_count % MEMBER_BLOCK == 0) {
+        if ((blocks & (blocks - 1)) == 0) { /* full at each power of two */
+            table->blocks = realloc(table->blocks, (blocks > 0 ? 2 * blocks : 1) * sizeof table->blocks[0]);
+            assert(table->blocks != NULL);
+        }
+        table->blocks[blocks] = calloc(MEMBER_BLOCK, sizeof *table->blocks[blocks]);
+        assert(table->blocks[blocks] != NULL);
+    }
+    mac_index_add(&table->index, mac, (uint32_t)table->member_count);
+    struct member *member = member_at(table, table->member_count++);
+    member->mac = *mac;
+    return member;
+}
+
+/* --- letting go -----------------------------------------------------------------------------------------------------
+ */
+
+static void put_aside(struct rollout_table *table)
+{
+    struct waste *waste = calloc(1, sizeof *waste);
+    assert(waste != NULL);
+    *waste = (struct waste){ .blocks = table->blocks,
+                             .block_count = count_blocks(table->member_count),
+                             .sites = table->sites,
+                             .next = table->rollouts->waste };
+    table->rollouts->waste = waste;
+    HASH_CLEAR(hh, table->sites); /* the table; the sites stay linked */
+    mac_index_clear(&table->index);
+    table->blocks = NULL;
+    table->member_count = 0;
+    table->ring = NULL;
+    table->canaries = table->armed = table->resting = table->telling = (struct member_list){ NULL, 0 };
+    memset(table->of_state, 0, sizeof table->of_state);
+    table->moves++;
+}
+
+void members_thin(struct rollout *rollout)
+{
+    static const enum rollout_device_state listed[] = { ROLLOUT_DEVICE_FAILED, ROLLOUT_DEVICE_SILENT };
+    struct rollout_table *table = rollout->table;
+    struct member *kept = calloc(ROLLOUT_LISTED_MAX, sizeof *kept);
+    size_t count = 0;
+    assert(kept != NULL);
+    for (size_t i = 0; i < sizeof listed / sizeof listed[0]; i++) {
+        const struct member *member = table->of_state[listed[i]].head;
+        for (; member != NULL && count < ROLLOUT_LISTED_MAX; member = member->next) {
+            kept[count++] = *member;
+        }
+    }
+    put_aside(table);
+    for (size_t i = 0; i < count; i++) {
+        struct member *member = member_lay(rollout, &kept[i].mac);
+        *member = kept[i];
+        member->site = NULL;
+        member->list = NULL;
+        member->prev = member->next = NULL;
+    }
+    free(kept);
+}
+
+bool waste_sweep(struct rollouts *rollouts)
+{
+    struct waste *waste = rollouts->waste;
+    if (waste == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < SWEEP_BLOCKS && waste->block_count > 0; i++) {
+        free(waste->blocks[--waste->block_count]);
+    }
+    for (size_t i = 0; i < SWEEP_SITES && waste->sites != NULL; i++) {
+        struct site *site = waste->sites;
+        waste->sites = site->hh.next;
+        free(site);
+    }
+    if (waste->block_count == 0 && waste->sites == NULL) {
+        rollouts->waste = waste->next;
+        free(waste->blocks);
+        free(waste);
+    }
+    return true;
+}
+
+void members_free(struct rollout *rollout)
+{
+    put_aside(rollout->table);
+    free(rollout->table->whys);
+}
