@@ -203,7 +203,9 @@ static void unindex_tail(struct devices *devices, struct record *record)
     }
     *link = record->next_of_tail;
     struct record *kept = NULL;
-    (void)count_tail(devices, tail, &kept);
+    if (count_tail(devices, tail, &kept) == 0) {
+        return; /* it was the only one, so none was left out */
+    }
     for (size_t i = 0; i < devices_count(devices); i++) {
         struct record *other = devices->all[i];
         if (other != record && other != kept && memcmp(other->device.mac.bytes + 3, tail, 3) == 0) {

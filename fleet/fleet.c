@@ -188,6 +188,13 @@ enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const
 /* --- told: a check-in ------------------------------------------------------------------------------------------------
  */
 
+/* A file system has no digest, nor has a sketch of an old core. */
+static bool by_version(const struct checkin *checkin)
+{
+    const struct device_request *request = checkin->request;
+    return request->mode == DEVICE_MODE_FS || (!request->has_md5 && !request->has_sha256);
+}
+
 /* A device that asks again and comes back with the old build is tried as often as the loop guard lets it; that, or
  * failing within a rollout, is one failure with the image. */
 static bool is_one_failure(const struct fleet *fleet, const struct device *device, const struct checkin *checkin,
@@ -216,9 +223,9 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
         .sent_version = slice_of(sent),
         .knows_sent = checkin->sent_is_known,
     };
-    the_case.runs_sent =
-        fs ? version_same_text(request->label, the_case.sent_version)
-           : checkin->running_md5 != NULL && memcmp(checkin->running_md5, device->transfer.md5, 16) == 0;
+    the_case.runs_sent = by_version(checkin) ? version_same_text(request->label, the_case.sent_version)
+                                             : checkin->running_md5 != NULL &&
+                                                   memcmp(checkin->running_md5, device->transfer.md5, 16) == 0;
     outcome_judge(&the_case, verdict);
     if (verdict->outcome == OUTCOME_NONE) {
         return;
@@ -246,7 +253,7 @@ static bool runs_target(const struct rollout *rollout, const struct checkin *che
 {
     const struct rollout_target *target = &rollout->order.target;
     const struct device_request *request = checkin->request;
-    if (target->fs) {
+    if (by_version(checkin)) {
         return version_same_text(request->label, slice_of(target->version));
     }
     for (size_t i = 0; request->has_md5 && i < target->run_md5_count; i++) {
@@ -369,8 +376,9 @@ void fleet_sending_ended(struct fleet *fleet, const struct sending *sending, con
     }
     snprintf(why, sizeof why, "cut at %u %%: %.80s", end->of > 0 ? (unsigned)(100 * end->bytes / end->of) : 0u,
              end->why != NULL ? end->why : "");
-    rollouts_transfer_ended(fleet->rollouts, sending->mac, sending->file_md5, end->whole, end->bytes, end->ms, why,
-                            now);
+    bool part = !sending->full; /* how much it has of the file then, only the device knows */
+    rollouts_transfer_ended(fleet->rollouts, sending->mac, sending->file_md5, end->whole && !part, end->bytes, end->ms,
+                            part ? NULL : why, now);
 }
 
 /* --- told: over MQTT -------------------------------------------------------------------------------------------------
@@ -400,7 +408,7 @@ void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice 
 {
     struct device *device = devices_find(fleet->devices, mac);
     (void)now;
-    if (device == NULL || (device->seen_s == 0 && type.len > 0)) { /* what it asks for counts more than a topic */
+    if (type.len > 0 && (device == NULL || device->seen_s == 0)) { /* what it asks for counts more than a topic */
         struct device *placed = devices_take(fleet->devices, mac, type);
         device = placed != NULL ? placed : device;
     }

@@ -2,13 +2,17 @@
  * makes the first entry the one served longest ago. */
 #include "fleet/loop_guard.h"
 
+#include "fleet/mac_hash.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 
+#define KEY_BYTES 7
+
 struct entry {
-    uint8_t key[7]; /* MAC and what was served: sketch or file system */
+    uint8_t key[KEY_BYTES]; /* MAC and what was served: sketch or file system */
     uint8_t md5[16];
     unsigned served; /* whole transfers of this image */
     uint64_t free_at_ms;
@@ -17,6 +21,7 @@ struct entry {
 };
 
 struct loop_guard {
+    struct mac_hash_seed seed;
     struct entry *entries;
     size_t devices_max;
 };
@@ -25,6 +30,7 @@ struct loop_guard *loop_guard_new(size_t devices_max)
 {
     struct loop_guard *guard = calloc(1, sizeof *guard);
     assert(guard != NULL && devices_max > 0);
+    guard->seed = mac_hash_seed_draw();
     guard->devices_max = devices_max;
     return guard;
 }
@@ -40,13 +46,20 @@ void loop_guard_free(struct loop_guard *guard)
     free(guard);
 }
 
+static unsigned hash(const struct loop_guard *guard, const uint8_t key[KEY_BYTES])
+{
+    struct mac mac;
+    memcpy(mac.bytes, key, sizeof mac.bytes);
+    return mac_hash(&guard->seed, &mac) + key[KEY_BYTES - 1];
+}
+
 static struct entry *find(const struct loop_guard *guard, const struct loop_guard_key *key)
 {
-    uint8_t bytes[7];
+    uint8_t bytes[KEY_BYTES];
     struct entry *entry = NULL;
     memcpy(bytes, key->mac.bytes, 6);
     bytes[6] = key->fs;
-    HASH_FIND(hh, guard->entries, bytes, sizeof bytes, entry);
+    HASH_FIND_BYHASHVALUE(hh, guard->entries, bytes, sizeof bytes, hash(guard, bytes), entry);
     return entry;
 }
 
@@ -95,7 +108,7 @@ void loop_guard_sent(struct loop_guard *guard, const struct loop_guard_key *key,
         HASH_DEL(guard->entries, oldest);
         free(oldest);
     }
-    HASH_ADD(hh, guard->entries, key, sizeof entry->key, entry);
+    HASH_ADD_BYHASHVALUE(hh, guard->entries, key, sizeof entry->key, hash(guard, entry->key), entry);
 }
 
 void loop_guard_forget(struct loop_guard *guard, const struct loop_guard_key *key)

@@ -49,8 +49,12 @@ const char *offering_word(enum offering offering)
 
 bool offering_from_word(struct slice word, enum offering *offering)
 {
-    *offering = slice_is(word, "published") ? OFFER_PUBLISHED : OFFER_NEWEST_TO_ALL;
-    return slice_is(word, "published") || slice_is(word, "newest");
+    bool published = slice_is(word, "published");
+    if (!published && !slice_is(word, "newest")) {
+        return false;
+    }
+    *offering = published ? OFFER_PUBLISHED : OFFER_NEWEST_TO_ALL;
+    return true;
 }
 
 enum status offerings_add_line(struct offerings *offerings, struct slice type, struct slice word, const char **why)

@@ -20,6 +20,8 @@ struct group {
     word_id name;
     size_t count;
     struct membership *first, *last;
+    struct membership *page; /* where the last page ended; NULL = nowhere */
+    size_t page_at;
     UT_hash_handle hh;
 };
 
@@ -75,6 +77,7 @@ static void leave(struct policies *policies, struct membership *membership)
     struct group *group = membership->group;
     *(membership->prev != NULL ? &membership->prev->next : &group->first) = membership->next;
     *(membership->next != NULL ? &membership->next->prev : &group->last) = membership->prev;
+    group->page = NULL;
     if (--group->count == 0) {
         HASH_DEL(policies->groups, group);
         free(group);
@@ -99,25 +102,50 @@ size_t policies_group_count(const struct policies *policies, word_id name)
 
 size_t policies_group(const struct policies *policies, word_id name, size_t first, struct mac *macs, size_t max)
 {
-    const struct group *group = find_group(policies, name);
-    const struct membership *membership = group != NULL ? group->first : NULL;
+    struct group *group = find_group(policies, name);
     size_t written = 0;
-    for (size_t i = 0; membership != NULL && written < max; i++, membership = membership->next) {
-        if (i >= first) {
+    if (group == NULL) {
+        return 0;
+    }
+    bool goes_on = group->page != NULL && first >= group->page_at;
+    struct membership *membership = goes_on ? group->page : group->first;
+    size_t at = goes_on ? group->page_at : 0;
+    for (; membership != NULL && written < max; at++, membership = membership->next) {
+        if (at >= first) {
             macs[written++] = membership->entry->entry.mac;
         }
+        group->page = membership; /* the last one seen, for it may get a next */
+        group->page_at = at;
     }
     return written;
 }
 
+struct named_group {
+    const char *name;
+    const struct group *group;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    const struct named_group *left = a, *right = b;
+    return strcmp(left->name, right->name);
+}
+
 size_t policies_groups(const struct policies *policies, word_id *names, size_t *counts, size_t max)
 {
-    size_t written = 0;
-    for (const struct group *group = policies->groups; group != NULL && written < max; group = group->hh.next) {
-        names[written] = group->name;
-        counts[written++] = group->count;
+    size_t all = HASH_COUNT(policies->groups), i = 0;
+    struct named_group *sorted = calloc(all + 1, sizeof *sorted);
+    assert(sorted != NULL);
+    for (const struct group *group = policies->groups; group != NULL; group = group->hh.next) {
+        sorted[i++] = (struct named_group){ words_text(policies->words, group->name), group };
     }
-    return HASH_COUNT(policies->groups);
+    qsort(sorted, all, sizeof sorted[0], by_name);
+    for (i = 0; i < all && i < max; i++) {
+        names[i] = sorted[i].group->name;
+        counts[i] = sorted[i].group->count;
+    }
+    free(sorted);
+    return all;
 }
 
 /* --- entries --------------------------------------------------------------------------------------------------------
@@ -160,6 +188,22 @@ static bool says_nothing(const struct policy_entry *entry)
            entry->group_count == 0;
 }
 
+/* Who is in a group twice would be asked twice. */
+static void keep_each_once(struct policy_entry *entry)
+{
+    uint8_t kept = 0;
+    for (uint8_t i = 0; i < entry->group_count; i++) {
+        uint8_t k = 0;
+        while (k < kept && entry->groups[k] != entry->groups[i]) {
+            k++;
+        }
+        if (k == kept && entry->groups[i] != 0) {
+            entry->groups[kept++] = entry->groups[i];
+        }
+    }
+    entry->group_count = kept;
+}
+
 enum status policies_set(struct policies *policies, const struct policy_entry *wanted)
 {
     struct entry *entry = find(policies, &wanted->mac);
@@ -178,6 +222,7 @@ enum status policies_set(struct policies *policies, const struct policy_entry *w
         return STATUS_OK;
     }
     struct policy_entry next = *wanted; /* it may lie in the entry that changes */
+    keep_each_once(&next);
     hold_words(policies->words, &next, true);
     empty(policies, entry);
     entry->entry = next;

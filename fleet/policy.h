@@ -1,7 +1,8 @@
 /* What an operator has said of devices: run this, be of that type, belong to these groups, get nothing.
  *
  * A device may be named here before it was ever seen, so this is no part of its record. An operator's word (the admin
- * API) goes before the configuration's [assign], field by field; policy_of tells where each came from.
+ * API) goes before the configuration's [assign]: an assignment as a whole, for a type without a label means its newest
+ * build; a pin before any label. policy_of tells where each came from.
  */
 #ifndef FLEET_POLICY_H
 #define FLEET_POLICY_H
@@ -37,8 +38,8 @@ struct policies;
 struct policies *policies_new(struct words *words);
 void policies_free(struct policies *policies);
 
-/* The entry, or NULL. policies_set replaces it whole (words are counted here); an entry that says nothing is removed.
- * STATUS_LIMIT: POLICIES_MAX. */
+/* The entry, or NULL; valid until it is set. policies_set replaces it whole (words are counted here); an entry that
+ * says nothing is removed. STATUS_LIMIT: POLICIES_MAX. */
 const struct policy_entry *policies_find(const struct policies *policies, const struct mac *mac);
 enum status policies_set(struct policies *policies, const struct policy_entry *entry);
 size_t policies_count(const struct policies *policies);

@@ -35,7 +35,7 @@ static struct member *take_member(struct rollout *rollout, const struct mac *mac
 
 static void fail(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
 {
-    if (member->state != ROLLOUT_DEVICE_FAILED) {
+    if (member->state != ROLLOUT_DEVICE_FAILED && member->state != ROLLOUT_DEVICE_SKIPPED) {
         member_set(rollout, member, ROLLOUT_DEVICE_FAILED, why, now);
         member->failed = true;
         rollout->failures++;
@@ -55,26 +55,16 @@ static void find_again(struct rollout *rollout, struct member *member)
 /* It runs the target. Who never took it here ran it before. */
 static void confirm(struct rollout *rollout, struct member *member, const struct moment *now)
 {
-    switch ((enum rollout_device_state)member->state) {
-    case ROLLOUT_DEVICE_CONFIRMED:
-    case ROLLOUT_DEVICE_SKIPPED:
+    if (member->state == ROLLOUT_DEVICE_CONFIRMED || member->state == ROLLOUT_DEVICE_SKIPPED) {
         return;
-    case ROLLOUT_DEVICE_QUEUED:
-    case ROLLOUT_DEVICE_TRIGGERED:
-        if (!member->took) {
-            member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, "runs it already", now);
-            return;
-        }
-        break;
-    case ROLLOUT_DEVICE_FLASHED:
+    }
+    if (member->state == ROLLOUT_DEVICE_FLASHED) {
         rollout->reboot_ms += now->ms - member->since_ms;
-        break;
-    default:
-        break;
     }
     rollout->failures -= member->failed; /* it runs it after all */
     member->failed = false;
-    member_set(rollout, member, ROLLOUT_DEVICE_CONFIRMED, "", now);
+    member_set(rollout, member, member->took ? ROLLOUT_DEVICE_CONFIRMED : ROLLOUT_DEVICE_SKIPPED,
+               member->took ? "" : "runs it already", now);
 }
 
 static void skip(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
@@ -95,7 +85,7 @@ static void reserve(struct rollout *rollout, struct member *member, const struct
         if (!permission.granted) {
             return; /* an operator's word on this device goes before rollouts */
         }
-        member->attempts += member->state == ROLLOUT_DEVICE_QUEUED; /* it came by itself */
+        member->attempts += member->attempts < UINT8_MAX; /* it came by itself */
         member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
         member_told(rollout, member, now);
     }

@@ -6,7 +6,8 @@
  *  - nobody is told, or served, whom the order does not mean;
  *  - never more are under way than the window allows, also over a crash;
  *  - nobody is told after a halt, a pause or the end, and none but canaries before these are confirmed;
- *  - a command repeated after a crash has the id it had; a new one follows only when the one before has come to its end;
+ *  - a command repeated after a crash has the id it had; a new one follows only when the one before has come to its
+ * end;
  *  - no device takes the image more often than ROLLOUT_ATTEMPTS_MAX and once more for each crash;
  *  - nothing waits for ever: in the end the rollout is over, and each device is in exactly one state.
  */
@@ -124,7 +125,8 @@ static size_t count_open(const struct history *history)
     return count;
 }
 
-/* --- the world's side of the effects ------------------------------------------------------------------------------- */
+/* --- the world's side of the effects -------------------------------------------------------------------------------
+ */
 
 static void on_trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
 {
@@ -203,7 +205,8 @@ static const struct rollout_effects effects = { .trigger = on_trigger,
                                                 .member_changed = on_member,
                                                 .in_group = on_group };
 
-/* --- devices -------------------------------------------------------------------------------------------------------- */
+/* --- devices --------------------------------------------------------------------------------------------------------
+ */
 
 static const uint8_t file_md5[16] = { 7 };
 
@@ -291,14 +294,16 @@ static void live(struct history *history, struct one *one)
         ask(history, one);
     } else if (one->doing != IDLE && now >= one->due_ms) {
         one->doing == DOWNLOADING ? end_download(history, one)
-                                  : one->doing == REBOOTING ? come_back(history, one) : ask(history, one);
+        : one->doing == REBOOTING ? come_back(history, one)
+                                  : ask(history, one);
     } else if (one->doing == IDLE && now >= one->poll_ms) {
         one->poll_ms = now + one->poll_every_ms;
         ask(history, one);
     }
 }
 
-/* --- the broker, the store, the operator, the end of the process ------------------------------------------------------ */
+/* --- the broker, the store, the operator, the end of the process
+ * ------------------------------------------------------ */
 
 static void deliver(struct history *history)
 {
@@ -424,7 +429,8 @@ static void interfere(struct history *history)
     }
 }
 
-/* --- a history ------------------------------------------------------------------------------------------------------ */
+/* --- a history ------------------------------------------------------------------------------------------------------
+ */
 
 static void people(struct history *history)
 {
@@ -445,8 +451,11 @@ static void people(struct history *history)
 static void order(struct history *history)
 {
     struct rollout_order *the = &history->order;
-    *the = (struct rollout_order){ .percent = 100, .max_failures = below(history, 60), .timeout_ms = 60000,
-                                   .reboot_ms = 120000, .broker_ms = 600000 };
+    *the = (struct rollout_order){ .percent = 100,
+                                   .max_failures = below(history, 60),
+                                   .timeout_ms = 60000,
+                                   .reboot_ms = 120000,
+                                   .broker_ms = 600000 };
     snprintf(the->target.type, sizeof the->target.type, "porch");
     the->target.image_count = 1;
     memcpy(the->target.md5[0], file_md5, 16);
@@ -475,8 +484,7 @@ static void begin(struct history *history)
     }
     history->rollout = rollouts_begin(history->rollouts, "00112233445566aa", &history->order, &history->now);
     for (size_t i = 0; i < history->count; i++) {
-        history->devices[i].selected =
-            rollout_selects(history->rollouts, history->rollout, &history->devices[i].mac);
+        history->devices[i].selected = rollout_selects(history->rollouts, history->rollout, &history->devices[i].mac);
     }
     history->flushed = history->ticket; /* before the operator is answered */
     join_all(history);

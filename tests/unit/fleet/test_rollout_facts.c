@@ -1,0 +1,595 @@
+/* What each fact does to a device of a rollout in each state, who is told when, and what is left at the end. */
+#include "tests/unit/fleet/rollout_fixture.h"
+
+/* --- facts and states ----------------------------------------------------------------------------------------------
+ */
+
+/* A device brought into a state, with a slot to spare, and a store that keeps everything else as it is. */
+static struct world *world_with(enum rollout_device_state state)
+{
+    struct world *world = world_new();
+    world->order.in_flight = 3;
+    world->order.max_failures = 100;
+    begin(world, 3);
+    world->store_lags = state == ROLLOUT_DEVICE_QUEUED;
+    rollout_start(world->rollouts, world->rollout, false, true, &world->now);
+    world->store_lags = true;
+    switch (state) {
+    case ROLLOUT_DEVICE_TRIGGERED:
+        break;
+    case ROLLOUT_DEVICE_DOWNLOADING:
+        assert_true(asks(world, 0));
+        begins(world, 0);
+        break;
+    case ROLLOUT_DEVICE_FLASHED:
+        takes_it(world, 0);
+        break;
+    case ROLLOUT_DEVICE_CONFIRMED:
+        updates(world, 0);
+        break;
+    case ROLLOUT_DEVICE_FAILED:
+        flashes_in_vain(world, 0);
+        break;
+    case ROLLOUT_DEVICE_SILENT:
+        takes_it(world, 0);
+        pass(world, 120000);
+        break;
+    case ROLLOUT_DEVICE_SKIPPED:
+        is_withheld(world, 0, "wrong-chip");
+        break;
+    default:
+        break;
+    }
+    assert_int_equal(member_of(world, 0).state, state);
+    return world;
+}
+
+static void held(struct world *world)
+{
+    struct rollout_fact fact = fact_of(0);
+    check_in(world, &fact);
+}
+
+static void served(struct world *world)
+{
+    struct rollout_fact fact = fact_of(0);
+    fact.served = true;
+    check_in(world, &fact);
+}
+
+static void runs(struct world *world)
+{
+    runs_it(world, 0);
+}
+
+static void failed(struct world *world)
+{
+    fails(world, 0);
+}
+
+static void withheld(struct world *world)
+{
+    is_withheld(world, 0, "pinned: 1.0");
+}
+
+static void begun(struct world *world)
+{
+    begins(world, 0);
+}
+
+static void whole(struct world *world)
+{
+    ends(world, 0, true, NULL);
+}
+
+static void cut(struct world *world)
+{
+    ends(world, 0, false, "cut at 50 %");
+}
+
+static void part(struct world *world)
+{
+    ends(world, 0, false, NULL);
+}
+
+static void reported(struct world *world)
+{
+    struct mac mac = mac_of(0);
+    rollouts_reported_failure(world->rollouts, &mac, "it reported: flash", &world->now);
+}
+
+static void acknowledged(struct world *world)
+{
+    broker_says(world, 0, true);
+}
+
+static void refused(struct world *world)
+{
+    broker_says(world, 1, true);
+    broker_says(world, 0, false);
+}
+
+static void late(struct world *world)
+{
+    broker_says(world, 0, true);
+    pass(world, ROLLOUT_DOWNLOAD_MS);
+}
+
+#define Q ROLLOUT_DEVICE_QUEUED
+#define T ROLLOUT_DEVICE_TRIGGERED
+#define D ROLLOUT_DEVICE_DOWNLOADING
+#define F ROLLOUT_DEVICE_FLASHED
+#define C ROLLOUT_DEVICE_CONFIRMED
+#define X ROLLOUT_DEVICE_FAILED
+#define S ROLLOUT_DEVICE_SILENT
+#define O ROLLOUT_DEVICE_SKIPPED
+
+static const struct {
+    const char *name;
+    void (*happens)(struct world *world);
+    enum rollout_device_state from[8], to[8];
+} facts[] = {
+    { "asks, and is held back", held, { Q, T, D, F, C, X, S, O }, { Q, Q, D, F, C, X, Q, O } },
+    { "asks, and is served", served, { Q, T, D, F, C, X, S, O }, { T, T, D, F, C, X, T, T } },
+    { "runs it", runs, { Q, T, D, F, C, X, S, O }, { O, O, C, C, C, C, C, O } },
+    { "came back with the old build", failed, { Q, T, D, F, C, X, S, O }, { X, X, X, X, X, X, X, O } },
+    { "will not get it", withheld, { Q, T, D, F, C, X, S, O }, { O, O, D, F, C, X, O, O } },
+    { "begins", begun, { Q, T, D, F, C, X, S, O }, { D, D, D, D, C, X, D, D } },
+    { "has all of it", whole, { Q, T, D, F, C, X, S, O }, { Q, T, F, F, C, X, S, O } },
+    { "is cut", cut, { Q, T, D, F, C, X, S, O }, { Q, T, Q, F, C, X, S, O } },
+    { "has a part of it", part, { Q, T, D, F, C, X, S, O }, { Q, T, D, F, C, X, S, O } },
+    { "says that it failed", reported, { Q, T, D, F, C, X, S, O }, { Q, X, X, X, C, X, S, O } },
+    { "was told", acknowledged, { Q, T, D, F, C, X, S, O }, { Q, T, D, F, C, X, S, O } },
+    { "could not be told", refused, { Q, T, D, F, C, X, S, O }, { Q, X, D, F, C, X, S, O } },
+    { "is late", late, { Q, T, D, F, C, X, S, O }, { Q, S, S, S, C, X, S, O } },
+};
+
+/* Else a late, double or false word moves a device out of its state, and the account is wrong. */
+static void test_each_fact_in_each_state(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
+        for (size_t k = 0; k < ROLLOUT_DEVICE_STATES; k++) {
+            struct world *world = world_with(facts[i].from[k]);
+            facts[i].happens(world);
+            if (member_of(world, 0).state != facts[i].to[k]) {
+                fail_msg("a device that is %s and %s becomes %s, not %s", rollout_device_word(facts[i].from[k]),
+                         facts[i].name, state_of(world, 0), rollout_device_word(facts[i].to[k]));
+            }
+            rollout_check(world->rollout);
+            world_free(world);
+        }
+    }
+}
+
+/* Else words in the store, the API and the code drift apart. */
+static void test_words(void **unused)
+{
+    (void)unused;
+    enum rollout_state state = ROLLOUT_STATES;
+    enum rollout_device_state device = ROLLOUT_DEVICE_STATES;
+    for (unsigned i = 0; i < ROLLOUT_STATES; i++) {
+        assert_true(rollout_state_from_word(slice_of(rollout_state_word((enum rollout_state)i)), &state));
+        assert_int_equal(state, i);
+    }
+    for (unsigned i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        assert_true(rollout_device_from_word(slice_of(rollout_device_word((enum rollout_device_state)i)), &device));
+        assert_int_equal(device, i);
+    }
+    assert_false(rollout_state_from_word(slice_of("queued"), &state));
+    assert_false(rollout_device_from_word(slice_of(""), &device));
+}
+
+/* --- the window ----------------------------------------------------------------------------------------------------
+ */
+
+/* Else the closed loop is open: the next trigger waits for a tick, or more are under way than were ordered. */
+static void test_the_next_leaves_in_the_same_call(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    set_going(world, 5);
+    assert_int_equal(world->told_count, 2);
+    takes_it(world, 0);
+    assert_int_equal(world->told_count, 2); /* FLASHED still has its slot */
+    runs_it(world, 0);
+    assert_int_equal(world->told_count, 3);
+    assert_int_equal(last_told(world)->device, 2);
+    fails(world, 1);
+    assert_int_equal(world->told_count, 4);
+    assert_int_equal(world->rollout->in_flight, 2);
+    world_free(world);
+}
+
+/* Else whoever polls gets a slot that is taken, also while the image is still being loaded for another. */
+static void test_pollers_take_free_slots_only(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    world->store_lags = true;
+    begin(world, 6);
+    rollout_start(world->rollouts, world->rollout, false, true, &world->now);
+    assert_true(asks(world, 4));
+    assert_true(asks(world, 5));
+    assert_false(asks(world, 3));
+    store_catches_up(world);
+    assert_int_equal(world->told_count, 0);
+    begins(world, 4);
+    begins(world, 3); /* an operator's pin: it is sent the file, and is nobody's business here */
+    assert_string_equal(state_of(world, 3), "queued");
+    assert_int_equal(world->rollout->in_flight, 2);
+    pass(world, 60000); /* 5 asked, and never fetched it */
+    assert_string_equal(state_of(world, 5), "silent");
+    world_free(world);
+}
+
+/* Else a disk that is slow loses what was ordered: someone is told, and after a crash told again by another id. */
+static void test_nobody_is_told_before_it_is_written(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    world->store_lags = true;
+    begin(world, 4);
+    rollout_start(world->rollouts, world->rollout, false, true, &world->now);
+    assert_int_equal(world->told_count, 0);
+    rollouts_written(world->rollouts, world->ticket - 1, &world->now); /* all but the last that was armed */
+    assert_int_equal(world->told_count, 1);
+    rollouts_written(world->rollouts, world->ticket, &world->now);
+    assert_int_equal(world->told_count, 2);
+    world_free(world);
+}
+
+static void join_sites(struct world *world, int count, int of_site)
+{
+    begin_as(world, ROLLOUT_ID);
+    for (int i = 0; i < count; i++) {
+        join_at(world, i, (uint64_t)(i / of_site));
+    }
+    start(world);
+}
+
+/* Else one uplink carries the whole window, while others idle. */
+static void test_sites_take_turns(void **unused)
+{
+    (void)unused;
+    static const int order[] = { 0, 3, 6, 1, 4 };
+    struct world *world = world_new();
+    world->order.in_flight = 5;
+    join_sites(world, 9, 3);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(world->told[i].device, order[i]);
+    }
+    world_free(world);
+}
+
+/* Else a caravan park behind one DSL line gets them all at once; canaries too. */
+static void test_the_cap_of_a_site(void **unused)
+{
+    (void)unused;
+    for (unsigned canary = 0; canary < 2; canary++) {
+        struct world *world = world_new();
+        world->order.in_flight = 8;
+        world->order.site_in_flight = 2;
+        world->order.canary = canary * 5;
+        join_sites(world, 5, 5);
+        assert_int_equal(world->told_count, 2);
+        assert_false(may(world, 4));
+        updates(world, world->told[0].device);
+        assert_int_equal(world->told_count, 3);
+        struct rollout_fact stranger = fact_of(9); /* of another site */
+        rollouts_checked_in(world->rollouts, &stranger, &world->now);
+        assert_int_equal(world->told_count, canary > 0 ? 3 : 4);
+        world_free(world);
+    }
+}
+
+/* Else a window that shrank calls devices back, or one that grew is not used. */
+static void test_the_window_moves(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 0;
+    set_going(world, 200);
+    assert_int_equal(world->told_count, WINDOW_START);
+    for (int i = 0; i < 10; i++) {
+        takes_it(world, i);
+    }
+    assert_int_equal(window_size(&world->rollout->window), WINDOW_START + 10);
+    assert_int_equal(world->told_count, WINDOW_START + 10);
+    is_cut(world, 20);
+    assert_int_equal(window_size(&world->rollout->window), (WINDOW_START + 10) / 2);
+    assert_int_equal(world->rollout->in_flight, WINDOW_START + 9);
+    assert_true(may(world, 21));
+    runs_it(world, 0);
+    assert_int_equal(world->told_count, WINDOW_START + 10);
+    world_free(world);
+}
+
+/* --- transfers that break off, devices that do not come --------------------------------------------------------------
+ */
+
+/* Else the first cut is final, or it is tried for ever, or at once while the network is still down. */
+static void test_three_cuts(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 2);
+    is_cut(world, 0);
+    assert_string_equal(state_of(world, 0), "queued");
+    assert_int_equal(last_told(world)->device, 1); /* the slot is the next one's meanwhile */
+    updates(world, 1);
+    pass(world, ROLLOUT_RETRY_MS - 1);
+    assert_int_equal(times_told(world, 0), 1);
+    pass(world, 1);
+    assert_int_equal(times_told(world, 0), 2);
+    is_cut(world, 0);
+    pass(world, ROLLOUT_RETRY_MS);
+    is_cut(world, 0);
+    assert_string_equal(state_of(world, 0), "failed");
+    assert_string_equal(member_of(world, 0).why, "cut at 50 %");
+    assert_int_equal(world->rollout->failures, 1);
+    world_free(world);
+}
+
+/* Else who slept through two commands fails at its first cut. */
+static void test_commands_are_no_cuts(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 1);
+    for (int i = 0; i < 4; i++) {
+        broker_says(world, 0, true);
+        held(world);
+        pass(world, ROLLOUT_RETRY_MS);
+    }
+    assert_int_equal(times_told(world, 0), 5);
+    is_cut(world, 0);
+    assert_string_equal(state_of(world, 0), "queued");
+    world_free(world);
+}
+
+/* Else a device that asks and can never be served is told every five seconds for ever. */
+static void test_commands_to_one_device_end(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    set_going(world, 2);
+    broker_says(world, 1, true);
+    for (int i = 0; i < 11; i++) {
+        held(world);
+        pass(world, ROLLOUT_RETRY_MS);
+    }
+    assert_int_equal(times_told(world, 0), ROLLOUT_COMMANDS_MAX);
+    assert_string_equal(state_of(world, 0), "silent");
+    takes_it(world, 0); /* and caught when it can be */
+    world_free(world);
+}
+
+/* Else two devices with one MAC end each other's downloads. */
+static void test_two_devices_with_one_mac(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 2);
+    assert_true(asks(world, 0));
+    begins(world, 0);
+    begins(world, 0);
+    cut(world);
+    assert_string_equal(state_of(world, 0), "downloading");
+    whole(world);
+    assert_string_equal(state_of(world, 0), "flashed");
+    runs_it(world, 0);
+    begins(world, 0);
+    begins(world, 0);
+    whole(world);
+    assert_string_equal(state_of(world, 0), "confirmed");
+    world_free(world);
+}
+
+/* Else a connection that hung on makes a cut of what its device has long taken whole. */
+static void test_a_stale_connection(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 2);
+    assert_true(asks(world, 0));
+    begins(world, 0);
+    begins(world, 0);
+    whole(world);
+    cut(world);
+    assert_string_equal(state_of(world, 0), "flashed");
+    world_free(world);
+}
+
+/* Else a silent device keeps its slot, counts as failed, or is lost though it comes after all. */
+static void test_silent_and_caught(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.window_s = 10;
+    set_going(world, 2);
+    broker_says(world, 0, true);
+    pass(world, 69999);
+    assert_string_equal(state_of(world, 0), "triggered");
+    pass(world, 1);
+    assert_string_equal(state_of(world, 0), "silent");
+    assert_int_equal(world->rollout->failures, 0);
+    assert_int_equal(last_told(world)->device, 1);
+    struct rollout_fact fact = fact_of(0);
+    check_in(world, &fact); /* no slot: it will be told */
+    updates(world, 1);
+    assert_int_equal(times_told(world, 0), 2);
+    updates(world, 0);
+    assert_string_equal(word_of(world), "done");
+    world_free(world);
+}
+
+/* The deadline counts from the broker's word: what waits in its queue is nobody's silence. */
+static void test_the_broker_takes_its_time(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 2);
+    world->rollout->acknowledged = 1; /* another's */
+    pass(world, 3600000);
+    assert_string_equal(state_of(world, 0), "triggered");
+    broker_says(world, 0, true);
+    pass(world, 60000);
+    assert_string_equal(state_of(world, 0), "silent");
+    pass(world, ROLLOUT_TELL_MS);
+    assert_string_equal(state_of(world, 1), "failed");
+    assert_int_equal(world->rollout->failures, 0); /* the broker's, not the image's */
+    assert_string_equal(word_of(world), "done");
+    world_free(world);
+}
+
+/* Else a rollout whose broker is gone stands for ever. */
+static void test_nobody_could_be_told(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 3);
+    pass(world, 299999);
+    assert_string_equal(word_of(world), "running");
+    pass(world, 1);
+    assert_string_equal(word_of(world), "aborted");
+    assert_false(world->rollout->distrusted);
+    world_free(world);
+
+    world = world_new();
+    world->order.in_flight = 3;
+    set_going(world, 3);
+    broker_says(world, 0, false);
+    broker_says(world, 1, false);
+    assert_string_equal(word_of(world), "running");
+    broker_says(world, 2, false);
+    assert_string_equal(word_of(world), "aborted");
+    assert_string_equal(world->rollout->why, "no command reached the broker: denied");
+    world_free(world);
+}
+
+/* --- the end --------------------------------------------------------------------------------------------------------
+ */
+
+/* Else what ended is not over, or is over too early. */
+static void test_done(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    begin(world, 3);
+    struct rollout_joiner skipped = { .mac = mac_of(7), .skip_why = "wrong-chip" };
+    struct rollout_joiner away = { .mac = mac_of(8), .away = true };
+    rollout_join(world->rollouts, world->rollout, &skipped, &world->now);
+    rollout_join(world->rollouts, world->rollout, &away, &world->now);
+    rollout_join(world->rollouts, world->rollout, &away, &world->now);
+    start(world);
+    assert_int_equal(world->rollout->members, 5);
+    updates(world, 0);
+    flashes_in_vain(world, 1);
+    takes_it(world, 2);
+    assert_string_equal(word_of(world), "running");
+    runs_it(world, 2);
+    assert_string_equal(word_of(world), "done");
+    assert_int_equal(world->rollout->ended_s, world->now.unix_s);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 2);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SKIPPED], 1);
+    struct rollout_member listed[8];
+    assert_int_equal(rollout_members(world->rollout, ROLLOUT_DEVICE_STATES, 0, listed, 8), 2);
+    assert_int_equal(number_of(&listed[0].mac), 1);
+    assert_int_equal(number_of(&listed[1].mac), 8);
+    assert_string_equal(listed[1].why, "it said that it is gone");
+    assert_true(may(world, 2)); /* it is the type's word */
+    world_free(world);
+}
+
+/* Else the memory of what is over grows with the fleet, or the loop stands still while it goes. */
+static void test_what_is_kept_is_bounded(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 10;
+    set_going(world, 5000);
+    is_withheld(world, 4999, "pinned: 1.0");
+    assert_int_equal(op_abort(world), STATUS_OK);
+    assert_int_equal(world->rollout->members, 5000);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SILENT], 4999);
+    assert_int_equal(world->rollout->in_flight, 0);
+    struct rollout_member *listed = calloc(5000, sizeof *listed);
+    assert_int_equal(rollout_members(world->rollout, ROLLOUT_DEVICE_STATES, 0, listed, 5000), ROLLOUT_LISTED_MAX);
+    assert_int_equal(number_of(&listed[0].mac), 0);
+    free(listed);
+    for (int i = 0; i < 10; i++) {
+        pass(world, 1000);
+    }
+    world_free(world);
+}
+
+/* Else who is shown page by page sees some twice and others never. */
+static void test_pages(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 400;
+    set_going(world, 1000);
+    struct rollout_member page[7];
+    int next = 0;
+    size_t n;
+    while ((n = rollout_members(world->rollout, ROLLOUT_DEVICE_TRIGGERED, (size_t)next, page, 7)) > 0) {
+        for (size_t i = 0; i < n; i++) {
+            assert_int_equal(number_of(&page[i].mac), next++);
+        }
+    }
+    assert_int_equal(next, 400);
+    assert_int_equal(rollout_members(world->rollout, ROLLOUT_DEVICE_TRIGGERED, 7, page, 7), 7);
+    assert_int_equal(number_of(&page[0].mac), 7);
+    runs_it(world, 10);
+    assert_int_equal(rollout_members(world->rollout, ROLLOUT_DEVICE_TRIGGERED, 14, page, 7), 7);
+    assert_int_equal(number_of(&page[0].mac), 15);
+    world_free(world);
+}
+
+/* Else the operator is promised what nobody has measured. */
+static void test_seconds_left(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    set_going(world, 10);
+    assert_int_equal(rollout_seconds_left(world->rollout), -1);
+    takes_it(world, 0);
+    world->now.ms += 9100; /* 0.9 s for the transfer */
+    runs_it(world, 0);
+    assert_int_equal(rollout_seconds_left(world->rollout), 50); /* 9 left, two at a time */
+    world_free(world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_fact_in_each_state),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_the_next_leaves_in_the_same_call),
+        cmocka_unit_test(test_pollers_take_free_slots_only),
+        cmocka_unit_test(test_nobody_is_told_before_it_is_written),
+        cmocka_unit_test(test_sites_take_turns),
+        cmocka_unit_test(test_the_cap_of_a_site),
+        cmocka_unit_test(test_the_window_moves),
+        cmocka_unit_test(test_three_cuts),
+        cmocka_unit_test(test_commands_are_no_cuts),
+        cmocka_unit_test(test_commands_to_one_device_end),
+        cmocka_unit_test(test_two_devices_with_one_mac),
+        cmocka_unit_test(test_a_stale_connection),
+        cmocka_unit_test(test_silent_and_caught),
+        cmocka_unit_test(test_the_broker_takes_its_time),
+        cmocka_unit_test(test_nobody_could_be_told),
+        cmocka_unit_test(test_done),
+        cmocka_unit_test(test_what_is_kept_is_bounded),
+        cmocka_unit_test(test_pages),
+        cmocka_unit_test(test_seconds_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
