@@ -196,20 +196,27 @@ static bool is_needed(const struct rollouts *rollouts, const struct rollout *rol
     return rollout->state == ROLLOUT_DONE || rollout->distrusted;
 }
 
+/* Of more types than rollouts are remembered, the word spoken longest ago is forgotten; what is suspect goes last. */
+static bool may_be_forgotten(const struct rollouts *rollouts, const struct rollout *rollout, int pass)
+{
+    return rollout_is_over(rollout) &&
+           (pass == 2 || (pass == 1 && !rollout->distrusted) || !is_needed(rollouts, rollout));
+}
+
 static bool make_room(struct rollouts *rollouts)
 {
-    for (int pass = 0; rollouts->count >= ROLLOUTS_MAX && pass < 2; pass++) {
+    for (int pass = 0; rollouts->count >= ROLLOUTS_MAX && pass <= 2; pass++) {
         struct rollout *newer;
         for (struct rollout *rollout = rollouts->oldest; rollout != NULL && rollouts->count >= ROLLOUTS_MAX;
              rollout = newer) {
             newer = rollout->table->newer;
-            /* Of more types than rollouts are remembered, the word spoken longest ago is forgotten. */
-            if (rollout_is_over(rollout) && (pass == 1 || !is_needed(rollouts, rollout))) {
-                if (rollouts->effects.forgotten != NULL) {
-                    rollouts->effects.forgotten(rollouts->effects.owner, rollout);
-                }
-                free_rollout(rollouts, rollout);
+            if (!may_be_forgotten(rollouts, rollout, pass)) {
+                continue;
             }
+            if (rollouts->effects.forgotten != NULL) {
+                rollouts->effects.forgotten(rollouts->effects.owner, rollout);
+            }
+            free_rollout(rollouts, rollout);
         }
     }
     return rollouts->count < ROLLOUTS_MAX;
