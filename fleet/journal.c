@@ -17,8 +17,7 @@ struct rewriting {
     bool wanted; /* something was refused since it began, or it has not begun */
     bool under_way;
     char id[ANNOUNCE_ID_SIZE]; /* of the rollout it is at; "" = before the oldest */
-    struct mac after;          /* the last member of it that is written again */
-    bool has_after;
+    size_t passed; /* members of it that were looked at */
 };
 
 struct journal {
@@ -178,14 +177,13 @@ static bool rewrite_members(struct journal *journal, struct rollout *rollout)
     struct rewriting *rewriting = &journal->rewriting;
     struct rollout_member members[PIECE];
     while (store_queue_room(journal->queue) > RESERVE + PIECE) {
-        size_t n = rollout_members_behind(rollout, rewriting->has_after ? &rewriting->after : NULL, members, PIECE);
+        size_t n = rollout_members(rollout, ROLLOUT_DEVICE_STATES, rewriting->passed, members, PIECE);
         for (size_t i = 0; i < n; i++) {
             if (!follows(&members[i])) {
                 (void)journal_member(journal, rollout, &members[i]);
             }
-            rewriting->after = members[i].mac;
-            rewriting->has_after = true;
         }
+        rewriting->passed += n;
         if (n < PIECE) {
             rollout_write_armed(rollout);
             return true;
@@ -219,7 +217,7 @@ static void rewrite(struct journal *journal, const struct rollouts *rollouts)
     while (rollout != NULL && store_queue_room(journal->queue) > RESERVE) {
         if (strcmp(rewriting->id, rollout->id) != 0) {
             snprintf(rewriting->id, sizeof rewriting->id, "%s", rollout->id);
-            rewriting->has_after = false;
+            rewriting->passed = 0;
             (void)journal_rollout(journal, rollout, false);
         }
         if (!rewrite_members(journal, rollout)) {

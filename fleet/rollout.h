@@ -303,11 +303,6 @@ bool rollout_is_over(const struct rollout *rollout);
 size_t rollout_members(const struct rollout *rollout, enum rollout_device_state state, size_t first,
                        struct rollout_member *members, size_t max);
 bool rollout_member(const struct rollout *rollout, const struct mac *mac, struct rollout_member *member);
-/* All of them, piece by piece, at the cost of the piece: those that joined behind `after` (NULL, or a member no more:
- * from the first on). */
-size_t rollout_members_behind(const struct rollout *rollout, const struct mac *after, struct rollout_member *members,
-                              size_t max);
-
 /* Seconds that the rest takes at the measured rate; -1 = nothing is measured yet. */
 int64_t rollout_seconds_left(const struct rollout *rollout);
 

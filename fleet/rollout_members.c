@@ -395,18 +395,6 @@ size_t rollout_members(const struct rollout *rollout, enum rollout_device_state 
     return written;
 }
 
-size_t rollout_members_behind(const struct rollout *rollout, const struct mac *after, struct rollout_member *views,
-                              size_t max)
-{
-    const struct member *member = after != NULL ? member_find(rollout, after) : NULL;
-    size_t written = 0;
-    member = member != NULL ? member->next_joined : rollout->table->joined;
-    for (; member != NULL && written < max; member = member->next_joined) {
-        member_view(rollout, member, &views[written++]);
-    }
-    return written;
-}
-
 /* --- for tests ------------------------------------------------------------------------------------------------------
  */
 
