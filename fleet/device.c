@@ -47,6 +47,7 @@ struct devices {
     struct device *dirty, **dirty_end;
     size_t dirty_count;
     size_t devices_max;
+    size_t seen;
     uint64_t forgotten;
 };
 
@@ -311,6 +312,7 @@ void devices_forget(struct devices *devices, struct device *device)
         devices->dirty_end = *link == NULL ? link : devices->dirty_end;
         devices->dirty_count--;
     }
+    devices->seen -= device->seen;
     unindex_tail(devices, record);
     leave_type(devices, device);
     drop_words(devices->words, device);
@@ -326,6 +328,8 @@ void device_saw(struct devices *devices, struct device *device, const struct dev
 {
     const struct device_request *request = sighting->request;
     bool fs = request->mode == DEVICE_MODE_FS;
+    devices->seen += !device->seen;
+    device->seen = true;
     device->client = (uint8_t)request->client;
     device->reason = (uint8_t)sighting->reason;
     device->reason_fs = fs;
@@ -397,6 +401,11 @@ struct device *devices_at(const struct devices *devices, size_t i)
 size_t devices_count(const struct devices *devices)
 {
     return HASH_COUNT(devices->records);
+}
+
+size_t devices_seen(const struct devices *devices)
+{
+    return devices->seen;
 }
 
 uint64_t devices_forgotten(const struct devices *devices)

@@ -69,6 +69,7 @@ struct device {
     bool online : 1, said_online : 1;    /* over MQTT */
     bool reason_fs : 1, transfer_fs : 1; /* the last answer, transfer: of a file system */
     bool came_back : 1;                  /* was confirmed at least once: such a one can be missed */
+    bool seen : 1;                       /* since the start */
     bool dirty : 1;                      /* is in the list of what is to be written down */
     bool via_proxy : 1;                  /* `address` was told by a trusted proxy */
     uint8_t md5[16];                     /* of the running sketch, as last reported */
@@ -120,6 +121,7 @@ size_t devices_dirty_count(const struct devices *devices);
 /* All of them, 0 .. count-1; the order lasts until one is forgotten. */
 struct device *devices_at(const struct devices *devices, size_t i);
 size_t devices_count(const struct devices *devices);
+size_t devices_seen(const struct devices *devices);        /* of them, since the start */
 uint64_t devices_forgotten(const struct devices *devices); /* check-ins that found no room */
 size_t devices_bytes(const struct devices *devices);       /* memory of all this, tables included */
 struct words *devices_words(const struct devices *devices);

@@ -453,3 +453,22 @@ size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct mome
     }
     return forgotten;
 }
+
+bool fleet_forget(struct fleet *fleet, const struct mac *mac, const struct moment *now, uint64_t *ticket)
+{
+    struct device *device = devices_find(fleet->devices, mac);
+    struct policy_entry nothing = { .mac = *mac };
+    *ticket = 0;
+    if (device == NULL && policies_find(fleet->policies, mac) == NULL) {
+        return false;
+    }
+    (void)fleet_retry(fleet, mac, now);
+    if (device != NULL) {
+        devices_forget(fleet->devices, device);
+    }
+    (void)fleet_set_policy(fleet, &nothing, now, ticket);
+    uint64_t of_policy = *ticket;
+    *ticket = journal_device_gone(fleet->journal, mac);
+    *ticket = of_policy == JOURNAL_REFUSED ? JOURNAL_REFUSED : *ticket;
+    return true;
+}

@@ -271,20 +271,40 @@ static void fill_device(struct store_device *row, const struct words *words, con
     snprintf(row->transfer_version, sizeof row->transfer_version, "%s", words_text(words, device->transfer.version));
 }
 
+static struct store_change *device_change(const struct journal *journal, const struct device *device)
+{
+    const struct never_again_entry *failed = never_again_find(journal->never_again, &device->mac);
+    struct store_change *change = store_change_new(STORE_DEVICE);
+    fill_device(&change->row.device, devices_words(journal->devices), device);
+    if (failed != NULL) {
+        change->row.device.never_again = *failed;
+    }
+    return change;
+}
+
+uint64_t journal_device(struct journal *journal, const struct device *device)
+{
+    return is_off(journal) ? 0 : put(journal, device_change(journal, device), STORE_DURABLE);
+}
+
+uint64_t journal_device_gone(struct journal *journal, const struct mac *mac)
+{
+    if (is_off(journal)) {
+        return 0;
+    }
+    struct store_change *change = store_change_new(STORE_DEVICE);
+    change->row.device.mac = *mac;
+    change->row.device.gone = true;
+    return put(journal, change, STORE_DURABLE);
+}
+
 static void write_devices(struct journal *journal)
 {
-    const struct words *words = devices_words(journal->devices);
     size_t room = store_queue_room(journal->queue);
     size_t max = room > RESERVE ? (room - RESERVE < FLUSH_MAX ? room - RESERVE : FLUSH_MAX) : 0;
     for (size_t i = 0; i < max && devices_dirty_count(journal->devices) > 0; i++) {
         const struct device *device = devices_next_dirty(journal->devices);
-        const struct never_again_entry *failed = never_again_find(journal->never_again, &device->mac);
-        struct store_change *change = store_change_new(STORE_DEVICE);
-        fill_device(&change->row.device, words, device);
-        if (failed != NULL) {
-            change->row.device.never_again = *failed;
-        }
-        uint64_t ticket = put(journal, change, STORE_BEHIND);
+        uint64_t ticket = put(journal, device_change(journal, device), STORE_BEHIND);
         assert(ticket != JOURNAL_REFUSED); /* there is room for `max` */
         (void)ticket;
     }

@@ -24,6 +24,9 @@ void journal_free(struct journal *journal);
 bool journal_has_room(const struct journal *journal); /* for one more; true where nothing is written down */
 uint64_t journal_policy(struct journal *journal, const struct words *words, const struct policy_entry *entry,
                         bool gone);
+/* Devices are written by journal_flush; these two at once, durable, for an operator's word. */
+uint64_t journal_device(struct journal *journal, const struct device *device);
+uint64_t journal_device_gone(struct journal *journal, const struct mac *mac);
 uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout, bool durable);
 uint64_t journal_member(struct journal *journal, const struct rollout *rollout, const struct rollout_member *member);
 uint64_t journal_rollout_gone(struct journal *journal, const char *id);

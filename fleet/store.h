@@ -24,8 +24,9 @@
 /* --- rows -----------------------------------------------------------------------------------------------------------
  */
 
-struct store_device { /* key: mac */
+struct store_device { /* key: mac; `gone`: the row is deleted, and its time-line */
     struct mac mac;
+    bool gone;
     uint16_t chip;
     uint8_t client, flash_mode, reason, outcome, failures;
     bool has_md5, reason_fs, transfer_fs, came_back, via_proxy;

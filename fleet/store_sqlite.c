@@ -15,6 +15,8 @@
 
 enum query {
     PUT_DEVICE,
+    DROP_DEVICE,
+    DROP_EVENTS,
     PUT_POLICY,
     DROP_POLICY,
     PUT_ROLLOUT,
@@ -31,6 +33,8 @@ enum query {
 static const char *const queries[QUERIES] = {
     [PUT_DEVICE] = "REPLACE INTO device VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,"
                    "?20,?21,?22,?23,?24,?25,?26,?27,?28,?29)",
+    [DROP_DEVICE] = "DELETE FROM device WHERE mac = ?1",
+    [DROP_EVENTS] = "DELETE FROM event WHERE mac = ?1",
     [PUT_POLICY] = "REPLACE INTO policy VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     [DROP_POLICY] = "DELETE FROM policy WHERE mac = ?1",
     /* It keeps the place that it got when it was new: they are read in the order they were made, whatever the clock
@@ -175,6 +179,18 @@ static int write_event(struct sqlite *store, const struct store_event *row)
     return step(store, THIN_EVENTS);
 }
 
+static int write_device(struct sqlite *store, const struct store_device *row)
+{
+    if (row->gone) {
+        int code = write_keyed(store, DROP_DEVICE, NULL, &row->mac);
+        return code == SQLITE_OK ? write_keyed(store, DROP_EVENTS, NULL, &row->mac) : code;
+    }
+    uint8_t images[ROW_IMAGES_BYTES];
+    struct row_cursor cursor = begin(store, PUT_DEVICE);
+    row_put_device(&cursor, row, images);
+    return step(store, PUT_DEVICE);
+}
+
 static int write_policy(struct sqlite *store, const struct store_policy *row)
 {
     char groups[STORE_GROUPS_TEXT];
@@ -189,12 +205,9 @@ static int write_policy(struct sqlite *store, const struct store_policy *row)
 static int write_one(struct sqlite *store, const struct store_change *change)
 {
     struct row_cursor cursor;
-    uint8_t images[ROW_IMAGES_BYTES];
     switch (change->kind) {
     case STORE_DEVICE:
-        cursor = begin(store, PUT_DEVICE);
-        row_put_device(&cursor, &change->row.device, images);
-        return step(store, PUT_DEVICE);
+        return write_device(store, &change->row.device);
     case STORE_POLICY:
         return write_policy(store, &change->row.policy);
     case STORE_ROLLOUT:

@@ -16,24 +16,33 @@
 
 static const struct route {
     const char *method;
-    const char *path; /* one that ends in `/` takes what is below it */
+    const char *path; /* one that ends in `/` takes what is below it … */
     void (*handle)(struct admin_call *call);
-    size_t body_max; /* 0 = takes none */
+    size_t body_max;  /* 0 = takes none */
+    const char *tail; /* … and ends so; NULL = however it ends */
 } routes[] = {
-    { "GET", "/api/v1/status", admin_get_status, 0 },
-    { "GET", "/api/v1/explain", admin_get_explain, 0 },
-    { "GET", "/api/v1/firmware", admin_get_firmware, 0 },
-    { "POST", "/api/v1/firmware", admin_add_firmware, UPLOAD_BODY_MAX },
-    { "GET", "/api/v1/firmware/rejected", admin_get_rejected, 0 },
-    { "DELETE", "/api/v1/firmware/", admin_remove_firmware, 0 },
-    { "GET", "/api/v1/rollouts", admin_get_rollouts, 0 },
-    { "POST", "/api/v1/rollouts", admin_begin_rollout, ORDER_BODY_MAX },
-    { "GET", "/api/v1/rollouts/", admin_get_rollout, 0 },
-    { "POST", "/api/v1/rollouts/", admin_change_rollout, JSON_BODY_MAX },
-    { "GET", "/api/v1/tokens", admin_get_tokens, 0 },
-    { "POST", "/api/v1/tokens", admin_make_token, JSON_BODY_MAX },
-    { "DELETE", "/api/v1/tokens/", admin_remove_token, 0 },
-    { "GET", "/metrics", admin_get_metrics, 0 },
+    { "GET", "/api/v1/status", admin_get_status, 0, NULL },
+    { "GET", "/api/v1/explain", admin_get_explain, 0, NULL },
+    { "GET", "/api/v1/firmware", admin_get_firmware, 0, NULL },
+    { "POST", "/api/v1/firmware", admin_add_firmware, UPLOAD_BODY_MAX, NULL },
+    { "GET", "/api/v1/firmware/rejected", admin_get_rejected, 0, NULL },
+    { "DELETE", "/api/v1/firmware/", admin_remove_firmware, 0, NULL },
+    { "GET", "/api/v1/rollouts", admin_get_rollouts, 0, NULL },
+    { "POST", "/api/v1/rollouts", admin_begin_rollout, ORDER_BODY_MAX, NULL },
+    { "GET", "/api/v1/rollouts/", admin_get_rollout, 0, NULL },
+    { "POST", "/api/v1/rollouts/", admin_pause_rollout, JSON_BODY_MAX, "/pause" },
+    { "POST", "/api/v1/rollouts/", admin_resume_rollout, JSON_BODY_MAX, "/resume" },
+    { "POST", "/api/v1/rollouts/", admin_abort_rollout, JSON_BODY_MAX, "/abort" },
+    { "GET", "/api/v1/devices", admin_get_devices, 0, NULL },
+    { "GET", "/api/v1/devices/", admin_get_device, 0, NULL },
+    { "PATCH", "/api/v1/devices/", admin_change_device, JSON_BODY_MAX, NULL },
+    { "DELETE", "/api/v1/devices/", admin_forget_device, 0, NULL },
+    { "POST", "/api/v1/devices/", admin_retry_device, JSON_BODY_MAX, "/retry" },
+    { "GET", "/api/v1/groups", admin_get_groups, 0, NULL },
+    { "GET", "/api/v1/tokens", admin_get_tokens, 0, NULL },
+    { "POST", "/api/v1/tokens", admin_make_token, JSON_BODY_MAX, NULL },
+    { "DELETE", "/api/v1/tokens/", admin_remove_token, 0, NULL },
+    { "GET", "/metrics", admin_get_metrics, 0, NULL },
 };
 
 #define ROUTE_COUNT (sizeof routes / sizeof routes[0])
@@ -277,9 +286,26 @@ static bool is_admitted(const struct admin_door *door, const struct http_request
 
 static bool matches(const struct route *route, struct slice path)
 {
-    size_t n = strlen(route->path);
-    return route->path[n - 1] == '/' ? slice_starts_with(path, route->path) && path.len > n
+    size_t n = strlen(route->path), tail = route->tail != NULL ? strlen(route->tail) : 0;
+    return route->path[n - 1] == '/' ? slice_starts_with(path, route->path) && path.len > n + tail &&
+                                           (tail == 0 || slice_ends_with(path, route->tail))
                                      : slice_is(path, route->path);
+}
+
+/* Which methods an address takes, in the order of the table: the answer's text, so it must outlive this call; the
+ * loop's. */
+static const char *allowed(struct slice path)
+{
+    static char allow[64];
+    size_t used = 0;
+    allow[0] = '\0';
+    for (size_t i = 0; i < ROUTE_COUNT; i++) {
+        if (matches(&routes[i], path)) {
+            used += (size_t)snprintf(allow + used, sizeof allow - used, "%s%s", used > 0 ? ", " : "", routes[i].method);
+            assert(used < sizeof allow);
+        }
+    }
+    return allow;
 }
 
 /* The route, or NULL with the refusal: no such address, or another method's. */
@@ -287,17 +313,13 @@ static const struct route *find_route(struct admin_call *call)
 {
     const struct http_request *request = call->request;
     struct slice method = request->head_only ? slice_of("GET") : request->method;
-    const char *allow = NULL;
     for (size_t i = 0; i < ROUTE_COUNT; i++) {
-        if (matches(&routes[i], request->path)) {
-            if (slice_is(method, routes[i].method)) {
-                return &routes[i];
-            }
-            bool is_post = strcmp(routes[i].method, "POST") == 0; /* no address has more than two, the first is GET */
-            allow = allow == NULL ? routes[i].method : is_post ? "GET, POST" : "GET, DELETE";
+        if (matches(&routes[i], request->path) && slice_is(method, routes[i].method)) {
+            return &routes[i];
         }
     }
-    if (allow != NULL) {
+    const char *allow = allowed(request->path);
+    if (allow[0] != '\0') {
         admin_refuse(call->answer, 405, "method-not-allowed", "docs/openapi.json lists what each address takes",
                      "this address takes %s", allow);
         call->answer->allow = allow;
@@ -340,8 +362,8 @@ static void handle(void *owner, const struct http_request *request, struct strea
         answer->challenge = "Bearer";
         answer->close = true;
     } else if ((route = find_route(&call)) != NULL && has_body(&call, route)) {
-        size_t n = strlen(route->path);
-        call.rest = (struct slice){ request->path.at + n, request->path.len - n };
+        size_t n = strlen(route->path), tail = route->tail != NULL ? strlen(route->tail) : 0;
+        call.rest = (struct slice){ request->path.at + n, request->path.len - n - tail };
         route->handle(&call);
     }
     if (log_enabled(LOG_DEBUG) && answer->status != HTTP_SEND_BODY) {

@@ -198,11 +198,23 @@ static json_t *skipped_json(const struct survey *survey)
     return list;
 }
 
-/* How long the devices take at the rate of those that were updated lately; null = none was. */
-static json_t *seconds_json(const struct admin_api *api, const struct survey *survey)
+static void print_duration(uint64_t seconds, char *to, size_t size)
 {
-    uint64_t each_ms = 0, confirmed = 0;
-    unsigned window = survey->order->in_flight > 0 ? survey->order->in_flight : WINDOW_START;
+    if (seconds < 120) {
+        snprintf(to, size, "%llu s", (unsigned long long)seconds);
+    } else if (seconds < 7200) {
+        snprintf(to, size, "%llu min", (unsigned long long)((seconds + 30) / 60));
+    } else {
+        snprintf(to, size, "%llu h", (unsigned long long)((seconds + 1800) / 3600));
+    }
+}
+
+/* How long the devices take at the rate of those that were updated lately; null = none was. */
+static void add_seconds(json_t *json, const struct admin_api *api, const struct survey *survey)
+{
+    char text[100] = "nothing was measured yet", duration[32];
+    uint64_t each_ms = 0, confirmed = 0, devices = survey->met - survey->skipped;
+    uint64_t window = survey->order->in_flight > 0 ? survey->order->in_flight : WINDOW_START;
     for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
         const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
         if (slice_is(survey->order->type, rollout->order.target.type)) {
@@ -210,12 +222,17 @@ static json_t *seconds_json(const struct admin_api *api, const struct survey *su
             confirmed += rollout->devices[ROLLOUT_DEVICE_CONFIRMED];
         }
     }
-    if (confirmed == 0) {
-        return json_null();
+    json_t *seconds = json_null();
+    if (confirmed > 0) {
+        each_ms = each_ms / confirmed > 0 ? each_ms / confirmed : 1;
+        window = devices > 0 && devices < window ? devices : window;
+        seconds = json_integer((json_int_t)((devices + window - 1) / window * each_ms / 1000));
+        print_duration((uint64_t)json_integer_value(seconds), duration, sizeof duration);
+        snprintf(text, sizeof text, "about %s at %llu devices a minute", duration,
+                 (unsigned long long)(window * 60000 / each_ms));
     }
-    size_t devices = survey->met - survey->skipped;
-    uint64_t rounds = (devices + window - 1) / window;
-    return json_integer((json_int_t)(rounds * (each_ms / confirmed) / 1000));
+    json_object_set_new(json, "seconds", seconds);
+    json_object_set_new(json, "seconds_text", json_string(text));
 }
 
 /* As rollout_start decides it. */
@@ -252,7 +269,7 @@ static json_t *plan_json(const struct admin_api *api, const struct survey *surve
                                   skipped_json(survey), "canary", (int)order->canary, "percent", (int)order->percent,
                                   "group", admin_text(order->group != NULL ? order->group : "")));
     json_object_set_new(json, "in_flight", json_integer(order->in_flight));
-    json_object_set_new(json, "seconds", seconds_json(api, survey));
+    add_seconds(json, api, survey);
     survey_say(survey, on_note, notes);
     json_object_set_new(json, "notes", notes);
     json_object_set_new(json, "broker", admin_broker_json(api));

@@ -71,7 +71,15 @@ void admin_remove_firmware(struct admin_call *call);
 void admin_get_rollouts(struct admin_call *call);
 void admin_get_rollout(struct admin_call *call);
 void admin_begin_rollout(struct admin_call *call);
-void admin_change_rollout(struct admin_call *call);
+void admin_pause_rollout(struct admin_call *call);
+void admin_resume_rollout(struct admin_call *call);
+void admin_abort_rollout(struct admin_call *call);
+void admin_get_devices(struct admin_call *call);
+void admin_get_device(struct admin_call *call);
+void admin_change_device(struct admin_call *call);
+void admin_forget_device(struct admin_call *call);
+void admin_retry_device(struct admin_call *call);
+void admin_get_groups(struct admin_call *call);
 void admin_get_tokens(struct admin_call *call);
 void admin_make_token(struct admin_call *call);
 void admin_remove_token(struct admin_call *call);
@@ -83,6 +91,11 @@ json_t *admin_image_json(const struct catalog *catalog, const struct image *imag
 
 json_t *admin_target_json(const struct rollout_target *target);
 json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout);
+json_t *admin_device_json(const struct admin_api *api, const struct mac *mac); /* seen, or not */
+
+/* The device named by the rest of the path; false with the refusal: it is no MAC, or nobody ever heard of it. */
+bool admin_read_mac(struct admin_call *call, struct mac *mac);
+bool admin_knows_device(struct admin_call *call, const struct mac *mac);
 
 #define ADMIN_STORE_WAIT_MS 5000 /* for what is to be durable before the operator is told */
 
@@ -90,5 +103,6 @@ json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout)
 bool admin_store_is_failing(struct admin_call *call);
 
 json_t *admin_broker_json(const struct admin_api *api); /* {"state","error"} */
+json_t *admin_store_json(const struct admin_api *api);  /* {"state","why"} */
 
 #endif

@@ -102,13 +102,6 @@ static uint64_t bytes_expected(const struct rollout *rollout)
     return (rollout->members - rollout->devices[ROLLOUT_DEVICE_SKIPPED]) * rollout->order.target.bytes;
 }
 
-static json_t *store_json(const struct admin_api *api)
-{
-    const struct store_view *view = api->store != NULL ? store_queue_view(api->store) : NULL;
-    const char *state = view == NULL ? "off" : view->health == STORE_FAILING ? "failing" : "good";
-    return json_pack("{s:s, s:o}", "state", state, "why", admin_text(view != NULL ? view->why : ""));
-}
-
 static json_t *seconds_left_json(const struct rollout *rollout)
 {
     int64_t seconds = rollout_is_over(rollout) ? 0 : rollout_seconds_left(rollout);
@@ -148,7 +141,7 @@ json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout)
     json_object_set_new(json, "seconds_left", seconds_left_json(rollout));
     json_object_set_new(json, "notes", notes_json(api, rollout));
     json_object_set_new(json, "broker", admin_broker_json(api));
-    json_object_set_new(json, "store", store_json(api));
+    json_object_set_new(json, "store", admin_store_json(api));
     return json;
 }
 
@@ -231,31 +224,6 @@ void admin_get_rollout(struct admin_call *call)
 
 /* --- an operator's word ------------------------------------------------------------------------------------------- */
 
-static enum status abort_rollout(struct rollouts *rollouts, struct rollout *rollout, const char *because,
-                                 const struct moment *now, const char **why)
-{
-    return rollout_abort(rollouts, rollout, because[0] != '\0' ? because : "by an operator", now, why);
-}
-
-static enum status pause_rollout(struct rollouts *rollouts, struct rollout *rollout, const char *because,
-                                 const struct moment *now, const char **why)
-{
-    (void)because;
-    return rollout_pause(rollouts, rollout, now, why);
-}
-
-static enum status resume_rollout(struct rollouts *rollouts, struct rollout *rollout, const char *because,
-                                  const struct moment *now, const char **why)
-{
-    (void)because;
-    return rollout_resume(rollouts, rollout, now, why);
-}
-
-static const struct {
-    const char *name;
-    enum status (*act)(struct rollouts *, struct rollout *, const char *, const struct moment *, const char **);
-} words[] = { { "/pause", pause_rollout }, { "/resume", resume_rollout }, { "/abort", abort_rollout } };
-
 struct changed_call {
     struct admin_api *api;
     struct http_later *later;
@@ -299,33 +267,64 @@ static void answer_changed(struct admin_call *call, const struct rollout *rollou
     store_queue_when(api->store, ticket, ADMIN_STORE_WAIT_MS, on_written, changed);
 }
 
-void admin_change_rollout(struct admin_call *call)
+/* Whose rollout, and why, where it says so. Returns the body, which is the caller's; NULL with the refusal. */
+static json_t *read_word(struct admin_call *call, struct rollout **rollout, const char **because)
 {
     static const char *const members[] = { "why" };
-    struct moment now = clock_moment(call->api->loop);
-    size_t i = 0;
-    while (i < sizeof words / sizeof words[0] && !slice_ends_with(call->rest, words[i].name)) {
-        i++;
-    }
-    if (i == sizeof words / sizeof words[0]) {
-        admin_refuse(call->answer, 404, "not-found", "POST …/pause, …/resume or …/abort", "there is no such address");
-        return;
-    }
-    struct rollout *rollout =
-        find_rollout(call, (struct slice){ call->rest.at, call->rest.len - strlen(words[i].name) });
-    json_t *body = rollout != NULL ? admin_read_body(call, members, 1) : NULL;
-    if (body == NULL) {
-        return;
-    }
-    const json_t *because = json_object_get(body, "why");
-    const char *why = "";
-    if (because != NULL && !json_is_string(because)) {
+    *rollout = find_rollout(call, call->rest);
+    json_t *body = *rollout != NULL ? admin_read_body(call, members, 1) : NULL;
+    const json_t *why = json_object_get(body, "why");
+    *because = json_string_value(why);
+    if (why != NULL && *because == NULL) {
         admin_refuse(call->answer, 400, "bad-request", "give a text, or leave it out", "member \"why\" cannot be read");
-    } else if (words[i].act(call->api->fleet->rollouts, rollout, because != NULL ? json_string_value(because) : "",
-                            &now, &why) != STATUS_OK) {
+        json_decref(body);
+        return NULL;
+    }
+    return body;
+}
+
+static void answer_word(struct admin_call *call, const struct rollout *rollout, enum status status, const char *why)
+{
+    if (status != STATUS_OK) {
         admin_refuse(call->answer, 409, "wrong-state", why, "the rollout is %s", rollout_state_word(rollout->state));
     } else {
         answer_changed(call, rollout);
     }
-    json_decref(body);
+}
+
+void admin_pause_rollout(struct admin_call *call)
+{
+    struct moment now = clock_moment(call->api->loop);
+    struct rollout *rollout;
+    const char *because, *why = "";
+    json_t *body = read_word(call, &rollout, &because);
+    if (body != NULL) {
+        answer_word(call, rollout, rollout_pause(call->api->fleet->rollouts, rollout, &now, &why), why);
+        json_decref(body);
+    }
+}
+
+void admin_resume_rollout(struct admin_call *call)
+{
+    struct moment now = clock_moment(call->api->loop);
+    struct rollout *rollout;
+    const char *because, *why = "";
+    json_t *body = read_word(call, &rollout, &because);
+    if (body != NULL) {
+        answer_word(call, rollout, rollout_resume(call->api->fleet->rollouts, rollout, &now, &why), why);
+        json_decref(body);
+    }
+}
+
+void admin_abort_rollout(struct admin_call *call)
+{
+    struct moment now = clock_moment(call->api->loop);
+    struct rollout *rollout;
+    const char *because, *why = "";
+    json_t *body = read_word(call, &rollout, &because);
+    if (body != NULL) {
+        because = because != NULL && because[0] != '\0' ? because : "by an operator";
+        answer_word(call, rollout, rollout_abort(call->api->fleet->rollouts, rollout, because, &now, &why), why);
+        json_decref(body);
+    }
 }

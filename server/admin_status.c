@@ -68,6 +68,9 @@ static json_t *warnings_json(const struct admin_api *api, const struct public_ur
     if (api->session != NULL && session_view(api->session)->state != SESSION_CONNECTED) {
         add_warning(warnings, "mqtt", session_view(api->session)->error);
     }
+    if (api->store != NULL && store_queue_view(api->store)->health == STORE_FAILING) {
+        add_warning(warnings, "store", store_queue_view(api->store)->why);
+    }
     if (rejected > 0) {
         snprintf(text, sizeof text, "%zu file%s not served: `updraft firmware rejected` says why", rejected,
                  rejected == 1 ? " is" : "s are");
@@ -83,6 +86,29 @@ static size_t rollouts_running(const struct admin_api *api)
         running += !rollout_is_over(rollouts_at(api->fleet->rollouts, i));
     }
     return running;
+}
+
+json_t *admin_store_json(const struct admin_api *api)
+{
+    const struct store_view *view = api->store != NULL ? store_queue_view(api->store) : NULL;
+    const char *state = view == NULL ? "off" : view->health == STORE_FAILING ? "failing" : "good";
+    return json_pack("{s:s, s:o}", "state", state, "why", admin_text(view != NULL ? view->why : ""));
+}
+
+static json_t *store_figures_json(const struct admin_api *api)
+{
+    const struct store_view *view = api->store != NULL ? store_queue_view(api->store) : NULL;
+    json_t *json = admin_store_json(api);
+    json_object_set_new(json, "backlog", json_integer(view != NULL ? (json_int_t)view->backlog : 0));
+    json_object_set_new(json, "written", json_integer(view != NULL ? (json_int_t)view->written : 0));
+    json_object_set_new(json, "worst_ms", json_integer(view != NULL ? (json_int_t)view->worst_ms : 0));
+    return json;
+}
+
+static json_t *devices_json(const struct devices *devices)
+{
+    return json_pack("{s:I, s:I, s:I}", "seen", (json_int_t)devices_seen(devices), "known",
+                     (json_int_t)devices_count(devices), "dirty", (json_int_t)devices_dirty_count(devices));
 }
 
 void admin_get_status(struct admin_call *call)
@@ -109,7 +135,8 @@ void admin_get_status(struct admin_call *call)
                                   (json_int_t)catalog_type_count(api->catalog), "rejected",
                                   (json_int_t)catalog_rejection_count(api->catalog)));
     json_object_set_new(json, "mqtt", mqtt_json(api));
-    json_object_set_new(json, "devices", json_pack("{s:I}", "seen", (json_int_t)devices_count(api->fleet->devices)));
+    json_object_set_new(json, "store", store_figures_json(api));
+    json_object_set_new(json, "devices", devices_json(api->fleet->devices));
     json_object_set_new(json, "transfers", json_integer((json_int_t)api->device_http->transfers));
     json_object_set_new(json, "connections", json_integer((json_int_t)api->device_http->connections));
     json_object_set_new(json, "rollouts_running", json_integer((json_int_t)rollouts_running(api)));
@@ -165,6 +192,26 @@ static void gather_mqtt(const struct admin_api *api, struct metrics *metrics)
     memcpy(metrics->families[METRIC_REPORTS], api->inbox->counts.results, sizeof api->inbox->counts.results);
 }
 
+static void gather_fleet(const struct admin_api *api, double *gauges)
+{
+    const struct store_view *view = api->store != NULL ? store_queue_view(api->store) : NULL;
+    size_t in_flight = 0, window = 0;
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+        if (!rollout_is_over(rollout)) {
+            in_flight += rollout->in_flight;
+            window += window_size(&rollout->window);
+        }
+    }
+    gauges[METRIC_GAUGE_ROLLOUT_IN_FLIGHT] = (double)in_flight;
+    gauges[METRIC_GAUGE_ROLLOUT_WINDOW] = (double)window;
+    gauges[METRIC_GAUGE_ROLLOUTS] = (double)rollouts_running(api);
+    gauges[METRIC_GAUGE_DEVICES] = (double)devices_count(api->fleet->devices);
+    gauges[METRIC_GAUGE_DEVICES_SEEN] = (double)devices_seen(api->fleet->devices);
+    gauges[METRIC_GAUGE_STORE_BACKLOG] = view != NULL ? (double)view->backlog : 0;
+    gauges[METRIC_GAUGE_STORE_FAILING] = view != NULL && view->health == STORE_FAILING;
+}
+
 static void gather(const struct admin_api *api, struct metrics *metrics)
 {
     double *gauges = metrics->gauges;
@@ -175,13 +222,12 @@ static void gather(const struct admin_api *api, struct metrics *metrics)
     gauges[METRIC_GAUGE_TYPES] = (double)catalog_type_count(api->catalog);
     gauges[METRIC_GAUGE_REJECTED] = (double)catalog_rejection_count(api->catalog);
     gauges[METRIC_GAUGE_IMAGE_MEMORY] = (double)api->blobs->bytes_used;
-    gauges[METRIC_GAUGE_DEVICES] = (double)devices_count(api->fleet->devices);
-    gauges[METRIC_GAUGE_ROLLOUTS] = (double)rollouts_running(api);
     gauges[METRIC_GAUGE_RESIDENT] = resident_bytes();
     gauges[METRIC_GAUGE_DESCRIPTORS] = open_descriptors();
     gauges[METRIC_GAUGE_START] = (double)api->started_s;
     metrics->counters[METRIC_COUNT_CONNECTIONS] = api->device_http->accepted;
     metrics->counters[METRIC_COUNT_SCANS] = api->scans;
+    gather_fleet(api, gauges);
     gather_mqtt(api, metrics);
 }
 

@@ -54,8 +54,14 @@
     X(TYPES, "updraft_types", "Device types with a file in the repository.")                                           \
     X(REJECTED, "updraft_images_rejected", "Files meant as firmware that are not served.")                             \
     X(IMAGE_MEMORY, "updraft_image_memory_bytes", "Memory taken by the bytes of images.")                              \
-    X(DEVICES, "updraft_devices", "Devices seen since the start.")                                                     \
+    X(DEVICES, "updraft_devices", "Devices known.")                                                                    \
+    X(DEVICES_SEEN, "updraft_devices_seen", "Devices that asked since the start.")                                     \
     X(ROLLOUTS, "updraft_rollouts_running", "Rollouts under way.")                                                     \
+    X(ROLLOUT_IN_FLIGHT, "updraft_rollout_in_flight",                                                                  \
+      "Devices that were told or let, and have not come back yet, of all rollouts under way.")                         \
+    X(ROLLOUT_WINDOW, "updraft_rollout_window", "How many of them there may be, of all rollouts under way.")           \
+    X(STORE_BACKLOG, "updraft_store_backlog", "Changes that wait to be written down.")                                 \
+    X(STORE_FAILING, "updraft_store_failing", "1 while changes cannot be written down.")                               \
     X(RESIDENT, "process_resident_memory_bytes", "Resident memory.")                                                   \
     X(DESCRIPTORS, "process_open_fds", "Open descriptors.")                                                            \
     X(START, "process_start_time_seconds", "Start of the process, seconds since 1970.")

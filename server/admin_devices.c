@@ -1,0 +1,426 @@
+/* Devices over the API: what is known of each, and which there are.
+ *
+ * What makes it hard is a million of them: a list is looked through in steps (server/turns.h) while devices come and
+ * ask, so it shows each as it was when its turn came.
+ */
+#include "server/admin_parts.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEVICES_SHOWN_MAX 1000
+#define EVENTS_SHOWN_MAX  STORE_EVENTS_OF_DEVICE
+#define SEEN_WITHIN_MAX_S UINT32_MAX
+
+/* --- one device --------------------------------------------------------------------------------------------------- */
+
+static json_t *time_or_null(uint32_t unix_s)
+{
+    return unix_s > 0 ? admin_time(unix_s) : json_null();
+}
+
+static json_t *word_json(const struct admin_api *api, word_id word)
+{
+    return admin_text(words_text(api->fleet->words, word));
+}
+
+static json_t *address_json(const uint8_t address[16])
+{
+    static const uint8_t none[16], ipv4[12] = { [10] = 0xff, [11] = 0xff };
+    char text[INET6_ADDRSTRLEN] = "";
+    bool is_ipv4 = memcmp(address, ipv4, sizeof ipv4) == 0;
+    if (memcmp(address, none, sizeof none) != 0) {
+        inet_ntop(is_ipv4 ? AF_INET : AF_INET6, is_ipv4 ? address + sizeof ipv4 : address, text, sizeof text);
+    }
+    return json_string(text);
+}
+
+static json_t *transfer_json(const struct admin_api *api, const struct device *device)
+{
+    const struct device_transfer *transfer = &device->transfer;
+    if (transfer->unix_s == 0) {
+        return json_null();
+    }
+    return json_pack("{s:o, s:I, s:I, s:I, s:o, s:s}", "version", word_json(api, transfer->version), "bytes",
+                     (json_int_t)transfer->bytes, "of", (json_int_t)transfer->of, "ms", (json_int_t)transfer->ms, "at",
+                     admin_time(transfer->unix_s), "mode", device->transfer_fs ? "fs" : "sketch");
+}
+
+/* An operator's word goes before the configuration's, as in policy_of. */
+static json_t *assigned_json(const struct admin_api *api, const struct policy_entry *entry, const struct mac *mac)
+{
+    const struct assignment *assignment = assignments_find(api->fleet->settings.assignments, mac);
+    if (entry->type != 0 || entry->label != 0) {
+        return json_pack("{s:o, s:o, s:s}", "type", word_json(api, entry->type), "label", word_json(api, entry->label),
+                         "source", "operator");
+    }
+    return json_pack("{s:o, s:o, s:s}", "type", admin_text(assignment != NULL ? assignment->type : ""), "label",
+                     admin_text(assignment != NULL ? assignment->label : ""), "source",
+                     assignment != NULL ? "configuration" : "");
+}
+
+static json_t *policy_json(const struct admin_api *api, const struct mac *mac)
+{
+    static const struct policy_entry nothing;
+    const struct policy_entry *entry = policies_find(api->fleet->policies, mac);
+    entry = entry != NULL ? entry : &nothing;
+    json_t *groups = json_array();
+    for (size_t i = 0; i < entry->group_count; i++) {
+        json_array_append_new(groups, word_json(api, entry->groups[i]));
+    }
+    return json_pack("{s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "blocked", entry->blocked, "approved", entry->approved,
+                     "pin", word_json(api, entry->pin), "assigned", assigned_json(api, entry, mac), "groups", groups,
+                     "note", admin_text(entry->note), "at", time_or_null(entry->unix_s));
+}
+
+static json_t *never_again_json(const struct admin_api *api, const struct mac *mac)
+{
+    const struct never_again_entry *entry = never_again_find(api->fleet->never_again, mac);
+    json_t *list = json_array();
+    for (size_t i = 0; entry != NULL && i < entry->count; i++) {
+        const struct never_again_image *image = &entry->images[i];
+        json_array_append_new(list, json_pack("{s:o, s:i, s:b, s:o}", "md5", admin_hex(image->md5, 16), "failures",
+                                              (int)image->failures, "rolled_back", image->rolled_back, "at",
+                                              admin_time(image->unix_s)));
+    }
+    return list;
+}
+
+static json_t *memberships_json(const struct admin_api *api, const struct mac *mac)
+{
+    struct rollout_member member;
+    json_t *list = json_array();
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+        if (rollout_member(rollout, mac, &member)) {
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "id", rollout->id, "state",
+                                                  rollout_state_word(rollout->state), "member",
+                                                  rollout_device_word(member.state)));
+        }
+    }
+    return list;
+}
+
+/* What it said of itself; of one that was never seen, nothing. */
+static void add_said(json_t *json, const struct admin_api *api, const struct device *device)
+{
+    const char *chip = device->chip != CHIP_UNKNOWN ? chip_text((enum chip)device->chip) : "";
+    const char *mode = device->flash_mode != FLASH_MODE_UNKNOWN ? flash_mode_text(device->flash_mode) : "";
+    json_object_set_new(json, "type", device->type != NULL ? word_json(api, device->type->name) : json_string(""));
+    json_object_set_new(json, "client", json_string(device_client_text((enum device_client)device->client)));
+    json_object_set_new(json, "chip", json_string(chip));
+    json_object_set_new(json, "flash_bytes", json_integer(device->flash_bytes));
+    json_object_set_new(json, "flash_mode", json_string(mode));
+    json_object_set_new(json, "free_bytes", json_integer(device->free_bytes));
+    json_object_set_new(json, "version", word_json(api, device->version));
+    json_object_set_new(json, "fs_version", word_json(api, device->fs_version));
+    json_object_set_new(json, "md5", device->has_md5 ? admin_hex(device->md5, 16) : json_string(""));
+    json_object_set_new(json, "sdk", word_json(api, device->sdk));
+    json_object_set_new(json, "address", address_json(device->address));
+    json_object_set_new(json, "via_proxy", json_boolean(device->via_proxy));
+}
+
+json_t *admin_device_json(const struct admin_api *api, const struct mac *mac)
+{
+    static const struct device never_seen = { .chip = CHIP_UNKNOWN, .flash_mode = FLASH_MODE_UNKNOWN };
+    const struct device *device = devices_find(api->fleet->devices, mac);
+    struct moment now = clock_moment(api->loop);
+    char text[MAC_TEXT_SIZE];
+    mac_print(mac, text);
+    device = device != NULL ? device : &never_seen;
+    enum outcome outcome = fleet_outcome(device, (uint32_t)(api->trigger->reboot_ms / 1000), &now);
+    json_t *json = json_pack("{s:s}", "mac", text);
+    add_said(json, api, device);
+    json_object_set_new(json, "first_seen", time_or_null(device->first_seen_s));
+    json_object_set_new(json, "last_seen", time_or_null(device->seen_s));
+    json_object_set_new(json, "online", device->said_online ? json_boolean(device->online) : json_null());
+    json_object_set_new(json, "reason",
+                        json_string(device->seen_s > 0 ? reason_word((enum reason)device->reason) : ""));
+    json_object_set_new(json, "reason_mode", json_string(device->reason_fs ? "fs" : "sketch"));
+    json_object_set_new(json, "transfer", transfer_json(api, device));
+    json_object_set_new(json, "outcome", json_string(outcome_word(outcome)));
+    json_object_set_new(json, "failures", json_integer(device->failures));
+    json_object_set_new(json, "policy", policy_json(api, mac));
+    json_object_set_new(json, "never_again", never_again_json(api, mac));
+    json_object_set_new(json, "rollouts", memberships_json(api, mac));
+    return json;
+}
+
+bool admin_read_mac(struct admin_call *call, struct mac *mac)
+{
+    char text[HTTP_PARAMETER_MAX + 1] = "";
+    if (slice_copy(call->rest, text, sizeof text) && mac_parse(call->rest, mac)) {
+        return true;
+    }
+    admin_refuse(call->answer, 400, "bad-request", "a MAC has 12 hexadecimal digits, such as 5c:cf:7f:b1:e0:42",
+                 "%s is no MAC", admin_show(text).text);
+    return false;
+}
+
+bool admin_knows_device(struct admin_call *call, const struct mac *mac)
+{
+    const struct fleet *fleet = call->api->fleet;
+    if (devices_find(fleet->devices, mac) != NULL || policies_find(fleet->policies, mac) != NULL) {
+        return true;
+    }
+    admin_refuse(call->answer, 404, "unknown-device",
+                 "`updraft devices` lists those that are known; is it the MAC that the device itself prints?",
+                 "no device with this MAC has ever asked, and nothing was said of it");
+    return false;
+}
+
+/* --- with its time-line ------------------------------------------------------------------------------------------- */
+
+struct events_call {
+    struct admin_api *api;
+    struct http_later *later;
+    struct mac mac;
+};
+
+static void on_events(void *owner, enum status status, const struct store_event *events, size_t count, const char *why)
+{
+    struct events_call *asked = owner;
+    struct http_answer answer = { .status = 200 };
+    json_t *json = admin_device_json(asked->api, &asked->mac), *list = json_array();
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "at", admin_time(events[i].unix_s), "word",
+                                              admin_text(events[i].word), "text", admin_text(events[i].text)));
+    }
+    json_object_set_new(json, "events", list);
+    json_object_set_new(json, "events_why", admin_text(status == STATUS_OK ? "" : why));
+    admin_answer(&answer, 200, json);
+    admin_answer_later(asked->api, asked->later, &answer);
+    free(asked);
+}
+
+void admin_get_device(struct admin_call *call)
+{
+    struct admin_api *api = call->api;
+    struct mac mac;
+    if (!admin_read_query(call, NULL, 0) || !admin_read_mac(call, &mac) || !admin_knows_device(call, &mac)) {
+        return;
+    }
+    if (api->store == NULL) {
+        json_t *json = admin_device_json(api, &mac);
+        json_object_set_new(json, "events", json_array());
+        json_object_set_new(json, "events_why", json_string("nothing is written down here"));
+        admin_answer(call->answer, 200, json);
+        return;
+    }
+    struct events_call *asked = calloc(1, sizeof *asked);
+    assert(asked != NULL);
+    asked->api = api;
+    asked->mac = mac;
+    asked->later = call->answer->later = http_later_new();
+    store_queue_events_of(api->store, &mac, EVENTS_SHOWN_MAX, on_events, asked);
+}
+
+/* --- many of them ------------------------------------------------------------------------------------------------- */
+
+struct device_filter {
+    char type[HTTP_PARAMETER_MAX + 1], group[HTTP_PARAMETER_MAX + 1], part[HTTP_PARAMETER_MAX + 1];
+    bool of_type, of_group, of_outcome, of_reason, of_online, online, of_seen;
+    enum outcome outcome;
+    enum reason reason;
+    uint64_t seen_within_s;
+};
+
+struct list_job {
+    struct turn_job job;
+    struct admin_api *api;
+    struct http_answer *answer; /* while the call lasts */
+    struct http_later *later;   /* then */
+    bool done;
+    struct device_filter filter;
+    size_t next, matched;
+    uint64_t offset, limit;
+    json_t *list;
+};
+
+static bool matches(const struct list_job *job, const struct device *device, const struct moment *now)
+{
+    const struct device_filter *filter = &job->filter;
+    const struct fleet *fleet = job->api->fleet;
+    char mac[MAC_TEXT_SIZE];
+    if (filter->of_type && strcmp(words_text(fleet->words, device->type->name), filter->type) != 0) {
+        return false;
+    }
+    if (filter->of_reason && (device->seen_s == 0 || device->reason != filter->reason)) {
+        return false;
+    }
+    if (filter->of_outcome &&
+        fleet_outcome(device, (uint32_t)(job->api->trigger->reboot_ms / 1000), now) != filter->outcome) {
+        return false;
+    }
+    if (filter->of_online && (!device->said_online || device->online != filter->online)) {
+        return false;
+    }
+    if (filter->of_seen && (device->seen_s == 0 || device->seen_s + filter->seen_within_s < now->unix_s)) {
+        return false;
+    }
+    if (filter->of_group && !policy_in_group(policies_find(fleet->policies, &device->mac),
+                                             words_find(fleet->words, slice_of(filter->group)))) {
+        return false;
+    }
+    mac_print(&device->mac, mac);
+    return strstr(mac, filter->part) != NULL;
+}
+
+static void answer_list(struct list_job *job)
+{
+    json_t *json = json_pack("{s:I, s:o}", "total", (json_int_t)job->matched, "devices", job->list);
+    if (job->answer != NULL) {
+        admin_answer(job->answer, 200, json);
+        job->done = true;
+        return;
+    }
+    struct http_answer answer = { .status = 200 };
+    admin_answer(&answer, 200, json);
+    admin_answer_later(job->api, job->later, &answer);
+    free(job);
+}
+
+static bool on_turn(void *owner, struct turn_budget *budget)
+{
+    struct list_job *job = owner;
+    const struct devices *devices = job->api->fleet->devices;
+    struct moment now = clock_moment(job->api->loop);
+    do {
+        if (job->next >= devices_count(devices)) { /* who was forgotten meanwhile leaves fewer */
+            answer_list(job);
+            return false;
+        }
+        const struct device *device = devices_at(devices, job->next++);
+        if (matches(job, device, &now)) {
+            if (job->matched >= job->offset && json_array_size(job->list) < job->limit) {
+                json_array_append_new(job->list, admin_device_json(job->api, &device->mac));
+            }
+            job->matched++;
+        }
+    } while (!turn_is_spent(budget));
+    return true;
+}
+
+static bool refuse_word(struct admin_call *call, const char *name, const char *value, const char *remedy)
+{
+    admin_refuse(call->answer, 400, "bad-request", remedy, "%s=%s is not known", name, admin_show(value).text);
+    return false;
+}
+
+static bool read_words(struct admin_call *call, struct device_filter *filter, const char *outcome, const char *reason)
+{
+    while (filter->of_outcome && filter->outcome < OUTCOME_COUNT &&
+           strcmp(outcome_word(filter->outcome), outcome) != 0) {
+        filter->outcome++;
+    }
+    while (filter->of_reason && filter->reason < REASON_COUNT && strcmp(reason_word(filter->reason), reason) != 0) {
+        filter->reason++;
+    }
+    if (filter->outcome == OUTCOME_COUNT) {
+        return refuse_word(call, "outcome", outcome, "docs/openapi.json lists the outcomes");
+    }
+    if (filter->reason == REASON_COUNT) {
+        return refuse_word(call, "reason", reason, "docs/reasons.md lists the reasons");
+    }
+    return true;
+}
+
+/* The digits of a MAC's part, however they are written. */
+static bool read_part(struct admin_call *call, const char *q, char *part)
+{
+    size_t used = 0;
+    for (const char *at = q; *at != '\0'; at++) {
+        char c = *at >= 'A' && *at <= 'F' ? (char)(*at + 'a' - 'A') : *at;
+        if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')) {
+            part[used++] = c;
+        } else if (strchr(":-.", c) == NULL) {
+            return refuse_word(call, "q", q, "give a part of a MAC: hexadecimal digits, with or without colons");
+        }
+    }
+    part[used] = '\0';
+    return true;
+}
+
+static bool read_list(struct admin_call *call, struct list_job *job)
+{
+    char outcome[HTTP_PARAMETER_MAX + 1] = "", reason[HTTP_PARAMETER_MAX + 1] = "", q[HTTP_PARAMETER_MAX + 1] = "";
+    struct device_filter *filter = &job->filter;
+    const struct admin_parameter parameters[] = {
+        { "type", ADMIN_TEXT, filter->type, 0, &filter->of_type },
+        { "group", ADMIN_TEXT, filter->group, 0, &filter->of_group },
+        { "outcome", ADMIN_TEXT, outcome, 0, &filter->of_outcome },
+        { "reason", ADMIN_TEXT, reason, 0, &filter->of_reason },
+        { "online", ADMIN_YES_NO, &filter->online, 0, &filter->of_online },
+        { "seen_within_s", ADMIN_NUMBER, &filter->seen_within_s, SEEN_WITHIN_MAX_S, &filter->of_seen },
+        { "q", ADMIN_TEXT, q, 0, NULL },
+        { "offset", ADMIN_NUMBER, &job->offset, DEVICES_MAX, NULL },
+        { "limit", ADMIN_NUMBER, &job->limit, DEVICES_SHOWN_MAX, NULL },
+    };
+    return admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0]) &&
+           read_words(call, filter, outcome, reason) && read_part(call, q, filter->part);
+}
+
+void admin_get_devices(struct admin_call *call)
+{
+    struct turns *turns = trigger_turns(call->api->trigger);
+    struct list_job *job = calloc(1, sizeof *job);
+    assert(job != NULL);
+    *job = (struct list_job){
+        .job = { .step = on_turn, .owner = job }, .api = call->api, .answer = call->answer, .limit = DEVICES_SHOWN_MAX
+    };
+    if (!read_list(call, job)) {
+        free(job);
+        return;
+    }
+    job->list = json_array();
+    turns_add(turns, &job->job);
+    turns_run(turns);
+    job->answer = NULL;
+    if (job->done) {
+        free(job);
+    } else {
+        job->later = call->answer->later = http_later_new();
+    }
+}
+
+/* --- groups ------------------------------------------------------------------------------------------------------- */
+
+struct group_shown {
+    const char *name;
+    size_t devices;
+};
+
+static int compare_groups(const void *a, const void *b)
+{
+    return strcmp(((const struct group_shown *)a)->name, ((const struct group_shown *)b)->name);
+}
+
+void admin_get_groups(struct admin_call *call)
+{
+    const struct fleet *fleet = call->api->fleet;
+    if (!admin_read_query(call, NULL, 0)) {
+        return;
+    }
+    size_t count = policies_groups(fleet->policies, NULL, NULL, 0);
+    word_id *names = calloc(count + 1, sizeof *names);
+    size_t *counts = calloc(count + 1, sizeof *counts);
+    struct group_shown *shown = calloc(count + 1, sizeof *shown);
+    json_t *list = json_array();
+    assert(names != NULL && counts != NULL && shown != NULL);
+    (void)policies_groups(fleet->policies, names, counts, count);
+    for (size_t i = 0; i < count; i++) {
+        shown[i] = (struct group_shown){ words_text(fleet->words, names[i]), counts[i] };
+    }
+    qsort(shown, count, sizeof *shown, compare_groups);
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(
+            list, json_pack("{s:o, s:I}", "name", admin_text(shown[i].name), "devices", (json_int_t)shown[i].devices));
+    }
+    free(shown);
+    free(counts);
+    free(names);
+    admin_answer(call->answer, 200, json_pack("{s:I, s:o}", "total", (json_int_t)count, "groups", list));
+}

@@ -1,0 +1,470 @@
+/* An operator's word on one device: what it is to run, to which groups it belongs, that it gets nothing, that it may
+ * try again, that it is forgotten.
+ *
+ * It goes at once, and is answered when it is written down. What makes it hard is a disk that fails: then the word is
+ * taken back and refused, but for what stops updates, which goes anyway, with a warning.
+ */
+#include "server/admin_parts.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GROUP_TEXT_MAX WORD_TEXT_MAX
+#define NOTE_TEXT_MAX  (sizeof((struct policy_entry *)0)->note - 1)
+#define SAID_MAX       8 /* lines of the time-line in one word */
+
+static const char never_written[] = "the store's backlog is full; give it again when the store is in order";
+
+/* --- reading ------------------------------------------------------------------------------------------------------ */
+
+/* What is to be said, on top of what was said before. */
+struct device_word {
+    struct admin_call *call;
+    struct policy_entry entry;
+    word_id taken[3 + 2 * POLICY_GROUPS_MAX]; /* held while the word is worked on */
+    size_t taken_count;
+    bool stops, starts; /* it blocks; it says anything else */
+    size_t said_count;
+    struct {
+        const char *word;
+        char text[WORD_TEXT_MAX * 2 + 2];
+    } said[SAID_MAX];
+};
+
+static bool refuse_member(struct device_word *word, const char *member, const char *remedy)
+{
+    admin_refuse(word->call->answer, 400, "bad-request", remedy, "member \"%s\" cannot be read", member);
+    return false;
+}
+
+static void say(struct device_word *word, const char *what, const char *first, const char *second)
+{
+    assert(word->said_count < SAID_MAX);
+    word->said[word->said_count].word = what;
+    snprintf(word->said[word->said_count].text, sizeof word->said[0].text, "%s%s%s", first,
+             first[0] != '\0' && second[0] != '\0' ? " " : "", second);
+    word->said_count++;
+}
+
+static word_id take_word(struct device_word *word, const char *text)
+{
+    word_id id = words_take(word->call->api->fleet->words, slice_of(text));
+    assert(word->taken_count < sizeof word->taken / sizeof word->taken[0]);
+    word->taken[word->taken_count++] = id;
+    return id;
+}
+
+/* A version, a label, a type: as file names have them. */
+static bool is_name(const char *text)
+{
+    size_t n = text != NULL ? strlen(text) : 0;
+    return n > 0 && n <= WORD_TEXT_MAX && strpbrk(text, " /") == NULL && text_is_clean_utf8(slice_of(text));
+}
+
+static bool read_pin(struct device_word *word, const json_t *value)
+{
+    const char *pin = json_string_value(value);
+    if (!json_is_null(value) && !is_name(pin)) {
+        return refuse_member(word, "pin", "give a version or label of 1 to 64 bytes, or null");
+    }
+    word->entry.pin = pin != NULL ? take_word(word, pin) : 0;
+    say(word, pin != NULL ? "pinned" : "unpinned", pin != NULL ? pin : "", "");
+    return true;
+}
+
+static bool read_assign(struct device_word *word, const json_t *value)
+{
+    const json_t *type = json_object_get(value, "type"), *label = json_object_get(value, "label");
+    const char *type_text = type != NULL ? json_string_value(type) : "";
+    const char *label_text = label != NULL ? json_string_value(label) : "";
+    size_t known = (type != NULL) + (size_t)(label != NULL);
+    if (json_is_null(value)) {
+        word->entry.type = word->entry.label = 0;
+        say(word, "unassigned", "", "");
+        return true;
+    }
+    if (!json_is_object(value) || json_object_size(value) != known || type_text == NULL || label_text == NULL ||
+        (type_text[0] == '\0' && label_text[0] == '\0') || (type_text[0] != '\0' && !is_name(type_text)) ||
+        (label_text[0] != '\0' && !is_name(label_text))) {
+        return refuse_member(word, "assign",
+                             "give {\"type\":\"door\",\"label\":\"DOOR-7\"}, one of them may be left out; or null");
+    }
+    word->entry.type = take_word(word, type_text);
+    word->entry.label = take_word(word, label_text);
+    say(word, "assigned", type_text, label_text);
+    return true;
+}
+
+static bool read_blocked(struct device_word *word, const json_t *value)
+{
+    if (!json_is_boolean(value)) {
+        return refuse_member(word, "blocked", "give true or false");
+    }
+    word->entry.blocked = json_is_true(value);
+    word->stops = word->entry.blocked;
+    say(word, word->entry.blocked ? "blocked" : "unblocked", "", "");
+    return true;
+}
+
+static bool read_approved(struct device_word *word, const json_t *value)
+{
+    if (!json_is_boolean(value)) {
+        return refuse_member(word, "approved", "give true or false");
+    }
+    word->entry.approved = json_is_true(value);
+    say(word, word->entry.approved ? "approved" : "unapproved", "", "");
+    return true;
+}
+
+static bool is_group(const char *name)
+{
+    size_t n = name != NULL ? strlen(name) : 0;
+    return n > 0 && n <= GROUP_TEXT_MAX &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
+}
+
+static bool check_groups(struct device_word *word, const char *member, const json_t *list)
+{
+    if (!json_is_array(list) || json_array_size(list) == 0) {
+        return refuse_member(word, member, "give a list of groups, such as [\"kitchen\"]");
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (!is_group(name)) {
+            admin_refuse(word->call->answer, 400, "bad-group",
+                         "a group's name has 1 to 64 letters, digits, dots, underscores and hyphens",
+                         "\"%s\" cannot be a group's name", name != NULL ? admin_show(name).text : "");
+            return false;
+        }
+    }
+    return true;
+}
+
+static size_t place_of_group(const struct device_word *word, const char *name)
+{
+    size_t i = 0;
+    while (i < word->entry.group_count &&
+           strcmp(words_text(word->call->api->fleet->words, word->entry.groups[i]), name) != 0) {
+        i++;
+    }
+    return i;
+}
+
+/* "kitchen, hall": as far as there is room. */
+static void say_groups(struct device_word *word, const char *what, const json_t *list)
+{
+    char text[WORD_TEXT_MAX * 2] = "";
+    for (size_t i = 0, used = 0; i < json_array_size(list) && used < sizeof text; i++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", i > 0 ? ", " : "",
+                                 json_string_value(json_array_get(list, i)));
+    }
+    say(word, what, text, "");
+}
+
+static bool read_groups_remove(struct device_word *word, const json_t *list)
+{
+    if (!check_groups(word, "groups_remove", list)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        size_t place = place_of_group(word, json_string_value(json_array_get(list, i)));
+        if (place < word->entry.group_count) {
+            word->entry.group_count--;
+            memmove(&word->entry.groups[place], &word->entry.groups[place + 1],
+                    (word->entry.group_count - place) * sizeof word->entry.groups[0]);
+        }
+    }
+    say_groups(word, "ungrouped", list);
+    return true;
+}
+
+static bool read_groups_add(struct device_word *word, const json_t *list)
+{
+    if (!check_groups(word, "groups_add", list)) {
+        return false;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (place_of_group(word, name) < word->entry.group_count) {
+            continue;
+        }
+        if (word->entry.group_count == POLICY_GROUPS_MAX) {
+            admin_refuse(word->call->answer, 409, "limit", "take it out of one first (groups_remove)",
+                         "a device belongs to at most %d groups", POLICY_GROUPS_MAX);
+            return false;
+        }
+        word->entry.groups[word->entry.group_count++] = take_word(word, name);
+    }
+    say_groups(word, "grouped", list);
+    return true;
+}
+
+static bool read_note(struct device_word *word, const json_t *value)
+{
+    const char *note = json_string_value(value);
+    if (note == NULL || strlen(note) > NOTE_TEXT_MAX || !text_is_clean_utf8(slice_of(note))) {
+        return refuse_member(word, "note", "give a text of at most 64 bytes");
+    }
+    snprintf(word->entry.note, sizeof word->entry.note, "%s", note);
+    return true;
+}
+
+/* In the order in which they go: who leaves a group makes room for another. */
+static const struct {
+    const char *member;
+    bool (*read)(struct device_word *word, const json_t *value);
+} readers[] = {
+    { "pin", read_pin },
+    { "assign", read_assign },
+    { "blocked", read_blocked },
+    { "approved", read_approved },
+    { "groups_remove", read_groups_remove },
+    { "groups_add", read_groups_add },
+    { "note", read_note },
+};
+
+#define READERS (sizeof readers / sizeof readers[0])
+
+static bool read_word(struct device_word *word, const json_t *body)
+{
+    for (size_t i = 0; i < READERS; i++) {
+        const json_t *value = json_object_get(body, readers[i].member);
+        if (value != NULL && !readers[i].read(word, value)) {
+            return false;
+        }
+        word->starts = word->starts || (value != NULL && readers[i].read != read_note &&
+                                        (readers[i].read != read_blocked || !word->entry.blocked));
+    }
+    if (json_object_size(body) == 0) {
+        admin_refuse(word->call->answer, 400, "bad-request", "docs/openapi.json lists what this address takes",
+                     "the body says nothing");
+        return false;
+    }
+    return true;
+}
+
+/* --- written, and answered ---------------------------------------------------------------------------------------- */
+
+/* A word that goes and waits for the disk. */
+struct said_call {
+    struct admin_api *api;
+    struct http_later *later;
+    struct device_word word; /* .call is gone; .entry is what was said, its words held */
+    struct policy_entry before;
+    word_id held[3 + POLICY_GROUPS_MAX]; /* of `before` */
+    size_t held_count;
+    bool goes_anyway;
+};
+
+static void hold_before(struct said_call *said)
+{
+    const struct policy_entry *before = &said->before;
+    struct words *words = said->api->fleet->words;
+    word_id ids[3 + POLICY_GROUPS_MAX] = { before->type, before->label, before->pin };
+    memcpy(ids + 3, before->groups, before->group_count * sizeof ids[0]);
+    for (size_t i = 0; i < 3u + before->group_count; i++) {
+        said->held[said->held_count++] = words_take(words, slice_of(words_text(words, ids[i])));
+    }
+}
+
+static void free_said(struct said_call *said)
+{
+    struct words *words = said->api->fleet->words;
+    for (size_t i = 0; i < said->held_count; i++) {
+        words_drop(words, said->held[i]);
+    }
+    for (size_t i = 0; i < said->word.taken_count; i++) {
+        words_drop(words, said->word.taken[i]);
+    }
+    free(said);
+}
+
+static bool says_the_same(const struct policy_entry *a, const struct policy_entry *b)
+{
+    return a->blocked == b->blocked && a->approved == b->approved && a->type == b->type && a->label == b->label &&
+           a->pin == b->pin && a->group_count == b->group_count &&
+           memcmp(a->groups, b->groups, a->group_count * sizeof a->groups[0]) == 0 && strcmp(a->note, b->note) == 0;
+}
+
+/* As it was before, unless somebody has said something else since. */
+static void take_back(struct said_call *said, const struct moment *now)
+{
+    static const struct policy_entry nothing;
+    const struct policy_entry *entry = policies_find(said->api->fleet->policies, &said->before.mac);
+    uint64_t ticket;
+    if (says_the_same(entry != NULL ? entry : &nothing, &said->word.entry)) {
+        (void)fleet_set_policy(said->api->fleet, &said->before, now, &ticket);
+    }
+}
+
+static void answer_said(struct said_call *said, struct http_answer *answer, enum status status, const char *why)
+{
+    struct admin_api *api = said->api;
+    struct moment now = clock_moment(api->loop);
+    char warning[500];
+    if (status != STATUS_OK && !said->goes_anyway) {
+        take_back(said, &now);
+        admin_refuse(answer, 503, "store-failing", "mend that, and say it again",
+                     "nothing was changed, for it cannot be written down: %s", why);
+        return;
+    }
+    for (size_t i = 0; i < said->word.said_count; i++) {
+        journal_event(api->fleet->journal, &said->before.mac, &now, said->word.said[i].word, "%s",
+                      said->word.said[i].text);
+    }
+    json_t *json = admin_device_json(api, &said->before.mac);
+    if (status != STATUS_OK) {
+        snprintf(warning, sizeof warning, "not written down yet, a restart would forget it: %s", why);
+        json_object_set_new(json, "warning", admin_sentence(warning));
+    }
+    admin_answer(answer, 200, json);
+}
+
+static void on_said_written(void *owner, enum status status, const char *why)
+{
+    struct said_call *said = owner;
+    struct http_answer answer = { .status = 200 };
+    answer_said(said, &answer, status, why);
+    admin_answer_later(said->api, said->later, &answer);
+    free_said(said);
+}
+
+static bool is_failing(const struct admin_api *api)
+{
+    return api->store != NULL && store_queue_view(api->store)->health == STORE_FAILING;
+}
+
+/* The word goes; then the disk is waited for, where there is one that works. */
+static void act(struct admin_call *call, struct said_call *said)
+{
+    struct admin_api *api = call->api;
+    struct moment now = clock_moment(api->loop);
+    uint64_t ticket;
+    if (fleet_set_policy(api->fleet, &said->word.entry, &now, &ticket) != STATUS_OK) {
+        admin_refuse(call->answer, 409, "limit", "say less of devices that are gone (`updraft devices forget MAC`)",
+                     "something was said of %d devices already, which is the most", POLICIES_MAX);
+        free_said(said);
+    } else if (ticket == 0 || ticket == JOURNAL_REFUSED || is_failing(api)) {
+        bool failed = ticket != 0;
+        answer_said(said, call->answer, failed ? STATUS_LIMIT : STATUS_OK,
+                    ticket == JOURNAL_REFUSED ? never_written
+                    : failed                  ? store_queue_view(api->store)->why
+                                              : "");
+        free_said(said);
+    } else {
+        said->later = call->answer->later = http_later_new();
+        store_queue_when(api->store, ticket, ADMIN_STORE_WAIT_MS, on_said_written, said);
+    }
+}
+
+void admin_change_device(struct admin_call *call)
+{
+    const char *members[READERS];
+    struct mac mac;
+    for (size_t i = 0; i < READERS; i++) {
+        members[i] = readers[i].member;
+    }
+    json_t *body = admin_read_mac(call, &mac) ? admin_read_body(call, members, READERS) : NULL;
+    if (body == NULL) {
+        return;
+    }
+    struct said_call *said = calloc(1, sizeof *said);
+    assert(said != NULL);
+    const struct policy_entry *before = policies_find(call->api->fleet->policies, &mac);
+    said->api = call->api;
+    said->before = before != NULL ? *before : (struct policy_entry){ .mac = mac };
+    said->word.call = call;
+    said->word.entry = said->before;
+    hold_before(said);
+    bool good = read_word(&said->word, body);
+    said->goes_anyway = said->word.stops && !said->word.starts;
+    said->word.call = NULL;
+    json_decref(body);
+    if (good && (said->goes_anyway || !admin_store_is_failing(call))) {
+        act(call, said);
+    } else {
+        free_said(said);
+    }
+}
+
+/* --- to try again, and to be forgotten ---------------------------------------------------------------------------- */
+
+/* What has gone already, and is told when it is written down, or cannot be. */
+struct told_call {
+    struct admin_api *api;
+    struct http_later *later;
+    json_t *json;
+};
+
+static json_t *with_warning(json_t *json, const char *why)
+{
+    char warning[500];
+    snprintf(warning, sizeof warning, "not written down yet, a restart would bring it back: %s", why);
+    json_object_set_new(json, "warning", admin_sentence(warning));
+    return json;
+}
+
+static void on_told_written(void *owner, enum status status, const char *why)
+{
+    struct told_call *told = owner;
+    struct http_answer answer = { .status = 200 };
+    admin_answer(&answer, 200, status == STATUS_OK ? told->json : with_warning(told->json, why));
+    admin_answer_later(told->api, told->later, &answer);
+    free(told);
+}
+
+static void answer_when_written(struct admin_call *call, uint64_t ticket, json_t *json)
+{
+    struct admin_api *api = call->api;
+    if (ticket == 0) {
+        admin_answer(call->answer, 200, json);
+    } else if (ticket == JOURNAL_REFUSED || is_failing(api)) {
+        const char *why = ticket == JOURNAL_REFUSED ? never_written : store_queue_view(api->store)->why;
+        admin_answer(call->answer, 200, with_warning(json, why));
+    } else {
+        struct told_call *told = calloc(1, sizeof *told);
+        assert(told != NULL);
+        told->api = api;
+        told->json = json;
+        told->later = call->answer->later = http_later_new();
+        store_queue_when(api->store, ticket, ADMIN_STORE_WAIT_MS, on_told_written, told);
+    }
+}
+
+void admin_retry_device(struct admin_call *call)
+{
+    struct fleet *fleet = call->api->fleet;
+    struct moment now = clock_moment(call->api->loop);
+    struct mac mac;
+    char text[MAC_TEXT_SIZE];
+    json_t *body = admin_read_mac(call, &mac) ? admin_read_body(call, NULL, 0) : NULL;
+    if (body == NULL) {
+        return;
+    }
+    json_decref(body);
+    if (!admin_knows_device(call, &mac)) {
+        return;
+    }
+    mac_print(&mac, text);
+    size_t forgotten = fleet_retry(fleet, &mac, &now);
+    const struct device *device = devices_find(fleet->devices, &mac);
+    answer_when_written(call, device != NULL ? journal_device(fleet->journal, device) : 0,
+                        json_pack("{s:s, s:I}", "mac", text, "forgotten", (json_int_t)forgotten));
+}
+
+void admin_forget_device(struct admin_call *call)
+{
+    struct moment now = clock_moment(call->api->loop);
+    struct mac mac;
+    char text[MAC_TEXT_SIZE];
+    uint64_t ticket;
+    if (!admin_read_query(call, NULL, 0) || !admin_read_mac(call, &mac) || !admin_knows_device(call, &mac) ||
+        admin_store_is_failing(call)) {
+        return;
+    }
+    mac_print(&mac, text);
+    (void)fleet_forget(call->api->fleet, &mac, &now, &ticket);
+    answer_when_written(call, ticket, json_pack("{s:s}", "removed", text));
+}
