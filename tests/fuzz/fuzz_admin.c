@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "repo/scan.h"
 #include "server/admin_api.h"
+#include "tests/support/whole_fleet.h"
 #include "tests/unit/repo/repo_fixture.h"
 
 #include <assert.h>
@@ -24,7 +25,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RUN       0xff
 #define END       0xfe
-#define FAR_MS    (48ull * 3600 * 1000)
 #define TURNS_MAX 5000
 
 static struct {
@@ -34,6 +34,8 @@ static struct {
     struct blob_store blobs;
     struct http_server http, device_http;
     struct device_api device_api;
+    struct fleet fleet;
+    struct offerings *offerings;
     struct metrics metrics;
     struct trigger trigger;
     struct tokens *tokens;
@@ -44,12 +46,6 @@ static struct {
 } world;
 
 /* --- the world ---------------------------------------------------------------------------------------------------- */
-
-static void on_rollout_changed(void *owner, struct rollout *rollout)
-{
-    (void)owner;
-    trigger_rollout_changed(&world.trigger, rollout);
-}
 
 static void find_public_url(void *owner, struct public_url *url)
 {
@@ -105,26 +101,27 @@ static void make_rooms(struct catalog *catalog)
 {
     struct publisher_config publisher = { .in_flight_max = 4, .commands_max = 100, .bytes_max = 1u << 20 };
     world.device_api = (struct device_api){
-        .sources = { .loop = &world.loop, .catalog = catalog, .loop_guard_max = 3 },
-        .fleet = fleet_new(64),
+        .sources = { .loop = &world.loop, .catalog = catalog, .fleet = &world.fleet },
+        .fleet = &world.fleet,
         .metrics = &world.metrics,
     };
-    world.device_api.sources.assignments = world.config.assignments = assignments_new();
-    world.device_api.sources.guard = loop_guard_new(64);
+    world.config.assignments = assignments_new();
+    world.offerings = offerings_new(OFFER_NEWEST_TO_ALL);
     world.trigger = (struct trigger){ .loop = &world.loop,
                                       .catalog = catalog,
-                                      .fleet = world.device_api.fleet,
+                                      .fleet = &world.fleet,
                                       .publisher = publisher_new(&world.loop, &publisher),
                                       .blobs = &world.blobs,
                                       .metrics = &world.metrics,
                                       .announce = *announce_preset("updraft"),
+                                      .reboot_ms = 300000,
                                       .find_public_url = find_public_url };
     publisher_connect(world.trigger.publisher, &(struct publisher_link){ on_publish, NULL });
     world.api = (struct admin_api){ .loop = &world.loop,
                                     .config = &world.config,
                                     .catalog = catalog,
                                     .device_api = &world.device_api,
-                                    .fleet = world.device_api.fleet,
+                                    .fleet = &world.fleet,
                                     .trigger = &world.trigger,
                                     .publisher = world.trigger.publisher,
                                     .device_http = &world.device_http,
@@ -254,13 +251,17 @@ static void feed(int peer, const uint8_t *data, size_t size)
 /* Ends what the input began, so that the next one finds the world as this one did. */
 static void end_rollouts(void)
 {
-    rollouts_tick(world.api.rollouts, uv_now(&world.loop) + FAR_MS);
+    struct moment now = clock_moment(&world.loop);
+    const char *why;
+    for (size_t i = 0; i < rollouts_count(world.fleet.rollouts); i++) {
+        (void)rollout_abort(world.fleet.rollouts, rollouts_at(world.fleet.rollouts, i), "the input ended", &now, &why);
+    }
     for (int turn = 0; world.trigger.dispatches != NULL; turn++) {
         assert(turn < TURNS_MAX);
         uv_run(&world.loop, UV_RUN_NOWAIT);
     }
     assert(publisher_counts(world.trigger.publisher)->waiting == 0);
-    rollouts_free(world.api.rollouts);
+    whole_fleet_drop(&world.fleet);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -274,7 +275,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     world.output_bytes = 0;
     world.door.needs_token = data[0] == 't';
-    world.api.rollouts = world.trigger.rollouts = world.device_api.rollouts = rollouts_new(on_rollout_changed, NULL);
+    whole_fleet_make(&world.fleet, 64, world.config.assignments, world.offerings, &world.trigger);
     int made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
     assert(made == 0);
     (void)made;

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "server/router.h"
+#include "tests/support/whole_fleet.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static uv_loop_t loop;
 static struct catalog *catalog;
 static struct assignments *assignments;
+static struct offerings *offerings;
 
 /* --- what is there ------------------------------------------------------------------------------------------------ */
 
@@ -102,6 +104,7 @@ static void set_up(void)
     catalog_seal(catalog);
     catalog_adopt(catalog);
     assignments = assignments_new();
+    offerings = offerings_new(OFFER_NEWEST_TO_ALL);
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         enum status status = assignments_add_line(assignments, slice_of(lines[i][0]), slice_of(lines[i][1]), &why);
         assert(status == STATUS_OK);
@@ -211,34 +214,26 @@ static bool ask(struct device_api *api, const struct http_request *request)
     return whole;
 }
 
-static void on_rollout_changed(void *owner, struct rollout *rollout)
-{
-    (void)owner;
-    (void)rollout;
-}
-
 /* The same check again and again, each answered whole: it must end. */
 static void ask_until_held(const struct http_request *request)
 {
     static struct metrics metrics;
+    struct fleet fleet;
     struct device_api api = {
-        .sources = { .loop = &loop, .catalog = catalog, .assignments = assignments, .loop_guard_max = 3 },
+        .sources = { .loop = &loop, .catalog = catalog, .fleet = &fleet },
+        .fleet = &fleet,
         .metrics = &metrics,
     };
     bool sent = true;
     unsigned times = 0;
-    api.fleet = fleet_new(4);
-    api.rollouts = rollouts_new(on_rollout_changed, NULL);
+    whole_fleet_make(&fleet, 4, assignments, offerings, NULL);
     api.sources.fs_gzip = slice_ends_with(request->path, "+");
-    api.sources.guard = loop_guard_new(4);
-    while (sent && times <= api.sources.loop_guard_max) {
+    while (sent && times <= fleet.settings.loop_guard_max) {
         sent = ask(&api, request);
         times++;
     }
     assert(!sent || !is_check(request));
-    loop_guard_free(api.sources.guard);
-    rollouts_free(api.rollouts);
-    fleet_free(api.fleet);
+    whole_fleet_drop(&fleet);
 }
 
 static void add_line(struct buf *head, const uint8_t *line, size_t n)

@@ -8,6 +8,7 @@
 #include "server/http_server.h"
 #include "server/router.h"
 #include "tests/support/image_make.h"
+#include "tests/support/whole_fleet.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@ static struct {
     struct blob_store blobs;
     struct http_server http;
     struct device_api api;
+    struct fleet fleet;
     struct metrics metrics;
     char output[1 << 18];
     size_t output_bytes;
@@ -59,12 +61,6 @@ static void unavailable(void *owner, const struct image *image, const struct del
     (void)status;
     (void)answer;
     assert(!"the image is there");
-}
-
-static void on_rollout_changed(void *owner, struct rollout *rollout)
-{
-    (void)owner;
-    (void)rollout;
 }
 
 static void on_room(void *owner)
@@ -106,13 +102,11 @@ static void make_world(void)
     digest_cache_free(cache);
     blob_store_start(&world.blobs, &world.loop, folder, 60000, 64u << 20);
     world.api = (struct device_api){
-        .sources = { .loop = &world.loop, .catalog = result.catalog, .loop_guard_max = 3 },
-        .fleet = fleet_new(64),
-        .rollouts = rollouts_new(on_rollout_changed, NULL),
+        .sources = { .loop = &world.loop, .catalog = result.catalog, .fleet = &world.fleet },
+        .fleet = &world.fleet,
         .metrics = &world.metrics,
     };
-    world.api.sources.assignments = assignments_new();
-    world.api.sources.guard = loop_guard_new(64);
+    whole_fleet_make(&world.fleet, 64, assignments_new(), offerings_new(OFFER_NEWEST_TO_ALL), NULL);
     http_server_init(&world.http, &world.loop, &world.blobs, &handlers, NULL, &limits);
     world.http.on_room = on_room;
     world.ready = true;
