@@ -1,6 +1,6 @@
 /* Rollouts through thousands of histories in virtual time, with devices that fail in every way there is, a store that
- * lags, a broker that dawdles, an operator who interferes, and a process that is killed. The seed is printed;
- * UPDRAFT_SEED=n runs one history again.
+ * lags, a broker that dawdles, an operator who interferes, and a process that is killed. The seed of one that fails
+ * is printed; UPDRAFT_SEED=n runs it again.
  *
  * What must hold whatever happens:
  *  - nobody is told, or served, whom the order does not mean;
@@ -535,6 +535,8 @@ static void run(uint64_t seed, struct write *writes)
     free(history);
 }
 
+static uint64_t running_seed;
+
 static void test_histories(void **state)
 {
     (void)state;
@@ -542,7 +544,7 @@ static void test_histories(void **state)
     struct write *writes = malloc(WRITES_MAX * sizeof *writes);
     uint64_t first = chosen != NULL ? strtoull(chosen, NULL, 10) : 1;
     for (uint64_t seed = first; seed < first + (chosen != NULL ? 1 : HISTORIES); seed++) {
-        fprintf(stderr, "\rseed %llu ", (unsigned long long)seed);
+        running_seed = seed;
         run(seed, writes);
     }
     free(writes);
@@ -551,5 +553,9 @@ static void test_histories(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_histories) };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (failed != 0) {
+        fprintf(stderr, "UPDRAFT_SEED=%llu runs it again\n", (unsigned long long)running_seed);
+    }
+    return failed;
 }
