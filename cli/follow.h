@@ -1,18 +1,18 @@
-/* Watching a rollout until it ends, and judging how it ended. */
+/* Watching a rollout to its end, and what is said then. */
 #ifndef CLI_FOLLOW_H
 #define CLI_FOLLOW_H
 
 #include "cli/progress.h"
 #include "cli/verb.h"
 
-/* Follows the rollout that `rollout` (taken over) is the first news of. */
+/* Shows `rollout` (taken over), asks for it until it is over or halted, and says how it ended. An interrupt ends the
+ * watching and nothing else. */
 enum cli_exit follow_rollout(struct cli *cli, json_t *rollout);
 
-/* An answer of the server as what is shown; texts escaped. */
 void follow_read(const json_t *rollout, struct progress *progress);
 
-/* What an ended rollout means: CLI_DONE where no device failed and at least one has the build, or, where devices were
- * `named`, each of them; else CLI_FAILED, with message and remedy. */
-enum cli_exit follow_judge(const struct progress *progress, bool named, char *message, char *remedy, size_t size);
+/* The end of one that is over or halted: the summary, why it is no success and what to do, and the devices that have
+ * not got it; or the document. `path` is the rollout's. --to asks for each device that it names. */
+enum cli_exit follow_end(struct cli *cli, const struct api_path *path, json_t *rollout);
 
 #endif

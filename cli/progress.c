@@ -10,15 +10,17 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define SMOOTHING_S      4.0
-#define WIDTH_FALLBACK   80
-#define WIDTH_LEAST      20
-#define BAR_LEAST        10
-#define BAR_MOST         40
-#define WAITS_FOR_FAILED "waiting whether devices that failed try again"
+#define SMOOTHING_S    4.0
+#define WIDTH_FALLBACK 80
+#define WIDTH_LEAST    20
+#define BAR_LEAST      10
+#define BAR_MOST       40
 
-static const char *const count_words[] = {
-#define X(name, word) word,
+static const struct {
+    const char *word;
+    bool seldom;
+} counts[] = {
+#define X(name, word, seldom) { word, seldom },
     PROGRESS_COUNT_LIST(X)
 #undef X
 };
@@ -26,34 +28,41 @@ static const char *const count_words[] = {
 const char *progress_word(enum progress_count count)
 {
     assert(count < PROGRESS_COUNTS);
-    return count_words[count];
+    return counts[count].word;
+}
+
+bool progress_is(const struct progress *progress, const char *state)
+{
+    return strcmp(progress->state, state) == 0;
 }
 
 bool progress_is_over(const struct progress *progress)
 {
-    return strcmp(progress->state, "done") == 0 || strcmp(progress->state, "failed") == 0;
+    return progress_is(progress, "done") || progress_is(progress, "aborted");
 }
 
+/* A server without a broker ("off") waits for none. */
 bool progress_waits_for_broker(const struct progress *progress)
 {
-    return strcmp(progress->state, "publishing") == 0 && strcmp(progress->broker_state, "connected") != 0;
+    return progress_is(progress, "planned") && strcmp(progress->broker_state, "connected") != 0 &&
+           strcmp(progress->broker_state, "off") != 0;
+}
+
+bool progress_nobody_was_told(const struct progress *progress)
+{
+    const uint64_t *devices = progress->devices;
+    return progress_is(progress, "aborted") && progress->acknowledged == 0 && progress->bytes == 0 &&
+           devices[COUNT_CONFIRMED] + devices[COUNT_FLASHED] == 0;
 }
 
 uint64_t progress_devices(const struct progress *progress)
 {
-    uint64_t came = 0;
+    uint64_t came = 0, skipped = progress->devices[COUNT_SKIPPED];
     for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
-        came += progress->devices[i];
+        came += i == COUNT_SKIPPED ? 0 : progress->devices[i];
     }
-    uint64_t known = progress->expected + progress->devices[COUNT_CURRENT];
-    return came > known ? came : known;
-}
-
-bool progress_waits_for_failed(const struct progress *progress)
-{
-    const uint64_t *devices = progress->devices;
-    return strcmp(progress->state, "running") == 0 && devices[COUNT_FAILED] > 0 &&
-           devices[COUNT_TRIGGERED] + devices[COUNT_DOWNLOADING] + devices[COUNT_SENT] == 0;
+    uint64_t meant = progress->members > skipped ? progress->members - skipped : 0;
+    return came > meant ? came : meant;
 }
 
 static uint64_t most(uint64_t a, uint64_t b)
@@ -78,7 +87,8 @@ void progress_pace_update(struct progress_pace *pace, const struct progress *pro
     pace->downloading = downloading;
     pace->bytes = most(pace->bytes, progress->bytes);
     pace->bytes_expected = most(pace->bytes_expected, progress->bytes_expected);
-    pace->is_whole = !downloading && progress->devices[COUNT_TRIGGERED] + progress->devices[COUNT_FAILED] == 0;
+    const uint64_t *devices = progress->devices;
+    pace->is_whole = devices[COUNT_FLASHED] + devices[COUNT_CONFIRMED] == progress_devices(progress);
     pace->at_s = now_s;
 }
 
@@ -120,19 +130,19 @@ static void text_add(struct text *text, const char *format, ...)
     text->used += (size_t)n < text->size - text->used ? (size_t)n : text->size - text->used - 1;
 }
 
-/* Nobody is silent who was not told: a rollout has failed when no command reached the broker. */
 static const char *count_word(const struct progress *progress, enum progress_count count)
 {
-    return count == COUNT_SILENT && strcmp(progress->state, "failed") == 0 ? PROGRESS_NOT_TOLD : count_words[count];
+    return count == COUNT_SILENT && progress_nobody_was_told(progress) ? PROGRESS_NOT_TOLD : counts[count].word;
 }
 
-/* "2 confirmed, 1 downloading": what there is, nearest to its end first. Returns whether there is any. */
-static bool add_counts(struct text *text, const struct progress *progress)
+/* "2 confirmed, 1 downloading of 3, 4 skipped": what there is, nearest to its end first. `noun` may be "". Returns
+ * whether there is any. */
+static bool add_counts(struct text *text, const struct progress *progress, const char *noun)
 {
     static const enum progress_count order[] = {
-        COUNT_CONFIRMED, COUNT_CURRENT, COUNT_SENT,   COUNT_DOWNLOADING,
-        COUNT_TRIGGERED, COUNT_FAILED,  COUNT_SILENT, COUNT_SUPERSEDED,
+        COUNT_CONFIRMED, COUNT_FLASHED, COUNT_DOWNLOADING, COUNT_TRIGGERED, COUNT_QUEUED, COUNT_FAILED, COUNT_SILENT,
     };
+    uint64_t all = progress_devices(progress), skipped = progress->devices[COUNT_SKIPPED];
     const char *between = "";
     for (size_t i = 0; i < sizeof order / sizeof order[0]; i++) {
         if (progress->devices[order[i]] > 0) {
@@ -140,17 +150,36 @@ static bool add_counts(struct text *text, const struct progress *progress)
             between = ", ";
         }
     }
-    if (progress->untracked > 0) {
-        text_add(text, "%s%" PRIu64 " not followed", between, progress->untracked);
+    if (between[0] != '\0') {
+        text_add(text, " of %" PRIu64 "%s%s%s", all, noun[0] != '\0' ? " " : "", noun,
+                 noun[0] != '\0' && all != 1 ? "s" : "");
+    }
+    if (skipped > 0) {
+        text_add(text, "%s%" PRIu64 " %s", between, skipped, count_word(progress, COUNT_SKIPPED));
+        between = ", ";
+    }
+    if (progress->anonymous > 0) {
+        text_add(text, "%s%" PRIu64 " without a name", between, progress->anonymous);
         between = ", ";
     }
     return between[0] != '\0';
 }
 
-static uint64_t seconds_left(const struct progress *progress)
+/* Until when it waits for the broker. */
+static uint64_t patience_left(const struct progress *progress)
 {
     uint64_t gone = progress->elapsed_s > 0 ? (uint64_t)progress->elapsed_s : 0;
     return gone < progress->timeout_s ? progress->timeout_s - gone : 0;
+}
+
+/* "halted: ", "canaries 1/5: ": what stands before the counts, where it is not simply going on. */
+static void add_stage(struct text *text, const struct progress *progress)
+{
+    if (progress_is(progress, "canary")) {
+        text_add(text, "canaries %" PRIu64 "/%" PRIu64 ": ", progress->canaries_confirmed, progress->canaries);
+    } else if (!progress_is(progress, "running") && !progress_is(progress, "done")) {
+        text_add(text, "%s: ", progress->state);
+    }
 }
 
 void progress_line(const struct progress *progress, char *to, size_t size)
@@ -160,16 +189,21 @@ void progress_line(const struct progress *progress, char *to, size_t size)
     if (progress_waits_for_broker(progress)) {
         text_add(&text, "waiting for the broker (%s)",
                  progress->broker_error[0] != '\0' ? progress->broker_error : progress->broker_state);
-    } else if (strcmp(progress->state, "publishing") == 0) {
-        text_add(&text, "publishing, the broker has %" PRIu64 " of %" PRIu64 " commands", progress->acknowledged,
+        return;
+    }
+    add_stage(&text, progress);
+    if (add_counts(&text, progress, "")) {
+        return;
+    }
+    if (progress_nobody_was_told(progress)) {
+        text_add(&text, "no device was told");
+    } else if (progress_is(progress, "planned") && progress->commands > 0) {
+        text_add(&text, "the broker has %" PRIu64 " of %" PRIu64 " commands", progress->acknowledged,
                  progress->commands);
-    } else if (add_counts(&text, progress)) {
-        text_add(&text, " of %" PRIu64 "%s", progress_devices(progress),
-                 progress_waits_for_failed(progress) ? "; " WAITS_FOR_FAILED : "");
-    } else if (strcmp(progress->state, "failed") == 0) {
-        text_add(&text, "failed, no device was told");
+    } else if (progress_is(progress, "planned")) {
+        text_add(&text, "its devices are being looked through");
     } else {
-        text_add(&text, progress_is_over(progress) ? "no device came" : "published, no device came yet");
+        text_add(&text, progress_is_over(progress) ? "no device came" : "no device came yet");
     }
 }
 
@@ -177,15 +211,10 @@ void progress_summary(const struct progress *progress, char *to, size_t size)
 {
     struct text text = { to, 0, size };
     char room[SHOWN_SIZE];
-    text_add(&text, "%s %s: %s in %.1f s", progress->type, progress->version, progress->state, progress->elapsed_s);
-    if (strcmp(progress->state, "failed") == 0) {
-        return; /* why is said as the problem it is */
-    }
-    text_add(&text, ": ");
-    if (add_counts(&text, progress)) {
-        text_add(&text, " of %s", shown_count(progress_devices(progress), "device", room));
-    } else {
-        text_add(&text, "no device came");
+    text_add(&text, "%s %s: %s in %s: ", progress->type, progress->version, progress->state,
+             shown_age(progress->elapsed_s > 0 ? (uint64_t)progress->elapsed_s : 0, room));
+    if (!add_counts(&text, progress, "device")) {
+        text_add(&text, progress_nobody_was_told(progress) ? "no device was told" : "no device came");
     }
     text_add(&text, ", %s", shown_bytes(progress->bytes, room));
 }
@@ -229,15 +258,18 @@ static void figure_text(enum figure figure, const struct progress *progress, con
 {
     struct text text = { to, 0, size };
     char room[SHOWN_SIZE];
-    uint64_t there = progress->devices[COUNT_CONFIRMED] + progress->devices[COUNT_CURRENT];
     bool moves = !progress_is_over(progress) && pace->per_s >= 1;
+    bool goes_on = progress_is(progress, "canary") || progress_is(progress, "running");
     to[0] = '\0';
     if (figure == FIGURE_PART && pace->bytes_expected > 0) {
         text_add(&text, " %3d%%", (int)(100.0 * progress_part(pace)));
     } else if (figure == FIGURE_DEVICES) {
-        text_add(&text, "  %" PRIu64 "/%s", there, shown_count(progress_devices(progress), "device", room));
+        text_add(&text, "  %" PRIu64 "/%s", progress->devices[COUNT_CONFIRMED],
+                 shown_count(progress_devices(progress), "device", room));
     } else if (figure == FIGURE_RATE && moves) {
         text_add(&text, "  %s/s", shown_bytes((uint64_t)pace->per_s, room));
+    } else if (figure == FIGURE_LEFT && goes_on && progress->seconds_left >= 0) {
+        text_add(&text, "  %s left", shown_clock((uint64_t)progress->seconds_left, room)); /* restarts and all */
     } else if (figure == FIGURE_LEFT && moves && pace->bytes_expected > pace->bytes) {
         double left = (double)(pace->bytes_expected - pace->bytes) / pace->per_s;
         text_add(&text, "  %s left", shown_clock(left < 3.6e6 ? (uint64_t)left : 3600000, room));
@@ -278,7 +310,7 @@ static void counts_line(const struct progress *progress, size_t width, bool colo
     char pieces[PROGRESS_COUNTS][48];
     size_t columns = 0;
     for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
-        bool seldom = (i == COUNT_CURRENT || i == COUNT_SUPERSEDED) && progress->devices[i] == 0;
+        bool seldom = counts[i].seldom && progress->devices[i] == 0;
         int n = snprintf(pieces[i], sizeof pieces[i], "  %s %" PRIu64, count_word(progress, (enum progress_count)i),
                          progress->devices[i]);
         pieces[i][0] = seldom ? '\0' : pieces[i][0];
@@ -291,6 +323,40 @@ static void counts_line(const struct progress *progress, size_t width, bool colo
         if (pieces[i][0] != '\0' && (all || progress->devices[i] > 0)) {
             line_add(block, width, shine && colour[i] != NULL ? colour[i] : "", pieces[i] + (is_first ? 2 : 0));
         }
+    }
+}
+
+/* "window 17/32 (adaptive)  canaries 3/5  failures 2, halts above 20 %": what paces it, and what would stop it. */
+static void pace_line(const struct progress *progress, size_t width, bool colours, struct block *block)
+{
+    char piece[96];
+    line_begin(block);
+    snprintf(piece, sizeof piece, "window %" PRIu64 "/%" PRIu64 "%s", progress->in_flight, progress->window,
+             progress->adaptive ? " (adaptive)" : "");
+    line_add(block, width, "", piece);
+    if (progress->canaries > 0) {
+        bool all = progress->canaries_confirmed >= progress->canaries;
+        snprintf(piece, sizeof piece, "  canaries %" PRIu64 "/%" PRIu64, progress->canaries_confirmed,
+                 progress->canaries);
+        line_add(block, width, colours && all ? GREEN : "", piece);
+    }
+    if (progress->failures > 0) {
+        snprintf(piece, sizeof piece, "  failures %" PRIu64 ", halts above %" PRIu64 " %%", progress->failures,
+                 progress->max_failures);
+        line_add(block, width, colours ? RED : "", piece);
+    }
+}
+
+/* What an operator should know of why nothing moves; "" where it does. */
+static void waiting_text(const struct progress *progress, char *to, size_t size)
+{
+    char room[SHOWN_SIZE];
+    to[0] = '\0';
+    if (progress_waits_for_broker(progress)) {
+        snprintf(to, size, "waiting for the broker, %s left: %s", shown_clock(patience_left(progress), room),
+                 progress->broker_error[0] != '\0' ? progress->broker_error : progress->broker_state);
+    } else if (progress_is(progress, "paused")) {
+        snprintf(to, size, "paused by an operator: \"updraft rollouts resume %s\" lets it go on", progress->id);
     }
 }
 
@@ -318,18 +384,15 @@ static void note_lines(const char *note, size_t width, bool colours, struct bloc
 void progress_block(const struct progress *progress, const struct progress_pace *pace, const char *note, size_t width,
                     bool colours, struct block *block)
 {
-    char waiting[sizeof progress->broker_error + 128] = "", room[SHOWN_SIZE];
+    char waiting[sizeof progress->broker_error + 128];
     width = width < WIDTH_LEAST ? WIDTH_LEAST : width;
     block->count = 0;
     bar_line(progress, pace, width, colours, block);
     counts_line(progress, width, colours, block);
-    if (progress_waits_for_broker(progress)) {
-        const char *error = progress->broker_error[0] != '\0' ? progress->broker_error : progress->broker_state;
-        snprintf(waiting, sizeof waiting, "waiting for the broker, %s left: %s",
-                 shown_clock(seconds_left(progress), room), error);
-    } else if (progress_waits_for_failed(progress)) {
-        snprintf(waiting, sizeof waiting, "%s", WAITS_FOR_FAILED);
+    if (!progress_is_over(progress) && progress->window > 0) {
+        pace_line(progress, width, colours, block);
     }
+    waiting_text(progress, waiting, sizeof waiting);
     note_lines(note[0] != '\0' ? note : waiting, width, colours, block);
 }
 

@@ -11,20 +11,20 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* The counts of devices, in the order in which they are shown. */
-/*    name         word           of the summary */
+/* The states of a device in a rollout, in the order in which they are counted on the screen. */
+/*    name         word, left out where it is 0 */
 #define PROGRESS_COUNT_LIST(X)                                                                                         \
-    X(TRIGGERED, "triggered")                                                                                          \
-    X(DOWNLOADING, "downloading")                                                                                      \
-    X(SENT, "sent")                                                                                                    \
-    X(CONFIRMED, "confirmed")                                                                                          \
-    X(CURRENT, "current")                                                                                              \
-    X(FAILED, "failed")                                                                                                \
-    X(SILENT, "silent")                                                                                                \
-    X(SUPERSEDED, "superseded")
+    X(QUEUED, "queued", true)                                                                                          \
+    X(TRIGGERED, "triggered", false)                                                                                   \
+    X(DOWNLOADING, "downloading", false)                                                                               \
+    X(FLASHED, "flashed", false)                                                                                       \
+    X(CONFIRMED, "confirmed", false)                                                                                   \
+    X(FAILED, "failed", false)                                                                                         \
+    X(SILENT, "silent", false)                                                                                         \
+    X(SKIPPED, "skipped", true)
 
 enum progress_count {
-#define X(name, word) COUNT_##name,
+#define X(name, word, seldom) COUNT_##name,
     PROGRESS_COUNT_LIST(X)
 #undef X
         PROGRESS_COUNTS
@@ -33,25 +33,31 @@ enum progress_count {
 /* A rollout as the server last told it; texts are escaped. */
 struct progress {
     char id[33], type[80], version[80], state[16], why[2048];
-    uint64_t devices[PROGRESS_COUNTS], expected, untracked;
+    uint64_t devices[PROGRESS_COUNTS], members, anonymous;
+    uint64_t canaries, canaries_confirmed;
+    uint64_t window, in_flight; /* at once: at most, and now */
+    bool adaptive;
+    uint64_t failures, max_failures; /* so many, and the percentage above which it halts */
     uint64_t commands, acknowledged;
     uint64_t bytes, bytes_expected;
     double elapsed_s;
+    int64_t seconds_left; /* -1 = nothing is measured yet */
     uint64_t timeout_s, window_s;
     char broker_state[16], broker_error[1024];
 };
 
-#define PROGRESS_NOT_TOLD "not told" /* instead of "silent", where the rollout failed */
+#define PROGRESS_NOT_TOLD "not told" /* instead of "silent", where no command reached the broker */
 
 const char *progress_word(enum progress_count count);
-bool progress_is_over(const struct progress *progress);
+bool progress_is(const struct progress *progress, const char *state);
+bool progress_is_over(const struct progress *progress); /* done, aborted */
 bool progress_waits_for_broker(const struct progress *progress);
 
-/* Devices it is about: those expected, or more where more came; those that ran it already among them. */
-uint64_t progress_devices(const struct progress *progress);
+/* Aborted before a single device could be told of it. */
+bool progress_nobody_was_told(const struct progress *progress);
 
-/* Nothing that can still change: but devices that failed may try again, and the rollout waits whether they do. */
-bool progress_waits_for_failed(const struct progress *progress);
+/* Devices that are to have it: its members without those that were skipped, or more where more came. */
+uint64_t progress_devices(const struct progress *progress);
 
 /* How far the bytes are, as it can be watched: no figure goes back while the whole is the same, though a look at the
  * server may find fewer bytes than the one before. The rate is smoothed over the last seconds in which bytes moved or a
@@ -70,8 +76,8 @@ double progress_part(const struct progress_pace *pace);
 /* "[#####-----]" of `width` characters in all, at least 3; a part above 1 counts as 1. */
 void progress_bar(double part, size_t width, char *to, size_t size);
 
-/* One line for a log or a pipe, without its time: "d1_mini 0.4.10: 2 confirmed, 1 downloading of 3". It changes only
- * when something happened. */
+/* One line for a log or a pipe, without its time: "d1_mini 0.4.10: canaries 1/2: 1 confirmed, 1 downloading, 3
+ * queued of 5". It changes only when something happened. */
 void progress_line(const struct progress *progress, char *to, size_t size);
 
 /* The last line: "d1_mini 0.4.10: done in 12 s: 3 confirmed, 1 silent of 4 devices, 1.2 MiB". */
@@ -80,7 +86,7 @@ void progress_summary(const struct progress *progress, char *to, size_t size);
 /* --- the live block --- */
 
 #define BLOCK_NOTE_LINES 4 /* what does not fit is cut: it is said whole when the watching ends */
-#define BLOCK_LINES      (2 + BLOCK_NOTE_LINES)
+#define BLOCK_LINES      (3 + BLOCK_NOTE_LINES)
 #define BLOCK_LINE_BYTES 512
 
 struct block {
@@ -89,8 +95,8 @@ struct block {
     size_t columns[BLOCK_LINES];               /* without; each less than the width it was made for */
 };
 
-/* Bar, counts and, below them, `note` (""  = what the rollout waits for, if anything), wrapped. Bar and figures have
- * the same columns in every block of a width, so that nothing jumps. */
+/* Bar, counts, how many go at once and, below them, `note` (""  = what the rollout waits for, if anything), wrapped.
+ * Bar and figures have the same columns in every block of a width, so that nothing jumps. */
 void progress_block(const struct progress *progress, const struct progress_pace *pace, const char *note, size_t width,
                     bool colours, struct block *block);
 

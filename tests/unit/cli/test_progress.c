@@ -18,7 +18,8 @@ static struct progress progress_running(void)
     struct progress progress = { .type = "d1_mini",
                                  .version = "0.4.10",
                                  .state = "running",
-                                 .expected = 3,
+                                 .members = 3,
+                                 .seconds_left = -1,
                                  .bytes = 1500,
                                  .bytes_expected = 3000,
                                  .commands = 1,
@@ -36,7 +37,7 @@ static struct progress progress_waiting(void)
 {
     struct progress progress = progress_running();
     memset(progress.devices, 0, sizeof progress.devices);
-    strcpy(progress.state, "publishing");
+    strcpy(progress.state, "planned");
     strcpy(progress.broker_state, "waiting");
     strcpy(progress.broker_error, "connection refused");
     return progress;
@@ -59,49 +60,75 @@ static void test_a_line_says_what_there_is(void **state)
     (void)state;
     struct progress progress = progress_running();
     assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 1 downloading, 1 triggered of 3");
-    progress.devices[COUNT_CURRENT] = 2; /* not among those expected */
-    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 2 current, 1 downloading, 1 triggered of 5");
-    progress.devices[COUNT_FAILED] = 4; /* more came than were expected */
-    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 2 current, 1 downloading, 1 triggered, 4 failed of 9");
+    progress.devices[COUNT_FAILED] = 4; /* more came than were members */
+    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 1 downloading, 1 triggered, 4 failed of 7");
+    progress.anonymous = 2;
+    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 1 downloading, 1 triggered, 4 failed of 7, 2 without a name");
+    progress.anonymous = 0;
     memset(progress.devices, 0, sizeof progress.devices);
-    assert_line(&progress, "d1_mini 0.4.10: published, no device came yet");
+    assert_line(&progress, "d1_mini 0.4.10: no device came yet");
     strcpy(progress.state, "done");
     assert_line(&progress, "d1_mini 0.4.10: no device came");
 }
 
+/* Who runs it already is none of those that are to get it: else a rollout would never look complete. */
+static void test_skipped_devices_are_beside_the_whole(void **state)
+{
+    (void)state;
+    struct progress progress = progress_running();
+    progress.members = 5;
+    progress.devices[COUNT_SKIPPED] = 2;
+    assert_int_equal(progress_devices(&progress), 3);
+    assert_line(&progress, "d1_mini 0.4.10: 1 confirmed, 1 downloading, 1 triggered of 3, 2 skipped");
+    memset(progress.devices, 0, sizeof progress.devices);
+    progress.devices[COUNT_SKIPPED] = 5;
+    assert_line(&progress, "d1_mini 0.4.10: 5 skipped");
+}
+
+/* Else nobody could tell from a log why only a few devices move, or none. */
+static void test_a_line_names_the_stage(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *state, *line;
+    } cases[] = {
+        { "planned", "d1_mini 0.4.10: planned: 1 confirmed of 3" },
+        { "canary", "d1_mini 0.4.10: canaries 1/2: 1 confirmed of 3" },
+        { "running", "d1_mini 0.4.10: 1 confirmed of 3" },
+        { "paused", "d1_mini 0.4.10: paused: 1 confirmed of 3" },
+        { "halted", "d1_mini 0.4.10: halted: 1 confirmed of 3" },
+        { "aborted", "d1_mini 0.4.10: aborted: 1 confirmed of 3" },
+        { "done", "d1_mini 0.4.10: 1 confirmed of 3" },
+    };
+    struct progress progress = progress_running();
+    progress.canaries = 2;
+    progress.canaries_confirmed = 1;
+    memset(progress.devices, 0, sizeof progress.devices);
+    progress.devices[COUNT_CONFIRMED] = 1;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        strcpy(progress.state, cases[i].state);
+        assert_line(&progress, cases[i].line);
+    }
+}
+
 /* Else an operator would look for the fault in devices that nobody ever told. */
-static void test_a_failed_rollout_claims_no_publishing(void **state)
+static void test_devices_that_nobody_told_are_not_called_silent(void **state)
 {
     (void)state;
     struct block block;
     struct progress progress = progress_waiting();
-    strcpy(progress.state, "failed");
-    assert_line(&progress, "d1_mini 0.4.10: failed, no device was told");
+    progress.acknowledged = 0;
+    progress.bytes = 0;
+    strcpy(progress.state, "aborted");
+    assert_line(&progress, "d1_mini 0.4.10: aborted: no device was told");
     progress.devices[COUNT_SILENT] = 2;
-    progress.devices[COUNT_CURRENT] = 1;
-    assert_line(&progress, "d1_mini 0.4.10: 1 current, 2 not told of 4");
+    progress.devices[COUNT_SKIPPED] = 1;
+    assert_line(&progress, "d1_mini 0.4.10: aborted: 2 not told of 2, 1 skipped");
     progress_block(&progress, &quick, "", 100, false, &block);
     assert_non_null(strstr(block.lines[1], "failed 0  not told 2"));
     assert_null(strstr(block.lines[1], "silent"));
-}
-
-/* Else it would look stuck: all have come, and it does not end. */
-static void test_who_failed_may_try_again(void **state)
-{
-    (void)state;
-    struct block block;
-    struct progress progress = progress_running();
-    memset(progress.devices, 0, sizeof progress.devices);
-    progress.devices[COUNT_CONFIRMED] = 2;
-    progress.devices[COUNT_FAILED] = 1;
-    assert_line(&progress, "d1_mini 0.4.10: 2 confirmed, 1 failed of 3; waiting whether devices that failed try again");
-    progress_block(&progress, &quick, "", 80, false, &block);
-    assert_string_equal(block.lines[2], "waiting whether devices that failed try again");
-    progress.devices[COUNT_TRIGGERED] = 1;
-    assert_line(&progress, "d1_mini 0.4.10: 2 confirmed, 1 triggered, 1 failed of 4");
-    progress.devices[COUNT_TRIGGERED] = 0;
-    strcpy(progress.state, "done");
-    assert_line(&progress, "d1_mini 0.4.10: 2 confirmed, 1 failed of 3");
+    progress.acknowledged = 1; /* some were: then silence is silence */
+    assert_line(&progress, "d1_mini 0.4.10: aborted: 2 silent of 2, 1 skipped");
 }
 
 /* Else a log would get a line every half second while nothing happens. */
@@ -129,7 +156,11 @@ static void test_the_brokers_trouble_is_said(void **state)
     assert_line(&progress, "d1_mini 0.4.10: waiting for the broker (waiting)");
     strcpy(progress.broker_state, "connected");
     progress.acknowledged = 0;
-    assert_line(&progress, "d1_mini 0.4.10: publishing, the broker has 0 of 1 commands");
+    assert_line(&progress, "d1_mini 0.4.10: planned: the broker has 0 of 1 commands");
+    progress.commands = 0;
+    assert_line(&progress, "d1_mini 0.4.10: planned: its devices are being looked through");
+    strcpy(progress.broker_state, "off"); /* a server without a broker waits for none */
+    assert_line(&progress, "d1_mini 0.4.10: planned: its devices are being looked through");
 }
 
 static void test_the_summary_counts_all(void **state)
@@ -139,11 +170,11 @@ static void test_the_summary_counts_all(void **state)
     struct progress progress = progress_running();
     strcpy(progress.state, "done");
     progress_summary(&progress, line, sizeof line);
-    assert_string_equal(line, "d1_mini 0.4.10: done in 12.5 s: 1 confirmed, 1 downloading, 1 triggered of 3 devices, "
+    assert_string_equal(line, "d1_mini 0.4.10: done in 12 s: 1 confirmed, 1 downloading, 1 triggered of 3 devices, "
                               "1.5 KiB");
     memset(progress.devices, 0, sizeof progress.devices);
     progress_summary(&progress, line, sizeof line);
-    assert_string_equal(line, "d1_mini 0.4.10: done in 12.5 s: no device came, 1.5 KiB");
+    assert_string_equal(line, "d1_mini 0.4.10: done in 12 s: no device came, 1.5 KiB");
     progress_summary(&progress, line, 20); /* cut, and terminated */
     assert_string_equal(line, "d1_mini 0.4.10: don");
 }
@@ -170,7 +201,7 @@ static void look(struct progress_pace *pace, uint64_t bytes, uint64_t downloadin
 {
     struct progress progress = { .state = "running", .bytes = bytes, .bytes_expected = 100000 };
     progress.devices[COUNT_DOWNLOADING] = downloading;
-    progress.devices[COUNT_SENT] = 1;
+    progress.devices[COUNT_FLASHED] = 1;
     progress_pace_update(pace, &progress, now_s);
 }
 
@@ -267,11 +298,12 @@ static void test_no_line_reaches_the_last_column(void **state)
     memset(all[2].type, 't', 64);
     memset(all[2].version, '9', 64);
     memset(all[2].broker_error, 'e', sizeof all[2].broker_error - 1);
-    strcpy(all[2].state, "publishing");
+    strcpy(all[2].state, "planned");
     strcpy(all[2].broker_state, "waiting");
     for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
         all[2].devices[i] = UINT32_MAX;
     }
+    all[2].window = all[2].in_flight = all[2].canaries = all[2].failures = UINT32_MAX;
     for (size_t width = 20; width < 600; width++) {
         for (size_t i = 0; i < 6; i++) {
             progress_block(&all[i % 3], &quick, "", width, i < 3, &block);
@@ -292,7 +324,7 @@ static void test_a_block_shows_bar_figures_and_counts(void **state)
     assert_int_equal(block.count, 2);
     assert_string_equal(block.lines[0],
                         "d1_mini 0.4.10 [######------]  50%      1/3 devices       100 B/s     0:15 left");
-    assert_string_equal(block.lines[1], "triggered 1  downloading 1  sent 0  confirmed 1  failed 0  silent 0");
+    assert_string_equal(block.lines[1], "triggered 1  downloading 1  flashed 0  confirmed 1  failed 0  silent 0");
     progress.devices[COUNT_FAILED] = 1;
     progress_block(&progress, &quick, "", 80, true, &block);
     assert_non_null(strstr(block.lines[1], "\x1b[31m  failed 1\x1b[0m"));
@@ -313,7 +345,7 @@ static void test_bar_and_figures_keep_their_columns(void **state)
         size_t ends[4];
         for (size_t i = 0; i < 4; i++) {
             struct block block;
-            progress.expected = i == 1 ? 999 : 3;
+            progress.members = i == 1 ? 999 : 3;
             strcpy(progress.state, i == 2 ? "done" : "running");
             progress_block(&progress, &paces[i], "", width, false, &block);
             ends[i] = strcspn(block.lines[0], "]");
@@ -344,9 +376,9 @@ static void test_counts_that_do_not_fit_leave_out_nothings(void **state)
     struct block block;
     struct progress progress = progress_running();
     progress.devices[COUNT_SILENT] = 7;
-    progress_block(&progress, &quick, "", 69, false, &block);
-    assert_string_equal(block.lines[1], "triggered 1  downloading 1  sent 0  confirmed 1  failed 0  silent 7");
-    progress_block(&progress, &quick, "", 67, false, &block);
+    progress_block(&progress, &quick, "", 72, false, &block);
+    assert_string_equal(block.lines[1], "triggered 1  downloading 1  flashed 0  confirmed 1  failed 0  silent 7");
+    progress_block(&progress, &quick, "", 70, false, &block);
     assert_string_equal(block.lines[1], "triggered 1  downloading 1  confirmed 1  silent 7");
     memset(progress.devices, 0, sizeof progress.devices);
     progress_block(&progress, &quick, "", 40, false, &block);
@@ -375,6 +407,53 @@ static void test_a_block_says_what_it_waits_for(void **state)
     assert_non_null(strstr(block.lines[2], ", 0:00 left"));
 }
 
+/* Else an operator who wonders why so few go at once, or how near it is to halting, would have to ask elsewhere. */
+static void test_a_block_says_what_paces_it(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_running();
+    progress.window = 32;
+    progress.in_flight = 17;
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_int_equal(block.count, 3);
+    assert_string_equal(block.lines[2], "window 17/32");
+    progress.adaptive = true;
+    progress.canaries = 5;
+    progress.canaries_confirmed = 3;
+    progress.failures = 2;
+    progress.max_failures = 20;
+    progress_block(&progress, &quick, "a note", 80, true, &block);
+    assert_string_equal(block.lines[2],
+                        "window 17/32 (adaptive)  canaries 3/5\x1b[31m  failures 2, halts above 20 %\x1b[0m");
+    assert_string_equal(block.lines[3], "\x1b[31ma note\x1b[0m");
+    strcpy(progress.state, "paused");
+    strcpy(progress.id, "00112233aabbccdd");
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_string_equal(block.lines[3],
+                        "paused by an operator: \"updraft rollouts resume 00112233aabbccdd\" lets it go on");
+    strcpy(progress.state, "done");
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_int_equal(block.count, 2);
+}
+
+/* The server knows how long restarts take; bytes alone do not. But what is halted is not nearly done. */
+static void test_the_servers_time_left_goes_first(void **state)
+{
+    (void)state;
+    struct block block;
+    struct progress progress = progress_running();
+    progress.seconds_left = 95;
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_non_null(strstr(block.lines[0], " 1:35 left"));
+    strcpy(progress.state, "canary");
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_non_null(strstr(block.lines[0], " 1:35 left"));
+    strcpy(progress.state, "halted");
+    progress_block(&progress, &quick, "", 80, false, &block);
+    assert_null(strstr(block.lines[0], "1:35"));
+}
+
 /* Nobody knows how many devices will come: then there is no part of a whole, and no time left. */
 static void test_nothing_expected_claims_nothing(void **state)
 {
@@ -382,7 +461,7 @@ static void test_nothing_expected_claims_nothing(void **state)
     struct block block;
     struct progress progress = progress_running();
     struct progress_pace pace = { .begun = true, .bytes = 1500, .per_s = 100 };
-    progress.expected = 0;
+    progress.members = 0;
     progress.bytes_expected = 0;
     progress_block(&progress, &pace, "", 100, false, &block);
     assert_null(strstr(block.lines[0], "%"));
@@ -419,8 +498,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_line_says_what_there_is),
-        cmocka_unit_test(test_a_failed_rollout_claims_no_publishing),
-        cmocka_unit_test(test_who_failed_may_try_again),
+        cmocka_unit_test(test_skipped_devices_are_beside_the_whole),
+        cmocka_unit_test(test_a_line_names_the_stage),
+        cmocka_unit_test(test_devices_that_nobody_told_are_not_called_silent),
         cmocka_unit_test(test_a_line_changes_only_with_an_event),
         cmocka_unit_test(test_the_brokers_trouble_is_said),
         cmocka_unit_test(test_the_summary_counts_all),
@@ -435,6 +515,8 @@ int main(void)
         cmocka_unit_test(test_a_narrow_terminal_keeps_the_bar),
         cmocka_unit_test(test_counts_that_do_not_fit_leave_out_nothings),
         cmocka_unit_test(test_a_block_says_what_it_waits_for),
+        cmocka_unit_test(test_a_block_says_what_paces_it),
+        cmocka_unit_test(test_the_servers_time_left_goes_first),
         cmocka_unit_test(test_nothing_expected_claims_nothing),
         cmocka_unit_test(test_a_drawing_goes_back_over_the_last),
         cmocka_unit_test(test_a_drawing_counts_folded_rows),

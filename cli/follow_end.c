@@ -1,0 +1,287 @@
+/* How a rollout ended, in words and as an exit code. Hard is to be fair: a device that slept proves nothing, unless the
+ * operator asked for this very one; one that runs the build already is none that was refused it.
+ */
+#include "cli/follow.h"
+
+#include "cli/shown.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define TROUBLED_SHOWN 20
+#define RUNS_IT        "runs it already" /* the server's word for why such a device is skipped */
+
+struct end {
+    struct cli *cli;
+    const struct api_path *path;
+    json_t *rollout;
+    struct progress progress;
+    bool named;       /* the order names its devices */
+    json_t *troubled; /* devices that have not got it, as far as they are listed */
+    uint64_t refused; /* of them, those that were skipped for another reason than that they run it */
+    char message[4096], remedy[1024];
+    bool commands; /* below the remedy: how to go on, and how not to */
+};
+
+static uint64_t count_of(const struct end *end, enum progress_count count)
+{
+    return end->progress.devices[count];
+}
+
+/* --- who has not got it ------------------------------------------------------------------------------------------- */
+
+static bool is_refused(const json_t *device)
+{
+    return strcmp(field_text(device, "state"), progress_word(COUNT_SKIPPED)) == 0 &&
+           strcmp(field_text(device, "why"), RUNS_IT) != 0;
+}
+
+static void ask_state(struct end *end, enum progress_count state)
+{
+    struct api_path path = *end->path;
+    json_t *reply = NULL, *device;
+    char limit[24];
+    size_t i;
+    api_path_query(&path, "devices", "yes");
+    api_path_query(&path, "state", progress_word(state));
+    if (!end->named) {
+        snprintf(limit, sizeof limit, "%d", TROUBLED_SHOWN);
+        api_path_query(&path, "limit", limit);
+    }
+    enum api_result result = end->named ? api_get_all(end->cli->api, &path, "device_list", &reply)
+                                        : api_call(end->cli->api, "GET", &path, NULL, &reply);
+    if (result != API_DONE) {
+        return; /* the counts are there */
+    }
+    json_array_foreach(json_object_get(reply, "device_list"), i, device)
+    {
+        bool refused = is_refused(device);
+        if (state != COUNT_SKIPPED || refused) {
+            json_array_append(end->troubled, device);
+            end->refused += refused;
+        }
+    }
+    json_decref(reply);
+}
+
+/* A state at a time: of a large fleet, those that have it are not asked for. Whoever was skipped matters where devices
+ * were named, or where nobody was left. */
+static void ask_troubled(struct end *end)
+{
+    static const enum progress_count states[] = { COUNT_FAILED, COUNT_SILENT, COUNT_SKIPPED };
+    end->troubled = must(json_array());
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        bool matters = states[i] != COUNT_SKIPPED || end->named || progress_devices(&end->progress) == 0;
+        if (matters && count_of(end, states[i]) > 0) {
+            ask_state(end, states[i]);
+        }
+    }
+}
+
+/* Why a device has not got the update: as the server says, or what its silence means. */
+static void why_troubled(const struct end *end, const json_t *device, char *to, size_t size)
+{
+    char room[SHOWN_SIZE];
+    const char *why = field_text(device, "why");
+    if (why[0] != '\0' && strcmp(why, field_text(end->rollout, "why")) == 0) {
+        to[0] = '\0'; /* it is said already */
+    } else if (why[0] != '\0') {
+        shown_text(why, to, size);
+    } else if (strcmp(field_text(device, "state"), progress_word(COUNT_SILENT)) != 0 ||
+               progress_nobody_was_told(&end->progress)) {
+        to[0] = '\0';
+    } else {
+        snprintf(to, size, "nothing was heard of it in %s", shown_age((uint64_t)end->progress.elapsed_s, room));
+    }
+}
+
+/* By MAC and with why; no more than fit a screen. */
+static void print_troubled(const struct end *end, FILE *to)
+{
+    size_t i, shown = 0, width = shown_width(to);
+    uint64_t all = count_of(end, COUNT_FAILED) + count_of(end, COUNT_SILENT) + end->refused;
+    const json_t *device;
+    json_array_foreach(end->troubled, i, device)
+    {
+        char start[64], why[2048];
+        if (shown == TROUBLED_SHOWN) {
+            break;
+        }
+        const char *state = field_text(device, "state");
+        bool silent = strcmp(state, progress_word(COUNT_SILENT)) == 0;
+        why_troubled(end, device, why, sizeof why);
+        snprintf(start, sizeof start, "%s %s%s", field_text(device, "mac"),
+                 silent && progress_nobody_was_told(&end->progress) ? PROGRESS_NOT_TOLD : state,
+                 why[0] != '\0' ? ": " : "");
+        fputs("  ", to);
+        shown_print(to, start);
+        shown_wrapped(to, why, 2 + strlen(start), 4, width);
+        fputc('\n', to);
+        shown++;
+    }
+    if (all > shown) {
+        fprintf(to, "  and %" PRIu64 " more\n", all - shown);
+    }
+}
+
+/* --- judging ------------------------------------------------------------------------------------------------------ */
+
+static enum cli_exit judge_stopped(struct end *end)
+{
+    const struct progress *progress = &end->progress;
+    const char *why = progress->why[0] != '\0' ? progress->why : "the server does not say why";
+    if (progress_is(progress, "halted")) {
+        snprintf(end->message, sizeof end->message, "the rollout halted: %s", why);
+        snprintf(end->remedy, sizeof end->remedy, "see to the cause, then let it go on or end it:");
+        end->commands = true;
+        return CLI_FAILED;
+    }
+    snprintf(end->message, sizeof end->message, "the rollout was aborted: %s", why);
+    snprintf(end->remedy, sizeof end->remedy,
+             strncmp(why, "superseded", strlen("superseded")) == 0 ? "the newer one is followed by whoever began it"
+             : progress_nobody_was_told(progress)
+                 ? "no device was told; \"updraft status\" shows the broker's state"
+                 : "publish once more to begin anew; --version also names an older one");
+    return CLI_FAILED;
+}
+
+/* Nobody has it, and nobody failed. */
+static enum cli_exit judge_nothing(struct end *end)
+{
+    const struct progress *progress = &end->progress;
+    bool sent = count_of(end, COUNT_FLASHED) > 0 || progress->bytes > 0;
+    if (progress->anonymous > 0) {
+        return CLI_DONE; /* who names himself nowhere is counted, not judged */
+    }
+    if (progress_devices(progress) == 0 && count_of(end, COUNT_SKIPPED) > 0) {
+        snprintf(end->message, sizeof end->message, "no device of this type can take it");
+        snprintf(end->remedy, sizeof end->remedy, "\"updraft explain %s --mac MAC\" says more of each", progress->type);
+        return end->refused > 0 ? CLI_FAILED : CLI_DONE;
+    }
+    snprintf(end->message, sizeof end->message,
+             sent ? "devices came, but none came back with the new build in time" : "no device came for the update");
+    snprintf(end->remedy, sizeof end->remedy,
+             sent ? "allow more time with --timeout, and see the devices' own output"
+                  : "check that the devices are on, that their firmware subscribes to the command topic, and that "
+                    "they can reach the url: \"publish-update %s --plan\" shows both",
+             progress->type);
+    return CLI_FAILED;
+}
+
+/* "1 failed, 2 silent" of those that have not got it. */
+static void count_troubled(const struct end *end, char *to, size_t size)
+{
+    const struct {
+        uint64_t n;
+        const char *word;
+    } parts[] = { { count_of(end, COUNT_FAILED), progress_word(COUNT_FAILED) },
+                  { count_of(end, COUNT_SILENT), progress_word(COUNT_SILENT) },
+                  { end->refused, progress_word(COUNT_SKIPPED) } };
+    size_t used = 0;
+    to[0] = '\0';
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        if (parts[i].n > 0 && used < size) {
+            used += (size_t)snprintf(to + used, size - used, "%s%" PRIu64 " %s", used > 0 ? ", " : "", parts[i].n,
+                                     parts[i].word);
+        }
+    }
+}
+
+static enum cli_exit judge_devices(struct end *end)
+{
+    char counted[96], room[SHOWN_SIZE];
+    const struct progress *progress = &end->progress;
+    uint64_t failed = count_of(end, COUNT_FAILED), silent = count_of(end, COUNT_SILENT);
+    uint64_t all = progress_devices(progress) + (end->named ? count_of(end, COUNT_SKIPPED) : 0);
+    uint64_t good = count_of(end, COUNT_CONFIRMED) + (end->named ? count_of(end, COUNT_SKIPPED) - end->refused : 0);
+    if (failed == 0 && good == 0 && (!end->named || end->refused == 0)) {
+        return judge_nothing(end);
+    }
+    if (failed == 0 && (!end->named || silent + end->refused == 0)) {
+        return CLI_DONE;
+    }
+    count_troubled(end, counted, sizeof counted);
+    snprintf(end->message, sizeof end->message, "not updated: %s of %s", counted,
+             shown_count(all, end->named ? "named device" : "device", room));
+    snprintf(end->remedy, sizeof end->remedy,
+             failed > 0 ? "\"updraft devices show MAC\" has what happened to it; \"updraft devices retry MAC\" lets it "
+                          "try again"
+             : silent > 0 ? "check that they are on and that their firmware subscribes to the command topic, which "
+                            "\"publish-update %s --plan\" shows; they are served whenever they ask"
+                          : "\"updraft explain %s --mac MAC\" says more of each",
+             progress->type);
+    return CLI_FAILED;
+}
+
+/* --- saying ------------------------------------------------------------------------------------------------------- */
+
+/* The whole list, which a program that named devices asks for. */
+static void add_device_list(struct end *end)
+{
+    struct api_path path = *end->path;
+    json_t *whole = NULL;
+    api_path_query(&path, "devices", "yes");
+    if (api_get_all(end->cli->api, &path, "device_list", &whole) == API_DONE) {
+        json_object_set(end->rollout, "device_list", json_object_get(whole, "device_list"));
+        json_decref(whole);
+    }
+}
+
+/* The server's last word; why it is no success, where that is judged here, and the devices that were named. */
+static void print_document(struct end *end)
+{
+    if (end->message[0] != '\0' && field_text(end->rollout, "why")[0] == '\0') {
+        json_object_set_new(end->rollout, "why", must(json_string(end->message)));
+    }
+    if (end->named) {
+        add_device_list(end);
+    }
+    cli_print_json(end->rollout);
+}
+
+/* As they are to be typed here. */
+static void print_commands(const struct end *end)
+{
+    static const char *const words[] = { "resume", "abort" }, *const places[] = { "admin-socket", "server" };
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        fprintf(stderr, "    updraft rollouts %s %s", words[i], end->progress.id);
+        for (size_t k = 0; k < sizeof places / sizeof places[0]; k++) {
+            if (args_has(end->cli->args, places[k])) {
+                fprintf(stderr, " --%s ", places[k]);
+                shown_print(stderr, args_get(end->cli->args, places[k]));
+            }
+        }
+        fputc('\n', stderr);
+    }
+}
+
+enum cli_exit follow_end(struct cli *cli, const struct api_path *path, json_t *rollout)
+{
+    char summary[1024];
+    struct end end = { .cli = cli, .path = path, .rollout = rollout, .named = args_has(cli->args, "to") };
+    follow_read(rollout, &end.progress);
+    ask_troubled(&end);
+    enum cli_exit code = progress_is(&end.progress, "done") ? judge_devices(&end) : judge_stopped(&end);
+    if (code == CLI_DONE) {
+        end.message[0] = '\0';
+    }
+    if (cli->json) {
+        print_document(&end);
+    } else {
+        progress_summary(&end.progress, summary, sizeof summary);
+        shown_wrapped(stdout, summary, 0, 2, shown_width(stdout)); /* escaped already: printable stays */
+        putchar('\n');
+    }
+    if (code != CLI_DONE) {
+        shown_note(cli->program, end.message);
+        print_troubled(&end, stderr);
+        shown_note("  remedy", end.remedy);
+    } else if (!cli->json) {
+        print_troubled(&end, stdout);
+    }
+    if (end.commands) {
+        print_commands(&end);
+    }
+    json_decref(end.troubled);
+    return code;
+}
