@@ -97,6 +97,11 @@ static bool value_macs(const struct flag *flag, struct slice text, char *to, siz
     return true;
 }
 
+bool args_mac(const char *word, char mac[ARGS_MAC_SIZE])
+{
+    return mac_normalise(slice_of(word), mac);
+}
+
 static bool value_hex(const struct flag *flag, struct slice text, char *to, size_t size)
 {
     uint8_t bytes[32];
@@ -136,19 +141,44 @@ static bool value_seconds(const struct flag *flag, struct slice text, char *to, 
     return true;
 }
 
+static bool value_number(const struct flag *flag, struct slice text, char *to, size_t size)
+{
+    static const struct {
+        uint64_t least, most;
+        bool percent;
+    } bounds[] = {
+        [FLAG_PERCENT] = { 1, 100, true },
+        [FLAG_SHARE] = { 0, 100, true },
+        [FLAG_FEW] = { 0, 10000, false }, /* these as the server takes them */
+        [FLAG_MANY] = { 1, 100000, false },
+    };
+    uint64_t number;
+    assert(flag->kind < COUNT_OF(bounds));
+    text.len -= bounds[flag->kind].percent && slice_ends_with(text, "%") ? 1 : 0;
+    if (!number_parse(text, bounds[flag->kind].most, &number) || number < bounds[flag->kind].least) {
+        return false;
+    }
+    snprintf(to, size, "%" PRIu64, number);
+    return true;
+}
+
 static const struct {
     value_fn read;
     const char *remedy;
 } kinds[] = {
     [FLAG_TEXT] = { value_text, "" },
     [FLAG_CHOICE] = { value_choice, "" },
-    [FLAG_MAC] = { value_mac, "give a device's MAC address, such as 5c:cf:7f:b1:e0:42" },
+    [FLAG_MAC] = { value_mac, ARGS_MAC_HELP },
     [FLAG_MACS] = { value_macs, "give MAC addresses with commas between, such as 5c:cf:7f:b1:e0:42,5ccf7fb1e043" },
     [FLAG_MD5] = { value_hex, "give 32 hexadecimal digits" },
     [FLAG_SHA256] = { value_hex, "give 64 hexadecimal digits" },
     [FLAG_BYTES] = { value_bytes, "give a size such as 1048576, 512K or 4M, from 1 to 4294967295 bytes" },
     [FLAG_SECONDS] = { value_seconds, "give whole seconds, or a time such as 90s, 5m or 1h, from 0 to 24h" },
     [FLAG_TIMEOUT] = { value_seconds, "give whole seconds, or a time such as 90s, 5m or 1h, from 1s to 24h" },
+    [FLAG_PERCENT] = { value_number, "give a percentage from 1 to 100, such as 10%" },
+    [FLAG_SHARE] = { value_number, "give a percentage from 0 to 100, such as 20%" },
+    [FLAG_FEW] = { value_number, "give a whole number from 0 to 10000" },
+    [FLAG_MANY] = { value_number, "give a whole number from 1 to 100000" },
 };
 
 /* The text in its one form, to be freed; NULL, with a message, where it cannot be used. */
@@ -261,8 +291,8 @@ static bool take_flag(struct args *args, const struct flag *flags, int argc, con
     return true;
 }
 
-bool args_parse(struct args *args, const struct flag *flags, int argc, const char *const *argv, char *message,
-                size_t size)
+bool args_parse(struct args *args, const struct flag *flags, bool dash_words, int argc, const char *const *argv,
+                char *message, size_t size)
 {
     memset(args, 0, sizeof *args);
     bool words_only = false;
@@ -270,7 +300,7 @@ bool args_parse(struct args *args, const struct flag *flags, int argc, const cha
         if (!words_only && strcmp(argv[i], "--") == 0) {
             words_only = true;
             i++;
-        } else if (!words_only && is_flag(argv[i])) {
+        } else if (!words_only && is_flag(argv[i]) && (argv[i][1] == '-' || !dash_words)) {
             int taken;
             if (!take_flag(args, flags, argc - i, argv + i, &taken, message, size)) {
                 return false;

@@ -20,6 +20,10 @@ enum flag_kind {
     FLAG_BYTES,   /* "4M" becomes 4194304; from 1 */
     FLAG_SECONDS, /* "90", "90s", "5m" become seconds; to 24 h, as the server takes them */
     FLAG_TIMEOUT, /* the same, from 1 s */
+    FLAG_PERCENT, /* 1 to 100, with or without "%" */
+    FLAG_SHARE,   /* 0 to 100, the same */
+    FLAG_FEW,     /* a number from 0 to 10000 */
+    FLAG_MANY,    /* from 1 to 100000 */
 };
 
 struct flag {
@@ -43,7 +47,7 @@ struct flag {
 /* clang-format on */
 
 #define ARGS_FLAGS_MAX 24
-#define ARGS_WORDS_MAX 8
+#define ARGS_WORDS_MAX 20
 
 struct args {
     struct {
@@ -55,15 +59,21 @@ struct args {
     size_t word_count;
 };
 
-/* Reads `argv` (without the program's name). Returns false, with a message that names the word, what is wrong and the
+/* Reads `argv` (without the program's name). With `dash_words` what begins with a single dash is a word ("-kitchen"):
+ * no flag does, but for -h. Returns false, with a message that names the word, what is wrong and the
  * remedy, on bad usage. The result is to be closed in either case. */
-bool args_parse(struct args *args, const struct flag *flags, int argc, const char *const *argv, char *message,
-                size_t size);
+bool args_parse(struct args *args, const struct flag *flags, bool dash_words, int argc, const char *const *argv,
+                char *message, size_t size);
 void args_close(struct args *args);
 
 /* The value of a flag in its one form ("" of a switch); NULL where it was not given. */
 const char *args_get(const struct args *args, const char *name);
 bool args_has(const struct args *args, const char *name);
+
+/* A word that is to be a MAC, in any usual form, as 12 lower-case digits; false where it is none. */
+#define ARGS_MAC_SIZE 13
+#define ARGS_MAC_HELP "give a device's MAC address, such as 5c:cf:7f:b1:e0:42"
+bool args_mac(const char *word, char mac[ARGS_MAC_SIZE]);
 
 /* Where the first word stands that is neither a flag nor a flag's value, by a table; `argc` where there is none. */
 int args_first_word(const struct flag *flags, int argc, const char *const *argv);

@@ -4,10 +4,12 @@
  * called publish-update.
  */
 #include "base/nearest.h"
+#include "base/text.h"
 #include "cli/server_place.h"
 #include "cli/shown.h"
 #include "cli/verb.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +59,7 @@ static void print_row(const char *left, const char *text)
 static void print_flags(const struct flag *flags, const char *end)
 {
     for (const struct flag *flag = flags; flag->name != NULL && strcmp(flag->name, end) != 0; flag++) {
-        char left[64];
+        char left[96];
         snprintf(left, sizeof left, "--%s%s%s", flag->name, flag->value[0] != '\0' ? " " : "", flag->value);
         print_row(left, flag->help);
     }
@@ -168,18 +170,28 @@ static void take_out(struct line *line, int at)
     line->argc--;
 }
 
-/* Which of a verb's flags take values is the same for all its parts, so the longest table finds the part's word. */
+/* Adds those of `flags` that the table `all` does not have. */
+static void add_flags(struct flag *all, size_t room, const struct flag *flags)
+{
+    for (; flags->name != NULL; flags++) {
+        size_t i = 0;
+        while (all[i].name != NULL && strcmp(all[i].name, flags->name) != 0) {
+            i++;
+        }
+        assert(i + 1 < room);
+        all[i] = *flags;
+    }
+}
+
+/* Which of a verb's flags take values is the same for all its parts, so the table of them all finds the part's word. */
 static const struct verb *take_part(struct line *line, const struct verb *verb)
 {
     static struct flag all[4 * ARGS_FLAGS_MAX];
-    size_t n = 0;
     for (size_t i = 0; i < VERB_COUNT; i++) {
-        for (const struct flag *flag = verbs[i]->flags; strcmp(verbs[i]->name, verb->name) == 0 && flag->name != NULL;
-             flag++) {
-            all[n++] = *flag;
+        if (strcmp(verbs[i]->name, verb->name) == 0) {
+            add_flags(all, sizeof all / sizeof all[0], verbs[i]->flags);
         }
     }
-    all[n] = (struct flag){ 0 };
     int at = args_first_word(all, line->argc, line->argv);
     if (at == line->argc) {
         return verb;
@@ -203,23 +215,37 @@ static bool asks_help(const struct line *line)
     return false;
 }
 
+/* The n-th of what a verb's words are called: "VERSION" of "MAC VERSION". */
+static struct slice word_name(const struct verb *verb, size_t n)
+{
+    struct slice rest = slice_of(verb->words), name;
+    do {
+        name = slice_next_word(&rest);
+    } while (n-- > 0);
+    return name;
+}
+
 static enum cli_exit check_words(const struct line *line, const struct verb *verb, const struct args *args)
 {
     char message[256];
-    int first = (int)strcspn(verb->words, " ");
     if (args->word_count < verb->words_min) {
-        snprintf(message, sizeof message, "%.*s is missing: updraft %s%s%s %s", first, verb->words, verb->name,
+        struct slice name = word_name(verb, args->word_count);
+        snprintf(message, sizeof message, "%.*s is missing: updraft %s%s%s %s", (int)name.len, name.at, verb->name,
                  verb->sub != NULL ? " " : "", verb->sub != NULL ? verb->sub : "", verb->words);
         return usage(line->program, message);
     }
     if (args->word_count > verb->words_max) {
-        snprintf(message, sizeof message, "\"%.64s\" is a word too many: \"updraft %s --help\" shows what is taken",
-                 args->words[verb->words_max], verb->name);
+        snprintf(message, sizeof message, "\"%.64s\" is a word too many: \"updraft %s%s%s --help\" shows what is taken",
+                 args->words[verb->words_max], verb->name, verb->sub != NULL ? " " : "",
+                 verb->sub != NULL ? verb->sub : "");
         return usage(line->program, message);
     }
-    if (verb->words_max > 0 && args->word_count > 0 && args->words[0][0] == '\0') {
-        snprintf(message, sizeof message, "%.*s is empty: give it a value", first, verb->words);
-        return usage(line->program, message);
+    for (size_t i = 0; i < args->word_count; i++) {
+        if (args->words[i][0] == '\0') {
+            struct slice name = word_name(verb, i);
+            snprintf(message, sizeof message, "%.*s is empty: give it a value", (int)name.len, name.at);
+            return usage(line->program, message);
+        }
     }
     return CLI_DONE;
 }
@@ -230,7 +256,7 @@ static enum cli_exit run_verb(const struct line *line, const struct verb *verb)
     struct args args;
     struct server_place place;
     enum cli_exit code = CLI_USAGE;
-    if (!args_parse(&args, verb->flags, line->argc, line->argv, message, sizeof message)) {
+    if (!args_parse(&args, verb->flags, verb->dash_words, line->argc, line->argv, message, sizeof message)) {
         usage(line->program, message);
         goto done;
     }
@@ -306,7 +332,7 @@ static enum cli_exit run_without_verb(const struct line *line)
         print_help();
         return CLI_DONE;
     }
-    bool good = args_parse(&args, common_flags, line->argc, line->argv, message, sizeof message);
+    bool good = args_parse(&args, common_flags, false, line->argc, line->argv, message, sizeof message);
     args_close(&args);
     return usage(line->program, good ? "a verb is missing: \"updraft help\" lists those there are" : message);
 }

@@ -28,6 +28,7 @@ struct verb {
     const char *sub;  /* "ls"; NULL where the verb has no parts. The first part in main's table is the default. */
     const char *words;
     size_t words_min, words_max;
+    bool dash_words; /* "-kitchen" is a word */
     const struct flag *flags;
     const char *summary;
     const char *more; /* for its own help; "" = nothing */

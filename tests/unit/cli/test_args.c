@@ -14,20 +14,15 @@
 #include <cmocka.h>
 
 static const struct flag flags[] = {
-    { "type", FLAG_TEXT, "T", "" },
-    { "mode", FLAG_CHOICE, "sketch|fs", "" },
-    { "mac", FLAG_MAC, "MAC", "" },
-    { "to", FLAG_MACS, "MAC,...", "" },
-    { "md5", FLAG_MD5, "MD5", "" },
-    { "sha256", FLAG_SHA256, "S", "" },
-    { "flash", FLAG_BYTES, "SIZE", "" },
-    { "timeout", FLAG_TIMEOUT, "S", "" },
-    { "window", FLAG_SECONDS, "S", "" },
-    { "plan", FLAG_SWITCH, "", "" },
-    COMMON_FLAGS,
+    { "type", FLAG_TEXT, "T", "" },       { "mode", FLAG_CHOICE, "sketch|fs", "" }, { "mac", FLAG_MAC, "MAC", "" },
+    { "to", FLAG_MACS, "MAC,...", "" },   { "md5", FLAG_MD5, "MD5", "" },           { "sha256", FLAG_SHA256, "S", "" },
+    { "flash", FLAG_BYTES, "SIZE", "" },  { "timeout", FLAG_TIMEOUT, "S", "" },     { "window", FLAG_SECONDS, "S", "" },
+    { "percent", FLAG_PERCENT, "P", "" }, { "max-failures", FLAG_SHARE, "P", "" },  { "few", FLAG_FEW, "N", "" },
+    { "many", FLAG_MANY, "N", "" },       { "plan", FLAG_SWITCH, "", "" },          COMMON_FLAGS,
 };
 
 static struct args args;
+static bool dash_words;
 static char message[1024];
 
 #define PARSE(...) parse((const char *[]){ __VA_ARGS__, NULL })
@@ -39,7 +34,7 @@ static bool parse(const char *const *argv)
         argc++;
     }
     args_close(&args);
-    return args_parse(&args, flags, argc, argv, message, sizeof message);
+    return args_parse(&args, flags, dash_words, argc, argv, message, sizeof message);
 }
 
 static int teardown(void **state)
@@ -106,6 +101,11 @@ static void test_values_come_in_one_form(void **state)
     assert_string_equal(args_get(&args, "window"), "0");
     assert_true(PARSE("--timeout", "24h", "--window", "86400s"));
     assert_string_equal(args_get(&args, "timeout"), args_get(&args, "window"));
+    assert_true(PARSE("--percent", "100%", "--max-failures=0", "--few", "0", "--many", "100000"));
+    assert_string_equal(args_get(&args, "percent"), "100");
+    assert_string_equal(args_get(&args, "max-failures"), "0");
+    assert_true(PARSE("--percent", "1", "--max-failures=20%"));
+    assert_string_equal(args_get(&args, "max-failures"), "20");
 }
 
 static void test_values_that_cannot_be_used(void **state)
@@ -126,6 +126,14 @@ static void test_values_that_cannot_be_used(void **state)
         { "--timeout=86401", "from 1s to 24h" },
         { "--window=86401s", "from 0 to 24h" },
         { "--flash=0", "from 1 to" },
+        { "--percent=0", "from 1 to 100" },
+        { "--percent=101%", "from 1 to 100" },
+        { "--percent=%", "from 1 to 100" },
+        { "--percent=10%%", "from 1 to 100" },
+        { "--max-failures=-1", "from 0 to 100" },
+        { "--few=10001", "from 0 to 10000" },
+        { "--few=5%", "from 0 to 10000" },
+        { "--many=0", "from 1 to 100000" },
         { "--flash=8G", "give a size" },
         { "--md5=e4fe53cb9d0f50d4a7b639cda839c18", "32 hexadecimal digits" },
         { "--sha256=e4fe53cb9d0f50d4a7b639cda839c186", "64 hexadecimal digits" },
@@ -175,7 +183,23 @@ static void test_words_stand_anywhere(void **state)
     assert_string_equal(args.words[3], "--mode");
     assert_false(args_has(&args, "mode"));
     assert_true(args_has(&args, "plan"));
-    assert_false(PARSE("1", "2", "3", "4", "5", "6", "7", "8", "9"));
+    assert_true(PARSE("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18",
+                      "19", "20"));
+    assert_false(PARSE("1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17",
+                       "18", "19", "20", "21"));
+}
+
+/* Else nobody could take a device out of a group: "-kitchen" would be a flag that there is none of. */
+static void test_a_dash_may_begin_a_word(void **state)
+{
+    (void)state;
+    dash_words = true;
+    assert_true(PARSE("+a", "-type", "--type", "t", "-"));
+    assert_int_equal(args.word_count, 3);
+    assert_string_equal(args.words[1], "-type");
+    assert_false(PARSE("--typ", "x")); /* two are still a flag's */
+    dash_words = false;
+    assert_false(PARSE("+a", "-type"));
 }
 
 /* Else the value of a flag that stands before the verb would be taken for the verb. */
@@ -198,7 +222,7 @@ int main(void)
         cmocka_unit_test(test_several_macs_each_once),           cmocka_unit_test(test_values_come_in_one_form),
         cmocka_unit_test(test_values_that_cannot_be_used),       cmocka_unit_test(test_a_flag_is_no_value),
         cmocka_unit_test(test_given_twice_is_a_mistake),         cmocka_unit_test(test_words_stand_anywhere),
-        cmocka_unit_test(test_the_first_word_is_no_value),
+        cmocka_unit_test(test_a_dash_may_begin_a_word),          cmocka_unit_test(test_the_first_word_is_no_value),
     };
     return cmocka_run_group_tests(tests, NULL, teardown);
 }
