@@ -22,8 +22,16 @@
 
 /* Parts of a verb stand together; the first is what the verb alone means. */
 static const struct verb *const verbs[] = {
-    &verb_publish_update, &verb_firmware_ls, &verb_firmware_add, &verb_firmware_rm, &verb_firmware_rejected,
-    &verb_explain,        &verb_status,      &verb_token_ls,     &verb_token_new,   &verb_token_rm,
+    /* clang-format off */
+    &verb_publish_update,
+    &verb_rollouts_ls, &verb_rollouts_show, &verb_rollouts_pause, &verb_rollouts_resume, &verb_rollouts_abort,
+    &verb_devices_ls, &verb_devices_show, &verb_devices_pin, &verb_devices_unpin, &verb_devices_assign,
+    &verb_devices_unassign, &verb_devices_block, &verb_devices_unblock, &verb_devices_approve, &verb_devices_group,
+    &verb_devices_groups, &verb_devices_retry, &verb_devices_forget,
+    &verb_firmware_ls, &verb_firmware_add, &verb_firmware_rm, &verb_firmware_rejected,
+    &verb_explain, &verb_status,
+    &verb_token_ls, &verb_token_new, &verb_token_rm,
+    /* clang-format on */
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 

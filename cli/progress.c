@@ -165,6 +165,13 @@ static bool add_counts(struct text *text, const struct progress *progress, const
     return between[0] != '\0';
 }
 
+bool progress_counts(const struct progress *progress, char *to, size_t size)
+{
+    struct text text = { to, 0, size };
+    to[0] = '\0';
+    return add_counts(&text, progress, "");
+}
+
 /* Until when it waits for the broker. */
 static uint64_t patience_left(const struct progress *progress)
 {

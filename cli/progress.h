@@ -76,6 +76,9 @@ double progress_part(const struct progress_pace *pace);
 /* "[#####-----]" of `width` characters in all, at least 3; a part above 1 counts as 1. */
 void progress_bar(double part, size_t width, char *to, size_t size);
 
+/* "1 confirmed, 1 downloading of 3, 2 skipped"; false where there is none yet. */
+bool progress_counts(const struct progress *progress, char *to, size_t size);
+
 /* One line for a log or a pipe, without its time: "d1_mini 0.4.10: canaries 1/2: 1 confirmed, 1 downloading, 3
  * queued of 5". It changes only when something happened. */
 void progress_line(const struct progress *progress, char *to, size_t size);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WIDTH_FALLBACK  80 /* of a terminal that does not say */
@@ -122,6 +123,18 @@ const char *shown_age(uint64_t seconds, char to[SHOWN_SIZE])
     int n = snprintf(to, SHOWN_SIZE, "%" PRIu64 " %s", seconds / units[i].seconds, units[i].unit);
     if (rest > 0) {
         snprintf(to + n, SHOWN_SIZE - (size_t)n, " %" PRIu64 " %s", rest, units[i + 1].unit);
+    }
+    return to;
+}
+
+const char *shown_ago(const char *moment, char to[SHOWN_SIZE])
+{
+    struct tm utc = { 0 };
+    to[0] = '\0';
+    if (strptime(moment, "%Y-%m-%dT%H:%M:%S", &utc) != NULL) {
+        time_t then = timegm(&utc), now = time(NULL);
+        char age[SHOWN_SIZE]; /* clocks of two machines differ a little */
+        snprintf(to, SHOWN_SIZE, "%s ago", shown_age(now > then ? (uint64_t)(now - then) : 0, age));
     }
     return to;
 }

@@ -32,6 +32,9 @@ const char *shown_clock(uint64_t seconds, char to[SHOWN_SIZE]);
 /* "4 s", "3 min 5 s", "5 min", "2 h 10 min", "5 d 3 h": time gone by. */
 const char *shown_age(uint64_t seconds, char to[SHOWN_SIZE]);
 
+/* "3 min 5 s ago": a moment such as "2026-11-21T07:00:00Z", by this machine's clock; "" of what is none. */
+const char *shown_ago(const char *moment, char to[SHOWN_SIZE]);
+
 /* "1 device", "3 devices" (the plural adds an s). */
 const char *shown_count(uint64_t n, const char *noun, char to[SHOWN_SIZE]);
 

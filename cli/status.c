@@ -60,6 +60,24 @@ static void print_mqtt(const json_t *mqtt)
     print_line("", text);
 }
 
+/* How many devices are remembered, and whether what is learnt of them is written down. */
+static void print_fleet(const json_t *devices, const json_t *store)
+{
+    char text[1200];
+    size_t used =
+        (size_t)snprintf(text, sizeof text, "%" PRIu64 " seen since the start", field_number(devices, "seen"));
+    if (json_object_get(devices, "known") != NULL) {
+        snprintf(text + used, sizeof text - used, ", %" PRIu64 " known", field_number(devices, "known"));
+    }
+    print_line("devices", text);
+    if (json_is_object(store)) {
+        const char *why = field_text(store, "why");
+        snprintf(text, sizeof text, "%s%s%s, %" PRIu64 " changes to be written", field_text(store, "state"),
+                 why[0] != '\0' ? ": " : "", why, field_number(store, "backlog"));
+        print_line("store", text);
+    }
+}
+
 static void print_status(const struct cli *cli, const json_t *reply)
 {
     (void)cli;
@@ -76,9 +94,7 @@ static void print_status(const struct cli *cli, const json_t *reply)
              shown_count(field_number(repository, "types"), "type", b), field_number(repository, "rejected"));
     print_line("repository", text);
     print_mqtt(json_object_get(reply, "mqtt"));
-    snprintf(text, sizeof text, "%" PRIu64 " seen since the start",
-             field_number(json_object_get(reply, "devices"), "seen"));
-    print_line("devices", text);
+    print_fleet(json_object_get(reply, "devices"), json_object_get(reply, "store"));
     snprintf(text, sizeof text, "%s, %s, %s under way",
              shown_count(field_number(reply, "connections"), "connection", a),
              shown_count(field_number(reply, "transfers"), "transfer", b),

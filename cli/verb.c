@@ -65,8 +65,19 @@ enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply,
     } else {
         print(cli, reply);
     }
+    if (field_text(reply, "warning")[0] != '\0') {
+        shown_note("warning", field_text(reply, "warning"));
+    }
     json_decref(reply);
     return CLI_DONE;
+}
+
+enum cli_exit cli_change(struct cli *cli, const char *method, const struct api_path *path, const json_t *body,
+                         print_fn print)
+{
+    json_t *reply = NULL;
+    enum api_result result = api_call(cli->api, method, path, body, &reply);
+    return cli_answer(cli, result, reply, print);
 }
 
 void cli_image_text(const json_t *image, const char *const *members, char *to, size_t size)

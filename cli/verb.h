@@ -37,6 +37,11 @@ struct verb {
 
 extern const struct verb verb_publish_update;
 extern const struct verb verb_firmware_ls, verb_firmware_add, verb_firmware_rm, verb_firmware_rejected;
+extern const struct verb verb_devices_ls, verb_devices_show, verb_devices_pin, verb_devices_unpin, verb_devices_assign,
+    verb_devices_unassign, verb_devices_block, verb_devices_unblock, verb_devices_approve, verb_devices_group,
+    verb_devices_groups, verb_devices_retry, verb_devices_forget;
+extern const struct verb verb_rollouts_ls, verb_rollouts_show, verb_rollouts_pause, verb_rollouts_resume,
+    verb_rollouts_abort;
 extern const struct verb verb_explain, verb_status;
 extern const struct verb verb_token_ls, verb_token_new, verb_token_rm;
 
@@ -47,9 +52,14 @@ enum cli_exit cli_refused(struct cli *cli, enum api_result result);
 /* The same of something that was found out here: an error of this code. */
 void cli_say_error(const struct cli *cli, const char *code, const char *message, const char *remedy);
 
-/* The usual end of a verb: the reply (taken over) printed by `print`, or as JSON, or the refusal said. */
+/* The usual end of a verb: the reply (taken over) printed by `print`, or as JSON, or the refusal said. A warning that
+ * the reply has is said in any case. */
 typedef void (*print_fn)(const struct cli *cli, const json_t *reply);
 enum cli_exit cli_answer(struct cli *cli, enum api_result result, json_t *reply, print_fn print);
+
+/* An order and its usual end. */
+enum cli_exit cli_change(struct cli *cli, const char *method, const struct api_path *path, const json_t *body,
+                         print_fn print);
 
 /* "d1_mini/0.4.10.bin, version 0.4.10, 321.0 KiB, ESP8266, md5 …": what an answer says of an image, of `members` (a
  * list that ends with NULL) in their order. What it does not say is left out: a file system has no chip. */

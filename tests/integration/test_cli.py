@@ -20,6 +20,7 @@ import tempfile
 import termios
 import threading
 import time
+import urllib.parse
 
 import pytest
 
@@ -56,12 +57,31 @@ def says(text, *words, code=0, **options):
 @pytest.mark.parametrize("words, expected", [
     ([], "a verb is missing"),
     (["statsu"], r'unknown verb "statsu": did you mean status\?'),
-    (["devices"], r'unknown verb "devices": "updraft help" lists'),
+    (["gadgets"], r'unknown verb "gadgets": "updraft help" lists'),
     (["push", "10.0.0.1"], r'unknown verb "push"'),
     (["firmware", "lst"], r'firmware has no "lst": did you mean ls\?'),
     (["status", "--jsn"], r"unknown flag --jsn: did you mean --json\?"),
-    (["publish-update", "door", "--percent", "10"], r"unknown flag --percent: --help lists"),
-    (["publish-update", "door", "--canary=1"], r"unknown flag --canary: "),
+    (["publish-update", "door", "--percent", "0"], r'--percent: "0" is not usable: give a percentage from 1 to 100'),
+    (["publish-update", "door", "--max-failures", "101%"], r'--max-failures: "101%" is not usable: .* from 0 to 100'),
+    (["publish-update", "door", "--canary=10001"], r"--canary: .* from 0 to 10000"),
+    (["publish-update", "door", "--in-flight=0"], r"--in-flight: .* from 1 to 100000"),
+    (["publish-update", "door", "--to", MAC, "--canary", "1"], "--to names each device, --canary chooses among them.*one"),
+    (["publish-update", "door", "--group=g", "--to", MAC], "--to names each device, --group chooses"),
+    (["rollouts", "show"], "ID is missing: updraft rollouts show ID"),
+    (["rollouts", "show", "0011", "--state", "gone"], r"--state: .* give one of queued\|triggered\|"),
+    (["rollouts", "halt", "0011"], 'rollouts has no "halt"'),
+    (["rollouts", "pause", "0011", "--why", "x"], "unknown flag --why"),
+    (["devices", "show"], "MAC is missing: updraft devices show MAC"),
+    (["devices", "show", "door"], r'MAC: "door" is not usable: give a device\'s MAC address, such as 5c:cf'),
+    (["devices", "pin", MAC], "VERSION is missing: updraft devices pin MAC VERSION"),
+    (["devices", "pin", MAC, ""], "VERSION is empty"),
+    (["devices", "pin", MAC, "1", "2"], r'"2" is a word too many: "updraft devices pin --help"'),
+    (["devices", "pin", "d", "1"], 'MAC: "d" is not usable'),
+    (["devices", "unblok", MAC], r"did you mean unblock\?"),
+    (["devices", "group", MAC], r"\+NAME is missing"),
+    (["devices", "group", MAC, "kitchen"], r'"kitchen" is no change: write \+kitchen or -kitchen'),
+    (["devices", "group", MAC, "+"], r"a group has no name: write \+NAME or -NAME"),
+    (["devices", "group", MAC, "--kitchen"], "unknown flag --kitchen"),
     (["publish-update"], "TYPE is missing: updraft publish-update TYPE"),
     (["publish-update", ""], "TYPE is empty"),
     (["publish-update", "door", "porch"], r'"porch" is a word too many'),
@@ -104,7 +124,7 @@ def test_bad_usage_is_2_and_names_word_and_remedy(words, expected):
 def test_help_is_there_without_a_server(tmp_path):
     for words in [["help"], ["--help"], ["help", "firmware", "add"], ["firmware", "add", "--help"], ["token", "-h"],
                   ["--server", "http://h", "status", "--help"], ["help", "help"], ["firmware", "help"],
-                  ["token", "help", "new"]]:
+                  ["token", "help", "new"], ["devices", "group", "--help"], ["help", "rollouts", "show"]]:
         code, out, error = run(*words, cwd=tmp_path)
         assert (code, error) == (0, "") and out.startswith("usage: updraft"), words
         assert max(len(line) for line in out.splitlines()) <= 80
@@ -197,7 +217,7 @@ def test_a_socket_of_another_group_is_named_with_it():
 
 class StandIn:
     """A server on a Unix socket that says what it is told: answers[(method, path)] is a list of (status, body), of
-    which each is said once and the last for ever. `asked` is what it was asked."""
+    which each is said once and the last for ever; a body may be a function of the query. `asked` is what it was asked."""
 
     def __init__(self, path):
         self.path, self.answers, self.asked, self.connections = str(path), {}, [], []
@@ -215,6 +235,8 @@ class StandIn:
                 outer.asked.append((self.command, self.path, body))
                 left = outer.answers[(self.command, self.path.split("?")[0])]
                 status, document = left.pop(0) if len(left) > 1 else left[0]
+                if callable(document):
+                    document = document(dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query)))
                 data = document if isinstance(document, bytes) else json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -222,7 +244,7 @@ class StandIn:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = answer
+            do_GET = do_POST = do_DELETE = do_PATCH = answer
 
             def address_string(self):
                 return "socket"
@@ -256,22 +278,45 @@ def stand_in(tmp_path):
     one.close()
 
 
-def rollout(state="running", bytes=0, expected=3, broker="connected", why="", **devices):
-    counts = {name: 0 for name in ["triggered", "downloading", "sent", "confirmed", "current", "failed", "silent",
-                                   "untracked"]}
-    return {"id": "00112233aabbccdd", "type": "d1_mini", "version": "0.4.10", "mode": "sketch",
+STATES = ["queued", "triggered", "downloading", "flashed", "confirmed", "failed", "silent", "skipped"]
+ID = "00112233aabbccdd"
+
+
+def rollout(state="running", bytes=0, members=3, broker="connected", why="", canaries=(0, 0), left=None, failures=0,
+            **devices):
+    return {"id": ID, "type": "d1_mini", "version": "0.4.10", "mode": "sketch",
             "image": {"file": "d1_mini/0.4.10.bin", "bytes": 1000, "md5": "0" * 32}, "state": state, "why": why,
-            "created": "2026-11-21T07:00:00Z", "elapsed_s": 1.25, "window_s": 0, "timeout_s": 300,
-            "commands": {"sent": 1, "acknowledged": int(state != "publishing"), "failed": 0},
-            "devices": {"expected": expected, **counts, **devices}, "bytes": bytes, "bytes_expected": expected * 1000,
-            "broker": {"state": broker, "error": "" if broker == "connected" else "connection refused"}}
+            "supersedes": "", "created": "2026-11-21T07:00:00Z",
+            "ended": "2026-11-21T07:00:12Z" if state in ("done", "aborted") else None, "elapsed_s": 12, "window_s": 0,
+            "timeout_s": 300,
+            "order": {"to": None, "to_count": 0, "group": "", "percent": 100, "canary": canaries[1], "in_flight": 0,
+                      "max_failures": 20},
+            "window": {"size": 32, "adaptive": True, "in_flight": devices.get("triggered", 0)},
+            "commands": {"sent": 1, "acknowledged": int(state != "planned"), "failed": 0},
+            "devices": {"members": members, **{name: 0 for name in STATES}, "anonymous": 0, **devices},
+            "canaries": {"members": canaries[1], "confirmed": canaries[0]}, "failures": failures, "lost": 0,
+            "bytes": bytes, "bytes_expected": (members - devices.get("skipped", 0)) * 1000, "seconds_left": left,
+            "notes": [], "broker": {"state": broker, "error": "" if broker == "connected" else "connection refused"},
+            "store": {"state": "good", "why": ""}}
+
+
+def with_devices(one, devices):
+    """The rollout, which lists those (mac, state, why) where it is asked to, as the server does."""
+    def answer(query):
+        if query.get("devices") != "yes":
+            return one
+        listed = [{"mac": mac, "state": state, "canary": False, "attempts": 1, "at": "2026-11-21T07:00:00Z", "why": why}
+                  for mac, state, why in devices if query.get("state", state) == state]
+        start, limit = int(query.get("offset", 0)), int(query.get("limit", 1000))
+        return {**one, "device_list": listed[start:start + limit], "unlisted": max(0, len(listed) - start - limit)}
+    return answer
 
 
 def publishes(stand_in, *rollouts):
     """The stand-in's rollout goes through these."""
     address = "/api/v1/rollouts"
     stand_in.answers[("POST", address)] = [(202, rollouts[0])]
-    stand_in.answers[("GET", f"{address}/{rollouts[0]['id']}")] = [(200, one) for one in rollouts[1:]]
+    stand_in.answers[("GET", f"{address}/{ID}")] = [(200, one) for one in rollouts[1:]]
 
 
 def test_what_the_server_names_cannot_move_the_cursor(stand_in, tmp_path):
@@ -362,8 +407,10 @@ def test_long_lists_come_whole(stand_in, tmp_path):
 # --- watching, against the stand-in -----------------------------------------------------------------------------------
 
 def test_without_a_terminal_a_line_a_change(stand_in, tmp_path):
-    publishes(stand_in, rollout("publishing", broker="waiting"), rollout("publishing", broker="waiting"),
-              rollout(triggered=3), rollout(triggered=3, bytes=10), rollout(triggered=1, downloading=1, confirmed=1),
+    publishes(stand_in, rollout("planned", broker="waiting"), rollout("planned", broker="waiting"),
+              rollout("canary", canaries=(0, 1), triggered=1, queued=2),
+              rollout("canary", canaries=(0, 1), triggered=1, queued=2, bytes=10),
+              rollout(triggered=1, downloading=1, confirmed=1), rollout("paused", triggered=1, confirmed=2),
               rollout("done", confirmed=3, bytes=3000))
     code, out, error = run("publish-update", "d1_mini", cwd=tmp_path)
     assert (code, error) == (0, "")
@@ -371,23 +418,32 @@ def test_without_a_terminal_a_line_a_change(stand_in, tmp_path):
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines[:-1]), lines
     assert [line[9:] for line in lines[:-1]] == [
         "d1_mini 0.4.10: waiting for the broker (connection refused)",
-        "d1_mini 0.4.10: 3 triggered of 3",
+        "d1_mini 0.4.10: canaries 0/1: 1 triggered, 2 queued of 3",
         "d1_mini 0.4.10: 1 confirmed, 1 downloading, 1 triggered of 3",
+        "d1_mini 0.4.10: paused: 2 confirmed, 1 triggered of 3",
         "d1_mini 0.4.10: 3 confirmed of 3"]
-    assert lines[-1] == "d1_mini 0.4.10: done in 1.2 s: 3 confirmed of 3 devices, 2.9 KiB"
+    assert lines[-1] == "d1_mini 0.4.10: done in 12 s: 3 confirmed of 3 devices, 2.9 KiB"
 
 
-@pytest.mark.parametrize("last, code, expected", [
-    (rollout("done", confirmed=1, silent=2), 0, "1 confirmed, 2 silent of 3 devices"),
-    (rollout("done", current=3, expected=0), 0, "3 current of 3 devices"),
-    (rollout("done", confirmed=2, failed=1), 1, "not updated: 1 failed of 3 devices\n.*updraft explain d1_mini --mac"),
-    (rollout("done", silent=3), 1, "no device came for the update.*subscribes to the command topic.*can reach the url"),
-    (rollout("done", sent=1, silent=2, bytes=9), 1, "none came back with the new build in time"),
-    (rollout("done", expected=0), 1, "done in 1.2 s: no device came"),
-    (rollout("failed", why="no broker for 300 s"), 1, "the rollout failed: no broker for 300 s"),
+@pytest.mark.parametrize("last, devices, code, expected", [
+    (rollout("done", confirmed=1, silent=2), [], 0, "1 confirmed, 2 silent of 3 devices"),
+    (rollout("done", skipped=3), [], 0, "done in 12 s: 3 skipped"),
+    (rollout("done", skipped=3), [(MAC, "skipped", "runs it already")], 0, "done in 12 s: 3 skipped"),
+    (rollout("done", skipped=1, members=1), [(MAC, "skipped", "wrong-chip")], 1,
+     f"no device of this type can take it\n  {MAC} skipped: wrong-chip\n  remedy: .updraft explain d1_mini --mac MAC"),
+    (rollout("done", confirmed=2, failed=1), [], 1, "not updated: 1 failed of 3 devices\n.*updraft devices show MAC.* retry"),
+    (rollout("done", silent=3), [], 1, "no device came for the update.*subscribes to the command topic.*can reach the url"),
+    (rollout("done", silent=3, bytes=9), [], 1, "none came back with the new build in time"),
+    (rollout("done", members=0), [], 1, "done in 12 s: no device came"),
+    (rollout("done", members=0, anonymous=2, bytes=2000), [], 0, "done in 12 s: 2 without a name, 2.0 KiB"),
+    (rollout("aborted", silent=3, why="no broker for 300 s") | {"commands": {"acknowledged": 0}}, [], 1,
+     "aborted in 12 s: 3 not told of 3 devices.*the rollout was aborted: no broker for 300 s.*updraft status"),
+    (rollout("aborted", confirmed=1, silent=2, why="superseded by 77"), [], 1,
+     "1 confirmed, 2 silent of 3.*aborted: superseded by 77\n.*the newer one is followed"),
+    (rollout("aborted", confirmed=1, silent=2, why="too hot"), [], 1, "aborted: too hot\n.*publish once more"),
 ])
-def test_how_it_ended_is_the_exit_code(stand_in, tmp_path, last, code, expected):
-    publishes(stand_in, rollout(), last)
+def test_how_it_ended_is_the_exit_code(stand_in, tmp_path, last, devices, code, expected):
+    publishes(stand_in, rollout(), with_devices(last, devices))
     says(expected, "publish-update", "d1_mini", code=code, cwd=tmp_path)
     got, out, error = run("publish-update", "d1_mini", "--json", cwd=tmp_path)
     said = json.loads(out)
@@ -397,39 +453,57 @@ def test_how_it_ended_is_the_exit_code(stand_in, tmp_path, last, code, expected)
     assert said | {"why": ""} == last | {"why": ""}
 
 
+def test_a_halted_rollout_ends_the_waiting(stand_in, tmp_path):
+    """Nothing more happens until an operator says what: who waits must learn of it, and what to type."""
+    why = "3 of 9 finished devices failed, more than 20 %"
+    last = rollout("halted", members=20, confirmed=6, failed=3, queued=11, failures=3, why=why)
+    publishes(stand_in, rollout(), with_devices(last, [(MAC, "failed", "it rolled back")]))
+    code, out, error = run("d1_mini", cwd=tmp_path, program="publish-update")
+    assert code == 1
+    assert out.endswith("d1_mini 0.4.10: halted in 12 s: 6 confirmed, 11 queued, 3 failed of 20 devices, 0 B\n")
+    assert error == (f"publish-update: the rollout halted: {why}\n  {MAC} failed: it rolled back\n  and 2 more\n"
+                     "  remedy: see to the cause, then let it go on or end it:\n"
+                     f"    updraft rollouts resume {ID}\n    updraft rollouts abort {ID}\n")
+    code, out, error = run("publish-update", "d1_mini", "--json", "--admin-socket", "state/admin.sock", cwd=tmp_path)
+    assert code == 1 and json.loads(out) == last
+    assert error.endswith(f"\n    updraft rollouts abort {ID} --admin-socket state/admin.sock\n")
+
+
 OTHER = "5ccf7fb1e043"
 
 
-@pytest.mark.parametrize("words, counts, devices, code, expected", [
-    (["--to", f"{MAC},{OTHER}"], {"confirmed": 1, "silent": 1}, [("confirmed", ""), ("silent", "")], 1,
-     f"publish-update: not updated: 1 silent of 2 named devices\n  {OTHER} silent: nothing was heard of it in 1 s\n"
+@pytest.mark.parametrize("words, devices, code, expected", [
+    (["--to", f"{MAC},{OTHER}"], [("confirmed", ""), ("silent", "")], 1,
+     f"publish-update: not updated: 1 silent of 2 named devices\n  {OTHER} silent: nothing was heard of it in 12 s\n"
      "  remedy: check that they are on"),
-    (["--to", f"{MAC},{OTHER}"], {"current": 1, "failed": 1}, [("current", ""), ("failed", "not told: denied")], 1,
-     f"publish-update: not updated: 1 failed of 2 named devices\n  {OTHER} failed: not told: denied\n  remedy: "),
-    (["--to", f"{MAC},{OTHER}"], {"confirmed": 1}, [("confirmed", ""), ("taken", "superseded by 7")], 1,
-     f"publish-update: not updated: 1 without an end of 2 named devices\n  {OTHER} taken: superseded by 7\n"),
-    (["--to", f"{MAC},{OTHER}"], {"confirmed": 1, "current": 1}, [("confirmed", ""), ("current", "")], 0, ""),
-    ([], {"confirmed": 1, "silent": 1}, [("confirmed", ""), ("silent", "")], 0, ""),
+    (["--to", f"{MAC},{OTHER}"], [("skipped", "runs it already"), ("failed", "cut: at 3 %")], 1,
+     f"publish-update: not updated: 1 failed of 2 named devices\n  {OTHER} failed: cut: at 3 %\n  remedy: "),
+    (["--to", f"{MAC},{OTHER}"], [("confirmed", ""), ("skipped", "wrong-chip")], 1,
+     f"publish-update: not updated: 1 skipped of 2 named devices\n  {OTHER} skipped: wrong-chip\n  remedy: \"updraft ex"),
+    (["--to", f"{MAC},{OTHER}"], [("confirmed", ""), ("skipped", "runs it already")], 0, ""),
+    ([], [("confirmed", ""), ("silent", "")], 0, ""),
+    ([], [("confirmed", ""), ("skipped", "wrong-chip")], 0, ""),
 ])
-def test_each_named_device_counts(stand_in, tmp_path, words, counts, devices, code, expected):
-    listed = [{"mac": mac, "state": state, "why": why} for mac, (state, why) in zip([MAC, OTHER], devices)]
-    expects = 2 - counts.get("current", 0)
-    publishes(stand_in, rollout(), {**rollout("done", expected=expects, **counts), "device_list": listed})
+def test_each_named_device_counts(stand_in, tmp_path, words, devices, code, expected):
+    listed = [(mac, state, why) for mac, (state, why) in zip([MAC, OTHER], devices)]
+    counts = {state: 1 for state, _ in devices}
+    publishes(stand_in, rollout(), with_devices(rollout("done", members=2, **counts), listed))
     got, out, error = run("d1_mini", *words, cwd=tmp_path, program="publish-update")
     assert got == code and error.startswith(expected) and (error == "") == (code == 0), (got, out, error)
     assert MAC not in out + error, "who has it is not named"
     got, out, error = run("d1_mini", *words, "--json", cwd=tmp_path, program="publish-update")
     assert got == code and error.startswith(expected)
-    assert json.loads(out)["device_list"] == listed
+    assert ("device_list" in json.loads(out)) == bool(words)
+    assert not words or [(one["mac"], one["state"], one["why"]) for one in json.loads(out)["device_list"]] == listed
 
 
-def test_devices_of_a_failed_rollout_were_not_told(stand_in, tmp_path):
+def test_devices_of_a_rollout_that_reached_nobody_were_not_told(stand_in, tmp_path):
     why = "the broker's ACL denies publishing to updraft/d1_mini/update: grant the user updraft write on it " * 8
-    publishes(stand_in, rollout("publishing"), {**rollout("failed", why=why.strip(), silent=2, expected=2),
-                                                "device_list": [{"mac": MAC, "state": "silent", "why": ""}]})
+    last = rollout("aborted", why=why.strip(), silent=2, members=2) | {"commands": {"sent": 1, "acknowledged": 0}}
+    publishes(stand_in, rollout("planned"), with_devices(last, [(MAC, "silent", why.strip())]))
     code, out, error = run("publish-update", "d1_mini", cwd=tmp_path)
-    assert code == 1 and "d1_mini 0.4.10: 2 not told of 2\n" in out and "silent" not in out + error
-    assert error.startswith(f"updraft: the rollout failed: {why.strip()}\n  {MAC} not told\n  and 1 more\n  remedy: ")
+    assert code == 1 and "d1_mini 0.4.10: aborted: 2 not told of 2\n" in out and "silent" not in out + error
+    assert error.startswith(f"updraft: the rollout was aborted: {why.strip()}\n  {MAC} not told\n  and 1 more\n  remedy: ")
 
 
 def test_notes_are_said_and_no_more(stand_in, tmp_path):
@@ -440,7 +514,7 @@ def test_notes_are_said_and_no_more(stand_in, tmp_path):
         code, out, error = run("publish-update", "d1_mini", *words, cwd=tmp_path)
         assert (code, error) == (0, said)
     assert json.loads(out)["notes"] == notes
-    publishes(stand_in, rollout("publishing"), rollout("publishing") | {"notes": notes[:1]}, rollout() | {"notes": notes},
+    publishes(stand_in, rollout("planned"), rollout("planned") | {"notes": notes[:1]}, rollout() | {"notes": notes},
               rollout("done", confirmed=3) | {"notes": notes})
     assert run("publish-update", "d1_mini", cwd=tmp_path)[2] == said, "also those that come later, and each once"
     stand_in.answers[("POST", "/api/v1/rollouts")] = [(200, {"plan": {"type": "d1_mini", "notes": notes}})]
@@ -448,15 +522,36 @@ def test_notes_are_said_and_no_more(stand_in, tmp_path):
     assert (code, error) == (0, "") and f"\nnote      {notes[0]}\nnote      5C:CF:7F:00:00:02 was never \\x1b" in out
 
 
+def test_a_plan_says_who_how_and_how_long(stand_in, tmp_path):
+    plan = {"type": "d1_mini", "version": "0.4.10", "mode": "sketch", "devices": {"known": 120, "current": 3, "to_update": 12},
+            "selected": {"members": 15, "canary": 5, "percent": 10, "group": "kitchen", "skipped": [
+                {"reason": "wrong-chip", "count": 3, "detail": "the image is for another chip", "first": [MAC, OTHER]},
+                {"reason": "pinned", "count": 1, "detail": "", "first": [MAC]}]},
+            "in_flight": 0, "seconds": 420, "seconds_text": "about 7 min at 12 devices a minute",
+            "how": "a command to each device", "broker": {"state": "connected", "error": ""}, "notes": []}
+    stand_in.answers[("POST", "/api/v1/rollouts")] = [(200, {"plan": plan})]
+    out = run("publish-update", "d1_mini", "--plan", cwd=tmp_path)[1]
+    assert ("devices   120 known, 3 run it already, 12 to update, of the group kitchen, 10 % of them; 5 of them first\n"
+            f"skipped   3 wrong-chip: the image is for another chip ({MAC}, {OTHER}, ...)\n          1 pinned ({MAC})\n"
+            "how       a command to each device\n"
+            "at once   as many as the network carries, found out while it goes\n"
+            "takes     about 7 min at 12 devices a minute\nbroker    connected\n") in out, out
+    stand_in.answers[("POST", "/api/v1/rollouts")] = [(200, {"plan": {**plan, "in_flight": 7, "seconds": None,
+                                                                      "seconds_text": ""}})]
+    out = run("publish-update", "d1_mini", "--plan", cwd=tmp_path)[1]
+    assert "\nat once   7 devices at most\ntakes     nothing was measured yet\n" in out
+
+
 def test_failed_and_silent_devices_are_named_with_why(stand_in, tmp_path):
-    devices = [{"mac": f"5ccf7f{i:06x}", "state": "failed" if i % 2 else "silent", "why": "cut at 10 %" if i % 2 else ""}
-               for i in range(30)] + [{"mac": MAC, "state": "confirmed", "why": ""}]
-    publishes(stand_in, rollout(), {**rollout("done", confirmed=1, failed=15, silent=15), "device_list": devices})
+    devices = [(f"5ccf7f{i:06x}", "failed" if i % 2 else "silent", "cut at 10 %" if i % 2 else "") for i in range(60)]
+    publishes(stand_in, rollout(), with_devices(rollout("done", members=61, confirmed=1, failed=30, silent=30),
+                                                devices + [(MAC, "confirmed", "")]))
     out, error = run("publish-update", "d1_mini", cwd=tmp_path)[1:]
-    assert "  5ccf7f000000 silent: nothing was heard of it in 1 s\n  5ccf7f000001 failed: cut at 10 %\n" in error
-    assert error.count("\n  5ccf7f") == 20 and MAC not in error and "\n  and 10 more\n" in error
+    assert "  5ccf7f000001 failed: cut at 10 %\n  5ccf7f000003 failed: cut at 10 %\n" in error
+    assert error.count("\n  5ccf7f") == 20 and MAC not in error and "\n  and 40 more\n" in error
     assert "5ccf7f" not in out
-    assert "?devices=yes&offset=0&limit=1000" in stand_in.asked[-1][1]
+    assert [path.split("?")[1] for _, path, _ in stand_in.asked if "devices=yes" in path] == [
+        "devices=yes&state=failed&limit=20", "devices=yes&state=silent&limit=20"], "no more is asked for than is shown"
 
 
 @contextlib.contextmanager
@@ -588,22 +683,22 @@ class Terminal:
 
 @pytest.mark.parametrize("columns", [20, 40, 79, 80, 200])
 def test_the_block_is_redrawn_in_place(stand_in, tmp_path, columns):
-    publishes(stand_in, rollout("publishing", broker="waiting"), rollout(triggered=3),
-              rollout(triggered=1, downloading=2, bytes=1500), rollout(sent=1, confirmed=1, failed=1, bytes=3000),
+    publishes(stand_in, rollout("planned", broker="waiting"), rollout(triggered=3),
+              rollout(triggered=1, downloading=2, bytes=1500), rollout(flashed=1, confirmed=1, failed=1, bytes=3000),
               rollout("done", confirmed=3, bytes=3000))
     terminal = Terminal(columns)
     assert terminal.run("publish-update", "d1_mini", cwd=tmp_path) == 0, terminal.error
     assert terminal.raw.count("\x1b[") > 10
     text = " ".join(line.strip() for line in terminal.lines[2:]).strip()
-    assert text == "d1_mini 0.4.10: done in 1.2 s: 3 confirmed of 3 devices, 2.9 KiB", terminal.lines
+    assert text == "d1_mini 0.4.10: done in 12 s: 3 confirmed of 3 devices, 2.9 KiB", terminal.lines
     assert terminal.lines[0].startswith("d1_mini 0.4.10 "[:columns - 1]), terminal.lines
     assert terminal.lines[1].startswith("triggered 0" if columns >= 79 else "confirmed 3"), terminal.lines
     if columns >= 79:
         assert re.fullmatch(r"d1_mini 0\.4\.10 \[#+\] 100% +3/3 devices", terminal.lines[0])
         assert len(set(re.findall(r"\[[#-]+\]", terminal.raw))) > 1
         assert len({len(bar) for bar in re.findall(r"\[[#-]+\]", terminal.raw)}) == 1, "the bar jumps"
-        assert terminal.lines[1] == "triggered 0  downloading 0  sent 0  confirmed 3  failed 0  silent 0"
-        assert "waiting for the broker, 4:59 left: connection refused" in terminal.raw
+        assert terminal.lines[1] == "triggered 0  downloading 0  flashed 0  confirmed 3  failed 0  silent 0"
+        assert "waiting for the broker, 4:48 left: connection refused" in terminal.raw
         assert re.search(r"\[#+-+\]\x1b\[0m  50% +0/3 devices +[\d.]+ \w+/s +\d:\d\d left", terminal.raw)
 
 
@@ -641,7 +736,7 @@ def test_colours_and_movement_only_where_wanted(stand_in, tmp_path, env, live, c
 
 
 def test_a_note_stands_above_the_block(stand_in, tmp_path):
-    publishes(stand_in, rollout("publishing"), rollout(triggered=3, broker="waiting") | {"notes": ["it asks as door"]},
+    publishes(stand_in, rollout("planned"), rollout(triggered=3, broker="waiting") | {"notes": ["it asks as door"]},
               rollout("done", confirmed=3) | {"notes": ["it asks as door"]})
     terminal = Terminal(80)
     assert terminal.run("publish-update", "d1_mini", cwd=tmp_path, together=True) == 0
@@ -652,13 +747,13 @@ def test_a_note_stands_above_the_block(stand_in, tmp_path):
 @pytest.mark.parametrize("columns", [40, 60])
 def test_a_long_reason_is_wrapped_and_not_cut(stand_in, tmp_path, columns):
     why = "refused: the broker's ACL denies publishing to updraft/d1_mini/update: grant the user updraft write on it"
-    publishes(stand_in, rollout("publishing"), rollout("failed", why=why, failed=1, expected=1) |
-              {"device_list": [{"mac": MAC, "state": "failed", "why": why}]})
+    publishes(stand_in, rollout("planned"), with_devices(rollout("aborted", why=why, failed=1, members=1),
+                                                           [(MAC, "failed", "cut " + why)]))
     terminal = Terminal(columns)
     assert terminal.run("publish-update", "d1_mini", cwd=tmp_path, together=True) == 1
     assert all(len(line) < columns for line in terminal.lines), terminal.lines
     text = " ".join(line.strip() for line in terminal.lines)
-    assert f"updraft: the rollout failed: {why} {MAC} failed: {why} remedy: " in text, terminal.lines
+    assert f"updraft: the rollout was aborted: {why} {MAC} failed: cut {why} remedy: " in text, terminal.lines
 
 
 def test_json_draws_nothing(stand_in, tmp_path):
@@ -831,7 +926,7 @@ def test_no_byte_is_counted_twice_while_downloads_end(tmp_path, broker):
             size = len(image(server, "0_4_10", size="150K", seed=2))
             admin, seen = Admin(server.folder / "state/admin.sock"), []
             place = "/api/v1/rollouts/" + admin.post("/api/v1/rollouts", {"type": "d1_mini"}).json["id"]
-            while not seen or seen[-1]["state"] in ("publishing", "running"):
+            while not seen or seen[-1]["state"] not in ("done", "aborted"):
                 seen.append(admin.get(place).json)
                 time.sleep(0.005)
         assert seen[-1]["devices"]["confirmed"] == 8 and seen[-1]["bytes"] == 8 * size
@@ -852,8 +947,8 @@ def test_a_real_fleet_on_a_terminal(tmp_path, broker):
         assert len({len(bar) for bar in bars}) == 1 and len(set(bars)) > 2, bars
         assert [bar.count("#") for bar in bars] == sorted(bar.count("#") for bar in bars), "the bar went back"
         assert re.fullmatch(r"d1_mini 0_4_10 \[#+\] 100% +5/5 devices", terminal.lines[0]), terminal.lines
-        while_restarting = re.findall(r"downloading 0  sent 5 ", terminal.raw)
-        rates = re.findall(r"5 devices +([\d.]+ \w+)/s[^\n]*\n[^\n]*downloading 0  sent 5 ", terminal.raw)
+        while_restarting = re.findall(r"downloading 0  flashed 5 ", terminal.raw)
+        rates = re.findall(r"5 devices +([\d.]+ \w+)/s[^\n]*\n[^\n]*downloading 0  flashed 5 ", terminal.raw)
         assert len(rates) == len(while_restarting) > 0 and len(set(rates)) == 1, "the rate sinks while none downloads"
 
 
@@ -883,7 +978,7 @@ def test_a_broker_that_denies_says_it_whole(tmp_path):
         wait_until(lambda: "connected" in run("status", cwd=tmp_path)[1], "the broker")
         code, out, error = run("publish-update", "d1_mini", cwd=tmp_path)
         why = json.loads(run("publish-update", "d1_mini", "--json", cwd=tmp_path)[1])["why"]
-        assert code == 1 and why and f"the rollout failed: {why}\n" in error, (out, error, why)
+        assert code == 1 and why and f"the rollout was aborted: {why}\n" in error, (out, error, why)
         assert "no device was told" in out and "published" not in out and "silent" not in out + error
 
 
@@ -893,7 +988,7 @@ def test_the_whole_circle(tmp_path, broker, program, words):
         data, seen = image(server, "0_4_10"), []
         check(server, "/update/d1_mini", version="0_4_10")  # it is known, and asks
         client = device(broker, server, data, seen)
-        out = says(r"d1_mini 0_4_10: done in [\d.]+ s: 1 confirmed of 1 device,", *words, "d1_mini", "--timeout", "30",
+        out = says(r"d1_mini 0_4_10: done in \d+ s: 1 confirmed of 1 device,", *words, "d1_mini", "--timeout", "30",
                    program=program, cwd=tmp_path)
         client.loop_stop()
         commands = [message for topic, message in seen if topic == "updraft/d1_mini/update"]
@@ -916,7 +1011,7 @@ def test_a_broker_that_stays_away_ends_it(tmp_path):
     with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{free_port()}", public_url="http://127.0.0.1:1") as server:
         image(server, "0_4_10")
         begun = time.monotonic()
-        out = says("the rollout failed: ", "publish-update", "d1_mini", "--timeout", "2", code=1, cwd=tmp_path)
+        out = says("the rollout was aborted: ", "publish-update", "d1_mini", "--timeout", "2", code=1, cwd=tmp_path)
         assert time.monotonic() - begun < 20
         assert "waiting for the broker" in out
 

@@ -30,17 +30,24 @@ def offers(*words, cwd, program="updraft"):
 
 
 @pytest.mark.parametrize("words, expected", [
-    ([""], ["explain", "firmware", "help", "publish-update", "status", "token"]),
+    ([""], ["devices", "explain", "firmware", "help", "publish-update", "rollouts", "status", "token"]),
     (["st"], ["status"]),
     (["--admin-socket", "x", "fi"], ["firmware"]),
     (["firmware", ""], ["add", "ls", "rejected", "rm"]),
     (["firmware", "r"], ["rejected", "rm"]),
+    (["devices", ""], ["approve", "assign", "block", "forget", "group", "groups", "ls", "pin", "retry", "show", "unassign",
+                       "unblock", "unpin"]),
+    (["devices", "--type", "x", "un"], ["unassign", "unblock", "unpin"]),
+    (["rollouts", ""], ["abort", "ls", "pause", "resume", "show"]),
+    (["rollouts", "show", "x", "--state", "s"], ["silent", "skipped"]),
+    (["rollouts", "pause", ""], []),
+    (["devices", "pin", ""], []),
     (["help", "to"], ["token"]),
     (["help", "token", ""], ["ls", "new", "rm"]),
     (["publish-update", "door", "--mode", ""], ["fs", "sketch"]),
     (["publish-update", "door", "--mode", "=", "f"], ["fs"]),
     (["publish-update", "door", "--mode", "="], ["fs", "sketch"]),
-    (["publish-update", "door", "--p"], ["--plan"]),
+    (["publish-update", "door", "--p"], ["--percent", "--plan"]),
     (["firmware", "add", "x", "--re"], ["--replace"]),
     (["firmware", "rm", "x", "--fo"], ["--force"]),
     (["explain", "door", "--client", "esp3"], ["esp32"]),
@@ -60,7 +67,7 @@ def test_words_and_flags_without_a_server(tmp_path, words, expected):
 
 def test_every_flag_of_a_verb_is_offered(tmp_path):
     offered = offers("publish-update", "--", cwd=tmp_path)
-    assert {"--version", "--mode", "--to", "--timeout", "--window", "--plan", "--no-wait", "--json", "--server",
+    assert {"--version", "--mode", "--to", "--group", "--percent", "--canary", "--in-flight", "--max-failures", "--timeout", "--window", "--plan", "--no-wait", "--json", "--server",
             "--admin-socket", "--token", "--help"} == set(offered)
     assert offered == offers("--", cwd=tmp_path, program="publish-update")
 
@@ -84,6 +91,11 @@ def test_the_server_is_asked_for_types_versions_and_files(tmp_path):
         assert offers("publish-update", "d1_mini", "--version", "0_4_1", cwd=server.folder) == ["0_4_10"]
         assert offers("publish-update", "door", "--version", "", cwd=server.folder) == ["1_0"]
         assert offers("firmware", "rm", "a", cwd=server.folder) == [r"a\(b_1_0.ino.door.bin"]
+        assert offers("devices", "assign", "5ccf7fb1e042", "d", cwd=server.folder) == ["d1_mini", "door"]
+        assert offers("devices", "pin", "5ccf7fb1e042", "d", cwd=server.folder) == []
+        subprocess.run([BIN / "updraft", "devices", "group", "5ccf7fb1e042", "+kitchen"], cwd=server.folder, check=True,
+                       capture_output=True)
+        assert offers("publish-update", "d1_mini", "--group", "", cwd=server.folder) == ["kitchen"]
         subprocess.run([BIN / "updraft", "token", "new", "grafana"], cwd=server.folder, check=True,
                        capture_output=True)
         assert offers("token", "rm", "", cwd=server.folder) == ["grafana"]
