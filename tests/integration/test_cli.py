@@ -240,6 +240,10 @@ def test_the_order_says_what_was_asked(stand_in, tmp_path):
     assert json.loads(stand_in.asked[-1][2]) == {
         "type": "d1_mini", "version": "0.4.10", "mode": "fs", "to": [MAC, "5ccf7fb1e043"], "window_s": 300,
         "timeout_s": 90}
+    run("publish-update", "d1_mini", "--no-wait", "--group", "kitchen", "--percent", "10%", "--canary=5", "--in-flight=100",
+        "--max-failures", "15%", cwd=tmp_path)
+    assert json.loads(stand_in.asked[-1][2]) == {"type": "d1_mini", "group": "kitchen", "percent": 10, "canary": 5,
+                                                 "in_flight": 100, "max_failures": 15}
     run("--json", "publish-update", "--no-wait", "--", "d1_mini", cwd=tmp_path)
     assert json.loads(stand_in.asked[-1][2]) == {"type": "d1_mini"}
 

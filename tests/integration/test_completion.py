@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from tests.support.cli import ID, rollout
 from tests.support.updraft import BIN, PATIENCE_S, ROOT, Server, make_image, wait_until
 
 # Functions are called as bash calls them: the words of the line, the number of the one under the cursor.
@@ -63,6 +64,13 @@ def offers(*words, cwd, program="updraft"):
 ])
 def test_words_and_flags_without_a_server(tmp_path, words, expected):
     assert offers(*words, cwd=tmp_path) == expected
+
+
+def test_rollouts_are_offered_by_type_and_id(stand_in, tmp_path):
+    stand_in.answers[("GET", "/api/v1/rollouts")] = [(200, {"total": 1, "rollouts": [rollout()]})]
+    assert offers("rollouts", "pause", "", cwd=tmp_path) == [ID, "d1_mini"]
+    assert offers("rollouts", "show", "0", cwd=tmp_path) == [ID]
+    assert offers("rollouts", "show", ID, "", cwd=tmp_path) == []
 
 
 def test_every_flag_of_a_verb_is_offered(tmp_path):
