@@ -1,0 +1,388 @@
+"""Rollouts with everything real but the devices: what an operator is promised when a fleet is ill, the server is killed
+or the broker is. Devices are updraft-sim's; a subscriber of our own counts what the broker carries."""
+
+import collections
+import time
+
+import pytest
+
+from tests.support.fleet import FAST, Fleet, Gauge, Witness, accounts, knows
+from tests.support.updraft import check, wait_until
+
+REBOOT_S = 3
+REBOOT = {"reboot_timeout": f"{REBOOT_S}s"} if knows("reboot-timeout") else {}
+needs_reboot = pytest.mark.skipif(not REBOOT, reason="the server does not know --reboot-timeout yet")
+AGAIN = {"retry": 25}  # real devices ask again by themselves, be it at their next poll; half a second, scaled
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    with Fleet(tmp_path) as made:
+        yield made
+
+
+def by_misbehaviour(summary):
+    return collections.Counter(device["misbehaviour"] for device in summary["device_list"])
+
+
+def wanted(summary):
+    """What the account must be, by what the simulator did."""
+    of = {"drop": "failed", "stall": "failed", "bad-md5": "failed", "old-image": "failed", "silent": "silent",
+          "never-reboot": "silent"}
+    states = collections.Counter()
+    for misbehaviour, count in by_misbehaviour(summary).items():
+        states[of.get(misbehaviour, "confirmed")] += count
+    return dict(states)
+
+
+# --- a large fleet --------------------------------------------------------------------------------------------------
+
+def test_five_thousand_devices(tmp_path, record_property):
+    """Each is accounted for, in the state that it earned, and the window holds for all who can count."""
+    ill = {"drop": 0.4, "stall": 0.4, "bad_md5": 0.4, "old_image": 0.4, "silent": 0.4, "wrong_label": 0.5, "eager": 0.5}
+    if REBOOT:
+        ill["never_reboot"] = 0.4
+    count, window = 5000, 100
+    with Fleet(tmp_path, log_level="debug", **REBOOT) as fleet, Witness(fleet) as witness:
+        with fleet.devices(count, ramp=200, stall_time=1, quiet=True, **AGAIN, **ill) as sim:
+            fleet.add("2.0.0")
+            began = time.monotonic()
+            rollout = fleet.order(in_flight=window, timeout_s=5)
+            with Gauge(fleet, rollout) as gauge:
+                end = fleet.wait_over(rollout)
+            took = time.monotonic() - began
+            summary = sim.stop()
+        log = fleet.server.log()
+    assert end["state"] == "done" and accounts(end) == wanted(summary)
+    assert end["devices"]["members"] == count and summary["violation_count"] == 0
+    assert gauge.largest <= window, "by the server's own count"
+    assert witness.largest(log, 5, REBOOT_S) <= window, "by the broker's"
+    assert gauge.largest > window / 2, "and it was made use of"
+    each_s = (2 + 3) * FAST["time_scale"]  # flashing and rebooting, without the transfer
+    best = count / window * each_s
+    text = (f"{count} devices, window {window}: {took:.1f} s; best possible by reboots alone {best:.1f} s; "
+            f"{end['bytes'] / took / 1e6:.0f} MB/s")
+    record_property("rollout", text)
+    print(text)
+
+
+@pytest.mark.parametrize("misbehaviour", ["old_image", "drop"])
+def test_an_ill_image_halts(fleet, misbehaviour):
+    """Devices that have not got it keep what they run, until an operator has decided."""
+    with fleet.devices(300, **AGAIN, **{misbehaviour: 30}) as sim:
+        fleet.add("2.0.0")
+        rollout = fleet.order(in_flight=20)
+        halted = fleet.wait(rollout, lambda now: now["state"] == "halted", "the halt")
+        assert "failed, more than 20 %" in halted["why"]
+        finished = halted["devices"]["confirmed"] + halted["failures"]
+        assert halted["failures"] * 100 > 20 * max(20, finished) and halted["devices"]["queued"] > 150
+        stranger = check(fleet.server, "/update/door", version="0.1.0")
+        assert (stranger.status, stranger.reason) == (304, "held-back")
+        still = fleet.wait(rollout, lambda now: now["window"]["in_flight"] == 0, "what was under way to end")
+        time.sleep(0.5)
+        now = fleet.rollout(rollout)
+        assert now["commands"] == still["commands"] and now["devices"]["queued"] == still["devices"]["queued"]
+        assert fleet.say(rollout, "resume")["state"] == "running"
+        again = fleet.wait(rollout, lambda now: now["state"] == "halted", "the second halt: it is no better")
+        assert again["failures"] > halted["failures"]
+        aborted = fleet.say(rollout, "abort", why="bad build")
+        assert (aborted["state"], aborted["why"]) == ("aborted", "bad build")
+        accounts(aborted)
+        assert check(fleet.server, "/update/door", version="0.1.0").reason == "held-back"
+        fleet.say(rollout, "resume", expect=409)
+        sim.stop()
+
+
+def test_resumed_to_its_end(fleet):
+    """Resume forgives what failed so far: an operator who has looked and says go on is obeyed."""
+    with fleet.devices(200, old_image=8, **AGAIN) as sim:
+        fleet.add("2.0.0")
+        rollout = fleet.order(in_flight=20, max_failures=5)
+        halts = 0
+        while fleet.wait(rollout, lambda now: now["state"] in ("halted", "done"), "its end")["state"] == "halted":
+            fleet.say(rollout, "resume")
+            halts += 1
+        assert halts > 0 and accounts(fleet.rollout(rollout)) == wanted(sim.stop())
+
+
+# --- canaries -------------------------------------------------------------------------------------------------------
+
+def test_nobody_before_the_canaries(fleet):
+    with fleet.devices(60, reboot_time=50) as sim, Witness(fleet) as witness:
+        fleet.add("2.0.0")
+        rollout = fleet.order(canary=5, in_flight=20)
+        fleet.wait(rollout, lambda now: now["commands"]["acknowledged"] == 5, "the canaries' commands")
+        canaries = {mac for mac, member in fleet.members(rollout).items() if member["canary"]}
+        assert len(canaries) == 5 and fleet.rollout(rollout)["state"] == "canary"
+        other = min(set(fleet.members(rollout)) - canaries)
+        held = check(fleet.server, "/update/door", version="0.1.0", mac=":".join(other[i:i + 2] for i in range(0, 12, 2)))
+        assert (held.status, held.reason) == (304, "held-back")
+        end = fleet.wait_over(rollout)
+        assert end["canaries"] == {"members": 5, "confirmed": 5} and accounts(end) == {"confirmed": 60}
+        told = [mac for _when, mac, _id in witness.commands()]
+        assert set(told[:5]) == canaries
+        assert sim.stop()["confirmed_devices"] == 60
+
+
+def test_one_bad_canary_halts(fleet):
+    with fleet.devices(20, old_image=100, **AGAIN) as sim, Witness(fleet) as witness:
+        fleet.add("2.0.0")
+        rollout = fleet.order(canary=2, in_flight=1)
+        halted = fleet.wait(rollout, lambda now: now["state"] == "halted", "the halt")
+        assert "canary" in halted["why"] and halted["devices"]["queued"] == 19
+        assert len(witness.ids()) == 1
+        sim.stop()
+
+
+# --- killed ---------------------------------------------------------------------------------------------------------
+
+def kill_and_start(fleet, rollout):
+    """Returns after how many seconds the rollout stood where it was."""
+    fleet.kill()
+    began = time.monotonic()
+    fleet.start(wait=True)
+    state = fleet.rollout(rollout)["state"]
+    assert state in ("running", "done"), state
+    return time.monotonic() - began
+
+
+def test_server_killed_ten_times(tmp_path):
+    """Nothing that an operator was told is lost, and nobody is told a second time under another id."""
+    with Fleet(tmp_path, **REBOOT) as fleet, Witness(fleet) as witness:
+        with fleet.devices(1500, old_image=1, bad_md5=1, rate="400K", quiet=True, **AGAIN) as sim:
+            fleet.add("2.0.0")
+            rollout = fleet.order(in_flight=40, timeout_s=10)
+            slowest, kills = 0, 0
+            with Gauge(fleet, rollout) as gauge:
+                for goal in range(100, 1100, 100):
+                    fleet.wait(rollout, lambda now: now["devices"]["confirmed"] >= goal, f"{goal} are confirmed")
+                    slowest = max(slowest, kill_and_start(fleet, rollout))
+                    kills += 1
+                end = fleet.wait_over(rollout)
+            members = fleet.members(rollout)
+            summary = sim.stop()
+        log = fleet.server.log()
+    assert kills == 10 and end["state"] == "done" and slowest < 2, slowest
+    assert accounts(end) == wanted(summary) and end["devices"]["members"] == 1500
+    assert gauge.largest <= 40
+    attempts = collections.Counter(len(ids) for ids in witness.ids().values())
+    cut = set(mac for mac, ids in witness.ids().items() if len(ids) > 1)
+    print(f"resumed after {slowest:.2f} s at most; commands with a new id: {len(cut)}; {attempts}")
+    assert len(cut) <= 10 * 40, "a new id only for whoever was under way when it was killed"
+    assert summary["violation_count"] == 0 and len(members) <= 1000 and log
+
+
+def test_broker_killed_three_times(tmp_path):
+    with Fleet(tmp_path, **REBOOT) as fleet, Witness(fleet) as witness:
+        with fleet.devices(1000, old_image=1, rate="400K", quiet=True, ramp=200, **AGAIN) as sim:
+            fleet.add("2.0.0")
+            rollout = fleet.order(in_flight=40, timeout_s=10)
+            with Gauge(fleet, rollout) as gauge:
+                for goal in (200, 400, 600):
+                    fleet.wait(rollout, lambda now: now["devices"]["confirmed"] >= goal, f"{goal} are confirmed")
+                    fleet.broker.kill()
+                    time.sleep(0.5)
+                    fleet.broker.start()
+                end = fleet.wait_over(rollout)
+            summary = sim.stop()
+    # A clean session's command dies with the broker: who did not hear it is silent until it asks.
+    states, right = accounts(end), wanted(summary)
+    assert end["state"] == "done" and end["devices"]["members"] == 1000 and gauge.largest <= 40
+    assert states["failed"] == right["failed"]
+    assert states["confirmed"] + states.get("silent", 0) == right["confirmed"] and states.get("silent", 0) <= 3 * 40
+    assert all(len(ids) == 1 for ids in witness.ids().values())
+
+
+# --- who is meant ---------------------------------------------------------------------------------------------------
+
+def test_a_share_of_them(fleet):
+    """Those outside of it are told nothing and are offered nothing, if they ask by themselves."""
+    with fleet.devices(400) as sim, Witness(fleet) as witness:
+        fleet.add("2.0.0")
+        rollout = fleet.order(percent=25, in_flight=50)
+        end = fleet.wait_over(rollout)
+        chosen = set(witness.ids())
+        assert 60 <= len(chosen) <= 140 and accounts(end) == {"confirmed": len(chosen)}
+        assert sim.stop()["confirmed_devices"] == len(chosen)
+
+
+def test_the_rest_is_held_back_while_a_share_gets_it(fleet):
+    with fleet.devices(100) as sim:
+        fleet.add("2.0.0")
+        rollout = fleet.order(percent=30, in_flight=5)
+        fleet.say(rollout, "pause")
+        inside = set(fleet.members(rollout))
+        reasons = collections.Counter()
+        for number in range(1, 101):
+            mac = f"5ccf7f{number:06x}"
+            answer = check(fleet.server, "/update/door", version="0.1.0", mac=mac)
+            reasons[mac in inside, answer.reason] += 1
+        assert sum(count for (is_in, _reason), count in reasons.items() if is_in) == len(inside)
+        assert set(reasons) == {(True, "paused"), (False, "paused")} or set(reasons) == {(True, "paused"),
+                                                                                         (False, "held-back")}, reasons
+        sim.stop()
+
+
+def test_named_ones_beside_all(fleet):
+    """The named are handed over to the newer order; the older one goes on with the rest."""
+    with fleet.devices(40) as sim:
+        fleet.add("2.0.0")
+        everyone = fleet.order(in_flight=1)
+        fleet.say(everyone, "pause")
+        fleet.add("3.0.0")
+        fleet_of_two = ["5ccf7f000027", "5ccf7f000028"]
+        named = fleet.order(to=fleet_of_two, version="3.0.0")
+        assert accounts(fleet.wait_over(named)) == {"confirmed": 2}
+        fleet.say(everyone, "resume")
+        end = fleet.wait_over(everyone)
+        members = fleet.members(everyone)
+        summary = sim.stop()
+        versions = {device["mac"]: device["version"] for device in summary["device_list"]}
+        assert {mac for mac, version in versions.items() if version == "3.0.0"} == set(fleet_of_two)
+        assert accounts(end) == {"confirmed": 38, "skipped": 2}, members
+
+
+def test_the_newer_supersedes(fleet):
+    with fleet.devices(40, reboot_time=20) as sim:
+        fleet.add("2.0.0")
+        first = fleet.order(in_flight=4)
+        fleet.wait(first, lambda now: now["devices"]["confirmed"] >= 4, "some have it")
+        fleet.add("3.0.0")
+        second = fleet.order(in_flight=10)
+        assert fleet.rollout(second)["supersedes"] == first
+        gone = fleet.rollout(first)
+        assert (gone["state"], gone["why"]) == ("aborted", f"superseded by {second}")
+        assert accounts(fleet.wait_over(second)) == {"confirmed": 40}
+        assert {device["version"] for device in sim.stop()["device_list"]} == {"3.0.0"}
+
+
+def test_paused_and_resumed(fleet):
+    with fleet.devices(60, reboot_time=20) as sim, Witness(fleet) as witness:
+        fleet.add("2.0.0")
+        rollout = fleet.order(in_flight=6)
+        fleet.wait(rollout, lambda now: now["devices"]["confirmed"] >= 10, "some have it")
+        fleet.say(rollout, "pause")
+        fleet.wait(rollout, lambda now: now["window"]["in_flight"] == 0, "what is under way to end")
+        told = len(witness.messages)
+        time.sleep(0.7)
+        assert len(witness.messages) == told and fleet.rollout(rollout)["state"] == "paused"
+        fleet.say(rollout, "pause", expect=409)
+        assert check(fleet.server, "/update/door", version="0.1.0", mac="5ccf7f00003c").reason == "paused"
+        fleet.say(rollout, "resume")
+        assert accounts(fleet.wait_over(rollout)) == {"confirmed": 60}
+        sim.stop()
+
+
+def test_paused_stays_paused_over_a_crash(fleet):
+    with fleet.devices(60) as sim:
+        fleet.add("2.0.0")
+        rollout = fleet.order(in_flight=2)
+        fleet.say(rollout, "pause")
+        fleet.kill()
+        fleet.start()
+        assert fleet.rollout(rollout)["state"] == "paused"
+        fleet.say(rollout, "resume")
+        assert accounts(fleet.wait_over(rollout)) == {"confirmed": 60}
+        sim.stop()
+
+
+# --- devices that only poll -----------------------------------------------------------------------------------------
+
+def test_without_a_broker_by_stage(tmp_path):
+    """Nobody can be told anything: who asks has it when it is its turn, the canaries first."""
+    with Fleet(tmp_path, broker=False) as fleet:
+        with fleet.devices(60, poll=10) as sim:
+            fleet.wait_known = fleet.known()
+            rollout = None
+            fleet.add("2.0.0", wait=False, size="41K")
+            wait_until(lambda: "2.0.0" in fleet.admin.get("/api/v1/firmware?type=door").text, "it is there")
+            rollout = fleet.order(canary=3, in_flight=10)
+            with Gauge(fleet, rollout) as gauge:
+                end = fleet.wait_over(rollout)
+            summary = sim.stop()
+        assert gauge.largest <= 10 and end["devices"]["members"] == 60
+        assert end["commands"]["sent"] == 0 and any("broker" in note for note in end["notes"])
+        assert set(accounts(end)) <= {"confirmed", "skipped"} and summary["confirmed_devices"] == 60
+
+
+# --- going back -----------------------------------------------------------------------------------------------------
+
+def test_back_to_an_older_version_and_stay(fleet):
+    """Who goes back by order is not brought forward again by its next poll, nor after a restart."""
+    with fleet.devices(20, poll=50) as sim:
+        fleet.add("2.0.0")
+        fleet.wait_over(fleet.order(in_flight=10))
+        fleet.add("1.0.0")
+        back = fleet.order(version="1.0.0", in_flight=10)
+        assert accounts(fleet.wait_over(back)) == {"confirmed": 20}
+        fleet.kill()
+        fleet.start()
+        time.sleep(2.5)  # two polls
+        assert {device["version"] for device in sim.stop()["device_list"]} == {"1.0.0"}
+        fleet.add("2.1.0")
+        asked = check(fleet.server, "/update/door", version="1.0.0", mac="5ccf7f000001")
+        assert (asked.status, asked.headers.get("x-MD5") is not None) == (200, True), asked.head
+
+
+def test_an_aborted_image_is_kept_from_everybody(fleet):
+    with fleet.devices(30, reboot_time=50) as sim:
+        fleet.add("2.0.0")
+        rollout = fleet.order(in_flight=3)
+        fleet.wait(rollout, lambda now: now["devices"]["downloading"] + now["devices"]["flashed"] > 0, "it is under way")
+        fleet.say(rollout, "abort")
+        for _ in range(2):
+            held = check(fleet.server, "/update/door", version="0.1.0", mac="5ccf7f00001e")
+            assert (held.status, held.reason) == (304, "held-back")
+            fleet.kill()
+            fleet.start()
+        again = fleet.order(in_flight=30)
+        end = fleet.wait_over(again)
+        assert accounts(end)["confirmed"] >= 27
+        sim.stop()
+
+
+# --- images that a device cannot take --------------------------------------------------------------------------------
+
+def test_never_again(fleet):
+    """A build that failed twice is not offered a third time, whoever orders it."""
+    with fleet.devices(3, old_image=100, retry=50) as sim:
+        fleet.add("2.0.0")
+        for _ in range(2):
+            rollout = fleet.order(in_flight=3, max_failures=100)
+            assert accounts(fleet.wait_over(rollout)).get("failed") == 3
+        third = fleet.order(in_flight=3)
+        end = fleet.wait_over(third)
+        assert accounts(end) == {"skipped": 3}
+        assert {member["why"].split(":")[0] for member in fleet.members(third).values()} <= {"never-again"}
+        held = check(fleet.server, "/update/door", version="0.1.0", mac="5ccf7f000001")
+        assert (held.status, held.reason) == (304, "never-again")
+        fleet.kill()
+        fleet.start()
+        assert check(fleet.server, "/update/door", version="0.1.0", mac="5ccf7f000001").reason == "never-again"
+        sim.stop()
+
+
+def test_loop_guard_without_any_rollout(tmp_path):
+    """A device that polls and never changes costs its owner three transfers, not a thousand."""
+    with Fleet(tmp_path, broker=False, loop_guard=3) as fleet:
+        with fleet.devices(4, old_image=100, poll=10) as sim:
+            fleet.add("2.0.0")
+            wait_until(lambda: fleet.server.log().count("reason=never-again")
+                       + fleet.server.log().count("reason=loop-guard") >= 8, "they are held")
+            summary = sim.stop()
+        assert {device["whole"] for device in summary["device_list"]} == {3}
+
+
+# --- sites ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.skipif(not (knows("site-in-flight") and knows("trusted-proxy")), reason="no such flags yet")
+def test_a_site_has_its_own_cap(tmp_path):
+    """Devices behind one uplink take turns, whatever the window is; which site, a trusted proxy tells."""
+    with Fleet(tmp_path, site_in_flight=2) as fleet:
+        with fleet.devices(40, reboot_time=20) as sim:
+            fleet.add("2.0.0")
+            rollout = fleet.order(in_flight=30)
+            with Gauge(fleet, rollout) as gauge:
+                end = fleet.wait_over(rollout)
+            sim.stop()
+        assert accounts(end) == {"confirmed": 40} and gauge.largest <= 2

@@ -1,0 +1,234 @@
+"""A fleet for a test: the real server, a real mosquitto, simulated devices that the server knows, and two witnesses of a
+rollout: the server's own figures, looked at all the time, and whoever subscribes to the commands.
+
+    with Fleet(tmp_path) as fleet:
+        with fleet.devices(100) as sim:
+            fleet.add("2.0.0")
+            rollout = fleet.order(in_flight=10)
+            fleet.wait_over(rollout)"""
+
+import json
+import re
+import subprocess
+import threading
+import time
+from datetime import datetime
+
+from tests.support.admin import Admin
+from tests.support.mqtt import Broker, Listener, free_port, wait_connected
+from tests.support.sim import Sim
+from tests.support.updraft import BIN, Server, make_image, wait_until
+
+STATES = ["queued", "triggered", "downloading", "flashed", "confirmed", "failed", "silent", "skipped"]
+OVER = ("done", "aborted")
+FAST = {"time_scale": 0.02}
+
+
+def knows(flag):
+    """Whether the server has such a flag."""
+    return f"--{flag} " in subprocess.run([BIN / "updraftd", "--help"], capture_output=True, text=True).stdout
+
+
+class Fleet:
+    """The server's port stays the same across restarts: devices have it from their commands. `broker=False`: none."""
+
+    def __init__(self, folder, broker=True, **flags):
+        self.folder = folder
+        self.broker = Broker(folder / "broker") if broker else None
+        self.flags = {"listen": f"127.0.0.1:{free_port()}", "log_level": "debug", **flags}
+        if broker:
+            self.flags.setdefault("mqtt", self.broker.url)
+        self.add("0.1.0", wait=False)
+        self.admin = Admin(folder / "s/state/admin.sock")
+        self.server = None
+        self.start()
+
+    def start(self, wait=True, **more):
+        self.server = Server(self.folder / "s", wait=wait, **{**self.flags, **more})
+        if wait and self.broker is not None:
+            wait_connected(self.admin)
+
+    def kill(self):
+        """As a power cut does, but for what the kernel has yet to write."""
+        self.server.process.kill()
+        self.server.process.wait()
+        self.server.process.stdout.close()
+        self.server.log_file.close()
+
+    def add(self, version, size="40K", wait=True, type_name="door", **options):
+        seed = sum(version.encode()) + 1
+        make_image("esp8266", self.folder / f"s/firmware/{type_name}/{version}.bin", size=size, seed=seed, **options)
+        if wait:
+            wait_until(lambda: version in self.admin.get(f"/api/v1/firmware?type={type_name}").text, f"{version} is known")
+
+    def devices(self, count, known=True, **flags):
+        """Simulated devices, that have asked once (before there was anything newer) and wait for commands."""
+        flags = {"types": "door", "devices": count, "json_devices": True, "duration": 300, "seed": 7, **FAST, **flags}
+        name = f"sim{flags.get('first', 1)}"
+        (self.folder / name).mkdir(exist_ok=True)
+        before = self.known() if known else 0
+        if known:
+            flags["check_in_at_start"] = True
+        sim = Sim(self.folder / name, self.server, self.broker, **flags)
+        if self.broker is not None:
+            sim.ready()
+        if known:
+            wait_until(lambda: self.known() >= before + count, f"the server has seen {count} devices")
+        return sim
+
+    def known(self):
+        return int(re.search(r"^updraft_devices (\d+)", self.admin.get("/metrics").text, re.M).group(1))
+
+    def order(self, expect=202, **members):
+        answer = self.admin.post("/api/v1/rollouts", {"type": "door", **members})
+        assert answer.status == expect, answer
+        return answer.json["id"] if expect == 202 else answer
+
+    def rollout(self, rollout):
+        return self.admin.get(f"/api/v1/rollouts/{rollout}").json
+
+    def say(self, rollout, word, expect=200, **body):
+        answer = self.admin.post(f"/api/v1/rollouts/{rollout}/{word}", body)
+        assert answer.status == expect, answer
+        return answer.json
+
+    def wait(self, rollout, condition, what, patience_s=60):
+        return wait_until(lambda: (lambda now: condition(now) and now)(self.rollout(rollout)), what, patience_s)
+
+    def wait_over(self, rollout, patience_s=120):
+        return self.wait(rollout, lambda now: now["state"] in OVER, "the rollout's end", patience_s)
+
+    def members(self, rollout, state=None):
+        """{mac: member} of those that are listed."""
+        found, offset = {}, 0
+        while True:
+            query = f"devices=yes&offset={offset}" + (f"&state={state}" if state else "")
+            page = self.admin.get(f"/api/v1/rollouts/{rollout}?{query}").json
+            found.update({member["mac"]: member for member in page["device_list"]})
+            offset += len(page["device_list"])
+            if not page["device_list"] or not page["unlisted"]:
+                return found
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.server.__exit__(*exception)
+        if self.broker is not None:
+            self.broker.stop()
+
+
+def accounts(rollout):
+    """All members are in exactly one state."""
+    devices = rollout["devices"]
+    assert sum(devices[state] for state in STATES) == devices["members"], devices
+    return {state: devices[state] for state in STATES if devices[state] > 0}
+
+
+class Gauge:
+    """Looks at a rollout all the time: the largest number in flight, and every look adds up. A server that is away
+    meanwhile is forgiven."""
+
+    def __init__(self, fleet, rollout):
+        self.fleet, self.rollout = fleet, rollout
+        self.largest, self.looks, self.faults, self.states = 0, 0, [], []
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.ended.is_set():
+            try:
+                now = self.fleet.rollout(self.rollout)
+                self.look(now)
+            except (OSError, ValueError, KeyError):
+                pass
+            except Exception as broken:  # of http.client, while the server is killed
+                if not type(broken).__module__.startswith("http"):
+                    self.faults.append(repr(broken))
+            time.sleep(0.02)
+
+    def look(self, now):
+        self.looks += 1
+        self.largest = max(self.largest, now["window"]["in_flight"])
+        if not self.states or self.states[-1] != now["state"]:
+            self.states.append(now["state"])
+        if now["window"]["in_flight"] > now["window"]["size"]:
+            self.faults.append(now["window"])
+        devices = now["devices"]
+        if sum(devices[state] for state in STATES) != devices["members"]:
+            self.faults.append(devices)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.ended.set()
+        self.thread.join()
+        if exception[0] is None:
+            assert not self.faults, self.faults[:3]
+            assert self.looks > 0
+
+
+class Witness(Listener):
+    """Subscribes to the type's commands, and holds them against what the server's log says of the devices."""
+
+    def __init__(self, fleet, **options):
+        self.times = []
+        super().__init__(fleet.broker, "updraft/door/#", client_id="witness", clean=False, **options)
+
+    def on_message(self, client, data, message):
+        self.times.append(time.time())
+        super().on_message(client, data, message)
+
+    def commands(self):
+        """[(when, mac, id)]; mac "" = to the type."""
+        found = []
+        for when, (topic, payload, _retain) in zip(list(self.times), list(self.messages)):
+            words = topic.split("/")
+            if words[-1] == "update":
+                found.append((when, words[2] if len(words) == 4 else "", json.loads(payload)["id"]))
+        return found
+
+    def ids(self):
+        """{mac: its commands' ids, each once}"""
+        found = {}
+        for _when, mac, id_ in self.commands():
+            found.setdefault(mac, [])
+            if id_ not in found[mac]:
+                found[mac].append(id_)
+        return found
+
+    def largest(self, log, timeout_s, reboot_s=180):
+        """The most devices that were told and not yet done, each command counted when it was heard here (so never too
+        early) and each end when the server logged it (so never too late)."""
+        events, seen = [], set()
+        ends = slot_ends(log)
+        for when, mac, id_ in self.commands():
+            if (mac, id_) in seen:
+                continue
+            seen.add((mac, id_))
+            later = [end for end in ends.get(mac, []) if end >= when - 1]
+            events += [(when, 1), (max(when, min(later + [when + max(timeout_s, reboot_s)])), -1)]
+        taken = largest = 0
+        for _when, step in sorted(events):
+            taken += step
+            largest = max(largest, taken)
+        return largest
+
+
+def slot_ends(log):
+    """{mac: times at which its slot came free}: a check behind a transfer, or a transfer that was cut."""
+    ends, transferred = {}, set()
+    for line in log.splitlines():
+        found = re.match(r"(?:time|ts)=(\S+).* event=(check|update_sent|update_cut) .*?device=(\S+)", line)
+        if found is None:
+            continue
+        when = datetime.fromisoformat(found[1].replace("Z", "+00:00")).timestamp()
+        event, mac = found[2], found[3].replace(":", "").lower()
+        if event == "update_sent":
+            transferred.add(mac)
+        elif event == "update_cut" or mac in transferred:
+            ends.setdefault(mac, []).append(when)
+            transferred.discard(mac)
+    return ends
