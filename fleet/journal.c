@@ -17,7 +17,7 @@ struct rewriting {
     bool wanted; /* something was refused since it began, or it has not begun */
     bool under_way;
     char id[ANNOUNCE_ID_SIZE]; /* of the rollout it is at; "" = before the oldest */
-    size_t passed; /* members of it that were looked at */
+    size_t passed;             /* members of it that were looked at */
 };
 
 struct journal {
