@@ -158,7 +158,8 @@ struct rollout_effects {
     /* Tell one device (or, NULL, the type): `attempt` counts from 1; the command's id follows from all three
      * (rollout_command_id). How it went: rollouts_told. */
     void (*trigger)(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt);
-    /* Commands of it that still wait are taken back. */
+    /* Commands of it that still wait and are no longer wanted are taken back: all of them where it stands still or is
+     * over, else those to devices that are not TRIGGERED any more. */
     void (*withdraw)(void *owner, struct rollout *rollout);
     /* The rollout, or one member of it, is to be written down. Returns a ticket (see rollouts_written); 0 = there is
      * nothing to wait for. */

@@ -100,6 +100,7 @@ void rollout_command_id(const struct rollout *rollout, const struct mac *device,
     snprintf(id, ANNOUNCE_ID_SIZE, "%016" PRIx64, hash(rollout, device, attempt));
 }
 
+/* Asked at each check of the type, of up to ROLLOUT_NAMED_MAX devices: they are kept in order. */
 static bool is_named(const struct rollout_order *order, const struct mac *mac)
 {
     return order->device_count > 0 &&
@@ -299,6 +300,7 @@ void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struc
         if (member->state == ROLLOUT_DEVICE_QUEUED || member->state == ROLLOUT_DEVICE_SILENT ||
             member_takes_slot(member)) {
             member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
+            rollouts->effects.withdraw(rollouts->effects.owner, rollout); /* its command, if that still waits */
         }
         if (rollout->table->started) {
             rollout_step(rollout, now);

@@ -31,6 +31,7 @@ enum stage {
     GATHERS, /* devices that are meant */
     LOADS,   /* the image, where it is the payload */
     RUNS,
+    RESTS, /* the rollout is over: only its notes are left, as long as it is remembered */
 };
 
 struct dispatch {
@@ -48,7 +49,7 @@ struct dispatch {
     bool loading;
     bool takes_back; /* what still waits is to be withdrawn */
     struct told *tolds;
-    size_t open;
+    size_t unsent; /* of them: what could not be handed over, and the rollout has not heard yet */
     char *notes[NOTES_MAX];
     size_t note_count;
 };
@@ -83,22 +84,18 @@ static void go_on(struct dispatch *dispatch)
 static void drop_told(struct dispatch *dispatch, struct told *told)
 {
     DL_DELETE(dispatch->tolds, told);
-    dispatch->open -= told->open;
+    dispatch->unsent -= told->open && told->why != NULL;
     free(told);
 }
 
-static void dispatch_free(struct dispatch *dispatch)
+/* Lets go of all but the notes. */
+static void rest(struct dispatch *dispatch)
 {
-    struct dispatch **at = &dispatch->trigger->dispatches;
-    while (*at != dispatch) {
-        at = &(*at)->next;
+    if (dispatch->stage == RESTS) {
+        return;
     }
-    *at = dispatch->next;
     while (dispatch->tolds != NULL) {
         drop_told(dispatch, dispatch->tolds);
-    }
-    for (size_t i = 0; i < dispatch->note_count; i++) {
-        free(dispatch->notes[i]);
     }
     if (dispatch->image_bytes != NULL) {
         shared_bytes_unref(dispatch->image_bytes);
@@ -108,6 +105,20 @@ static void dispatch_free(struct dispatch *dispatch)
     }
     image_unref(dispatch->plan.image);
     kept_order_drop(&dispatch->kept);
+    dispatch->stage = RESTS;
+}
+
+static void dispatch_free(struct dispatch *dispatch)
+{
+    struct dispatch **at = &dispatch->trigger->dispatches;
+    while (*at != dispatch) {
+        at = &(*at)->next;
+    }
+    *at = dispatch->next;
+    rest(dispatch);
+    for (size_t i = 0; i < dispatch->note_count; i++) {
+        free(dispatch->notes[i]);
+    }
     free(dispatch);
 }
 
@@ -182,7 +193,6 @@ static void answer(struct told *told, bool acknowledged, const char *why)
     }
     if (acknowledged && trigger->retain) {
         told->open = false; /* taken back when the rollout is over */
-        dispatch->open--;
     } else {
         drop_told(dispatch, told);
     }
@@ -217,7 +227,6 @@ void trigger_tell(struct trigger *trigger, struct rollout *rollout, const struct
         told->mac = *device;
     }
     DL_APPEND(dispatch->tolds, told);
-    dispatch->open++;
     if (told->why == NULL && trigger->publisher == NULL) {
         told->why = "the server ends";
     }
@@ -229,6 +238,7 @@ void trigger_tell(struct trigger *trigger, struct rollout *rollout, const struct
                                            : NULL;
     }
     if (told->why != NULL) {
+        dispatch->unsent++;
         go_on(dispatch);
     }
 }
@@ -244,13 +254,36 @@ void trigger_withdraw(struct trigger *trigger, struct rollout *rollout)
     }
 }
 
+/* A newer rollout has told this device: what lies on its topic is that one's. */
+static bool is_replaced(const struct dispatch *dispatch, const struct told *told)
+{
+    const struct trigger_order *order = &dispatch->kept.order;
+    struct rollout_member member;
+    const struct rollout *newer =
+        told->to_type ? NULL
+                      : rollouts_for(dispatch->trigger->fleet->rollouts, &told->mac, order->type, order->fs, false);
+    return newer != NULL && newer != rollout_of(dispatch) && !rollout_is_over(newer) && !newer->told_type &&
+           rollout_member(newer, &told->mac, &member) && member.attempts > 0;
+}
+
 static void forget_retained(struct dispatch *dispatch, const struct told *told)
 {
     struct written written;
-    if (dispatch->trigger->retain && dispatch->trigger->publisher != NULL && rollout_of(dispatch) != NULL) {
+    if (dispatch->trigger->retain && dispatch->trigger->publisher != NULL && rollout_of(dispatch) != NULL &&
+        !is_replaced(dispatch, told)) {
         write_command(dispatch, told, &written);
         publisher_forget(dispatch->trigger->publisher, &written.command);
     }
+}
+
+/* While the rollout goes on, a device may have been handed over to a newer one, or have come before it was told. */
+static bool is_wanted(const struct dispatch *dispatch, const struct told *told)
+{
+    const struct rollout *rollout = rollout_of(dispatch);
+    struct rollout_member member;
+    return rollout != NULL && (rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING) &&
+           (told->to_type || (rollout_member(rollout, &told->mac, &member) &&
+                              member.state == ROLLOUT_DEVICE_TRIGGERED && member.attempts == told->attempt));
 }
 
 /* A command of several messages reaches its device whole or not at all, unless nobody was told anything: then what has
@@ -259,9 +292,10 @@ static void take_back(struct dispatch *dispatch, struct told *told)
 {
     const struct rollout *rollout = rollout_of(dispatch);
     bool in_vain = rollout == NULL || (rollout->state == ROLLOUT_ABORTED && rollout->acknowledged == 0);
+    bool whole = dispatch->trigger->announce.part_count > 1 && !in_vain;
     if (told->open && told->why == NULL && dispatch->trigger->publisher != NULL) {
-        (void)(in_vain ? publisher_abandon(dispatch->trigger->publisher, told->ticket)
-                       : publisher_withdraw(dispatch->trigger->publisher, told->ticket));
+        (void)(!whole ? publisher_abandon(dispatch->trigger->publisher, told->ticket)
+                      : publisher_withdraw(dispatch->trigger->publisher, told->ticket));
     }
 }
 
@@ -337,6 +371,10 @@ static void end_gathering(struct dispatch *dispatch)
     } else if (dispatch->plan.public_url.kind == PUBLIC_URL_USED && dispatch->plan.public_url.warning[0] != '\0') {
         on_note(dispatch, dispatch->plan.public_url.warning); /* devices in two networks; of others the log has told */
     }
+    if (trigger->publisher != NULL && !dispatch->plan.type_topic && dispatch->survey.met == 0) {
+        on_note(dispatch, "no device of the type is known, and this firmware has no topic for all of a type: nobody is "
+                          "told; name devices with --to");
+    }
     if (sends_image(trigger)) {
         dispatch->loading = true;
         dispatch->wait.ready = on_blob;
@@ -363,8 +401,7 @@ static void gather_next(struct dispatch *dispatch)
 static bool tend_commands(struct dispatch *dispatch)
 {
     struct told *told, *next;
-    DL_FOREACH_SAFE(dispatch->tolds, told, next)
-    {
+    for (told = dispatch->unsent > 0 ? dispatch->tolds : NULL; told != NULL; told = told->next) {
         if (told->open && told->why != NULL) {
             answer(told, false, told->why);
             return true;
@@ -380,7 +417,7 @@ static bool tend_commands(struct dispatch *dispatch)
         if (over && !told->open) {
             forget_retained(dispatch, told);
             drop_told(dispatch, told);
-        } else {
+        } else if (!is_wanted(dispatch, told)) {
             take_back(dispatch, told); /* on_published follows, later */
         }
     }
@@ -390,13 +427,16 @@ static bool tend_commands(struct dispatch *dispatch)
 static bool on_turn(void *owner, struct turn_budget *budget)
 {
     struct dispatch *dispatch = owner;
+    if (dispatch->stage == RESTS) {
+        return false;
+    }
     do {
         if (dispatch->stage == GATHERS) {
             gather_next(dispatch);
         } else if (!tend_commands(dispatch)) {
             bool idle = dispatch->stage == RUNS && dispatch->tolds == NULL && !dispatch->loading;
             if (idle && is_over(dispatch)) {
-                dispatch_free(dispatch);
+                rest(dispatch);
             }
             return false;
         }
@@ -404,11 +444,23 @@ static bool on_turn(void *owner, struct turn_budget *budget)
     return true;
 }
 
+static void drop_forgotten(struct trigger *trigger)
+{
+    struct dispatch *next;
+    for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = next) {
+        next = dispatch->next;
+        if (dispatch->stage == RESTS && !dispatch->job.queued && rollout_of(dispatch) == NULL) {
+            dispatch_free(dispatch);
+        }
+    }
+}
+
 void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
                     struct rollout *rollout)
 {
     struct dispatch *dispatch = calloc(1, sizeof *dispatch);
     assert(dispatch != NULL);
+    drop_forgotten(trigger);
     dispatch->trigger = trigger;
     dispatch->job = (struct turn_job){ .step = on_turn, .owner = dispatch };
     dispatch->plan = *plan;
