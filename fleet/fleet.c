@@ -389,17 +389,19 @@ void fleet_reported(struct fleet *fleet, const struct mac *mac, const struct dev
 {
     char why[160];
     struct device *device = devices_find(fleet->devices, mac);
-    if (device == NULL || report->state != REPORT_FAILED) {
+    if (report->state != REPORT_FAILED) {
         return;
     }
     snprintf(why, sizeof why, "it reported: %s", report->error[0] != '\0' ? report->error : "failed");
-    if (device->outcome == OUTCOME_OPEN) {
+    if (device != NULL && device->outcome == OUTCOME_OPEN) {
         device->outcome = OUTCOME_REPORTED;
         device->failures += device->failures < UINT8_MAX;
         never_again_failed(fleet->never_again, mac, device->transfer.md5, false, now->unix_s);
         devices_mark(fleet->devices, device);
     }
-    journal_event(fleet->journal, mac, now, "reported", "%s", why);
+    if (device != NULL) {
+        journal_event(fleet->journal, mac, now, "reported", "%s", why);
+    }
     rollouts_reported_failure(fleet->rollouts, mac, why, now);
 }
 

@@ -39,7 +39,7 @@
 #define ROLLOUT_TELL_MS          86400000 /* the broker's side answers long before */
 #define ROLLOUT_STAND_MS         604800000 /* devices that nobody can tell: they ask by themselves within it, or are silent */
 #define ROLLOUT_PAUSE_MS         2592000000 /* paused or halted, and nobody came back to it: aborted */
-#define ROLLOUT_LISTED_MAX       1000       /* members kept of one that is over: FAILED and SILENT ones */
+#define ROLLOUT_LISTED_MAX       1000       /* members kept of one that is over: FAILED, SILENT, then SKIPPED */
 
 /*    name              word, over */
 #define ROLLOUT_STATE_LIST(X)                                                                                          \

@@ -45,7 +45,7 @@ static const char *const queries[QUERIES] = {
     [DROP_ROLLOUT] = "DELETE FROM rollout WHERE id = ?1",
     [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1",
     [THIN_MEMBERS] = "DELETE FROM member WHERE rollout = ?1 AND mac NOT IN (SELECT mac FROM member WHERE rollout = ?1"
-                     " AND state IN ('failed', 'silent') LIMIT ?2)",
+                     " AND state IN ('failed', 'silent', 'skipped') ORDER BY state = 'skipped' LIMIT ?2)",
     [PUT_MEMBER] = "REPLACE INTO member VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
     [PUT_EVENT] = "INSERT INTO event (mac, at, word, text) VALUES (?1,?2,?3,?4)",
     [THIN_EVENTS] = "DELETE FROM event WHERE mac = ?1 AND id <= (SELECT id FROM event WHERE mac = ?1"

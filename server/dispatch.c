@@ -287,15 +287,26 @@ static bool is_wanted(const struct dispatch *dispatch, const struct told *told)
 }
 
 /* A command of several messages reaches its device whole or not at all, unless nobody was told anything: then what has
- * begun is given up, too. */
-static void take_back(struct dispatch *dispatch, struct told *told)
+ * begun is given up, too. Returns false where it is on its way. */
+static bool take_back(struct dispatch *dispatch, struct told *told)
 {
     const struct rollout *rollout = rollout_of(dispatch);
     bool in_vain = rollout == NULL || (rollout->state == ROLLOUT_ABORTED && rollout->acknowledged == 0);
     bool whole = dispatch->trigger->announce.part_count > 1 && !in_vain;
     if (told->open && told->why == NULL && dispatch->trigger->publisher != NULL) {
-        (void)(!whole ? publisher_abandon(dispatch->trigger->publisher, told->ticket)
-                      : publisher_withdraw(dispatch->trigger->publisher, told->ticket));
+        return !whole ? publisher_abandon(dispatch->trigger->publisher, told->ticket)
+                      : publisher_withdraw(dispatch->trigger->publisher, told->ticket);
+    }
+    return true;
+}
+
+/* Who reads "aborted" must not wonder about devices that are flashed later. */
+static void say_what_goes_on(struct dispatch *dispatch, size_t on_their_way)
+{
+    struct rollout *rollout = rollout_of(dispatch);
+    if (rollout != NULL && rollout->state == ROLLOUT_ABORTED && on_their_way > 0) {
+        size_t used = strlen(rollout->why);
+        snprintf(rollout->why + used, sizeof rollout->why - used, "; %zu on their way may still arrive", on_their_way);
     }
 }
 
@@ -412,15 +423,17 @@ static bool tend_commands(struct dispatch *dispatch)
     }
     dispatch->takes_back = false;
     bool over = is_over(dispatch);
+    size_t on_their_way = 0;
     for (told = dispatch->tolds; told != NULL; told = next) {
         next = told->next;
         if (over && !told->open) {
             forget_retained(dispatch, told);
             drop_told(dispatch, told);
         } else if (!is_wanted(dispatch, told)) {
-            take_back(dispatch, told); /* on_published follows, later */
+            on_their_way += !take_back(dispatch, told); /* on_published follows, later */
         }
     }
+    say_what_goes_on(dispatch, on_their_way);
     return true;
 }
 

@@ -256,7 +256,8 @@ static void end_rollouts(void)
     for (size_t i = 0; i < rollouts_count(world.fleet.rollouts); i++) {
         (void)rollout_abort(world.fleet.rollouts, rollouts_at(world.fleet.rollouts, i), "the input ended", &now, &why);
     }
-    for (int turn = 0; world.trigger.dispatches != NULL; turn++) {
+    for (int turn = 0; world.trigger.turns.first != NULL || publisher_counts(world.trigger.publisher)->waiting > 0;
+         turn++) {
         assert(turn < TURNS_MAX);
         uv_run(&world.loop, UV_RUN_NOWAIT);
     }
