@@ -116,7 +116,8 @@ struct rollouts {
 struct member *member_find(const struct rollout *rollout, const struct mac *mac);
 struct member *member_at(const struct rollout_table *table, size_t i);     /* in the order they joined */
 struct member *member_lay(struct rollout *rollout, const struct mac *mac); /* zeroed, in no list */
-/* Lets go of all members but (at most ROLLOUT_LISTED_MAX) FAILED and SILENT ones; the work is done by waste_sweep. */
+/* Lets go of all members but (at most ROLLOUT_LISTED_MAX) FAILED and SILENT ones, and SKIPPED ones as far as there is
+ * room: each says why. The work is done by waste_sweep. */
 void members_thin(struct rollout *rollout);
 void members_free(struct rollout *rollout);
 bool waste_sweep(struct rollouts *rollouts); /* a piece of it; false = there is none left */

@@ -76,7 +76,8 @@ static void put_aside(struct rollout_table *table)
 
 void members_thin(struct rollout *rollout)
 {
-    static const enum rollout_device_state listed[] = { ROLLOUT_DEVICE_FAILED, ROLLOUT_DEVICE_SILENT };
+    static const enum rollout_device_state listed[] = { ROLLOUT_DEVICE_FAILED, ROLLOUT_DEVICE_SILENT,
+                                                        ROLLOUT_DEVICE_SKIPPED };
     struct rollout_table *table = rollout->table;
     struct member *kept = calloc(ROLLOUT_LISTED_MAX, sizeof *kept);
     size_t count = 0;
