@@ -236,7 +236,7 @@ static void tell_failed(struct rollout *rollout, struct member *member, const ch
         member_requeue(rollout, member, false, now);
         return;
     }
-    snprintf(text, sizeof text, "not told: %s", why);
+    snprintf(text, sizeof text, NOT_TOLD "%s", why);
     member_set(rollout, member, ROLLOUT_DEVICE_FAILED, text, now);
 }
 
@@ -322,14 +322,16 @@ static struct member *due(const struct member_list *list, uint64_t wait_ms, cons
 
 static void check_deadlines(struct rollout *rollout, const struct moment *now)
 {
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
     struct rollout_table *table = rollout->table;
+    size_t lost_before = rollout->lost;
     const struct {
         struct member_list *list;
         uint64_t wait_ms;
         enum rollout_device_state to;
         const char *why;
     } deadlines[] = {
-        { &table->telling, ROLLOUT_TELL_MS, ROLLOUT_DEVICE_FAILED, "not told: the broker never answered" },
+        { &table->telling, ROLLOUT_TELL_MS, ROLLOUT_DEVICE_FAILED, NOT_TOLD "the broker never answered" },
         { &table->of_state[ROLLOUT_DEVICE_TRIGGERED],
           rollout->order.timeout_ms + (uint64_t)rollout->order.window_s * 1000, ROLLOUT_DEVICE_SILENT,
           "was told, and has not asked" },
@@ -345,6 +347,9 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
             rollout->lost += member->lost;
             member_set(rollout, member, deadlines[i].to, deadlines[i].why, now);
         }
+    }
+    if (rollout->lost != lost_before) { /* no member tells that it is missed */
+        (void)effects->changed(effects->owner, rollout);
     }
     while ((member = due(&table->resting, ROLLOUT_RETRY_MS, now)) != NULL) {
         member_rested(rollout, member);

@@ -335,6 +335,10 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     member->took = as_written->attempts > 0 || as_written->armed > 0;
     member->handed_over =
         as_written->state == ROLLOUT_DEVICE_SKIPPED && strncmp(as_written->why, SUPERSEDED, strlen(SUPERSEDED)) == 0;
+    rollout->table->failures_read +=
+        as_written->state == ROLLOUT_DEVICE_FAILED && strncmp(as_written->why, NOT_TOLD, strlen(NOT_TOLD)) != 0;
+    rollout->failures =
+        rollout->failures > rollout->table->failures_read ? rollout->failures : rollout->table->failures_read;
     member->armed = as_written->state == ROLLOUT_DEVICE_QUEUED ? as_written->armed : 0;
     member->told = as_written->state == ROLLOUT_DEVICE_TRIGGERED;
     member->unix_s = as_written->unix_s;

@@ -56,6 +56,7 @@ struct member { /* stays where it is until the rollout is over */
 
 #define MEMBER_BLOCK 256
 #define SUPERSEDED   "superseded by " /* and the id: why a member was handed over */
+#define NOT_TOLD     "not told: "     /* and why: FAILED, and not the image's failure */
 
 struct why_text {
     char text[120];
@@ -79,10 +80,11 @@ struct rollout_table {
     size_t why_count;
     bool type_topic, device_topic; /* what it can be told by */
     bool started;
-    bool strangers;      /* devices that nobody knew may come */
-    bool type_open;      /* a command to the type waits for the broker's answer */
-    bool type_withdrawn; /* and was taken back */
-    bool type_untold;    /* it never went out, and is to be repeated */
+    size_t failures_read; /* members that were read as such; the rollout's own row may be older than theirs */
+    bool strangers;       /* devices that nobody knew may come */
+    bool type_open;       /* a command to the type waits for the broker's answer */
+    bool type_withdrawn;  /* and was taken back */
+    bool type_untold;     /* it never went out, and is to be repeated */
     uint64_t started_ms, called_ms;
     uint64_t moves; /* of members, so far */
     struct {        /* where the last page of members ended */
