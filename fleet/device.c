@@ -7,7 +7,7 @@
  */
 #include "fleet/device.h"
 
-#include "fleet/mac_hash.h"
+#include "fleet/mac_index.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -20,7 +20,6 @@
 struct record {
     struct device device; /* the first member: a device is its record */
     struct record *next_of_tail;
-    UT_hash_handle hh;
 };
 
 struct block {
@@ -35,11 +34,10 @@ struct type_entry {
 
 struct devices {
     struct words *words;
-    struct mac_hash_seed seed;
-    struct record *records;   /* by MAC */
     struct type_entry *types; /* by word */
     struct record **all;
-    size_t all_room;
+    size_t count, all_room;
+    struct mac_index index; /* of `all` */
     struct block *blocks;
     struct record *free_records; /* linked by next_of_tail */
     size_t block_count;
@@ -67,7 +65,7 @@ struct devices *devices_new(struct words *words, size_t devices_max)
     struct devices *devices = calloc(1, sizeof *devices);
     assert(devices != NULL && devices_max > 0);
     devices->words = words;
-    devices->seed = mac_hash_seed_draw();
+    devices->index.seed = mac_hash_seed_draw();
     devices->tails = calloc(TAIL_BUCKETS, sizeof(struct record *));
     assert(devices->tails != NULL);
     devices->devices_max = devices_max;
@@ -81,7 +79,7 @@ void devices_free(struct devices *devices)
     if (devices == NULL) {
         return;
     }
-    HASH_CLEAR(hh, devices->records);
+    mac_index_clear(&devices->index);
     HASH_ITER(hh, devices->types, type, next_type)
     {
         HASH_DEL(devices->types, type);
@@ -224,11 +222,16 @@ struct device *devices_find_tail(const struct devices *devices, const uint8_t ta
 
 /* --- devices ------------------------------------------------------------------------------------------------------ */
 
+static const struct mac *mac_at(const void *owner, uint32_t place)
+{
+    const struct devices *devices = owner;
+    return &devices->all[place]->device.mac;
+}
+
 struct device *devices_find(const struct devices *devices, const struct mac *mac)
 {
-    struct record *record = NULL;
-    HASH_FIND_BYHASHVALUE(hh, devices->records, mac, sizeof *mac, mac_hash(&devices->seed, mac), record);
-    return record != NULL ? &record->device : NULL;
+    uint32_t place = mac_index_find(&devices->index, mac, mac_at, devices);
+    return place != MAC_INDEX_NONE ? &devices->all[place]->device : NULL;
 }
 
 static struct record *new_record(struct devices *devices)
@@ -266,7 +269,8 @@ static struct device *add(struct devices *devices, const struct mac *mac, struct
     record->device.flash_mode = FLASH_MODE_UNKNOWN;
     join_type(&record->device, type);
     index_tail(devices, record);
-    HASH_ADD_BYHASHVALUE(hh, devices->records, device.mac, sizeof *mac, mac_hash(&devices->seed, mac), record);
+    mac_index_add(&devices->index, mac, (uint32_t)count);
+    devices->count++;
     return &record->device;
 }
 
@@ -316,9 +320,14 @@ void devices_forget(struct devices *devices, struct device *device)
     unindex_tail(devices, record);
     leave_type(devices, device);
     drop_words(devices->words, device);
-    HASH_DEL(devices->records, record);
-    devices->all[device->place] = devices->all[count - 1];
-    devices->all[device->place]->device.place = device->place;
+    mac_index_remove(&devices->index, &device->mac, device->place);
+    if (device->place != count - 1) { /* the last takes its place */
+        struct record *last = devices->all[count - 1];
+        mac_index_move(&devices->index, &last->device.mac, last->device.place, device->place);
+        last->device.place = device->place;
+        devices->all[device->place] = last;
+    }
+    devices->count--;
     record->next_of_tail = devices->free_records;
     devices->free_records = record;
 }
@@ -400,7 +409,7 @@ struct device *devices_at(const struct devices *devices, size_t i)
 
 size_t devices_count(const struct devices *devices)
 {
-    return HASH_COUNT(devices->records);
+    return devices->count;
 }
 
 size_t devices_seen(const struct devices *devices)
@@ -415,9 +424,8 @@ uint64_t devices_forgotten(const struct devices *devices)
 
 size_t devices_bytes(const struct devices *devices)
 {
-    size_t handles = devices_count(devices) * sizeof(UT_hash_handle); /* counted with the records */
     return devices->block_count * sizeof(struct block) + devices->all_room * sizeof(struct record *) +
-           HASH_OVERHEAD(hh, devices->records) - handles + TAIL_BUCKETS * sizeof(struct record *);
+           devices->index.size * sizeof devices->index.slots[0] + TAIL_BUCKETS * sizeof(struct record *);
 }
 
 struct words *devices_words(const struct devices *devices)

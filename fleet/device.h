@@ -81,7 +81,6 @@ struct device {
     uint32_t place;           /* in the list of all */
     struct device_type *type; /* never NULL */
     struct device *next_of_type, *previous_of_type, *next_dirty;
-    /* and a hash entry; see device.c */
 };
 
 struct devices;

@@ -43,14 +43,50 @@ uint32_t mac_index_find(const struct mac_index *index, const struct mac *mac, ma
     return MAC_INDEX_NONE;
 }
 
-void mac_index_add(struct mac_index *index, const struct mac *mac, uint32_t place)
+static uint64_t slot_of(const struct mac_index *index, const struct mac *mac, uint32_t place)
 {
     assert(place < MAC_INDEX_NONE);
+    return (uint64_t)mac_hash(&index->seed, mac) << 32 | (place + 1);
+}
+
+static size_t find_slot(const struct mac_index *index, uint64_t slot)
+{
+    size_t at = (size_t)(slot >> 32) & (index->size - 1);
+    while (index->slots[at] != slot) {
+        assert(index->slots[at] != 0);
+        at = (at + 1) & (index->size - 1);
+    }
+    return at;
+}
+
+void mac_index_add(struct mac_index *index, const struct mac *mac, uint32_t place)
+{
     if (2 * (index->count + 1) > index->size) {
         grow(index);
     }
-    put(index->slots, index->size, (uint64_t)mac_hash(&index->seed, mac) << 32 | (place + 1));
+    put(index->slots, index->size, slot_of(index, mac, place));
     index->count++;
+}
+
+void mac_index_move(struct mac_index *index, const struct mac *mac, uint32_t from, uint32_t to)
+{
+    index->slots[find_slot(index, slot_of(index, mac, from))] = slot_of(index, mac, to);
+}
+
+/* Those behind it move up, as far as their hash lets them: a search ends at a free slot (Knuth, 6.4, algorithm R). */
+void mac_index_remove(struct mac_index *index, const struct mac *mac, uint32_t place)
+{
+    size_t mask = index->size - 1;
+    size_t hole = find_slot(index, slot_of(index, mac, place));
+    for (size_t at = (hole + 1) & mask; index->slots[at] != 0; at = (at + 1) & mask) {
+        size_t home = (size_t)(index->slots[at] >> 32) & mask;
+        if (((at - home) & mask) >= ((at - hole) & mask)) {
+            index->slots[hole] = index->slots[at];
+            hole = at;
+        }
+    }
+    index->slots[hole] = 0;
+    index->count--;
 }
 
 void mac_index_clear(struct mac_index *index)
