@@ -359,18 +359,45 @@ static void test_order_agrees_with_sorting(void **state)
     assert_true(collisions > SORTED_STRINGS); /* or the strings are too far apart to prove anything */
 }
 
+/* Else a device that writes its version otherwise than the file's name is updated for ever; or two labels that hold no
+ * version are one. */
+static void test_same_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool same;
+    } pairs[] = {
+        { "0.4.9", "0_4_9", true },
+        { "v1.2", "1.2.0", true },
+        { "13.4.0(tasmota)", "13.4.0", true },
+        { "1.2", "1.2.1", false },
+        { "1.2", "1.2beta", false },
+        { "porch", "porch", true },
+        { "porch", "Porch", false },
+        { "porch", "1.0", false },
+        { "porc", "porch", false },
+        { "", "", false },
+        { "", "1.0", false },
+        { "DOOR-7-g14f53a19", "DOOR-7-g14f53a19", true },
+        { "DOOR-7", "DOOR-8", false },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        struct slice a = slice_of(pairs[i].a), b = slice_of(pairs[i].b);
+        if (version_same_text(a, b) != pairs[i].same || version_same_text(b, a) != pairs[i].same) {
+            fail_msg("%s and %s are %s", pairs[i].a, pairs[i].b, pairs[i].same ? "the same" : "different");
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ascending),
-        cmocka_unit_test(test_equal),
-        cmocka_unit_test(test_different),
-        cmocka_unit_test(test_not_parsed),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_text_is_kept),
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_order_over_triples),
-        cmocka_unit_test(test_order_agrees_with_sorting),
+        cmocka_unit_test(test_ascending),          cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_different),          cmocka_unit_test(test_same_text),
+        cmocka_unit_test(test_not_parsed),         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_text_is_kept),       cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_order_over_triples), cmocka_unit_test(test_order_agrees_with_sorting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
