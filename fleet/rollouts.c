@@ -300,7 +300,7 @@ void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struc
         if (member->state == ROLLOUT_DEVICE_QUEUED || member->state == ROLLOUT_DEVICE_SILENT ||
             member_takes_slot(member)) {
             member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
-            rollouts->effects.withdraw(rollouts->effects.owner, rollout); /* its command, if that still waits */
+            effects->withdraw(effects->owner, rollout); /* its command, if that still waits */
         }
         if (rollout->table->started) {
             rollout_step(rollout, now);
