@@ -149,6 +149,7 @@ static inline struct store_change *full_device(unsigned seed)
     TEXT(row, transfer_version, seed);
     memset(row->sdk, 'x', sizeof row->sdk - 1); /* the longest */
     row->mac = mac_of(0xfedcba000000 + seed);
+    row->gone = false;
     row->client = (uint8_t)(seed % (CLIENT_ESP32 + 1));
     row->reason = (uint8_t)(seed % REASON_COUNT);
     row->outcome = (uint8_t)(seed % OUTCOME_COUNT);
