@@ -91,6 +91,8 @@ static void silence_open(struct rollout *rollout, const char *why, const struct 
     for (const struct site *site = table->sites; site != NULL && room > 0; site = site->hh.next) {
         room -= silence(rollout, &site->queue, room, why, now);
     }
+    size_t listed = table->of_state[ROLLOUT_DEVICE_FAILED].count + table->of_state[ROLLOUT_DEVICE_SILENT].count;
+    member_write_left_out(rollout, listed < ROLLOUT_LISTED_MAX ? ROLLOUT_LISTED_MAX - listed : 0);
     rollout->devices[ROLLOUT_DEVICE_SILENT] += rollout->devices[ROLLOUT_DEVICE_QUEUED];
     rollout->devices[ROLLOUT_DEVICE_QUEUED] = 0;
 }

@@ -208,7 +208,7 @@ static void move(struct rollout *rollout, struct member *member, enum rollout_de
 void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
                 const struct moment *now)
 {
-    member->told = member->withdrawn = false;
+    member->told = member->withdrawn = member->unwritten = false;
     member->why = find_why(rollout->table, why);
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
@@ -220,7 +220,19 @@ void member_set(struct rollout *rollout, struct member *member, enum rollout_dev
 void member_leave_out(struct rollout *rollout, struct member *member, const char *why)
 {
     member->why = find_why(rollout->table, why);
+    member->unwritten = true;
     move(rollout, member, ROLLOUT_DEVICE_SKIPPED, 0, false);
+}
+
+void member_write_left_out(struct rollout *rollout, size_t max)
+{
+    struct member *member = rollout->table->of_state[ROLLOUT_DEVICE_SKIPPED].head;
+    for (size_t i = 0; member != NULL && i < max; i++, member = member->next) {
+        if (member->unwritten) {
+            member->unwritten = false;
+            (void)write_down(rollout, member);
+        }
+    }
 }
 
 void member_requeue(struct rollout *rollout, struct member *member, bool rest, const struct moment *now)

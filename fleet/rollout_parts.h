@@ -43,6 +43,7 @@ struct member { /* stays where it is until the rollout is over */
     bool handed_over : 1; /* to a newer rollout */
     bool came_back : 1;   /* has come back from an update before: one that can be missed */
     bool lost : 1;        /* counts among the rollout's lost, not forgiven yet */
+    bool unwritten : 1;   /* SKIPPED before the start: written down if it is listed at the end */
     bool failed : 1;      /* counts among its failures, not forgiven yet */
     uint32_t armed;       /* position; 0 = not */
     uint32_t unix_s;
@@ -132,8 +133,9 @@ struct member *member_add(struct rollout *rollout, const struct mac *mac, uint64
 /* The one place where a state changes: counts, slots, lists, and who writes it down. `why` NULL = "". */
 void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
                 const struct moment *now);
-/* SKIPPED before the start: it follows from the order, so nobody writes it down. */
+/* SKIPPED before the start: it follows from the order, so nobody writes it down before the end. */
 void member_leave_out(struct rollout *rollout, struct member *member, const char *why);
+void member_write_left_out(struct rollout *rollout, size_t max);
 /* QUEUED again: at the end of its site's queue, or resting first. */
 void member_requeue(struct rollout *rollout, struct member *member, bool rest, const struct moment *now);
 void member_rested(struct rollout *rollout, struct member *member);

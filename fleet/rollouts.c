@@ -419,7 +419,8 @@ void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, 
 {
     (void)rollouts;
     bool over = rollout_is_over(rollout);
-    bool listed = as_written->state == ROLLOUT_DEVICE_FAILED || as_written->state == ROLLOUT_DEVICE_SILENT;
+    bool listed = as_written->state == ROLLOUT_DEVICE_FAILED || as_written->state == ROLLOUT_DEVICE_SILENT ||
+                  as_written->state == ROLLOUT_DEVICE_SKIPPED;
     size_t max = over ? ROLLOUT_LISTED_MAX : ROLLOUT_DEVICES_MAX;
     if (rollout->table->member_count >= max || (over && !listed) || member_find(rollout, &as_written->mac) != NULL) {
         return;
