@@ -250,12 +250,17 @@ static json_t *plan_json(const struct admin_api *api, const struct survey *surve
     const struct trigger_order *order = survey->order;
     bool to_type = tells_type(survey) || (plan->type_topic && !plan->device_topic);
     bool told = plan->type_topic || plan->device_topic;
+    struct trigger_order told_order = *order;
+    if (to_type && survey->met == 0 && order->window_s == 0) {
+        told_order.window_s = ROLLOUT_UNKNOWN_WINDOW_S; /* as rollout_start has it */
+    }
     json_t *notes = json_array(), *image = admin_target_json(&plan->target);
     json_object_set_new(image, "chip", json_string(chip_text(plan->image->build.facts.chip)));
     json_t *json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "type", plan->target.type, "version",
                              plan->target.version, "mode", plan->target.fs ? "fs" : "sketch", "image", image, "url",
                              admin_text(plan->url), "public_url_warning", admin_text(plan->public_url.warning));
-    json_object_set_new(json, "messages", told ? messages_json(api->trigger, order, plan, to_type) : json_array());
+    json_object_set_new(json, "messages",
+                        told ? messages_json(api->trigger, &told_order, plan, to_type) : json_array());
     json_object_set_new(json, "how",
                         json_string(!told     ? "nobody can be told: they get it when they ask"
                                     : to_type ? "one command to the type's topic"

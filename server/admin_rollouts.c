@@ -299,7 +299,8 @@ void admin_pause_rollout(struct admin_call *call)
     const char *because, *why = "";
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
-        answer_word(call, rollout, rollout_pause(call->api->fleet->rollouts, rollout, &now, &why), why);
+        enum status status = rollout_pause(call->api->fleet->rollouts, rollout, &now, &why);
+        answer_word(call, rollout, status, why);
         json_decref(body);
     }
 }
@@ -311,7 +312,8 @@ void admin_resume_rollout(struct admin_call *call)
     const char *because, *why = "";
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
-        answer_word(call, rollout, rollout_resume(call->api->fleet->rollouts, rollout, &now, &why), why);
+        enum status status = rollout_resume(call->api->fleet->rollouts, rollout, &now, &why);
+        answer_word(call, rollout, status, why);
         json_decref(body);
     }
 }
@@ -324,7 +326,8 @@ void admin_abort_rollout(struct admin_call *call)
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
         because = because != NULL && because[0] != '\0' ? because : "by an operator";
-        answer_word(call, rollout, rollout_abort(call->api->fleet->rollouts, rollout, because, &now, &why), why);
+        enum status status = rollout_abort(call->api->fleet->rollouts, rollout, because, &now, &why);
+        answer_word(call, rollout, status, why);
         json_decref(body);
     }
 }

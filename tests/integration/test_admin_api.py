@@ -1147,7 +1147,17 @@ def test_head_that_takes_too_long(tmp_path):
     (b'{"type":"door","to":["5ccf7fb1e04"]}', "to"),
     (b'{"type":"door","to":[5]}', "to"),
     (b'{"type":"door","to":["5ccf7fb1e042","5C:CF:7F:B1:E0:42"]}', "to"),
-    (b'{"type":"door","group":"a"}', "group"),
+    (b'{"type":"door","group":""}', "group"),
+    (b'{"type":"door","group":5}', "group"),
+    (b'{"type":"door","percent":0}', "percent"),
+    (b'{"type":"door","percent":101}', "percent"),
+    (b'{"type":"door","canary":10001}', "canary"),
+    (b'{"type":"door","canary":-1}', "canary"),
+    (b'{"type":"door","in_flight":100001}', "in_flight"),
+    (b'{"type":"door","max_failures":101}', "max_failures"),
+    (b'{"type":"door","to":["5ccf7fb1e042"],"group":"a"}', "group"),
+    (b'{"type":"door","to":["5ccf7fb1e042"],"percent":50}', "percent"),
+    (b'{"type":"door","to":["5ccf7fb1e042"],"canary":1}', "canary"),
 ], ids=lambda value: repr(value[:40]))
 def test_orders_that_cannot_be_read(admin, body, about):
     assert about in refused(admin.post("/api/v1/rollouts", body), 400, "bad-request")
@@ -1175,6 +1185,7 @@ def away(tmp_path):
     ({"type": "door", "mode": "fs"}, 404, "no-image", "file system"),
     ({"type": "hut"}, 404, "no-image", "sketch"),
     ({"type": "bad"}, 409, "rejected", "failed its checks"),
+    ({"type": "door", "group": "attic"}, 404, "unknown-group", "attic"),
 ])
 def test_orders_that_are_refused(away, order, status, code, about):
     admin = admin_of(away)
@@ -1191,16 +1202,25 @@ def test_a_label_is_no_version_to_be_rolled_out(away):
 
 
 def test_orders_without_a_way(tmp_path):
-    with Server(tmp_path, public_url=PUBLIC) as server:
+    """Nobody can be told, so the rollout stands, and devices get it when they ask; the plan says so."""
+    with Server(tmp_path, public_url=PUBLIC, offer="published") as server:
         make_image("esp8266", server.repo / "door/1.0.bin")
         admin = admin_of(server)
         wait_until(lambda: files(admin), "the image is served")
-        for plan in (False, True):
-            assert "--mqtt" in refused(admin.post("/api/v1/rollouts", {"type": "door", "plan": plan}), 409, "no-broker")
-    with Server(tmp_path, mqtt=NOWHERE, mqtt_preset="homie", public_url=PUBLIC) as server:
+        assert check(server, "/update/door", version="0.9").reason == "unpublished"
+        plan = admin.post("/api/v1/rollouts", {"type": "door", "plan": True}).json["plan"]
+        assert plan["how"].startswith("nobody can be told") and plan["messages"] == []
+        rollout = admin.post("/api/v1/rollouts", {"type": "door"}).json
+        assert rollout["state"] == "running" and rollout["commands"]["sent"] == 0
+        assert check(server, "/update/door", version="0.9").reason == "published"
+    with Server(tmp_path / "homie", mqtt=NOWHERE, mqtt_preset="homie", public_url=PUBLIC) as server:
+        make_image("esp8266", server.repo / "door/1.0.bin")
         admin = admin_of(server)
-        assert "--to" in refused(admin.post("/api/v1/rollouts", {"type": "door"}), 409, "no-type-topic")
-        assert admin.post("/api/v1/rollouts", {"type": "door", "to": ["5ccf7fb1e042"]}).status == 202
+        wait_until(lambda: files(admin), "the image is served")
+        plan = admin.post("/api/v1/rollouts", {"type": "door", "plan": True}).json["plan"]
+        assert plan["how"].startswith("a command to each device")
+        id = admin.post("/api/v1/rollouts", {"type": "door", "to": ["5ccf7fb1e042"]}).json["id"]
+        wait_until(lambda: admin.get(f"/api/v1/rollouts/{id}").json["commands"]["sent"] == 1, "the device is told")
 
 
 def test_plan_publishes_nothing(away):
@@ -1209,13 +1229,15 @@ def test_plan_publishes_nothing(away):
     macs = [f"5ccf7fb1e{i:03x}" for i in range(0x30, 0x4e)]  # 042 has been here
     plan = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0", "to": macs, "window_s": 7,
                                            "plan": True}).json["plan"]
-    assert plan["url"] == f"{PUBLIC}/update/door?version=1.0" and plan["message_count"] == 30
+    assert plan["url"] == f"{PUBLIC}/update/door?version=1.0"
     assert len(plan["messages"]) == 20
     first = plan["messages"][0]
     assert first["topic"] == "updraft/door/5ccf7fb1e030/update"
     payload = json.loads(first["payload"])
     assert (payload["window_s"], payload["mode"], payload["version"]) == (7, "sketch", "1.0")
     assert plan["devices"] == {"known": 1, "current": 0, "to_update": 30}
+    assert plan["selected"] == {"members": 30, "skipped": [], "canary": 0, "percent": 100, "group": ""}
+    assert plan["how"].startswith("a command to each") and (plan["in_flight"], plan["seconds"]) == (0, None)
     assert plan["image"]["file"] == "door/1.0.bin" and plan["image"]["chip"] == "ESP8266"
     whole = admin.post("/api/v1/rollouts", {"type": "door", "plan": True}).json["plan"]
     assert [message["topic"] for message in whole["messages"]] == ["updraft/door/update"]
@@ -1225,18 +1247,20 @@ def test_plan_publishes_nothing(away):
 
 
 def test_rollout_while_the_broker_is_away(away):
-    """Taken, waited for, superseded by a newer one; failed with a reason when its time is over."""
+    """Taken, waited for, superseded by a newer one; ended with a reason when its time is over."""
     admin = admin_of(away)
     first = admin.post("/api/v1/rollouts", {"type": "door", "timeout_s": 60})
-    assert first.status == 202 and first.json["state"] == "publishing"
+    assert first.status == 202 and first.json["state"] == "running"
     assert first.headers["Location"] == f"/api/v1/rollouts/{first.json['id']}"
     assert admin.get("/api/v1/status").json["mqtt"]["waiting"] == 1
     second = admin.post("/api/v1/rollouts", {"type": "door", "timeout_s": 1}).json
-    assert admin.get(first.headers["Location"]).json["state"] == "done"
+    assert second["supersedes"] == first.json["id"]
+    gave_way = admin.get(first.headers["Location"]).json
+    assert (gave_way["state"], gave_way["why"]) == ("aborted", f"superseded by {second['id']}")
     assert admin.get("/api/v1/status").json["mqtt"]["waiting"] == 1
-    failed = wait_until(lambda: (found := admin.get(f"/api/v1/rollouts/{second['id']}").json)["state"] == "failed" and
-                        found, "the rollout is given up")
-    assert failed["why"] and failed["commands"]["acknowledged"] == 0
+    ended = wait_until(lambda: (found := admin.get(f"/api/v1/rollouts/{second['id']}").json)["state"] == "aborted" and
+                       found, "the rollout is given up")
+    assert "broker" in ended["why"] and ended["commands"]["acknowledged"] == 0 and ended["ended"]
     wait_until(lambda: admin.get("/api/v1/status").json["mqtt"]["waiting"] == 0, "the command is withdrawn")
     assert [found["id"] for found in admin.get("/api/v1/rollouts").json["rollouts"]] == [second["id"],
                                                                                        first.json["id"]]
@@ -1247,36 +1271,72 @@ def test_devices_of_a_rollout(away):
     macs = [f"5ccf7fb1e{i:03x}" for i in range(5)]
     id = admin.post("/api/v1/rollouts", {"type": "door", "to": macs}).json["id"]
     whole = admin.get(f"/api/v1/rollouts/{id}?devices=yes").json
-    assert [device["mac"] for device in whole["device_list"]] == macs
-    assert whole["devices"]["triggered"] == whole["devices"]["expected"] == 5
-    page = admin.get(f"/api/v1/rollouts/{id}?devices=yes&offset=3&limit=10").json["device_list"]
-    assert [device["mac"] for device in page] == macs[3:]
+    assert [device["mac"] for device in whole["device_list"]] == macs == whole["order"]["to"]
+    assert whole["devices"]["triggered"] == whole["devices"]["members"] == whole["window"]["in_flight"] == 5
+    page = admin.get(f"/api/v1/rollouts/{id}?devices=yes&offset=3&limit=1").json
+    assert [device["mac"] for device in page["device_list"]] == macs[3:4] and page["unlisted"] == 1
+    some = admin.get(f"/api/v1/rollouts/{id}?devices=yes&state=triggered&limit=2").json
+    assert [device["mac"] for device in some["device_list"]] == macs[:2] and some["unlisted"] == 3
+    assert admin.get(f"/api/v1/rollouts/{id}?devices=yes&state=silent").json["device_list"] == []
     assert "device_list" not in admin.get(f"/api/v1/rollouts/{id}").json
     refused(admin.get(f"/api/v1/rollouts/{id}?devices=true"), 400, "bad-request")
+    refused(admin.get(f"/api/v1/rollouts/{id}?state=tired"), 400, "bad-request")
     for other in ("0" * 16, id + "0", id[:-1], "%00x", "a/b"):
         assert admin.get(f"/api/v1/rollouts/{other}").status in (400, 404)
 
 
+def test_an_operators_word_on_a_rollout(away):
+    """Each goes from the states that allow it, and says which those are elsewhere."""
+    admin = admin_of(away)
+    macs = [f"5ccf7fb1e{i:03x}" for i in range(5)]
+    id = admin.post("/api/v1/rollouts", {"type": "door", "to": macs}).json["id"]
+
+    def say(word, body=None):
+        return admin.post(f"/api/v1/rollouts/{id}/{word}", {} if body is None else body)
+
+    assert "running" in refused(say("resume"), 409, "wrong-state")
+    paused = say("pause").json
+    assert (paused["state"], paused["devices"]["queued"], paused["window"]["in_flight"]) == ("paused", 5, 0)
+    assert admin.get("/api/v1/status").json["mqtt"]["waiting"] == 0, "what was not sent yet is taken back"
+    assert check(away, "/update/door", mac=macs[0], version="1.0").reason == "paused"
+    assert "paused" in refused(say("pause"), 409, "wrong-state")
+    assert say("resume").json["state"] == "running"
+    refused(say("abort", {"why": 5}), 400, "bad-request")
+    refused(say("abort", {"colour": "red"}), 400, "bad-request")
+    aborted = say("abort", {"why": "the relay clicks"}).json
+    assert (aborted["state"], aborted["why"]) == ("aborted", "the relay clicks") and aborted["ended"]
+    for word in ("pause", "resume", "abort"):
+        assert "aborted" in refused(say(word), 409, "wrong-state")
+        refused(admin.post(f"/api/v1/rollouts/{'0' * 16}/{word}", {}), 404, "unknown-rollout")
+    refused(admin.post(f"/api/v1/rollouts/{id}/forget", {}), 405, "method-not-allowed")
+
+
 def test_too_many_rollouts(away):
-    """32 at once, of types of their own; the 33rd is told to wait, and the server goes on."""
+    """64 at once, of types of their own; the 65th is told to wait, and the server goes on."""
     admin = admin_of(away)
     body = (away.repo / "door/1.0.bin").read_bytes()
-    for i in range(33):
+    for i in range(65):
         (away.repo / f"truc_1_0.ino.type{i}.bin").write_bytes(body)
-    wait_until(lambda: admin.get("/api/v1/status").json["repository"]["images"] == 37, "all are served")
-    answers = [admin.post("/api/v1/rollouts", {"type": f"type{i}"}) for i in range(33)]
-    assert [answer.status for answer in answers] == [202] * 32 + [503]
+    wait_until(lambda: admin.get("/api/v1/status").json["repository"]["images"] == 69, "all are served")
+    answers = [admin.post("/api/v1/rollouts", {"type": f"type{i}"}) for i in range(65)]
+    assert [answer.status for answer in answers] == [202] * 64 + [503]
     refused(answers[-1], 503, "busy")
-    assert admin.post("/api/v1/rollouts", {"type": "type3"}).status == 202  # takes the place of that type's own
+    admin.post(f"/api/v1/rollouts/{answers[3].json['id']}/abort", {})
+    assert admin.post("/api/v1/rollouts", {"type": "type64"}).status == 202
 
 
 def test_full_queue_of_commands(tmp_path):
+    """Who cannot be told has failed, and says why."""
     with Server(tmp_path, mqtt=NOWHERE, mqtt_queue=10, public_url=PUBLIC) as server:
         make_image("esp8266", server.repo / "door/1.0.bin")
         admin = admin_of(server)
         wait_until(lambda: files(admin), "the image is served")
-        some = admin.post("/api/v1/rollouts", {"type": "door", "to": [f"5ccf7fb1e{i:03x}" for i in range(15)]}).json
-        assert some["commands"] == {"sent": 15, "acknowledged": 0, "failed": 5} and some["state"] == "publishing"
+        macs = [f"5ccf7fb1e{i:03x}" for i in range(15)]
+        id = admin.post("/api/v1/rollouts", {"type": "door", "to": macs}).json["id"]
+        some = wait_until(lambda: (now := admin.get(f"/api/v1/rollouts/{id}?devices=yes&state=failed").json)["commands"]
+                          == {"sent": 15, "acknowledged": 0, "failed": 5} and now, "five commands find no room")
+        assert {device["why"] for device in some["device_list"]} == {"not told: the queue of commands is full"}
+        assert some["failures"] == 0, "it is not the image's fault"
         assert admin.get("/api/v1/status").json["mqtt"]["waiting"] == 10
 
 

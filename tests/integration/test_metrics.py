@@ -90,6 +90,20 @@ def test_other_programs_read_it(server):
         assert run.returncode == 0 and not run.stderr, run.stderr.decode()
 
 
+def test_the_fleet_and_its_store(server):
+    """Devices known and seen, a rollout's window and who is in it, and a store that works."""
+    before = scrape(server)
+    assert (before["updraft_store_failing"], before["updraft_rollout_window"]) == (0, 0)
+    check(server, "/update/d1_mini", version="0.4.10")
+    after = scrape(server)
+    assert (after["updraft_devices"], after["updraft_devices_seen"]) == (1, 1)
+    order = {"type": "d1_mini", "in_flight": 7}
+    assert admin_of(server).post("/api/v1/rollouts", order).json["window"]["size"] == 7
+    after = scrape(server)
+    assert (after["updraft_rollout_window"], after["updraft_rollout_in_flight"]) == (7, 0)
+    assert after["updraft_rollouts_running"] == 1 and "updraft_store_backlog" in after.families
+
+
 def test_every_reason_is_there(server):
     """Those that docs/reasons.md explains, from the first scrape on: else a rate misses the first event."""
     words = set(re.findall(r"^\| `([a-z-]+)`", (ROOT / "docs/reasons.md").read_text(), re.M))

@@ -295,6 +295,12 @@ def upload(version, of_type="d1_mini", **more):
     ("explain", "/api/v1/explain?type=d1_mini&mode=half", "mode"),
     ("explain", "/api/v1/explain?type=d1_mini&client=esp99", "client"),
     ("removeFirmware", "/api/v1/firmware/truc_0_4_9.ino.d1_mini.bin?force=perhaps", "force"),
+    ("listDevices", "/api/v1/devices?outcome=well", "outcome"),
+    ("listDevices", "/api/v1/devices?reason=none", "reason"),
+    ("listDevices", "/api/v1/devices?online=1", "online"),
+    ("listDevices", "/api/v1/devices?q=xyz", "q"),
+    ("listDevices", "/api/v1/devices?seen_within_s=-1", "seen_within_s"),
+    ("listGroups", "/api/v1/groups?limit=1", "limit"),
 ])
 def test_bad_parameters(server, operation_id, address, named):
     assert named in refused(server, operation_id, 400, "bad-request", address)["message"]
@@ -361,11 +367,59 @@ def test_orders_that_are_refused(tmp_path, server):
     with Server(tmp_path / "pull-only") as pull_only:
         make_image("esp8266", pull_only.repo / "d1_mini/1.0.0.bin", seed=1)
         pull_only.wait_log("event=image_added")
-        order(409, "no-broker", pull_only, type="d1_mini")
-    with Server(tmp_path / "homie", mqtt="mqtt://127.0.0.1:1", mqtt_preset="homie") as homie:
-        make_image("esp8266", homie.repo / "d1_mini/1.0.0.bin", seed=1)
-        homie.wait_log("event=image_added")
-        order(409, "no-type-topic", homie, type="d1_mini")
+        order(404, "unknown-group", pull_only, type="d1_mini", group="attic")
+
+
+MAC = "/api/v1/devices/5c:cf:7f:b1:e0:42"
+
+
+@pytest.mark.parametrize("body, named", [
+    ({}, "nothing"),
+    ({"colour": "red"}, "colour"),
+    ({"pin": ""}, "pin"),
+    ({"pin": "a b"}, "pin"),
+    ({"pin": "1" * 65}, "pin"),
+    ({"assign": {}}, "assign"),
+    ({"assign": {"type": "", "label": ""}}, "assign"),
+    ({"assign": {"type": "door", "colour": "red"}}, "assign"),
+    ({"assign": {"type": "../door"}}, "assign"),
+    ({"assign": "door"}, "assign"),
+    ({"blocked": "yes"}, "blocked"),
+    ({"blocked": None}, "blocked"),
+    ({"approved": 1}, "approved"),
+    ({"groups_add": "kitchen"}, "groups_add"),
+    ({"groups_add": []}, "groups_add"),
+    ({"groups_remove": None}, "groups_remove"),
+    ({"note": "x" * 65}, "note"),
+    ({"note": None}, "note"),
+])
+def test_words_on_a_device_that_cannot_be_read(server, body, named):
+    """What is refused changes nothing, what stands before the mistake included."""
+    assert named in refused(server, "changeDevice", 400, "bad-request", MAC, body)["message"]
+    refused(server, "changeDevice", 400, "bad-request", MAC, {"pin": "1.0", "note": 5, **body})
+    refused(server, "getDevice", 404, "unknown-device", MAC)
+
+
+def test_groups_and_devices_that_are_refused(server):
+    for name in ("", "a b", "a/b", "x" * 65, "ä", 7):
+        refused(server, "changeDevice", 400, "bad-group", MAC, {"groups_add": [name]})
+        refused(server, "changeDevice", 400, "bad-group", MAC, {"groups_remove": [name]})
+    refused(server, "changeDevice", 409, "limit", MAC, {"groups_add": [f"g{i}" for i in range(9)]})
+    refused(server, "changeDevice", 400, "bad-request", "/api/v1/devices/5ccf7f", {"blocked": True})
+    refused(server, "getDevice", 400, "bad-request", "/api/v1/devices/5ccf7f")
+    refused(server, "getDevice", 404, "unknown-device", MAC)
+    refused(server, "forgetDevice", 404, "unknown-device", MAC)
+    refused(server, "retryDevice", 404, "unknown-device", MAC + "/retry", {})
+    refused(server, "retryDevice", 400, "bad-request", MAC + "/retry", {"why": ""})
+
+
+def test_words_on_a_rollout_that_are_refused(server):
+    address = f"/api/v1/rollouts/{admin_of(server).post('/api/v1/rollouts', {'type': 'd1_mini'}).json['id']}"
+    error = refused(server, "resumeRollout", 409, "wrong-state", address + "/resume", {})
+    assert "running" in error["message"] and error["remedy"]
+    for word in ("pause", "resume", "abort"):
+        refused(server, f"{word}Rollout", 404, "unknown-rollout", f"/api/v1/rollouts/{'0' * 16}/{word}", {})
+        refused(server, f"{word}Rollout", 400, "bad-request", f"{address}/{word}", {"why": 5})
 
 
 def test_what_is_not_there(server):
@@ -544,6 +598,7 @@ def test_codes_are_met():
         "no-public-url": "needs a machine without an address: tests of containers",
         "not-yet": "a moment while a file is being copied in",
         "too-long": "needs topics and names at their longest: unit tests of the trigger",
+        "store-failing": "needs a store that cannot be written: test_devices.py",
     }
     described = {code for _, _, operation in operations() for status, response in operation["responses"].items()
                  if status >= "400" for code in error_codes(response)}

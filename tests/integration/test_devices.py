@@ -1,0 +1,324 @@
+"""Devices and what an operator says of them, over the admin API of a real server: what is remembered of whom, what a word
+changes at the next check, what outlives a restart, and what is promised while nothing can be written down."""
+
+import contextlib
+import sqlite3
+import time
+import urllib.parse
+
+import pytest
+
+from tests.support.admin import Admin
+from tests.support.download import md5
+from tests.support.updraft import ESP32, ESP8266, Server, check, device_request, make_image, wait_until
+
+MAC = "5ccf7fb1e042"
+DEVICE = f"/api/v1/devices/{MAC}"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_image("esp8266", tmp_path / "firmware/door/1.0.bin", seed=1)
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=2)
+    make_image("esp8266", tmp_path / "firmware/lamp/1.0.bin", seed=3)
+    make_image("esp32", tmp_path / "firmware/gate/1.0.bin", version="1.0")
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder):
+    with Server(folder) as running:
+        yield running
+
+
+def admin_of(server):
+    return Admin(server.folder / "state/admin.sock")
+
+
+@pytest.fixture
+def admin(server):
+    return admin_of(server)
+
+
+def change(admin, address=DEVICE, **word):
+    answer = admin.ask("PATCH", address, word)
+    assert answer.status == 200, answer
+    return answer.json
+
+
+def words_of(admin, address=DEVICE):
+    return [event["word"] for event in admin.get(address).json["events"]]
+
+
+def listed(admin, **query):
+    answer = admin.get("/api/v1/devices?" + urllib.parse.urlencode(query)).json
+    return [device["mac"] for device in answer["devices"]], answer["total"]
+
+
+def bytes_of(server, file):
+    return (server.repo / file).read_bytes()
+
+
+# --- what is known ----------------------------------------------------------------------------------------------------
+
+def test_what_a_device_says_is_known(server, admin):
+    assert check(server, "/update/door", version="1.0").reason == "newer"
+    server.wait_log("event=update_sent")
+    device = admin.get(DEVICE).json
+    assert (device["mac"], device["type"], device["client"], device["chip"]) == (MAC, "door", "esp8266", "ESP8266")
+    assert device["md5"] == ESP8266["x-ESP8266-sketch-md5"] and device["sdk"] == ESP8266["x-ESP8266-sdk-version"]
+    assert (device["flash_bytes"], device["free_bytes"], device["version"]) == (4194304, 2052096, "1.0")
+    assert (device["address"], device["via_proxy"], device["online"]) == ("127.0.0.1", False, None)
+    assert (device["reason"], device["outcome"], device["failures"]) == ("newer", "open", 0)
+    assert device["transfer"]["version"] == "2.0" and device["transfer"]["bytes"] == device["transfer"]["of"] > 0
+    assert device["policy"]["assigned"] == {"type": "", "label": "", "source": ""} and device["policy"]["at"] is None
+    image = md5(bytes_of(server, "door/2.0.bin"))
+    assert check(server, "/update/door", version="2.0", md5=image).reason == "same-digest"
+    device = admin.get(DEVICE).json
+    assert (device["outcome"], device["reason"], device["md5"]) == ("confirmed", "same-digest", image)
+    words = [event["word"] for event in device["events"]]
+    assert words[0] == "confirmed" and words[-1] == "first-seen" and device["events_why"] == ""
+
+
+def test_lists(server, admin):
+    """Each filter alone and with another; in the order they first came; a page of it, and how many there are."""
+    macs = [f"5ccf7f0000{i:02x}" for i in range(5)]
+    for i, mac in enumerate(macs):
+        check(server, "/update/door" if i < 3 else "/update/lamp", mac=mac, version="1.0" if i < 2 else "2.0")
+    check(server, "/update/gate", ESP32, version="0.9", sha256=None)
+    wait_until(lambda: server.log().count("event=update_sent") == 3, "three are sent")
+    change(admin, f"/api/v1/devices/{macs[1]}", groups_add=["kitchen"])
+    change(admin, "/api/v1/devices/0200deadbeef", groups_add=["kitchen"])  # never seen: in the group, not in the list
+    assert listed(admin) == ([*macs, "240ac4b1e042"], 6)
+    assert listed(admin, type="lamp") == (macs[3:], 2)
+    assert listed(admin, type="shed") == ([], 0)
+    assert listed(admin, group="kitchen") == ([macs[1]], 1)
+    assert listed(admin, reason="newer", type="door") == (macs[:2], 2)
+    assert listed(admin, outcome="open")[1] == 3
+    assert listed(admin, outcome="silent") == ([], 0)
+    assert listed(admin, q="7F:00:00:03") == ([macs[3]], 1)
+    assert listed(admin, seen_within_s=60)[1] == 6
+    assert listed(admin, online="yes") == listed(admin, online="no") == ([], 0)
+    assert listed(admin, offset=4, limit=1) == ([macs[4]], 6)
+    assert listed(admin, limit=0) == ([], 6)
+    assert admin.get("/api/v1/groups").json == {"total": 1, "groups": [{"name": "kitchen", "devices": 2}]}
+    devices = admin.get("/api/v1/status").json["devices"]
+    assert (devices["seen"], devices["known"]) == (6, 6)
+
+
+def test_a_fleet_larger_than_a_turn_of_the_loop(folder):
+    """The list is looked through in steps: it has each device once, in pages too."""
+    with Server(folder, log_level="warn") as server:
+        admin, count = admin_of(server), 3000
+        with server.connect() as line, line.makefile("rb") as answers:
+            for i in range(count):
+                line.sendall(device_request("/update/lamp", {**ESP8266, "Connection": "keep-alive"}, http="1.1",
+                                            mac=f"5ccf7f{i:06x}", version="1.0"))
+                while answers.readline() != b"\r\n":
+                    pass
+        first = admin.get("/api/v1/devices").json
+        assert first["total"] == count and len(first["devices"]) == 1000
+        pages = [device["mac"] for offset in range(0, count, 1000)
+                 for device in admin.get(f"/api/v1/devices?offset={offset}").json["devices"]]
+        assert pages == [f"5ccf7f{i:06x}" for i in range(count)]
+
+
+# --- an operator's word -----------------------------------------------------------------------------------------------
+
+def test_a_pin_goes_back_and_ends(server, admin):
+    assert change(admin, pin="1.0", note="the relay clicks")["policy"]["pin"] == "1.0"
+    reply = check(server, "/update/door", version="2.0")
+    assert (reply.reason, reply.body) == ("pinned", bytes_of(server, "door/1.0.bin"))
+    explained = admin.get(f"/api/v1/explain?mac={MAC}").json
+    assert explained["assignment"] == {"type": "", "label": "1.0", "source": "operator"}
+    assert explained["reason"] == "pinned"
+    assert change(admin, pin=None)["policy"]["pin"] == ""
+    assert check(server, "/update/door", version="2.0").reason == "up-to-date"
+    assert [word for word in words_of(admin) if "pinned" in word] == ["unpinned", "pinned"]
+
+
+def test_a_block_goes_at_once_and_ends(server, admin):
+    change(admin, blocked=True)
+    reply = check(server, "/update/door", version="1.0")
+    assert (reply.status, reply.reason) == (304, "blocked")
+    assert admin.get(f"/api/v1/explain?mac={MAC}").json["reason"] == "blocked"
+    plan = admin.post("/api/v1/rollouts", {"type": "door", "plan": True}).json["plan"]
+    assert [(row["reason"], row["first"]) for row in plan["selected"]["skipped"]] == [("blocked", [MAC])]
+    change(admin, blocked=False)
+    assert check(server, "/update/door", version="1.0").reason == "newer"
+
+
+def test_an_operators_assignment_goes_before_the_configurations(folder):
+    config = folder / "updraft.conf"
+    config.write_text("[assign]\n5C:CF:7F:B1:E0:42 = door 1.0\n")
+    with Server(folder, config=config) as server:
+        admin = admin_of(server)
+        check(server, "/update", version="1.0")
+        from_file = {"type": "door", "label": "1.0", "source": "configuration"}
+        assert admin.get(DEVICE).json["policy"]["assigned"] == from_file
+        assigned = change(admin, assign={"type": "lamp"})["policy"]["assigned"]
+        assert assigned == {"type": "lamp", "label": "", "source": "operator"}
+        reply = check(server, "/update", version="0.9")
+        assert (reply.reason, reply.body) == ("newer", bytes_of(server, "lamp/1.0.bin"))
+        assert change(admin, assign=None)["policy"]["assigned"] == from_file
+        assert check(server, "/update", version="0.9").body == bytes_of(server, "door/1.0.bin")
+
+
+def test_unknown_devices_wait_until_they_are_approved(folder):
+    with Server(folder, unknown_devices="hold") as server:
+        admin = admin_of(server)
+        assert check(server, "/update/door", version="1.0").reason == "unapproved"
+        assert listed(admin, reason="unapproved") == ([MAC], 1)
+        assert change(admin, approved=True)["policy"]["approved"]
+        assert check(server, "/update/door", version="1.0").reason == "newer"
+        change(admin, approved=False)
+        assert check(server, "/update/door", version="1.0").reason == "unapproved"
+
+
+def test_groups_are_joined_and_left(admin):
+    """One that leaves makes room for one that comes, in the same word; the same group twice is one."""
+    full = [f"g{i}" for i in range(8)]
+    assert change(admin, groups_add=[*full, "g0"])["policy"]["groups"] == full
+    moved = change(admin, groups_add=["new"], groups_remove=["g3", "none"])["policy"]["groups"]
+    assert moved == [*full[:3], *full[4:], "new"]
+    assert change(admin, groups_remove=["new", *full])["policy"]["groups"] == []
+    assert admin.get("/api/v1/groups").json == {"total": 0, "groups": []}
+    assert admin.get(DEVICE).error == "unknown-device", "of whom nothing is said any more, nothing is kept"
+
+
+def test_a_rollout_of_a_group(server, admin):
+    """Its members get the build, and nobody else does."""
+    other = "5ccf7fb1e043"
+    for mac in (MAC, other):
+        check(server, "/update/door", mac=mac, version="2.0")
+    change(admin, groups_add=["kitchen"])
+    rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0", "group": "kitchen"}).json
+    assert rollout["order"]["group"] == "kitchen" and rollout["devices"]["members"] == 1
+    assert check(server, "/update/door", mac=other, version="2.0").reason == "up-to-date"
+    reply = check(server, "/update/door", version="2.0")
+    assert (reply.reason, reply.body) == ("published", bytes_of(server, "door/1.0.bin"))
+    assert admin.get(DEVICE).json["rollouts"][0]["id"] == rollout["id"]
+    server.wait_log("event=update_sent")
+    check(server, "/update/door", version="1.0", md5=md5(bytes_of(server, "door/1.0.bin")))
+    ended = admin.get(f"/api/v1/rollouts/{rollout['id']}").json
+    assert (ended["state"], ended["devices"]["confirmed"]) == ("done", 1)
+
+
+def test_the_rest_waits_for_the_canaries(server, admin):
+    for i in range(3):
+        check(server, "/update/door", mac=f"5ccf7f00000{i}", version="2.0")
+    rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0", "canary": 1}).json
+    assert rollout["state"] == "canary" and rollout["canaries"] == {"members": 1, "confirmed": 0}
+    address = f"/api/v1/rollouts/{rollout['id']}"
+    members = admin.get(address + "?devices=yes").json["device_list"]
+    (canary,) = [member["mac"] for member in members if member["canary"]]
+    rest = next(member["mac"] for member in members if not member["canary"])
+    assert check(server, "/update/door", mac=rest, version="2.0").reason == "held-back"
+    assert check(server, "/update/door", mac=canary, version="2.0").reason == "published"
+    server.wait_log("event=update_sent")
+    check(server, "/update/door", mac=canary, version="1.0", md5=md5(bytes_of(server, "door/1.0.bin")))
+    assert admin.get(address).json["state"] == "running"
+    assert check(server, "/update/door", mac=rest, version="2.0").reason == "published"
+
+
+def test_a_build_that_failed_is_kept_back_until_an_operator_says_otherwise(server, admin):
+    """It ran the new build and came back with the old one: never again, until a retry."""
+    old, new = (md5(bytes_of(server, f"door/{version}.bin")) for version in ("1.0", "2.0"))
+    assert check(server, "/update/door", version="1.0", md5=old).reason == "newer"
+    server.wait_log("event=update_sent")
+    assert check(server, "/update/door", version="2.0", md5=new).reason == "same-digest"
+    for _ in range(2):
+        reason = check(server, "/update/door", version="1.0", md5=old).reason
+    assert reason == "never-again"
+    device = admin.get(DEVICE).json
+    assert device["outcome"] == "rolled-back" and device["never_again"][0]["rolled_back"]
+    assert admin.post(DEVICE + "/retry", {}).json == {"mac": MAC, "forgotten": 1}
+    assert admin.get(DEVICE).json["never_again"] == []
+    assert check(server, "/update/door", version="1.0", md5=old).reason == "newer"
+
+
+def test_a_device_that_is_forgotten(server, admin):
+    check(server, "/update/door", version="1.0")
+    change(admin, pin="1.0", groups_add=["kitchen"])
+    assert admin.delete(DEVICE).json == {"removed": MAC}
+    assert admin.get(DEVICE).error == "unknown-device" and listed(admin) == ([], 0)
+    assert admin.get("/api/v1/groups").json["total"] == 0
+    assert admin.delete(DEVICE).status == 404
+    check(server, "/update/door", version="2.0")
+    assert words_of(admin) == ["first-seen"]
+
+
+# --- written down -----------------------------------------------------------------------------------------------------
+
+def kill(server):
+    server.process.kill()
+    server.stop(expect=-9)
+
+
+def test_what_was_said_outlives_a_kill(folder):
+    """It was answered, so it is there; what was forgotten stays away."""
+    with Server(folder) as server:
+        admin = admin_of(server)
+        check(server, "/update/door", version="2.0")
+        check(server, "/update/door", mac="5ccf7fb1e043", version="2.0")
+        wait_until(lambda: admin.get("/api/v1/status").json["devices"]["dirty"] == 0, "both are written")
+        assert admin.delete("/api/v1/devices/5ccf7fb1e043").status == 200
+        change(admin, pin="1.0", assign={"type": "lamp", "label": "1.0"}, blocked=True, approved=True,
+               groups_add=["kitchen", "hall"], note="why")
+        said = change(admin, groups_remove=["hall"])
+        kill(server)
+    with Server(folder) as server:
+        found = admin_of(server).get(DEVICE).json
+        assert found["policy"] == said["policy"] and found["first_seen"] == said["first_seen"]
+        assert listed(admin_of(server)) == ([MAC], 1)
+        assert admin_of(server).get("/api/v1/status").json["devices"] == {"seen": 0, "known": 1, "dirty": 0}
+        assert check(server, "/update/lamp", version="0.9").reason == "blocked"
+
+
+@contextlib.contextmanager
+def held(server):
+    """Another program holds the database, so nothing can be written."""
+    holder = sqlite3.connect(server.folder / "state/updraft.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+
+
+def store_of(admin):
+    return admin.get("/api/v1/status").json["store"]
+
+
+def test_while_nothing_can_be_written(folder):
+    """Devices are served; a pin is refused and is not in effect; a block is, with a warning; then all is written."""
+    with Server(folder) as server:
+        admin = admin_of(server)
+        check(server, "/update/door", version="2.0")
+        change(admin, groups_add=["kitchen"])
+        with held(server):
+            answer = admin.ask("PATCH", DEVICE, {"pin": "1.0"})
+            assert (answer.status, answer.error) == (503, "store-failing"), answer
+            wait_until(lambda: store_of(admin)["state"] == "failing", "the store fails")
+            assert store_of(admin)["why"] and store_of(admin)["backlog"] > 0
+            assert any(line.startswith("store: ") for line in admin.get("/api/v1/status").json["warnings"])
+            assert "updraft_store_failing 1" in admin.get("/metrics").text
+            assert admin.get(DEVICE).json["policy"]["pin"] == ""
+            assert admin.get(DEVICE).json["policy"]["groups"] == ["kitchen"]
+            assert check(server, "/update/door", version="2.0").reason == "up-to-date"
+            for method, address, body in (("PATCH", DEVICE, {"pin": "1.0"}), ("PATCH", DEVICE, {"blocked": False}),
+                                          ("PATCH", DEVICE, {"blocked": True, "pin": "1.0"}), ("DELETE", DEVICE, None),
+                                          ("POST", "/api/v1/rollouts", {"type": "door"})):
+                answer = admin.ask(method, address, body)
+                assert (answer.status, answer.error) == (503, "store-failing"), (method, address, answer)
+            began = time.monotonic()
+            blocked = change(admin, blocked=True, note="it smells")
+            assert time.monotonic() - began < 3 and blocked["policy"]["blocked"] and "not written" in blocked["warning"]
+            assert check(server, "/update/door", version="1.0").reason == "blocked"
+        wait_until(lambda: store_of(admin)["state"] == "good" and store_of(admin)["backlog"] == 0, "all is written")
+        assert "warning" not in change(admin, note="it smelt")
+        kill(server)
+    with Server(folder) as server:
+        policy = admin_of(server).get(DEVICE).json["policy"]
+        assert (policy["blocked"], policy["pin"], policy["groups"], policy["note"]) == (True, "", ["kitchen"], "it smelt")
