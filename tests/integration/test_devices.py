@@ -222,16 +222,15 @@ def test_the_rest_waits_for_the_canaries(server, admin):
 
 
 def test_a_build_that_failed_is_kept_back_until_an_operator_says_otherwise(server, admin):
-    """It ran the new build and came back with the old one: never again, until a retry."""
+    """It ran the new build and came back with the old one: it is not offered again, until a retry."""
     old, new = (md5(bytes_of(server, f"door/{version}.bin")) for version in ("1.0", "2.0"))
     assert check(server, "/update/door", version="1.0", md5=old).reason == "newer"
     server.wait_log("event=update_sent")
     assert check(server, "/update/door", version="2.0", md5=new).reason == "same-digest"
-    for _ in range(2):
-        reason = check(server, "/update/door", version="1.0", md5=old).reason
-    assert reason == "never-again"
+    check(server, "/update/door", version="1.0", md5=old)  # which proves it
+    assert check(server, "/update/door", version="1.0", md5=old).reason == "never-again"
     device = admin.get(DEVICE).json
-    assert device["outcome"] == "rolled-back" and device["never_again"][0]["rolled_back"]
+    assert "rolled-back" in words_of(admin) and device["never_again"][0]["rolled_back"]
     assert admin.post(DEVICE + "/retry", {}).json == {"mac": MAC, "forgotten": 1}
     assert admin.get(DEVICE).json["never_again"] == []
     assert check(server, "/update/door", version="1.0", md5=old).reason == "newer"
