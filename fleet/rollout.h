@@ -41,6 +41,8 @@
 #define ROLLOUT_PAUSE_MS         2592000000 /* paused or halted, and nobody came back to it: aborted */
 #define ROLLOUT_LISTED_MAX       1000       /* members kept of one that is over: FAILED, SILENT, then SKIPPED */
 
+#define ROLLOUT_SUPERSEDED "superseded by " /* and an id: of a rollout, or of a member handed over */
+
 /*    name              word, over */
 #define ROLLOUT_STATE_LIST(X)                                                                                          \
     X(PLANNED, "planned", false) /* its devices are being gathered, or the first command waits for the broker */       \
@@ -128,8 +130,8 @@ struct rollout {
     char id[ANNOUNCE_ID_SIZE];
     struct rollout_order order;
     enum rollout_state state;
-    enum rollout_state before; /* PAUSED, HALTED: where resume goes */
-    char why[200];
+    enum rollout_state before;         /* PAUSED, HALTED: where resume goes */
+    char why[200];                     /* where a newer one took its place: ROLLOUT_SUPERSEDED and its id */
     char supersedes[ANNOUNCE_ID_SIZE]; /* the last that gave way to it; "" = none */
     uint32_t created_s, ended_s;       /* calendar; 0 = not yet */
     uint64_t since_ms;                 /* of the state; loop time */

@@ -56,8 +56,7 @@ struct member { /* stays where it is until the rollout is over */
 };
 
 #define MEMBER_BLOCK 256
-#define SUPERSEDED   "superseded by " /* and the id: why a member was handed over */
-#define NOT_TOLD     "not told: "     /* and why: FAILED, and not the image's failure */
+#define NOT_TOLD     "not told: " /* and why: FAILED, and not the image's failure */
 
 struct why_text {
     char text[120];

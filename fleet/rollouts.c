@@ -250,7 +250,7 @@ static struct rollout *add(struct rollouts *rollouts, const struct rollout *like
 static void supersede(struct rollouts *rollouts, struct rollout *newer, const struct moment *now)
 {
     char why[80];
-    snprintf(why, sizeof why, SUPERSEDED "%s", newer->id);
+    snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", newer->id);
     for (struct rollout *rollout = means_all(&newer->order) ? newer->table->older : NULL; rollout != NULL;
          rollout = rollout->table->older) {
         bool gives_way =
@@ -285,7 +285,7 @@ void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struc
 {
     char why[80];
     const struct rollout_effects *effects = &newer->table->rollouts->effects;
-    snprintf(why, sizeof why, SUPERSEDED "%s", newer->id);
+    snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", newer->id);
     for (struct rollout *rollout = newer->table->older; rollout != NULL; rollout = rollout->table->older) {
         struct member *member = rollout_is_over(rollout) ? NULL : member_find(rollout, mac);
         bool same = is_about(rollout, slice_of(newer->order.target.type), newer->order.target.fs);
@@ -329,7 +329,7 @@ static void add_joiner(struct rollouts *rollouts, struct rollout *rollout, const
     rollout_hand_over(rollout, &joiner->mac, now);
     struct member *member = member_add(rollout, &joiner->mac, joiner->site, now);
     if (newer != NULL) { /* it was ordered, or goes on, while this one's devices were still being gathered */
-        snprintf(why, sizeof why, SUPERSEDED "%s", newer->id);
+        snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", newer->id);
         member->handed_over = true;
         member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
     } else if (joiner->skip_why != NULL) {

@@ -286,13 +286,18 @@ static bool is_wanted(const struct dispatch *dispatch, const struct told *told)
                               member.state == ROLLOUT_DEVICE_TRIGGERED && member.attempts == told->attempt));
 }
 
-/* A command of several messages reaches its device whole or not at all, unless nobody was told anything: then what has
- * begun is given up, too. Returns false where it is on its way. */
+/* Over, nobody was told, and nobody will be: who reads "aborted" shall not find devices flashed later. */
+static bool is_given_up(const struct rollout *rollout)
+{
+    bool superseded = rollout != NULL && strncmp(rollout->why, ROLLOUT_SUPERSEDED, strlen(ROLLOUT_SUPERSEDED)) == 0;
+    return rollout == NULL || (rollout->state == ROLLOUT_ABORTED && rollout->acknowledged == 0 && !superseded);
+}
+
+/* A command of several messages reaches its device whole or not at all, unless its rollout is given up: then what has
+ * begun is, too. Returns false where it is on its way. */
 static bool take_back(struct dispatch *dispatch, struct told *told)
 {
-    const struct rollout *rollout = rollout_of(dispatch);
-    bool in_vain = rollout == NULL || (rollout->state == ROLLOUT_ABORTED && rollout->acknowledged == 0);
-    bool whole = dispatch->trigger->announce.part_count > 1 && !in_vain;
+    bool whole = dispatch->trigger->announce.part_count > 1 && !is_given_up(rollout_of(dispatch));
     if (told->open && told->why == NULL && dispatch->trigger->publisher != NULL) {
         return !whole ? publisher_abandon(dispatch->trigger->publisher, told->ticket)
                       : publisher_withdraw(dispatch->trigger->publisher, told->ticket);
@@ -304,7 +309,7 @@ static bool take_back(struct dispatch *dispatch, struct told *told)
 static void say_what_goes_on(struct dispatch *dispatch, size_t on_their_way)
 {
     struct rollout *rollout = rollout_of(dispatch);
-    if (rollout != NULL && rollout->state == ROLLOUT_ABORTED && on_their_way > 0) {
+    if (rollout != NULL && is_given_up(rollout) && on_their_way > 0) {
         size_t used = strlen(rollout->why);
         snprintf(rollout->why + used, sizeof rollout->why - used, "; %zu on their way may still arrive", on_their_way);
     }
