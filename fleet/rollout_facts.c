@@ -118,6 +118,8 @@ void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *f
         confirm(rollout, member, now);
     } else if (fact->failed != NULL) {
         fail(rollout, member, fact->failed, now);
+    } else if (member->unsure && member->state == ROLLOUT_DEVICE_FLASHED) { /* its record knows no transfer any more */
+        fail(rollout, member, "took all of it, and asks with another build", now);
     } else if (fact->withheld != NULL) {
         skip(rollout, member, fact->withheld, now);
     } else if (fact->served) {
@@ -343,6 +345,10 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
     struct member *member;
     for (size_t i = 0; i < sizeof deadlines / sizeof deadlines[0]; i++) {
         while ((member = due(deadlines[i].list, deadlines[i].wait_ms, now)) != NULL) {
+            if (member->unsure && table->device_topic) { /* it may have come: asked again, it says so */
+                member_requeue(rollout, member, false, now);
+                continue;
+            }
             member->lost = member->state == ROLLOUT_DEVICE_FLASHED && member->came_back;
             rollout->lost += member->lost;
             member_set(rollout, member, deadlines[i].to, deadlines[i].why, now);

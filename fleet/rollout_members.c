@@ -272,6 +272,8 @@ void member_make_canary(struct rollout *rollout, struct member *member)
 void member_untold(struct rollout *rollout, struct member *member)
 {
     assert(member->state == ROLLOUT_DEVICE_TRIGGERED);
+    member->unsure = false;
+    member->unsure = false;
     member->told = false;
     move(rollout, member, ROLLOUT_DEVICE_TRIGGERED, 0, false);
 }
@@ -353,6 +355,7 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
         rollout->failures > rollout->table->failures_read ? rollout->failures : rollout->table->failures_read;
     member->armed = as_written->state == ROLLOUT_DEVICE_QUEUED ? as_written->armed : 0;
     member->told = as_written->state == ROLLOUT_DEVICE_TRIGGERED;
+    member->unsure = member_takes_slot(member);
     member->unix_s = as_written->unix_s;
     member->why = find_why(rollout->table, as_written->why);
     rollout->canaries += member->canary;

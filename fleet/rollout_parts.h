@@ -44,6 +44,7 @@ struct member { /* stays where it is until the rollout is over */
     bool came_back : 1;   /* has come back from an update before: one that can be missed */
     bool lost : 1;        /* counts among the rollout's lost, not forgiven yet */
     bool unwritten : 1;   /* SKIPPED before the start: written down if it is listed at the end */
+    bool unsure : 1;      /* stands as it stood at a restart: what came last may not have been written down */
     bool failed : 1;      /* counts among its failures, not forgiven yet */
     uint32_t armed;       /* position; 0 = not */
     uint32_t unix_s;
