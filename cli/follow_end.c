@@ -158,6 +158,12 @@ static enum cli_exit judge_nothing(struct end *end)
         snprintf(end->remedy, sizeof end->remedy, "\"updraft explain %s --mac MAC\" says more of each", progress->type);
         return end->refused > 0 ? CLI_FAILED : CLI_DONE;
     }
+    if (!sent && progress_has_no_broker(progress)) {
+        snprintf(end->message, sizeof end->message, "no device came for the update, and nobody could be told of it");
+        snprintf(end->remedy, sizeof end->remedy,
+                 "no broker is configured: devices get it when they ask; --mqtt URL of updraftd names a broker");
+        return CLI_FAILED;
+    }
     snprintf(end->message, sizeof end->message,
              sent ? "devices came, but none came back with the new build in time" : "no device came for the update");
     snprintf(end->remedy, sizeof end->remedy,

@@ -41,11 +41,17 @@ bool progress_is_over(const struct progress *progress)
     return progress_is(progress, "done") || progress_is(progress, "aborted");
 }
 
-/* A server without a broker ("off") waits for none. */
+bool progress_has_no_broker(const struct progress *progress)
+{
+    return strcmp(progress->broker_state, "off") == 0;
+}
+
+/* Whatever stage it has reached, as long as nobody could be told, and nobody came by himself. */
 bool progress_waits_for_broker(const struct progress *progress)
 {
-    return progress_is(progress, "planned") && strcmp(progress->broker_state, "connected") != 0 &&
-           strcmp(progress->broker_state, "off") != 0;
+    bool stands = progress_is(progress, "paused") || progress_is(progress, "halted") || progress_is_over(progress);
+    return !stands && progress->acknowledged == 0 && progress->bytes == 0 && !progress_has_no_broker(progress) &&
+           strcmp(progress->broker_state, "connected") != 0;
 }
 
 bool progress_nobody_was_told(const struct progress *progress)
@@ -364,6 +370,8 @@ static void waiting_text(const struct progress *progress, char *to, size_t size)
                  progress->broker_error[0] != '\0' ? progress->broker_error : progress->broker_state);
     } else if (progress_is(progress, "paused")) {
         snprintf(to, size, "paused by an operator: \"updraft rollouts resume %s\" lets it go on", progress->id);
+    } else if (progress_has_no_broker(progress) && !progress_is_over(progress)) {
+        snprintf(to, size, "no broker is configured: devices get it when they ask");
     }
 }
 

@@ -37,6 +37,7 @@ static struct progress progress_waiting(void)
 {
     struct progress progress = progress_running();
     memset(progress.devices, 0, sizeof progress.devices);
+    progress.acknowledged = progress.bytes = 0;
     strcpy(progress.state, "planned");
     strcpy(progress.broker_state, "waiting");
     strcpy(progress.broker_error, "connection refused");
@@ -141,7 +142,7 @@ static void test_a_line_changes_only_with_an_event(void **state)
     for (size_t i = 0; i < 2; i++) {
         progress_line(both[i], before, sizeof before);
         both[i]->elapsed_s += 7;
-        both[i]->bytes += 10;
+        both[i]->bytes += i == 0 ? 10 : 0; /* nobody comes while nobody is told */
         progress_line(both[i], after, sizeof after);
         assert_string_equal(before, after);
     }
@@ -153,7 +154,12 @@ static void test_the_brokers_trouble_is_said(void **state)
     struct progress progress = progress_waiting();
     assert_line(&progress, "d1_mini 0.4.10: waiting for the broker (connection refused)");
     progress.broker_error[0] = '\0';
+    strcpy(progress.state, "running"); /* its stage is the server's affair: nobody was told */
     assert_line(&progress, "d1_mini 0.4.10: waiting for the broker (waiting)");
+    progress.bytes = 1; /* somebody came by himself */
+    assert_line(&progress, "d1_mini 0.4.10: no device came yet");
+    progress.bytes = 0;
+    strcpy(progress.state, "planned");
     strcpy(progress.broker_state, "connected");
     progress.acknowledged = 0;
     assert_line(&progress, "d1_mini 0.4.10: planned: the broker has 0 of 1 commands");
