@@ -1,5 +1,5 @@
-/* devices: what an operator decides of one. A table of small orders: each part has its words, the members that these
- * become, and the same answer, the device as it stands from now on.
+/* devices: what an operator decides of one. Each part has its words, the members that these become, and the same
+ * answer, the device as it stands from now on.
  */
 #include "cli/devices.h"
 #include "cli/shown.h"
@@ -153,36 +153,109 @@ static enum cli_exit run_forget(struct cli *cli)
     return device_path(cli, &path) ? cli_change(cli, "DELETE", &path, NULL, print_removed) : CLI_USAGE;
 }
 
-/*   part, words, least, most words, flags, summary, more */
-#define PARTS(X)                                                                                                       \
-    X(pin, "MAC VERSION", 2, 2, note_flags, "keep a device at exactly this version, also an older one", "")            \
-    X(unpin, "MAC", 1, 1, plain_flags, "let it have what its type has", "")                                            \
-    X(assign, "MAC TYPE [LABEL]", 2, 3, note_flags, "say what a device is, whatever it asks as",                       \
-      "With LABEL it is to run exactly the image LABEL.bin.")                                                          \
-    X(unassign, "MAC", 1, 1, plain_flags, "let it be what it asks as", "")                                             \
-    X(block, "MAC", 1, 1, note_flags, "send it nothing until it is unblocked", "")                                     \
-    X(unblock, "MAC", 1, 1, plain_flags, "send it updates again", "")                                                  \
-    X(approve, "MAC", 1, 1, note_flags, "let a device have updates that is held until it is approved", "")             \
-    X(retry, "MAC", 1, 1, plain_flags, "offer it also the images that it failed with",                                 \
-      "The server keeps from a device what it rolled back from, failed twice with, or took again and again without "   \
-      "coming back with it. This forgets it.")                                                                         \
-    X(forget, "MAC", 1, 1, plain_flags, "forget a device, and what was decided of it", "")
+/* --- the verbs ---------------------------------------------------------------------------------------------------- */
 
-#define X(part, called, least, most, its_flags, says, says_more)                                                       \
-    const struct verb verb_devices_##part = {                                                                          \
-        .name = "devices",                                                                                             \
-        .sub = #part,                                                                                                  \
-        .words = called,                                                                                               \
-        .words_min = least,                                                                                            \
-        .words_max = most,                                                                                             \
-        .flags = its_flags,                                                                                            \
-        .summary = says,                                                                                               \
-        .more = says_more,                                                                                             \
-        .run = run_##part,                                                                                             \
-    };
-PARTS(X)
-#undef X
-
+const struct verb verb_devices_pin = {
+    .name = "devices",
+    .sub = "pin",
+    .words = "MAC VERSION",
+    .words_min = 2,
+    .words_max = 2,
+    .flags = note_flags,
+    .summary = "keep a device at exactly this version, also an older one",
+    .more = "",
+    .run = run_pin,
+};
+const struct verb verb_devices_unpin = {
+    .name = "devices",
+    .sub = "unpin",
+    .words = "MAC",
+    .words_min = 1,
+    .words_max = 1,
+    .flags = plain_flags,
+    .summary = "let it have what its type has",
+    .more = "",
+    .run = run_unpin,
+};
+const struct verb verb_devices_assign = {
+    .name = "devices",
+    .sub = "assign",
+    .words = "MAC TYPE [LABEL]",
+    .words_min = 2,
+    .words_max = 3,
+    .flags = note_flags,
+    .summary = "say what a device is, whatever it asks as",
+    .more = "With LABEL it is to run exactly the image LABEL.bin.",
+    .run = run_assign,
+};
+const struct verb verb_devices_unassign = {
+    .name = "devices",
+    .sub = "unassign",
+    .words = "MAC",
+    .words_min = 1,
+    .words_max = 1,
+    .flags = plain_flags,
+    .summary = "let it be what it asks as",
+    .more = "",
+    .run = run_unassign,
+};
+const struct verb verb_devices_block = {
+    .name = "devices",
+    .sub = "block",
+    .words = "MAC",
+    .words_min = 1,
+    .words_max = 1,
+    .flags = note_flags,
+    .summary = "send it nothing until it is unblocked",
+    .more = "",
+    .run = run_block,
+};
+const struct verb verb_devices_unblock = {
+    .name = "devices",
+    .sub = "unblock",
+    .words = "MAC",
+    .words_min = 1,
+    .words_max = 1,
+    .flags = plain_flags,
+    .summary = "send it updates again",
+    .more = "",
+    .run = run_unblock,
+};
+const struct verb verb_devices_approve = {
+    .name = "devices",
+    .sub = "approve",
+    .words = "MAC",
+    .words_min = 1,
+    .words_max = 1,
+    .flags = note_flags,
+    .summary = "let a device have updates that is held until it is approved",
+    .more = "",
+    .run = run_approve,
+};
+const struct verb verb_devices_retry = {
+    .name = "devices",
+    .sub = "retry",
+    .words = "MAC",
+    .words_min = 1,
+    .words_max = 1,
+    .flags = plain_flags,
+    .summary = "offer it also the images that it failed with",
+    .more =
+        "The server keeps from a device what it rolled back from, failed twice with, or took again and again without "
+        "coming back with it. This forgets it.",
+    .run = run_retry,
+};
+const struct verb verb_devices_forget = {
+    .name = "devices",
+    .sub = "forget",
+    .words = "MAC",
+    .words_min = 1,
+    .words_max = 1,
+    .flags = plain_flags,
+    .summary = "forget a device, and what was decided of it",
+    .more = "",
+    .run = run_forget,
+};
 const struct verb verb_devices_group = {
     .name = "devices",
     .sub = "group",

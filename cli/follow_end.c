@@ -83,14 +83,12 @@ static void why_troubled(const struct end *end, const json_t *device, char *to, 
 {
     char room[SHOWN_SIZE];
     const char *why = field_text(device, "why");
-    if (why[0] != '\0' && strcmp(why, field_text(end->rollout, "why")) == 0) {
-        to[0] = '\0'; /* it is said already */
-    } else if (why[0] != '\0') {
+    bool silent = strcmp(field_text(device, "state"), progress_word(COUNT_SILENT)) == 0;
+    bool said = why[0] != '\0' && strcmp(why, field_text(end->rollout, "why")) == 0; /* of the rollout itself */
+    to[0] = '\0';
+    if (why[0] != '\0' && !said) {
         shown_text(why, to, size);
-    } else if (strcmp(field_text(device, "state"), progress_word(COUNT_SILENT)) != 0 ||
-               progress_nobody_was_told(&end->progress)) {
-        to[0] = '\0';
-    } else {
+    } else if (!said && silent && !progress_nobody_was_told(&end->progress)) {
         snprintf(to, size, "nothing was heard of it in %s", shown_age((uint64_t)end->progress.elapsed_s, room));
     }
 }

@@ -228,14 +228,13 @@ static void print_facts(const json_t *rollout)
     snprintf(text, sizeof text, "%s, %s %s (%s)", progress.id, progress.type, progress.version,
              field_text(rollout, "mode"));
     print_line("rollout", text);
-    snprintf(text, sizeof text, "%s for %s%s%s", progress.state, shown_age(field_number(rollout, "elapsed_s"), a),
-             progress.why[0] != '\0' ? ": " : "", progress.why);
-    if (progress_is_over(&progress)) {
-        snprintf(text, sizeof text, "%s after %s%s%s", progress.state, shown_age(field_number(rollout, "elapsed_s"), a),
-                 progress.why[0] != '\0' ? ": " : "", progress.why);
-    }
+    bool over = progress_is_over(&progress);
+    snprintf(text, sizeof text, "%s%s%s%s%s", progress.state, over ? " after " : "",
+             over ? shown_age((uint64_t)progress.elapsed_s, a) : "", progress.why[0] != '\0' ? ": " : "", progress.why);
     print_line("state", text);
-    print_line("begun", field_text(rollout, "created"));
+    snprintf(text, sizeof text, "%s (%s)", shown_ago(field_text(rollout, "created"), a),
+             field_text(rollout, "created"));
+    print_line("begun", text);
     print_line("instead of", field_text(rollout, "supersedes"));
     cli_image_text(json_object_get(rollout, "image"), members, text, sizeof text);
     print_line("image", text);
