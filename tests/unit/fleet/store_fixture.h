@@ -142,6 +142,7 @@ static inline struct store_change *full_device(unsigned seed)
     struct store_change *change = store_change_new(STORE_DEVICE);
     struct store_device *row = &change->row.device;
     fill(row, sizeof *row, seed);
+    row->gone = false;
     TEXT(row, type, seed);
     TEXT(row, version, seed);
     TEXT(row, fs_version, seed);

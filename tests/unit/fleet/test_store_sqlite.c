@@ -225,6 +225,33 @@ static void test_gone_is_gone_with_its_members(void **state)
     store_sqlite.close(store);
 }
 
+/* Else what was forgotten comes back at the next start, or its time-line with the next device of that MAC. */
+static void test_a_device_is_gone_with_its_time_line(void **state)
+{
+    (void)state;
+    struct store_event events[4];
+    char message[400];
+    size_t count = 0;
+    void *store = open_store(state_dir);
+    struct store_change *kept = full_device(9), *gone = store_change_new(STORE_DEVICE);
+    struct store_change *device = full_device(8);
+    gone->row.device.mac = device->row.device.mac;
+    gone->row.device.gone = true;
+    struct mac mac = gone->row.device.mac;
+    write_one(store, device);
+    write_one(store, kept);
+    struct store_change *event = full_event(1, 1);
+    event->row.event.mac = mac;
+    write_one(store, event);
+    write_one(store, gone);
+    struct loaded *loaded = load_all(store);
+    assert_int_equal(count_kind(loaded, STORE_DEVICE), 1);
+    assert_int_equal(store_sqlite.events(store, &mac, events, 4, &count, message, sizeof message), STATUS_OK);
+    assert_int_equal(count, 0);
+    free_loaded(loaded);
+    store_sqlite.close(store);
+}
+
 /* Else every rollout of a million devices leaves a million rows for ever. */
 static void test_members_are_thinned_when_it_is_over(void **state)
 {
@@ -717,6 +744,7 @@ int main(void)
         TEST(test_every_word_comes_back),
         TEST(test_the_later_row_wins),
         TEST(test_gone_is_gone_with_its_members),
+        TEST(test_a_device_is_gone_with_its_time_line),
         TEST(test_members_are_thinned_when_it_is_over),
         TEST(test_no_more_members_than_are_listed),
         TEST(test_read_in_order),
