@@ -81,18 +81,18 @@ static void silence_open(struct rollout *rollout, const char *why, const struct 
                                           &table->of_state[ROLLOUT_DEVICE_DOWNLOADING],
                                           &table->of_state[ROLLOUT_DEVICE_FLASHED] };
     const struct member_list *queues[] = { &table->canaries, &table->armed, &table->resting };
-    size_t room = ROLLOUT_LISTED_MAX;
     for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) {
         (void)silence(rollout, slots[i], SIZE_MAX, why, now);
     }
+    size_t listed = table->of_state[ROLLOUT_DEVICE_FAILED].count + table->of_state[ROLLOUT_DEVICE_SILENT].count;
+    size_t room = listed < ROLLOUT_LISTED_MAX ? ROLLOUT_LISTED_MAX - listed : 0;
     for (size_t i = 0; i < sizeof queues / sizeof queues[0]; i++) {
         room -= silence(rollout, queues[i], room, why, now);
     }
     for (const struct site *site = table->sites; site != NULL && room > 0; site = site->hh.next) {
         room -= silence(rollout, &site->queue, room, why, now);
     }
-    size_t listed = table->of_state[ROLLOUT_DEVICE_FAILED].count + table->of_state[ROLLOUT_DEVICE_SILENT].count;
-    member_write_left_out(rollout, listed < ROLLOUT_LISTED_MAX ? ROLLOUT_LISTED_MAX - listed : 0);
+    member_write_left_out(rollout, room);
     rollout->devices[ROLLOUT_DEVICE_SILENT] += rollout->devices[ROLLOUT_DEVICE_QUEUED];
     rollout->devices[ROLLOUT_DEVICE_QUEUED] = 0;
 }

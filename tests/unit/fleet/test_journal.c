@@ -416,7 +416,11 @@ static void same_rollout(const struct rollout *left, const struct rollout *right
     for (size_t i = 0; i < n; i++) {
         const struct rollout_member *before = &members[i];
         struct rollout_member after;
-        assert_true(rollout_member(right, &before->mac, &after));
+        bool is_there = rollout_member(right, &before->mac, &after);
+        if (n == ROLLOUT_LISTED_MAX && before->state == ROLLOUT_DEVICE_SKIPPED && !is_there) {
+            continue; /* of more than are kept, the store may keep others */
+        }
+        assert_true(is_there);
         assert_int_equal(before->state, after.state);
         assert_int_equal(before->attempts, after.attempts);
         assert_int_equal(before->armed, after.armed);

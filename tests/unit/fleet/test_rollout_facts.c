@@ -498,10 +498,12 @@ static void test_done(void **unused)
     assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 2);
     assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SKIPPED], 1);
     struct rollout_member listed[8];
-    assert_int_equal(rollout_members(world->rollout, ROLLOUT_DEVICE_STATES, 0, listed, 8), 2);
+    assert_int_equal(rollout_members(world->rollout, ROLLOUT_DEVICE_STATES, 0, listed, 8), 3);
     assert_int_equal(number_of(&listed[0].mac), 1);
     assert_int_equal(number_of(&listed[1].mac), 8);
+    assert_int_equal(number_of(&listed[2].mac), 7);
     assert_string_equal(listed[1].why, "it said that it is gone");
+    assert_string_equal(listed[2].why, "wrong-chip");
     assert_true(may(world, 2)); /* it is the type's word */
     world_free(world);
 }
