@@ -1,0 +1,560 @@
+/* The fleet's judgement as a whole: whose word goes for a device, what is kept from it, and what is learned from its
+ * coming.
+ */
+#include "tests/unit/fleet/fleet_fixture.h"
+
+#define ID_A "00000000000000aa"
+#define ID_B "00000000000000bb"
+
+static struct asking porch(unsigned device, const struct build *runs)
+{
+    return (struct asking){ .mac = yard_mac(device), .type = "porch", .runs = runs, .site = (uint8_t)device };
+}
+
+static enum reason asks(struct yard *yard, unsigned device, const struct build *runs)
+{
+    struct asking asking = porch(device, runs);
+    return ask(yard, &asking).reason;
+}
+
+static const struct device *record(const struct yard *yard, unsigned device)
+{
+    struct mac mac = yard_mac(device);
+    const struct device *found = devices_find(yard->fleet.devices, &mac);
+    assert_non_null(found);
+    return found;
+}
+
+static const char *outcome_of(const struct yard *yard, unsigned device)
+{
+    return outcome_word((enum outcome)record(yard, device)->outcome);
+}
+
+/* It is served, takes it whole, and comes back with `then`. */
+static enum reason takes(struct yard *yard, unsigned device, const struct build *runs, const struct build *build,
+                         const struct build *then)
+{
+    struct mac mac = yard_mac(device);
+    struct asking asking = porch(device, runs);
+    struct reply reply = ask(yard, &asking);
+    assert_ptr_equal(reply.served, build);
+    send_whole(yard, &mac, build);
+    return asks(yard, device, then);
+}
+
+static const char *member_state(const struct yard *yard, const struct rollout *rollout, unsigned device)
+{
+    struct mac mac = yard_mac(device);
+    struct rollout_member member;
+    (void)yard;
+    return rollout_member(rollout, &mac, &member) ? rollout_device_word(member.state) : "none";
+}
+
+static void assign(struct yard *yard, const char *mac, const char *words)
+{
+    const char *why;
+    assert_int_equal(assignments_add_line(yard->assignments, slice_of(mac), slice_of(words), &why), STATUS_OK);
+}
+
+/* --- whose word ----------------------------------------------------------------------------------------------------
+ */
+
+/* Else a device gets what nobody meant for it, or what was meant for it is passed over. */
+static void test_whose_word(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    (void)add_build(yard, "garage", false, 9);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+    assert_int_equal(asks(yard, 1, two), REASON_SAME_DIGEST);
+    pin_to(yard, 2, "1.0");
+    assert_int_equal(asks(yard, 2, two), REASON_PINNED);
+    assert_int_equal(asks(yard, 2, one), REASON_SAME_DIGEST);
+    pin_to(yard, 3, "7.0");
+    assert_int_equal(asks(yard, 3, one), REASON_NO_IMAGE);
+    assign(yard, "5ccf7f000004", "garage newest");
+    assert_int_equal(asks(yard, 4, one), REASON_NEWER); /* it asks as porch: that line does not speak */
+    struct asking asking = { .mac = yard_mac(4), .type = "" };
+    struct reply reply = ask(yard, &asking);
+    assert_string_equal(reply.served->type, "garage");
+    asking.mac = yard_mac(5);
+    assert_int_equal(ask(yard, &asking).reason, REASON_UNASSIGNED);
+    assign(yard, "5ccf7f000006", "porch 1.0");
+    assert_int_equal(asks(yard, 6, two), REASON_ASSIGNED);
+    yard_free(yard);
+}
+
+/* An address that names a version asks for that one; an operator's word goes before. */
+static void test_an_address_with_a_version(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_PUBLISHED);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct asking asking = porch(1, two);
+    asking.version = "1.0";
+    assert_ptr_equal(ask(yard, &asking).served, one);
+    pin_to(yard, 1, "2.0");
+    assert_int_equal(ask(yard, &asking).reason, REASON_SAME_DIGEST);
+    set_blocked(yard, 1, true);
+    asking.runs = one;
+    assert_int_equal(ask(yard, &asking).reason, REASON_BLOCKED);
+    yard_free(yard);
+}
+
+/* Else what was dropped in goes out before an operator said so, or never. */
+static void test_published(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_PUBLISHED);
+    const struct build *one = add_build(yard, "porch", false, 1);
+    assert_int_equal(asks(yard, 1, NULL), REASON_UNPUBLISHED);
+    struct rollout_order order = order_of(yard, one);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 1);
+    assert_int_equal(takes(yard, 1, NULL, one, one), REASON_SAME_DIGEST);
+    assert_int_equal(rollout->state, ROLLOUT_DONE);
+    const struct build *two = add_build(yard, "porch", false, 2);
+    assert_int_equal(asks(yard, 1, one), REASON_SAME_DIGEST); /* it waits */
+    assert_int_equal(asks(yard, 5, NULL), REASON_PUBLISHED);
+    assert_int_equal(asks(yard, 6, two), REASON_PUBLISHED); /* back to what was published */
+    yard_free(yard);
+}
+
+/* Else the newest comes back by itself after an operator went to an older one; or its successor does not come. */
+static void test_the_way_back(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, one);
+    assert_string_equal(order.target.passed_over, "2.0");
+    (void)roll_out(yard, ID_A, &order, 1, 1);
+    assert_int_equal(takes(yard, 1, two, one, one), REASON_SAME_DIGEST);
+    assert_int_equal(asks(yard, 2, two), REASON_PUBLISHED); /* whoever asks goes back */
+    assert_int_equal(asks(yard, 3, one), REASON_SAME_DIGEST);
+    const struct build *three = add_build(yard, "porch", false, 3);
+    struct asking asking = porch(3, one);
+    assert_ptr_equal(ask(yard, &asking).served, three);
+    yard_free(yard);
+}
+
+/* --- may it --------------------------------------------------------------------------------------------------------
+ */
+
+/* Else a stolen device, or a stranger, is served. */
+static void test_policy_goes_first(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1);
+    yard->fleet.settings.hold_unknown = true;
+    assert_int_equal(asks(yard, 1, NULL), REASON_UNAPPROVED);
+    pin_to(yard, 1, "1.0");
+    assert_int_equal(asks(yard, 1, NULL), REASON_UNAPPROVED);
+    struct policy_entry entry = said_of(yard, 1);
+    entry.approved = true;
+    say_of(yard, &entry);
+    assert_int_equal(asks(yard, 1, NULL), REASON_PINNED);
+    set_blocked(yard, 1, true);
+    assert_int_equal(asks(yard, 1, NULL), REASON_BLOCKED);
+    assert_int_equal(said_of(yard, 1).unix_s, yard->now.unix_s);
+    struct rollout_order order = order_of(yard, one);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 2);
+    assert_int_equal(asks(yard, 1, NULL), REASON_BLOCKED);
+    assert_string_equal(member_state(yard, rollout, 1), "skipped");
+    assert_string_equal(member_state(yard, rollout, 2), "triggered");
+    yard_free(yard);
+}
+
+/* Else the stages of a rollout hold only those who were told. */
+static void test_pollers_are_held_to_it(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, two);
+    order.canary = 1;
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
+    assert_int_equal(asks(yard, 2, one), REASON_HELD_BACK);
+    assert_int_equal(asks(yard, 9, one), REASON_HELD_BACK); /* a stranger joins, and waits */
+    assert_string_equal(member_state(yard, rollout, 9), "queued");
+    assert_int_equal(takes(yard, 1, one, two, two), REASON_SAME_DIGEST);
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+    assert_int_equal(asks(yard, 2, one), REASON_PUBLISHED);
+    const char *why;
+    (void)rollout_pause(yard->fleet.rollouts, rollout, &yard->now, &why);
+    assert_int_equal(asks(yard, 9, one), REASON_PAUSED);
+    yard_free(yard);
+}
+
+/* Else an image that some are to have first is the newest for all others. */
+static void test_those_who_are_not_meant(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    put_in_group(yard, 1, "upstairs");
+    put_in_group(yard, 2, "upstairs");
+    struct rollout_order order = order_of(yard, two);
+    order.max_failures = 0;
+    snprintf(order.group, sizeof order.group, "upstairs");
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 2);
+    assert_int_equal(asks(yard, 9, one), REASON_HELD_BACK);
+    assert_string_equal(member_state(yard, rollout, 9), "none");
+    pin_to(yard, 8, "2.0");
+    assert_int_equal(asks(yard, 8, one), REASON_PINNED);
+    struct direction anyone;
+    fleet_direct(&yard->fleet, NULL, slice_of("porch"), false, NULL, &anyone);
+    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two).reason, REASON_COUNT);
+    (void)takes(yard, 1, one, two, one);
+    (void)takes(yard, 2, one, two, one);
+    assert_int_equal(rollout->state, ROLLOUT_HALTED);
+    assert_int_equal(asks(yard, 9, one), REASON_HELD_BACK);
+    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two).reason, REASON_HELD_BACK);
+    assert_int_equal(asks(yard, 9, two), REASON_SAME_DIGEST); /* who has it, has it */
+    yard_free(yard);
+}
+
+/* Else devices get another file than the one that was ordered. */
+static void test_the_file_was_replaced(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    struct build *one = add_build(yard, "porch", false, 1);
+    struct rollout_order order = order_of(yard, one);
+    (void)roll_out(yard, ID_A, &order, 1, 1);
+    one->gone = true;
+    (void)add_build(yard, "porch", false, 1);
+    struct asking asking = porch(1, NULL);
+    struct reply reply = ask(yard, &asking);
+    assert_int_equal(reply.reason, REASON_HELD_BACK);
+    assert_non_null(strstr(reply.detail, "order it again"));
+    yard_free(yard);
+}
+
+/* Else a device that cannot flash is flashed until its flash is worn out; or is given up after one try. */
+static void test_tries_in_the_open(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct mac mac = yard_mac(1);
+    (void)asks(yard, 1, one);
+    for (int i = 0; i < LOOP_GUARD_MAX; i++) {
+        assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+        send_whole(yard, &mac, two);
+    }
+    assert_int_equal(asks(yard, 1, one), REASON_LOOP_GUARD);
+    assert_string_equal(outcome_of(yard, 1), "old-build");
+    assert_int_equal(record(yard, 1)->failures, 3);
+    pass_ms(yard, LOOP_GUARD_BACKOFF_MS);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+    send_whole(yard, &mac, two);
+    assert_int_equal(asks(yard, 1, one), REASON_LOOP_GUARD);
+    pass_ms(yard, LOOP_GUARD_BACKOFF_MAX_MS);
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
+    const struct build *three = add_build(yard, "porch", false, 3);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER); /* a new build */
+    send_whole(yard, &mac, three);
+    assert_int_equal(asks(yard, 1, three), REASON_SAME_DIGEST);
+    assert_int_equal(record(yard, 1)->failures, 0);
+    yard_free(yard);
+}
+
+/* Else a device that went back by itself is sent there again at once. */
+static void test_rolled_back(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct mac mac = yard_mac(1);
+    (void)asks(yard, 1, one);
+    assert_int_equal(takes(yard, 1, one, two, two), REASON_SAME_DIGEST);
+    assert_string_equal(outcome_of(yard, 1), "confirmed");
+    (void)asks(yard, 1, one);
+    assert_string_equal(outcome_of(yard, 1), "rolled-back");
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
+    assert_int_equal(fleet_retry(&yard->fleet, &mac, &yard->now), 1);
+    assert_int_equal(record(yard, 1)->failures, 0);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+    yard_free(yard);
+}
+
+/* --- what a check-in means for rollouts ------------------------------------------------------------------------------
+ */
+
+/* Else a failed device is flashed again while it counts as failed, beside the window. */
+static void test_one_try_in_a_rollout(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
+    (void)asks(yard, 1, one);
+    assert_int_equal(takes(yard, 1, one, two, one), REASON_HELD_BACK);
+    assert_string_equal(member_state(yard, rollout, 1), "failed");
+    assert_int_equal(rollout->failures, 1);
+    assert_int_equal(asks(yard, 1, one), REASON_HELD_BACK);
+    (void)asks(yard, 2, one);
+    (void)takes(yard, 2, one, two, two);
+    assert_string_equal(member_state(yard, rollout, 2), "confirmed");
+    (void)asks(yard, 2, one); /* and goes back */
+    assert_string_equal(member_state(yard, rollout, 2), "failed");
+    yard_free(yard);
+}
+
+/* Else a mislabelled build fails everywhere, and devices that say no digest fail at success. */
+static void test_labels_and_digests(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
+    struct mac mac = yard_mac(1);
+    struct asking asking = porch(1, one);
+    assert_ptr_equal(ask(yard, &asking).served, two);
+    send_whole(yard, &mac, two);
+    asking.runs = two;
+    asking.label = "1.0";
+    struct reply reply = ask(yard, &asking);
+    assert_int_equal(reply.verdict.outcome, OUTCOME_CONFIRMED);
+    assert_true(reply.verdict.wrong_label);
+    assert_string_equal(member_state(yard, rollout, 1), "confirmed");
+
+    mac = yard_mac(2);
+    asking = porch(2, one);
+    asking.says_no_digest = true;
+    assert_ptr_equal(ask(yard, &asking).served, two);
+    send_whole(yard, &mac, two);
+    asking.runs = two;
+    assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
+    assert_string_equal(member_state(yard, rollout, 2), "confirmed");
+
+    mac = yard_mac(3);
+    asking = porch(3, one);
+    asking.says_no_digest = true;
+    (void)ask(yard, &asking);
+    send_whole(yard, &mac, two);
+    assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_OLD_BUILD);
+    assert_string_equal(member_state(yard, rollout, 3), "failed");
+    yard_free(yard);
+}
+
+/* A file system has no digest, and the sketch beside it is another matter. */
+static void test_file_systems(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *sketch = add_build(yard, "porch", false, 1);
+    const struct build *one = add_build(yard, "porch", true, 1), *two = add_build(yard, "porch", true, 2);
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 2);
+    struct mac mac = yard_mac(1);
+    struct asking asking = porch(1, one);
+    asking.fs = true;
+    assert_int_equal(asks(yard, 1, sketch), REASON_SAME_DIGEST);
+    assert_string_equal(member_state(yard, rollout, 1), "triggered");
+    assert_ptr_equal(ask(yard, &asking).served, two);
+    send_whole(yard, &mac, two);
+    (void)asks(yard, 1, sketch);
+    assert_string_equal(outcome_of(yard, 1), "open");
+    assert_string_equal(member_state(yard, rollout, 1), "flashed");
+    asking.runs = two;
+    assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
+    assert_string_equal(member_state(yard, rollout, 1), "confirmed");
+
+    mac = yard_mac(2);
+    asking = porch(2, one);
+    asking.fs = true;
+    (void)ask(yard, &asking);
+    send_whole(yard, &mac, two);
+    assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_OLD_BUILD);
+    assert_string_equal(member_state(yard, rollout, 2), "failed");
+    yard_free(yard);
+}
+
+/* Else a device that is pinned, or has the wrong chip, is told again and again. */
+static void test_withheld(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 2);
+    pin_to(yard, 1, "1.0");
+    assert_int_equal(asks(yard, 1, one), REASON_SAME_DIGEST);
+    assert_string_equal(member_state(yard, rollout, 1), "skipped");
+    pin_to(yard, 2, "2.0"); /* to the very build: it is served in any case */
+    struct asking asking = porch(2, one);
+    assert_ptr_equal(ask(yard, &asking).served, two);
+    yard_free(yard);
+}
+
+/* --- transfers, reports ---------------------------------------------------------------------------------------------
+ */
+
+/* Else pieces count as whole transfers, or cuts as the image's fault. */
+static void test_cuts_and_ranges(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 1);
+    struct mac mac = yard_mac(1);
+    char text[8];
+    version_text(two, text);
+    (void)asks(yard, 1, one);
+    struct sending part = sending_of(&mac, two, text);
+    struct sending_end end = { .whole = true, .bytes = 64, .of = 64, .ms = 1 };
+    part.full = false;
+    for (int i = 0; i < 2 * LOOP_GUARD_MAX; i++) {
+        fleet_sending_begins(&yard->fleet, &part, &yard->now);
+        fleet_sending_ended(&yard->fleet, &part, &end, &yard->now);
+        assert_string_equal(member_state(yard, rollout, 1), "downloading");
+        assert_int_equal(asks(yard, 1, one), REASON_PUBLISHED);
+    }
+    assert_string_equal(outcome_of(yard, 1), "none");
+    send_begins(yard, &mac, two);
+    send_ends(yard, &mac, two, false);
+    assert_string_equal(outcome_of(yard, 1), "cut");
+    assert_int_equal(record(yard, 1)->failures, 1);
+    assert_string_equal(member_state(yard, rollout, 1), "queued");
+    assert_int_equal(never_again_count(yard->fleet.never_again), 0);
+    send_whole(yard, NULL, two); /* a client that names no device */
+    assert_int_equal(rollout->anonymous, 1);
+    yard_free(yard);
+}
+
+/* Else a device's own word is worth less than its silence, or more than its digest. */
+static void test_reports(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
+    struct mac mac = yard_mac(1);
+    struct device_report report = { .state = REPORT_FAILED, .error = "flash write" };
+    (void)asks(yard, 1, one);
+    send_whole(yard, &mac, two);
+    fleet_reported(&yard->fleet, &mac, &report, &yard->now);
+    assert_string_equal(outcome_of(yard, 1), "reported");
+    assert_string_equal(member_state(yard, rollout, 1), "failed");
+    (void)asks(yard, 1, two);
+    assert_string_equal(outcome_of(yard, 1), "confirmed");
+    assert_string_equal(member_state(yard, rollout, 1), "confirmed");
+    mac = yard_mac(77);
+    fleet_reported(&yard->fleet, &mac, &report, &yard->now); /* never seen */
+    report.state = REPORT_RUNNING;
+    mac = yard_mac(2);
+    fleet_reported(&yard->fleet, &mac, &report, &yard->now);
+    assert_string_equal(member_state(yard, rollout, 2), "triggered");
+    yard_free(yard);
+}
+
+static void test_online(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    struct mac mac = yard_mac(1);
+    fleet_said_online(&yard->fleet, &mac, slice_of(""), true, &yard->now);
+    assert_int_equal(devices_count(yard->fleet.devices), 0);
+    assert_int_equal(devices_forgotten(yard->fleet.devices), 0);
+    fleet_said_online(&yard->fleet, &mac, slice_of("garage"), true, &yard->now);
+    assert_true(record(yard, 1)->online);
+    (void)add_build(yard, "porch", false, 1);
+    (void)asks(yard, 1, NULL);
+    fleet_said_online(&yard->fleet, &mac, slice_of("garage"), false, &yard->now);
+    assert_string_equal(words_text(yard->fleet.words, record(yard, 1)->type->name), "porch");
+    assert_false(record(yard, 1)->online);
+    yard_free(yard);
+}
+
+/* Else a device that is still restarting is silent, or one that is gone never is. */
+static void test_silent(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct mac mac = yard_mac(1);
+    (void)asks(yard, 1, one);
+    send_whole(yard, &mac, two);
+    pass_ms(yard, 60000);
+    assert_int_equal(fleet_outcome(record(yard, 1), 60, &yard->now), OUTCOME_OPEN);
+    pass_ms(yard, 1000);
+    assert_int_equal(fleet_outcome(record(yard, 1), 60, &yard->now), OUTCOME_SILENT);
+    struct moment before = { .ms = yard->now.ms, .unix_s = 1000 }; /* the calendar jumped */
+    assert_int_equal(fleet_outcome(record(yard, 1), 60, &before), OUTCOME_OPEN);
+    (void)asks(yard, 1, two);
+    assert_int_equal(fleet_outcome(record(yard, 1), 60, &yard->now), OUTCOME_CONFIRMED);
+    yard_free(yard);
+}
+
+/* Else one uplink counts as many, or many as one. */
+static void test_sites(void **state)
+{
+    (void)state;
+    uint8_t a[16] = { 0 }, b[16] = { 0 };
+    assert_int_equal(fleet_site(a), 0);
+    site_address(1, a);
+    site_address(1, b);
+    b[15] = 99;
+    assert_int_equal(fleet_site(a), fleet_site(b));
+    b[14] = 2;
+    assert_int_not_equal(fleet_site(a), fleet_site(b));
+    uint8_t v6[16] = { 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 7, 1 }, same[16] = { 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 7, 2 };
+    assert_int_equal(fleet_site(v6), fleet_site(same));
+    same[7] = 8;
+    assert_int_not_equal(fleet_site(v6), fleet_site(same));
+}
+
+/* Else a forgotten device is still held, or what was said of it comes back. */
+static void test_forgotten(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct mac mac = yard_mac(1);
+    uint64_t ticket;
+    assert_false(fleet_forget(&yard->fleet, &mac, &yard->now, &ticket));
+    (void)asks(yard, 1, one);
+    (void)takes(yard, 1, one, two, two);
+    (void)asks(yard, 1, one);
+    put_in_group(yard, 1, "upstairs");
+    assert_true(fleet_forget(&yard->fleet, &mac, &yard->now, &ticket));
+    assert_int_equal(devices_count(yard->fleet.devices), 0);
+    assert_int_equal(policies_count(yard->fleet.policies), 0);
+    assert_int_equal(words_count(yard->fleet.words), 0);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+    yard_free(yard);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whose_word),
+        cmocka_unit_test(test_an_address_with_a_version),
+        cmocka_unit_test(test_published),
+        cmocka_unit_test(test_the_way_back),
+        cmocka_unit_test(test_policy_goes_first),
+        cmocka_unit_test(test_pollers_are_held_to_it),
+        cmocka_unit_test(test_those_who_are_not_meant),
+        cmocka_unit_test(test_the_file_was_replaced),
+        cmocka_unit_test(test_tries_in_the_open),
+        cmocka_unit_test(test_rolled_back),
+        cmocka_unit_test(test_one_try_in_a_rollout),
+        cmocka_unit_test(test_labels_and_digests),
+        cmocka_unit_test(test_file_systems),
+        cmocka_unit_test(test_withheld),
+        cmocka_unit_test(test_cuts_and_ranges),
+        cmocka_unit_test(test_reports),
+        cmocka_unit_test(test_online),
+        cmocka_unit_test(test_silent),
+        cmocka_unit_test(test_sites),
+        cmocka_unit_test(test_forgotten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
