@@ -73,6 +73,15 @@ static bool policy_permits(const struct direction *direction, struct permission 
     return direction->policy.unapproved ? refuse(permission, REASON_UNAPPROVED) : true;
 }
 
+/* The very check that is asked about proves it: it was seen running this build, and now runs what it ran before. */
+static bool rolls_back(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate)
+{
+    const struct device *device = devices_find(fleet->devices, mac);
+    return device != NULL && device->outcome == OUTCOME_CONFIRMED && !device->transfer_fs && !candidate->fs &&
+           candidate->sketch_md5 != NULL && memcmp(device->transfer.md5, candidate->run_md5, 16) == 0 &&
+           memcmp(device->transfer.before, candidate->sketch_md5, sizeof device->transfer.before) == 0;
+}
+
 /* What the device has proved with this build. */
 static bool record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
                            const struct moment *now, struct permission *permission)
@@ -80,7 +89,7 @@ static bool record_permits(const struct fleet *fleet, const struct mac *mac, con
     const struct never_again_image *failed = never_again_holds(fleet->never_again, mac, candidate->run_md5);
     struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
     uint64_t wait_ms;
-    if (failed != NULL && failed->rolled_back) {
+    if ((failed != NULL && failed->rolled_back) || rolls_back(fleet, mac, candidate)) {
         snprintf(permission->detail, sizeof permission->detail, "it ran this build and went back to the one before");
         return refuse(permission, REASON_NEVER_AGAIN);
     }

@@ -67,6 +67,7 @@ struct candidate {
     size_t form_count;
     const uint8_t *file_md5[2];
     const uint8_t *run_md5;
+    const uint8_t *sketch_md5; /* as the device reports it now; NULL = it does not */
     unsigned served_max;
 };
 void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,

@@ -73,6 +73,7 @@ void check_permit(struct check *check)
     const struct build *forms[] = { check->input.offer.plain, check->input.offer.gzip };
     struct candidate candidate = { .type = check->type,
                                    .fs = is_fs(&check->device),
+                                   .sketch_md5 = check->device.has_md5 ? check->device.sketch_md5 : NULL,
                                    .served_max = check_served_max(check) };
     struct moment now = clock_moment(check->sources->loop);
     struct permission *permission = &check->permission;
