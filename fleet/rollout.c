@@ -349,6 +349,10 @@ static void tell_again(struct rollout *rollout, const struct moment *now)
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
     struct rollout_table *table = rollout->table;
     struct member_list *triggered = &table->of_state[ROLLOUT_DEVICE_TRIGGERED];
+    struct member_list *downloading = &table->of_state[ROLLOUT_DEVICE_DOWNLOADING];
+    while (downloading->head != NULL) { /* the server's end was the download's */
+        member_requeue(rollout, downloading->head, true, now);
+    }
     bool to_type = rollout->broadcasts > 0 && (rollout->told_type || !table->device_topic);
     table->type_untold = to_type && table->type_topic && rollout->acknowledged == 0;
     if (may_trigger(rollout) && to_type && table->type_topic) {
@@ -408,12 +412,13 @@ static bool permit_state(const struct rollout *rollout, const struct member *mem
     enum rollout_device_state state = member != NULL ? (enum rollout_device_state)member->state : ROLLOUT_DEVICE_QUEUED;
     char *detail = permission->detail;
     size_t size = sizeof permission->detail;
+    if (member != NULL && member->has_all) { /* who asks runs something else: this check may be its failure */
+        snprintf(detail, size, "rollout %s: it took all of it, and asks with another build", rollout->id);
+        return false;
+    }
     switch (state) {
     case ROLLOUT_DEVICE_CONFIRMED:
         snprintf(detail, size, "rollout %s has it confirmed already, and now it asks with another build", rollout->id);
-        return false;
-    case ROLLOUT_DEVICE_FLASHED:
-        snprintf(detail, size, "rollout %s: it took all of it, and asks with another build", rollout->id);
         return false;
     case ROLLOUT_DEVICE_FAILED:
         snprintf(detail, size, "it failed in rollout %s: %s", rollout->id, member_why(rollout, member));

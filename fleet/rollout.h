@@ -254,7 +254,8 @@ struct rollout_fact {
     bool fs;
     uint64_t site;
     bool runs_target;     /* by digest (a file system: by version): CONFIRMED, or SKIPPED where it never was told */
-    const char *failed;   /* why its last transfer of the target failed for good; NULL = it did not */
+    const char *failed;   /* why its last transfer of the target failed for good; NULL = it did not. Counts where it was
+                             answered with the image in this rollout */
     bool served;          /* it is answered with the image */
     const char *withheld; /* why it is not answered with the image for a reason that will not pass (wrong-chip, pinned,
                              never-again): SKIPPED; NULL = it is answered with it, or waits its turn */

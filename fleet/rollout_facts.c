@@ -116,7 +116,7 @@ void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *f
     find_again(rollout, member);
     if (fact->runs_target) {
         confirm(rollout, member, now);
-    } else if (fact->failed != NULL) {
+    } else if (fact->failed != NULL && member->took) { /* what failed before this rollout is another story */
         fail(rollout, member, fact->failed, now);
     } else if (member->unsure && member->state == ROLLOUT_DEVICE_FLASHED) { /* its record knows no transfer any more */
         fail(rollout, member, "took all of it, and asks with another build", now);
@@ -127,6 +127,7 @@ void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *f
     } else {
         wait_again(rollout, member, now);
     }
+    member->has_all = member->has_all && member->state == ROLLOUT_DEVICE_FLASHED; /* nothing was proved */
     rollout_step(rollout, now);
 }
 
@@ -162,6 +163,7 @@ void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, 
         reserve(rollout, member, now);
         if (member_takes_slot(member)) {
             member->transfers += member->transfers < UINT8_MAX;
+            member->has_all = false;
             rollout->news_ms = now->ms;
             member_set(rollout, member, ROLLOUT_DEVICE_DOWNLOADING, "", now);
         }
@@ -176,6 +178,7 @@ static void end_download(struct rollout *rollout, struct member *member, bool wh
             window_flowed(&rollout->window);
         }
         rollout->transfer_ms += ms;
+        member->has_all = true;
         member_set(rollout, member, ROLLOUT_DEVICE_FLASHED, "", now);
         return;
     }

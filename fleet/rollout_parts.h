@@ -40,6 +40,7 @@ struct member { /* stays where it is until the rollout is over */
     bool told : 1;        /* TRIGGERED: the broker has taken the command, or it came by itself */
     bool withdrawn : 1;   /* its command was taken back, and the broker's side has not answered yet */
     bool took : 1;        /* was answered with the image, in this rollout */
+    bool has_all : 1;     /* and took all of it, and has not asked since */
     bool handed_over : 1; /* to a newer rollout */
     bool came_back : 1;   /* has come back from an update before: one that can be missed */
     bool lost : 1;        /* counts among the rollout's lost, not forgiven yet */

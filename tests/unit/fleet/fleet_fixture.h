@@ -250,12 +250,14 @@ static inline bool passes_over(const struct yard *yard, const struct direction *
 }
 
 static inline struct permission permit_build(const struct yard *yard, const struct mac *mac, uint64_t site,
-                                             const struct direction *direction, const struct build *build)
+                                             const struct direction *direction, const struct build *build,
+                                             const uint8_t *sketch_md5)
 {
     struct permission permission;
     struct candidate candidate = { .type = direction->type,
                                    .fs = build != NULL && build->fs,
                                    .form_count = build != NULL,
+                                   .sketch_md5 = sketch_md5,
                                    .served_max = LOOP_GUARD_MAX };
     if (build != NULL) {
         candidate.file_md5[0] = build->file;
@@ -355,7 +357,8 @@ static inline struct reply ask(struct yard *yard, const struct asking *asking)
     const struct build *build =
         direction->nothing == REASON_COUNT ? find_build(yard, direction->type, asking->fs, wanted) : NULL;
     site_address(asking->site, address);
-    struct permission permission = permit_build(yard, &asking->mac, fleet_site(address), direction, build);
+    const uint8_t *md5 = asking->says_no_digest || asking->runs == NULL ? NULL : asking->runs->run;
+    struct permission permission = permit_build(yard, &asking->mac, fleet_site(address), direction, build, md5);
     reply.reason = decide(asking, direction, build, &permission);
     snprintf(reply.detail, sizeof reply.detail, "%s",
              reply.reason == permission.reason && permission.reason != REASON_COUNT ? permission.detail : "");

@@ -205,12 +205,12 @@ static void test_those_who_are_not_meant(void **state)
     assert_int_equal(asks(yard, 8, one), REASON_PINNED);
     struct direction anyone;
     fleet_direct(&yard->fleet, NULL, slice_of("porch"), false, NULL, &anyone);
-    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two).reason, REASON_COUNT);
+    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL).reason, REASON_COUNT);
     (void)takes(yard, 1, one, two, one);
     (void)takes(yard, 2, one, two, one);
     assert_int_equal(rollout->state, ROLLOUT_HALTED);
     assert_int_equal(asks(yard, 9, one), REASON_HELD_BACK);
-    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two).reason, REASON_HELD_BACK);
+    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL).reason, REASON_HELD_BACK);
     assert_int_equal(asks(yard, 9, two), REASON_SAME_DIGEST); /* who has it, has it */
     yard_free(yard);
 }
@@ -271,7 +271,7 @@ static void test_rolled_back(void **state)
     (void)asks(yard, 1, one);
     assert_int_equal(takes(yard, 1, one, two, two), REASON_SAME_DIGEST);
     assert_string_equal(outcome_of(yard, 1), "confirmed");
-    (void)asks(yard, 1, one);
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN); /* at once */
     assert_string_equal(outcome_of(yard, 1), "rolled-back");
     assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
     assert_int_equal(fleet_retry(&yard->fleet, &mac, &yard->now), 1);

@@ -130,11 +130,11 @@ static const struct {
     enum rollout_device_state from[8], to[8];
 } facts[] = {
     { "asks, and is held back", held, { Q, T, D, F, C, X, S, O }, { Q, Q, D, F, C, X, Q, O } },
-    { "asks, and is served", served, { Q, T, D, F, C, X, S, O }, { T, T, D, F, C, X, T, T } },
+    { "asks, and is served", served, { Q, T, D, F, C, X, S, O }, { T, T, D, F, C, X, S, T } },
     { "runs it", runs, { Q, T, D, F, C, X, S, O }, { O, O, C, C, C, C, C, O } },
-    { "came back with the old build", failed, { Q, T, D, F, C, X, S, O }, { X, X, X, X, X, X, X, O } },
+    { "came back with the old build", failed, { Q, T, D, F, C, X, S, O }, { Q, Q, X, X, X, X, X, O } },
     { "will not get it", withheld, { Q, T, D, F, C, X, S, O }, { O, O, D, F, C, X, O, O } },
-    { "begins", begun, { Q, T, D, F, C, X, S, O }, { D, D, D, D, C, X, D, D } },
+    { "begins", begun, { Q, T, D, F, C, X, S, O }, { D, D, D, D, C, X, S, D } },
     { "has all of it", whole, { Q, T, D, F, C, X, S, O }, { Q, T, F, F, C, X, S, O } },
     { "is cut", cut, { Q, T, D, F, C, X, S, O }, { Q, T, Q, F, C, X, S, O } },
     { "has a part of it", part, { Q, T, D, F, C, X, S, O }, { Q, T, D, F, C, X, S, O } },
@@ -428,6 +428,41 @@ static void test_silent_and_caught(void **unused)
     world_free(world);
 }
 
+/* Else who took all of it, was silent, and comes back without it is served in the very check that proves his failure.
+ */
+static void test_silent_with_all_of_it(void **unused)
+{
+    (void)unused;
+    struct world *world = world_with(ROLLOUT_DEVICE_SILENT);
+    assert_false(may(world, 0));
+    fails(world, 0);
+    assert_string_equal(state_of(world, 0), "failed");
+    world_free(world);
+
+    world = world_with(ROLLOUT_DEVICE_SILENT);
+    assert_false(asks(world, 0)); /* nothing is proved: then it has its chance again */
+    assert_string_equal(state_of(world, 0), "queued");
+    takes_it(world, 0);
+    world_free(world);
+}
+
+/* Else a device that failed with this image before counts against the rollout that has not given it to anyone. */
+static void test_failed_before(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 2);
+    struct rollout_fact fact = fact_of(0);
+    fact.failed = "came back with the old build";
+    fact.served = true;
+    check_in(world, &fact);
+    assert_string_equal(state_of(world, 0), "triggered");
+    assert_int_equal(world->rollout->failures, 0);
+    check_in(world, &fact);
+    assert_string_equal(state_of(world, 0), "failed");
+    world_free(world);
+}
+
 /* The deadline counts from the broker's word: what waits in its queue is nobody's silence. */
 static void test_the_broker_takes_its_time(void **unused)
 {
@@ -586,6 +621,8 @@ int main(void)
         cmocka_unit_test(test_two_devices_with_one_mac),
         cmocka_unit_test(test_a_stale_connection),
         cmocka_unit_test(test_silent_and_caught),
+        cmocka_unit_test(test_silent_with_all_of_it),
+        cmocka_unit_test(test_failed_before),
         cmocka_unit_test(test_the_broker_takes_its_time),
         cmocka_unit_test(test_nobody_could_be_told),
         cmocka_unit_test(test_done),

@@ -122,45 +122,52 @@ static void test_each_state(void **unused)
     }
     assert_int_equal(before.device, 6);
     crash(store, 10, false, true);
-    static const char *const states[] = { "confirmed",   "failed",    "skipped",   "silent", "flashed",
-                                          "downloading", "triggered", "triggered", "queued", "queued" };
+    static const char *const states[] = { "confirmed", "failed",    "skipped",   "silent",    "flashed",
+                                          "queued",    "triggered", "triggered", "triggered", "queued" };
     for (int i = 0; i < 10; i++) {
         assert_string_equal(state_of(world, i), states[i]);
     }
     assert_string_equal(member_of(world, 2).why, "pinned: 1.0");
     assert_int_equal(world->rollout->in_flight, 4);
-    assert_int_equal(world->told_count, 2); /* 6 and 7 again, as they were */
+    assert_int_equal(world->told_count, 3); /* 6 and 7 again, as they were; 8 for 5, whose download was cut */
     assert_string_equal(world->told[0].id, before.id);
     assert_int_equal(world->rollout->failures, 1);
+    assert_false(may(world, 4)); /* it has all of it: if it asks with another build, it failed */
     runs_it(world, 4);
-    updates(world, 5);
     updates(world, 6);
+    updates(world, 5);
     assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 4);
-    assert_int_equal(times_told(world, 8), 1);
+    assert_int_equal(times_told(world, 9), 1);
     store_free(store);
 }
 
-/* Deadlines begin anew: nobody could ask while the server was down. */
+/* Deadlines begin anew: nobody could ask while the server was down. And who may have answered just before it died is
+ * asked once more, instead of being given up. */
 static void test_deadlines_after(void **unused)
 {
     (void)unused;
     struct store *store = store_new();
     struct world *world = &store->world;
-    world->order.in_flight = 3;
-    set_going(world, 4);
+    world->order.in_flight = 2;
+    set_going(world, 2);
     takes_it(world, 0);
-    assert_true(asks(world, 1));
-    begins(world, 1);
-    crash(store, 4, false, true);
-    broker_says(world, 2, true);
+    crash(store, 2, false, true);
+    struct told first = world->told[0];
+    assert_int_equal(first.device, 1);
+    broker_says(world, 1, true);
     pass(world, 59999);
-    assert_string_equal(state_of(world, 2), "triggered");
+    assert_int_equal(world->told_count, 1);
     pass(world, 1);
-    assert_string_equal(state_of(world, 2), "silent");
+    assert_int_equal(times_told(world, 1), 2);
+    assert_string_not_equal(last_told(world)->id, first.id);
+    broker_says(world, 1, true);
+    pass(world, 60000);
+    assert_string_equal(state_of(world, 1), "silent");
+    assert_int_equal(times_told(world, 0), 1); /* it has had all of it for two minutes */
+    broker_says(world, 0, true);
     pass(world, 60000);
     assert_string_equal(state_of(world, 0), "silent");
-    pass(world, ROLLOUT_DOWNLOAD_MS);
-    assert_string_equal(state_of(world, 1), "silent");
+    assert_string_equal(word_of(world), "done");
     store_free(store);
 }
 

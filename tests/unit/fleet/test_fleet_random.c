@@ -1,0 +1,639 @@
+/* The fleet's judgement through thousands of histories in virtual time: devices that misbehave in every way there is,
+ * operators who pin, block, group, publish newer and older builds, pause, resume, abort and forgive. A history that
+ * fails names its seed; UPDRAFT_SEED=n runs it again, UPDRAFT_HISTORIES=n runs as many.
+ *
+ * What must hold whatever happens:
+ *  - nobody gets another type's image, or the other kind; who is blocked or not approved gets nothing; who is pinned
+ *    gets the pin alone; and of a type that waits for an operator, nobody gets what was never published to him;
+ *  - never more are under way than the window allows; nobody is told or served by a rollout that is paused, halted or
+ *    over, and none but canaries before these are confirmed; who is not meant waits while it is given to others;
+ *  - what was halted or aborted is given to nobody until it is ordered again;
+ *  - nobody gets an image more often than the loop guard says while he comes back without it, nor ever again what he
+ *    rolled back from;
+ *  - each device is in exactly one state of a rollout, nothing waits for ever, and memory is bounded.
+ */
+#include "tests/unit/fleet/fleet_fixture.h"
+
+#define THINGS_MAX   14
+#define HISTORIES    1200
+#define STEPS        700 /* of ten seconds */
+#define TAIL_STEPS   280 /* of three hours: a month and more */
+#define ROLLOUTS_OF  10  /* in one history */
+#define COMMANDS_MAX 512
+#define MINUTE_MS    60000u
+
+static const char *const types[] = { "porch", "garage", "attic" }; /* the second waits for an operator */
+
+/*    what is wrong with a device */
+enum habit {
+    GOOD,
+    CUT_NOW_AND_THEN,
+    STALLS,        /* its downloads take half an hour, and break off */
+    NEVER_FLASHES, /* takes all of it, and comes back with the old build: a wrong MD5 */
+    NO_RESTART,    /* takes all of it, and goes on as it was */
+    ROLLS_BACK,    /* after it was confirmed */
+    BRICKS,
+    WRONG_LABEL,
+    EAGER, /* asks again at once, whatever it is told */
+    OFFLINE,
+    NO_DIGEST,
+    DEAF, /* to commands */
+    HABITS
+};
+
+enum doing { IDLE, DOWNLOADING, RESTARTING };
+
+struct thing {
+    unsigned number; /* of its MAC; twins share it */
+    bool is_twin, has_fs;
+    const char *type;
+    enum habit habit;
+    const struct build *runs, *before, *fs_runs;
+    enum doing doing;
+    uint64_t due_ms, poll_ms, back_ms;
+    const struct build *taking;
+    char rollout[ANNOUNCE_ID_SIZE]; /* by whose word it takes it; "" = nobody's */
+};
+
+/* What was seen of one MAC and one build. */
+struct tale {
+    unsigned whole; /* transfers, since it last came with another build or was forgiven */
+    uint64_t last_ms;
+    bool confirmed, rolled_back;
+};
+
+struct command {
+    char rollout[ANNOUNCE_ID_SIZE];
+    struct mac mac;
+    bool to_type;
+    uint64_t due_ms;
+};
+
+struct history {
+    struct yard *yard;
+    uint64_t seed, random;
+    struct thing things[THINGS_MAX];
+    size_t count;
+    struct tale tales[THINGS_MAX][BUILDS_MAX];
+    struct command commands[COMMANDS_MAX];
+    size_t command_count, rollout_count;
+    bool quiet; /* the operators are gone */
+};
+
+static struct history *told; /* for the effects: one history at a time */
+
+static unsigned below(struct history *history, unsigned n)
+{
+    history->random ^= history->random << 13; /* xorshift64, Marsaglia 2003 */
+    history->random ^= history->random >> 7;
+    history->random ^= history->random << 17;
+    return (unsigned)(history->random >> 20) % n;
+}
+
+static struct tale *tale_of(struct history *history, const struct thing *thing, const struct build *build)
+{
+    return &history->tales[thing->number][build - history->yard->builds];
+}
+
+static bool is_open(const struct rollout *rollout)
+{
+    return rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING;
+}
+
+static bool is_image_of(const struct rollout *rollout, const struct build *build)
+{
+    return memcmp(rollout->order.target.md5[0], build->file, 16) == 0;
+}
+
+/* --- what must hold ------------------------------------------------------------------------------------------------
+ */
+
+#define MUST(condition)                                                                                                \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fail_msg("UPDRAFT_SEED=%llu: not so: " #condition, (unsigned long long)told->seed);                        \
+        }                                                                                                              \
+    } while (0)
+
+static bool has_member(const struct rollout *rollout, const struct mac *mac, struct rollout_member *member)
+{
+    return rollout_member(rollout, mac, member);
+}
+
+/* The newest rollout of this image goes. */
+static void check_image(const struct history *history, const struct thing *thing, const struct reply *reply)
+{
+    const struct rollouts *rollouts = history->yard->fleet.rollouts;
+    struct mac mac = yard_mac(thing->number);
+    struct rollout_member member;
+    bool published = false, newest = true;
+    for (size_t i = 0; i < rollouts_count(rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(rollouts, i);
+        if (!is_image_of(rollout, reply->served)) {
+            continue;
+        }
+        bool meant = rollout_selects(rollouts, rollout, &mac) || has_member(rollout, &mac, &member);
+        published = published || (meant && (is_open(rollout) || rollout->state == ROLLOUT_DONE));
+        if (newest && !(rollout->order.named && is_open(rollout))) {
+            MUST(rollout->state != ROLLOUT_HALTED && rollout->state != ROLLOUT_PAUSED);
+            MUST(rollout->state != ROLLOUT_PLANNED);
+            MUST(rollout->state != ROLLOUT_ABORTED || !rollout->distrusted);
+            MUST(!is_open(rollout) || meant);
+            newest = false;
+        }
+    }
+    MUST(published || strcmp(thing->type, types[1]) != 0);
+}
+
+/* An hour after the third, then twice as long each time, up to a day. */
+static uint64_t backoff_ms(unsigned whole)
+{
+    uint64_t ms = whole < LOOP_GUARD_MAX ? 0 : LOOP_GUARD_BACKOFF_MS;
+    for (unsigned i = LOOP_GUARD_MAX; i < whole && ms < LOOP_GUARD_BACKOFF_MAX_MS; i++) {
+        ms *= 2;
+    }
+    return ms < LOOP_GUARD_BACKOFF_MAX_MS ? ms : LOOP_GUARD_BACKOFF_MAX_MS;
+}
+
+static void check_served(struct history *history, const struct thing *thing, const struct reply *reply, bool fs)
+{
+    struct yard *yard = history->yard;
+    const struct policy_entry said = said_of(yard, thing->number);
+    const struct build *build = reply->served;
+    struct mac mac = yard_mac(thing->number);
+    char version[8];
+    version_text(build, version);
+    MUST(strcmp(build->type, thing->type) == 0 && build->fs == fs);
+    MUST(!said.blocked && (!yard->fleet.settings.hold_unknown || said.approved));
+    MUST(said.pin == 0 || strcmp(words_text(yard->fleet.words, said.pin), version) == 0);
+    if (said.pin == 0) {
+        check_image(history, thing, reply);
+    }
+    const struct rollout *rollout = reply->direction.rollout;
+    if (rollout != NULL && !rollout_is_over(rollout)) {
+        struct rollout_member member;
+        MUST(is_open(rollout) && has_member(rollout, &mac, &member));
+        MUST(rollout->state != ROLLOUT_CANARY || member.canary);
+        MUST(member.state == ROLLOUT_DEVICE_TRIGGERED || member.state == ROLLOUT_DEVICE_DOWNLOADING);
+    }
+    const struct tale *tale = tale_of(history, thing, build);
+    bool is_one = !thing->is_twin; /* what two devices with one MAC do looks like anything */
+    MUST(!is_one || !tale->rolled_back);
+    MUST(!is_one || yard->now.ms - tale->last_ms >= backoff_ms(tale->whole));
+    /* of two kinds only the last transfer is judged, so the loop guard alone may have to do */
+    MUST(!is_one || thing->has_fs || tale->whole <= LOOP_GUARD_MAX + 1);
+}
+
+/* Those that download by the word of a rollout under way, each MAC once. */
+static size_t count_downloads(const struct history *history, const struct rollout *rollout)
+{
+    bool counted[THINGS_MAX] = { false };
+    size_t count = 0;
+    for (size_t i = 0; i < history->count; i++) {
+        const struct thing *thing = &history->things[i];
+        bool downloads = thing->doing == DOWNLOADING && strcmp(thing->rollout, rollout->id) == 0;
+        struct mac mac = yard_mac(thing->number);
+        struct rollout_member member;
+        downloads = downloads && has_member(rollout, &mac, &member) && member.state != ROLLOUT_DEVICE_SKIPPED;
+        count += downloads && !counted[thing->number];
+        counted[thing->number] = counted[thing->number] || downloads;
+    }
+    return count;
+}
+
+static void check_all(const struct history *history)
+{
+    const struct fleet *fleet = &history->yard->fleet;
+    for (size_t i = 0; i < rollouts_count(fleet->rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(fleet->rollouts, i);
+        size_t sum = 0;
+        for (size_t k = 0; k < ROLLOUT_DEVICE_STATES; k++) {
+            sum += rollout->devices[k];
+        }
+        MUST(sum == rollout->members);
+        rollout_check(rollout);
+        if (!rollout_is_over(rollout)) {
+            MUST(rollout->in_flight <= rollout->order.in_flight);
+            MUST(count_downloads(history, rollout) <= rollout->order.in_flight);
+        } else {
+            MUST(rollout->in_flight == 0 && rollout->devices[ROLLOUT_DEVICE_QUEUED] == 0);
+        }
+    }
+    MUST(devices_count(fleet->devices) <= THINGS_MAX && words_count(fleet->words) <= 64);
+    MUST(never_again_count(fleet->never_again) <= THINGS_MAX && loop_guard_count(fleet->guard) <= 2 * THINGS_MAX);
+}
+
+/* --- commands ------------------------------------------------------------------------------------------------------
+ */
+
+static void on_trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
+{
+    struct history *history = told;
+    (void)owner;
+    (void)attempt;
+    MUST(is_open(rollout));
+    MUST(history->command_count < COMMANDS_MAX);
+    struct command *command = &history->commands[history->command_count++];
+    *command = (struct command){ .to_type = device == NULL };
+    memcpy(command->rollout, rollout->id, sizeof command->rollout);
+    command->due_ms = history->yard->now.ms + below(history, 3) * 10000;
+    if (device != NULL) {
+        struct rollout_member member;
+        command->mac = *device;
+        MUST(has_member(rollout, device, &member) && (rollout->state != ROLLOUT_CANARY || member.canary));
+        MUST(rollout->in_flight <= rollout->order.in_flight);
+    }
+}
+
+static void hear(struct history *history, const struct command *command, const char *type)
+{
+    for (size_t i = 0; i < history->count; i++) {
+        struct thing *thing = &history->things[i];
+        struct mac mac = yard_mac(thing->number);
+        bool meant = command->to_type ? strcmp(thing->type, type) == 0 : mac_equal(&mac, &command->mac);
+        if (meant && thing->doing == IDLE && thing->habit != DEAF && thing->habit != OFFLINE) {
+            thing->poll_ms = history->yard->now.ms + below(history, 20000);
+        }
+    }
+}
+
+static void deliver(struct history *history)
+{
+    struct yard *yard = history->yard;
+    for (size_t i = 0; i < history->command_count;) {
+        struct command command = history->commands[i];
+        if (command.due_ms > yard->now.ms) {
+            i++;
+            continue;
+        }
+        history->commands[i] = history->commands[--history->command_count];
+        struct rollout *rollout = rollouts_find(yard->fleet.rollouts, slice_of(command.rollout));
+        if (rollout == NULL) {
+            continue;
+        }
+        bool taken_back = !is_open(rollout);
+        bool refused = taken_back || below(history, 100) == 0;
+        if (!refused) {
+            hear(history, &command, rollout->order.target.type);
+        }
+        rollouts_told(yard->fleet.rollouts, rollout, command.to_type ? NULL : &command.mac, !refused,
+                      taken_back ? "withdrawn" : "denied", &yard->now);
+    }
+}
+
+/* --- devices --------------------------------------------------------------------------------------------------------
+ */
+
+/* It came with another build than it had when it was sent this one: what it was sent before counts anew. */
+static void comes_with(struct history *history, const struct thing *thing, const struct build *runs)
+{
+    for (size_t i = 0; i < history->yard->build_count; i++) {
+        const struct build *build = &history->yard->builds[i];
+        struct tale *tale = tale_of(history, thing, build);
+        if (build->fs != runs->fs) {
+            continue;
+        }
+        if (build == runs) {
+            tale->confirmed = tale->whole > 0;
+            tale->whole = 0;
+            tale->rolled_back = false;
+        } else if (tale->confirmed && runs == thing->before && !build->fs) {
+            tale->confirmed = false;
+            tale->rolled_back = true;
+        } else {
+            tale->confirmed = false;
+        }
+    }
+}
+
+static void ask_for(struct history *history, struct thing *thing, bool fs)
+{
+    struct yard *yard = history->yard;
+    struct mac mac = yard_mac(thing->number);
+    struct asking asking = { .mac = mac,
+                             .type = thing->type,
+                             .fs = fs,
+                             .runs = fs ? thing->fs_runs : thing->runs,
+                             .says_no_digest = thing->habit == NO_DIGEST,
+                             .label = thing->habit == WRONG_LABEL ? "0.7" : NULL,
+                             .site = (uint8_t)(thing->number % 3) };
+    struct reply reply = ask(yard, &asking);
+    if (asking.runs != NULL) {
+        comes_with(history, thing, asking.runs);
+    }
+    if (reply.served == NULL) {
+        return;
+    }
+    check_served(history, thing, &reply, fs);
+    const struct rollout *rollout = reply.direction.rollout;
+    thing->rollout[0] = '\0';
+    if (rollout != NULL && !rollout_is_over(rollout)) {
+        memcpy(thing->rollout, rollout->id, sizeof thing->rollout);
+    }
+    thing->taking = reply.served;
+    thing->doing = DOWNLOADING;
+    thing->due_ms = yard->now.ms + (thing->habit == STALLS ? 30 * MINUTE_MS : 5000 + below(history, 60000));
+    send_begins(yard, &mac, reply.served);
+}
+
+static void end_download(struct history *history, struct thing *thing)
+{
+    struct mac mac = yard_mac(thing->number);
+    bool cut = thing->habit == STALLS || (thing->habit == CUT_NOW_AND_THEN && below(history, 2) == 0);
+    struct tale *tale = tale_of(history, thing, thing->taking);
+    thing->doing = cut ? IDLE : RESTARTING;
+    thing->due_ms = history->yard->now.ms + 5000 + below(history, 30000);
+    for (size_t i = 0; !cut && i < history->yard->build_count; i++) { /* another image begins anew */
+        const struct build *other = &history->yard->builds[i];
+        tale_of(history, thing, other)->whole *= other == thing->taking || other->fs != thing->taking->fs;
+    }
+    tale->whole += !cut;
+    tale->last_ms = cut ? tale->last_ms : history->yard->now.ms;
+    send_ends(history->yard, &mac, thing->taking, !cut);
+}
+
+static void restart(struct history *history, struct thing *thing)
+{
+    bool fs = thing->taking->fs;
+    thing->doing = IDLE;
+    thing->poll_ms = history->yard->now.ms;
+    if (thing->habit == BRICKS) {
+        thing->habit = OFFLINE;
+    } else if (thing->habit != NEVER_FLASHES && thing->habit != NO_RESTART) {
+        thing->before = fs ? thing->before : thing->runs;
+        *(fs ? &thing->fs_runs : &thing->runs) = thing->taking;
+        thing->back_ms = history->yard->now.ms + 5 * MINUTE_MS;
+    }
+}
+
+static void live(struct history *history, struct thing *thing)
+{
+    uint64_t now = history->yard->now.ms;
+    if (thing->habit == OFFLINE) {
+        bool comes = below(history, 300) == 0 && !history->quiet;
+        thing->poll_ms = comes ? now : UINT64_MAX;
+    }
+    if (thing->doing == DOWNLOADING && now >= thing->due_ms) {
+        end_download(history, thing);
+    } else if (thing->doing == RESTARTING && now >= thing->due_ms) {
+        restart(history, thing);
+    } else if (thing->doing == IDLE && thing->habit == ROLLS_BACK && thing->before != NULL && now >= thing->back_ms) {
+        thing->runs = thing->before;
+        thing->poll_ms = now;
+        thing->back_ms = UINT64_MAX;
+    }
+    if (thing->doing == IDLE && now >= thing->poll_ms) {
+        thing->poll_ms = now + (thing->habit == EAGER ? 1000 : 2 * MINUTE_MS + below(history, 20 * MINUTE_MS));
+        if (thing->has_fs && below(history, 2) == 0) {
+            ask_for(history, thing, true);
+        }
+        if (thing->doing == IDLE) {
+            ask_for(history, thing, false);
+        }
+    }
+}
+
+/* --- operators -----------------------------------------------------------------------------------------------------
+ */
+
+static const struct build *any_build(struct history *history)
+{
+    const struct build *build = &history->yard->builds[below(history, (unsigned)history->yard->build_count)];
+    return build->gone ? NULL : build;
+}
+
+static bool runs_build(const struct yard *yard, const struct device *device, const struct build *build)
+{
+    char text[8];
+    version_text(build, text);
+    return build->fs ? version_same_text(slice_of(words_text(yard->fleet.words, device->fs_version)), slice_of(text))
+                     : device->has_md5 && memcmp(device->md5, build->run, 16) == 0;
+}
+
+static void join_known(struct history *history, struct rollout *rollout, const struct build *build)
+{
+    struct yard *yard = history->yard;
+    const struct fleet *fleet = &yard->fleet;
+    for (size_t i = 0; i < devices_count(fleet->devices); i++) {
+        const struct device *device = devices_at(fleet->devices, i);
+        struct rollout_joiner joiner = { .mac = device->mac,
+                                         .site = fleet_site(device->address),
+                                         .came_back = device->came_back };
+        bool other = strcmp(words_text(fleet->words, device->type->name), build->type) != 0;
+        joiner.skip_why = runs_build(yard, device, build) ? "runs it already" : NULL;
+        if (!other && rollout_selects(fleet->rollouts, rollout, &device->mac)) {
+            rollout_join(fleet->rollouts, rollout, &joiner, &yard->now);
+        }
+    }
+}
+
+static void publish(struct history *history)
+{
+    struct yard *yard = history->yard;
+    const struct build *build = any_build(history);
+    char id[ANNOUNCE_ID_SIZE];
+    if (build == NULL || history->rollout_count == ROLLOUTS_OF) {
+        return;
+    }
+    struct rollout_order order = order_of(yard, build);
+    struct mac named = yard_mac(below(history, THINGS_MAX));
+    order.in_flight = 1 + below(history, 5);
+    order.canary = below(history, 3) == 0 ? 1 + below(history, 2) : 0;
+    order.max_failures = below(history, 50);
+    order.site_in_flight = below(history, 3) == 0 ? 1 + below(history, 2) : 0;
+    switch (below(history, 6)) {
+    case 0:
+        snprintf(order.group, sizeof order.group, "g%u", below(history, 3));
+        break;
+    case 1:
+        order.percent = 1 + below(history, 100);
+        break;
+    case 2:
+        order.named = true;
+        order.devices = &named;
+        order.device_count = 1;
+        break;
+    default:
+        break;
+    }
+    snprintf(id, sizeof id, "%016llx", (unsigned long long)(history->seed << 16 | ++history->rollout_count));
+    struct rollout *rollout = rollouts_begin(yard->fleet.rollouts, id, &order, &yard->now);
+    MUST(rollout != NULL);
+    join_known(history, rollout, build);
+    rollout_start(yard->fleet.rollouts, rollout, below(history, 2) == 0, true, &yard->now);
+}
+
+static void steer(struct history *history)
+{
+    struct rollouts *rollouts = history->yard->fleet.rollouts;
+    const char *why;
+    for (size_t i = 0; i < rollouts_count(rollouts); i++) {
+        struct rollout *rollout = rollouts_at(rollouts, i);
+        if (rollout_is_over(rollout) || below(history, 3) > 0) {
+            continue;
+        }
+        unsigned what = below(history, 6);
+        if (what == 0) {
+            (void)rollout_abort(rollouts, rollout, "by an operator", &history->yard->now, &why);
+        } else if (what < 3) {
+            (void)rollout_pause(rollouts, rollout, &history->yard->now, &why);
+        } else {
+            (void)rollout_resume(rollouts, rollout, &history->yard->now, &why);
+        }
+    }
+}
+
+static void say_something(struct history *history)
+{
+    struct yard *yard = history->yard;
+    unsigned i = below(history, THINGS_MAX);
+    struct policy_entry entry = said_of(yard, i);
+    char text[8];
+    switch (below(history, 6)) {
+    case 0:
+        snprintf(text, sizeof text, "%u.0", 1 + below(history, 4));
+        pin_to(yard, i, text);
+        break;
+    case 1:
+        entry.pin = 0;
+        entry.approved = true;
+        say_of(yard, &entry);
+        break;
+    case 2:
+        set_blocked(yard, i, below(history, 3) == 0);
+        break;
+    case 3:
+        entry.group_count = 0;
+        say_of(yard, &entry);
+        snprintf(text, sizeof text, "g%u", below(history, 3));
+        put_in_group(yard, i, text);
+        break;
+    case 4: {
+        struct mac mac = yard_mac(i);
+        (void)fleet_retry(&yard->fleet, &mac, &yard->now);
+        memset(history->tales[i], 0, sizeof history->tales[i]);
+        break;
+    }
+    default:
+        entry.approved = true;
+        say_of(yard, &entry);
+    }
+}
+
+static void operate(struct history *history)
+{
+    struct yard *yard = history->yard;
+    unsigned what = below(history, 400);
+    if (what < 6) {
+        publish(history);
+    } else if (what < 10) {
+        steer(history);
+    } else if (what < 18) {
+        say_something(history);
+    } else if (what == 18 && yard->build_count < 24) {
+        const char *type = types[below(history, 3)];
+        bool fs = below(history, 3) == 0;
+        const struct build *newest = find_build(yard, slice_of(type), fs, NULL);
+        (void)add_build(yard, type, fs, newest != NULL ? newest->version + 1 : 1);
+    }
+}
+
+/* --- a history ------------------------------------------------------------------------------------------------------
+ */
+
+static void people(struct history *history)
+{
+    unsigned trouble = below(history, 3) == 0 ? 1 : 4; /* one of so many misbehaves */
+    history->count = 3 + below(history, THINGS_MAX - 3);
+    for (size_t i = 0; i < history->count; i++) {
+        struct thing *thing = &history->things[i];
+        *thing = (struct thing){ .number = (unsigned)i, .type = types[below(history, 3)] };
+        thing->habit = below(history, trouble) == 0 ? (enum habit)below(history, HABITS) : GOOD;
+        thing->has_fs = below(history, 4) == 0;
+        thing->poll_ms = history->yard->now.ms + below(history, 20 * MINUTE_MS);
+        thing->back_ms = UINT64_MAX;
+        thing->runs = find_build(history->yard, slice_of(thing->type), false, below(history, 2) == 0 ? "1.0" : NULL);
+        thing->fs_runs = find_build(history->yard, slice_of(thing->type), true, "1.0");
+    }
+    if (below(history, 3) == 0) {
+        struct thing *one = &history->things[0], *two = &history->things[1];
+        two->number = one->number;
+        two->type = one->type;
+        two->runs = one->runs;
+        two->fs_runs = one->fs_runs;
+        one->is_twin = two->is_twin = true;
+        two->habit = NEVER_FLASHES;
+    }
+}
+
+static void set_up(struct history *history)
+{
+    const char *why;
+    history->yard = yard_new(OFFER_NEWEST_TO_ALL);
+    struct fleet *fleet = &history->yard->fleet;
+    (void)offerings_add_line(history->yard->offerings, slice_of(types[1]), slice_of("published"), &why);
+    rollouts_free(fleet->rollouts);
+    history->yard->effects.trigger = on_trigger;
+    fleet->rollouts = rollouts_new(&history->yard->effects);
+    fleet->settings.hold_unknown = below(history, 8) == 0;
+    for (unsigned i = 0; i < 3; i++) {
+        for (unsigned version = 1; version <= 2; version++) {
+            (void)add_build(history->yard, types[i], false, version);
+            (void)add_build(history->yard, types[i], true, version);
+        }
+    }
+    people(history);
+}
+
+static void step(struct history *history, uint64_t ms)
+{
+    pass_ms(history->yard, ms);
+    for (size_t i = 0; i < history->count; i++) {
+        live(history, &history->things[i]);
+    }
+    deliver(history);
+}
+
+static void run(uint64_t seed)
+{
+    struct history *history = calloc(1, sizeof *history);
+    assert_non_null(history);
+    told = history;
+    history->seed = seed;
+    history->random = seed * 0x9e3779b97f4a7c15u + 1;
+    set_up(history);
+    for (unsigned i = 0; i < STEPS; i++) {
+        step(history, 10000);
+        operate(history);
+        if (i % 8 == 0) {
+            check_all(history);
+        }
+    }
+    history->quiet = true; /* nobody comes back to it; most devices go on asking */
+    for (unsigned i = 0; i < TAIL_STEPS; i++) {
+        step(history, i < 40 ? 30000 : (uint64_t)3 * 3600000);
+    }
+    check_all(history);
+    for (size_t i = 0; i < rollouts_count(history->yard->fleet.rollouts); i++) {
+        MUST(rollout_is_over(rollouts_at(history->yard->fleet.rollouts, i)));
+    }
+    yard_free(history->yard);
+    free(history);
+}
+
+static void test_histories(void **state)
+{
+    (void)state;
+    const char *chosen = getenv("UPDRAFT_SEED"), *many = getenv("UPDRAFT_HISTORIES");
+    uint64_t first = chosen != NULL ? strtoull(chosen, NULL, 10) : 1;
+    uint64_t count = chosen != NULL ? 1 : many != NULL ? strtoull(many, NULL, 10) : HISTORIES;
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        run(seed);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_histories) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
