@@ -82,6 +82,24 @@ static bool rolls_back(const struct fleet *fleet, const struct mac *mac, const s
            memcmp(device->transfer.before, candidate->sketch_md5, sizeof device->transfer.before) == 0;
 }
 
+/* This check proves its second failure with the build: it was sent all of it, asks for it again, and had failed with it
+ * before. Whether it would be one: is_one_failure. */
+static bool fails_again(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate)
+{
+    const struct device *device = devices_find(fleet->devices, mac);
+    const struct never_again_entry *entry = never_again_find(fleet->never_again, mac);
+    struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
+    unsigned failures = 0;
+    for (size_t i = 0; entry != NULL && i < entry->count; i++) {
+        bool same = memcmp(entry->images[i].md5, candidate->run_md5, sizeof entry->images[i].md5) == 0;
+        failures = same ? entry->images[i].failures : failures;
+    }
+    return device != NULL && device->outcome == OUTCOME_OPEN && device->transfer_fs == candidate->fs &&
+           memcmp(device->transfer.md5, candidate->run_md5, sizeof device->transfer.md5) == 0 &&
+           failures + 1 >= NEVER_AGAIN_FAILURES &&
+           loop_guard_served(fleet->guard, &key, candidate->run_md5) >= fleet->settings.loop_guard_max;
+}
+
 /* What the device has proved with this build. */
 static bool record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
                            const struct moment *now, struct permission *permission)
@@ -93,8 +111,9 @@ static bool record_permits(const struct fleet *fleet, const struct mac *mac, con
         snprintf(permission->detail, sizeof permission->detail, "it ran this build and went back to the one before");
         return refuse(permission, REASON_NEVER_AGAIN);
     }
-    if (failed != NULL) {
-        snprintf(permission->detail, sizeof permission->detail, "it failed with this build %u times", failed->failures);
+    if (failed != NULL || fails_again(fleet, mac, candidate)) {
+        snprintf(permission->detail, sizeof permission->detail, "it failed with this build %u times",
+                 failed != NULL ? failed->failures : NEVER_AGAIN_FAILURES);
         return refuse(permission, REASON_NEVER_AGAIN);
     }
     if (loop_guard_holds(fleet->guard, &key, candidate->run_md5, candidate->served_max, now->ms, &wait_ms)) {
@@ -205,16 +224,14 @@ static bool by_version(const struct checkin *checkin)
 }
 
 /* A device that asks again and comes back with the old build is tried as often as the loop guard lets it; that, or
- * failing within a rollout, is one failure with the image. */
-static bool is_one_failure(const struct fleet *fleet, const struct device *device, const struct checkin *checkin,
-                           const struct moment *now)
+ * failing within a rollout, is one failure with the image. However late it comes: one that asks once a day would else
+ * be flashed every day. */
+static bool is_one_failure(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
 {
     bool fs = checkin->request->mode == DEVICE_MODE_FS;
     struct loop_guard_key key = { .mac = device->mac, .fs = fs };
-    uint64_t wait_ms;
     return is_standing(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
-           loop_guard_holds(fleet->guard, &key, device->transfer.md5, fleet->settings.loop_guard_max, now->ms,
-                            &wait_ms);
+           loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max;
 }
 
 static void judge(struct fleet *fleet, struct device *device, const struct checkin *checkin, const struct moment *now,
@@ -249,7 +266,7 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
     } else if (outcome_is_failure(verdict->outcome)) {
         device->failures += device->failures < UINT8_MAX;
         if (verdict->outcome == OUTCOME_ROLLED_BACK ||
-            (outcome_is_images_fault(verdict->outcome) && is_one_failure(fleet, device, checkin, now))) {
+            (outcome_is_images_fault(verdict->outcome) && is_one_failure(fleet, device, checkin))) {
             never_again_failed(fleet->never_again, &device->mac, device->transfer.md5,
                                verdict->outcome == OUTCOME_ROLLED_BACK, now->unix_s);
         }

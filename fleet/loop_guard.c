@@ -75,6 +75,12 @@ bool loop_guard_holds(const struct loop_guard *guard, const struct loop_guard_ke
     return true;
 }
 
+unsigned loop_guard_served(const struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16])
+{
+    const struct entry *entry = find(guard, key);
+    return entry != NULL && memcmp(entry->md5, md5, 16) == 0 ? entry->served : 0;
+}
+
 static struct entry *entry_new(const struct loop_guard_key *key)
 {
     struct entry *entry = calloc(1, sizeof *entry);

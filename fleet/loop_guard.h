@@ -32,6 +32,9 @@ struct loop_guard_key {
 bool loop_guard_holds(const struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16],
                       unsigned served_max, uint64_t now_ms, uint64_t *wait_ms);
 
+/* How often this image was sent whole, of late. */
+unsigned loop_guard_served(const struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16]);
+
 /* The image was sent whole. */
 void loop_guard_sent(struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16],
                      unsigned served_max, uint64_t now_ms);

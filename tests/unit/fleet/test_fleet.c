@@ -250,14 +250,29 @@ static void test_tries_in_the_open(void **state)
     pass_ms(yard, LOOP_GUARD_BACKOFF_MS);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
     send_whole(yard, &mac, two);
-    assert_int_equal(asks(yard, 1, one), REASON_LOOP_GUARD);
-    pass_ms(yard, LOOP_GUARD_BACKOFF_MAX_MS);
     assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
     const struct build *three = add_build(yard, "porch", false, 3);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER); /* a new build */
     send_whole(yard, &mac, three);
     assert_int_equal(asks(yard, 1, three), REASON_SAME_DIGEST);
     assert_int_equal(record(yard, 1)->failures, 0);
+    yard_free(yard);
+}
+
+/* Else one that asks once a day is flashed every day. */
+static void test_tries_of_a_slow_one(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct mac mac = yard_mac(1);
+    for (int i = 0; i < LOOP_GUARD_MAX + 1; i++) {
+        assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+        send_whole(yard, &mac, two);
+        pass_ms(yard, LOOP_GUARD_BACKOFF_MAX_MS + 1);
+    }
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN); /* in the very check that proves it */
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
     yard_free(yard);
 }
 
@@ -544,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_those_who_are_not_meant),
         cmocka_unit_test(test_the_file_was_replaced),
         cmocka_unit_test(test_tries_in_the_open),
+        cmocka_unit_test(test_tries_of_a_slow_one),
         cmocka_unit_test(test_rolled_back),
         cmocka_unit_test(test_one_try_in_a_rollout),
         cmocka_unit_test(test_labels_and_digests),

@@ -134,7 +134,8 @@ static void check_image(const struct history *history, const struct thing *thing
         }
         bool meant = rollout_selects(rollouts, rollout, &mac) || has_member(rollout, &mac, &member);
         published = published || (meant && (is_open(rollout) || rollout->state == ROLLOUT_DONE));
-        if (newest && !(rollout->order.named && is_open(rollout))) {
+        bool others = rollout->order.named && is_open(rollout) && !meant; /* named ones keep it from nobody */
+        if (newest && !others) {
             MUST(rollout->state != ROLLOUT_HALTED && rollout->state != ROLLOUT_PAUSED);
             MUST(rollout->state != ROLLOUT_PLANNED);
             MUST(rollout->state != ROLLOUT_ABORTED || !rollout->distrusted);
@@ -178,10 +179,9 @@ static void check_served(struct history *history, const struct thing *thing, con
     }
     const struct tale *tale = tale_of(history, thing, build);
     bool is_one = !thing->is_twin; /* what two devices with one MAC do looks like anything */
-    MUST(!is_one || !tale->rolled_back);
     MUST(!is_one || yard->now.ms - tale->last_ms >= backoff_ms(tale->whole));
     /* of two kinds only the last transfer is judged, so the loop guard alone may have to do */
-    MUST(!is_one || thing->has_fs || tale->whole <= LOOP_GUARD_MAX + 1);
+    MUST(!is_one || thing->has_fs || (tale->whole <= LOOP_GUARD_MAX && !tale->rolled_back));
 }
 
 /* Those that download by the word of a rollout under way, each MAC once. */
@@ -611,7 +611,7 @@ static void run(uint64_t seed)
     }
     history->quiet = true; /* nobody comes back to it; most devices go on asking */
     for (unsigned i = 0; i < TAIL_STEPS; i++) {
-        step(history, i < 40 ? 30000 : (uint64_t)3 * 3600000);
+        step(history, i < 40 ? 30000 : (uint64_t)6 * 3600000);
     }
     check_all(history);
     for (size_t i = 0; i < rollouts_count(history->yard->fleet.rollouts); i++) {
