@@ -227,7 +227,7 @@ static void trigger_type(struct rollout *rollout, bool again, const struct momen
     for (size_t i = 0; i < rollout->table->member_count; i++) {
         struct member *member = member_at(rollout->table, i);
         if (member->state == ROLLOUT_DEVICE_QUEUED) {
-            member->attempts++;
+            member->attempts += member->attempts < UINT8_MAX;
             member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
         }
     }
@@ -263,7 +263,8 @@ static void fill_window(struct rollout *rollout, const struct moment *now)
         }
         struct member *member;
         while (rollout->in_flight < window_size(&rollout->window) && (member = member_next_armed(rollout)) != NULL) {
-            unsigned attempt = ++member->attempts;
+            member->attempts += member->attempts < UINT8_MAX;
+            unsigned attempt = member->attempts;
             struct mac mac = member->mac;
             rollout->commands++;
             member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
@@ -362,8 +363,7 @@ static void tell_again(struct rollout *rollout, const struct moment *now)
         if (may_trigger(rollout) && table->device_topic) {
             member_untold(rollout, member);
             effects->trigger(effects->owner, rollout, &member->mac, member->attempts);
-        } else { /* told when it goes on, by the same command */
-            member->attempts -= member->attempts > 0;
+        } else { /* it may have heard that command, in vain: when the rollout goes on, it is told anew */
             member_requeue(rollout, member, false, now);
         }
     }
