@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define RESERVE   (STORE_BACKLOG_MAX / 4) /* room that devices and what is written again leave to what is urgent */
-#define FLUSH_MAX (2 * STORE_BATCH_MAX)   /* in one go: the loop has other things to do */
+#define FLUSH_MAX STORE_BATCH_MAX         /* in one go: the loop has other things to do */
 #define PIECE     64                      /* members looked at together */
 
 /* All rollouts, the oldest first, as far as there is room each time. */

@@ -3,6 +3,7 @@
 #include "fleet/store_rows.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* --- values ---------------------------------------------------------------------------------------------------------
@@ -262,15 +263,13 @@ static void print_counts(const struct rollout *row, char counts[ROW_COUNTS_TEXT]
     }
 }
 
-static void parse_counts(const char *counts, struct rollout *row)
+static void parse_counts(char *counts, struct rollout *row)
 {
-    char word[32];
-    size_t count;
-    int length;
     enum rollout_device_state state;
-    for (; sscanf(counts, "%31s %zu%n", word, &count, &length) == 2; counts += length) {
-        if (rollout_device_from_word(slice_of(word), &state)) {
-            row->devices[state] = count;
+    for (char *word; (word = strsep(&counts, " ")) != NULL;) {
+        const char *count = strsep(&counts, " ");
+        if (count != NULL && rollout_device_from_word(slice_of(word), &state)) {
+            row->devices[state] = strtoull(count, NULL, 10);
         }
     }
 }

@@ -274,15 +274,17 @@ static double median(double *values, size_t n)
 
 static double resident_bytes(void)
 {
-    long all, resident = 0;
+    char line[200] = "", *rest = line;
     FILE *file = fopen("/proc/self/statm", "r");
     if (file != NULL) {
-        if (fscanf(file, "%ld %ld", &all, &resident) != 2) {
-            resident = 0;
-        }
+        rest = fgets(line, sizeof line, file);
         (void)fclose(file);
     }
-    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+    if (rest == NULL) {
+        return 0;
+    }
+    (void)strtol(rest, &rest, 10); /* the whole address space */
+    return (double)strtol(rest, NULL, 10) * (double)sysconf(_SC_PAGESIZE);
 }
 
 static void print_size(void)

@@ -87,7 +87,7 @@ static inline void copy_state(const char *to)
     static const char *const names[] = { "updraft.db", "updraft.db-wal", "updraft.db-journal" };
     char from_path[400], to_path[400];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        size_t size;
+        size_t size = 0;
         snprintf(from_path, sizeof from_path, "%s/%s", state_dir, names[i]);
         snprintf(to_path, sizeof to_path, "%s/%s", to, names[i]);
         char *bytes = file_bytes(from_path, &size);

@@ -103,7 +103,7 @@ static size_t make_batch(unsigned number, size_t size, struct store_change *batc
 
 static enum status write_batch(void *store, unsigned number, size_t size, bool durable, char message[MESSAGE_SIZE])
 {
-    struct store_change *batch[BATCH_MAX];
+    struct store_change *batch[BATCH_MAX] = { NULL };
     return write_all(store, batch, make_batch(number, size, batch), durable, message);
 }
 

@@ -445,7 +445,7 @@ static void assert_refused(enum status expected, const char *reason, const char 
 {
     static const char *const names[] = { "updraft.db", "updraft.db-wal" };
     char message[MESSAGE_SIZE], path[400], *before[2], *after;
-    size_t size[2] = { 0 }, size_after;
+    size_t size[2] = { 0 }, size_after = 0;
     for (size_t i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s/%s", state_dir, names[i]);
         before[i] = file_bytes(path, &size[i]);
@@ -540,7 +540,7 @@ static void test_a_newer_schema(void **state)
 
 static void damage(size_t from, size_t size)
 {
-    size_t all;
+    size_t all = 0;
     char *bytes = file_bytes(state_file, &all);
     assert_true(bytes != NULL && from + size <= all);
     for (size_t i = 0; i < size; i++) {
@@ -558,7 +558,7 @@ static void test_a_damaged_file(void **state)
     assert_refused(STATUS_CORRUPT, "no database", "restore a copy");
     empty_folder(state_dir);
     fill_store();
-    size_t size;
+    size_t size = 0;
     free(file_bytes(state_file, &size));
     assert_true(size > 20 * 4096);
     damage(size / 2 / 4096 * 4096, 4096);
@@ -575,7 +575,7 @@ static void test_a_damaged_file(void **state)
 static void test_half_a_file(void **state)
 {
     (void)state;
-    size_t size;
+    size_t size = 0;
     fill_store();
     char *bytes = file_bytes(state_file, &size);
     write_file(state_file, bytes, size / 2 / 4096 * 4096);
@@ -588,7 +588,7 @@ static void test_half_a_file(void **state)
 static void test_a_damaged_file_is_not_brought_up(void **state)
 {
     (void)state;
-    size_t size;
+    size_t size = 0;
     fill_store();
     sql("PRAGMA journal_mode = DELETE");
     free(file_bytes(state_file, &size));
@@ -599,7 +599,7 @@ static void test_a_damaged_file_is_not_brought_up(void **state)
 static void test_a_damaged_file_with_a_log(void **state)
 {
     (void)state;
-    size_t size;
+    size_t size = 0;
     fill_store();
     sql_killed("UPDATE policy SET note = 'changed'");
     free(file_bytes(state_file, &size));
@@ -656,7 +656,7 @@ static void refused_by_permission(mode_t dir_mode, mode_t file_mode)
 static void test_permissions(void **state)
 {
     (void)state;
-    size_t size, size_after;
+    size_t size = 0, size_after = 0;
     refused_by_permission(0555, 0644); /* nothing there, and nothing may be made */
     assert_int_equal(chmod(state_dir, 0700), 0);
     fill_store();
