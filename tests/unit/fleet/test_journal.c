@@ -33,6 +33,8 @@ static enum status gate_write(void *store, const struct store_change *const *cha
     return store_sqlite.write(store, changes, count, durable, message, size);
 }
 
+static struct store_ops gated; /* store_sqlite behind the gate; see main */
+
 static void trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
 {
     (void)owner;
@@ -90,7 +92,6 @@ static struct world *world_open(void)
 {
     static const struct rollout_effects effects = { trigger,   withdraw, changed, member_changed,
                                                     forgotten, in_group, NULL };
-    static struct store_ops gated;
     char message[MESSAGE_SIZE] = "";
     struct world *world = calloc(1, sizeof *world);
     assert_non_null(world);
@@ -109,8 +110,6 @@ static struct world *world_open(void)
                              .now = &now,
                              .site_of = fleet_site };
     struct store_queue_events events = { .on_written = on_written, .owner = world };
-    gated = store_sqlite;
-    gated.write = gate_write;
     world->queue = store_queue_open(&loop, &gated, state_dir, &events, recall_row, &recall, message, sizeof message);
     if (world->queue == NULL) {
         fail_msg("%s", message);
@@ -722,6 +721,8 @@ static void test_without_a_store(void **state)
 
 int main(void)
 {
+    gated = store_sqlite;
+    gated.write = gate_write;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_a_fleet_comes_back),
