@@ -345,6 +345,7 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     member->attempts = as_written->attempts;
     /* who was told, or was about to be, has perhaps taken it while nobody could write that down */
     member->took = as_written->attempts > 0 || as_written->armed > 0;
+    member->has_all = as_written->state == ROLLOUT_DEVICE_FLASHED;
     member->handed_over = as_written->state == ROLLOUT_DEVICE_SKIPPED &&
                           strncmp(as_written->why, ROLLOUT_SUPERSEDED, strlen(ROLLOUT_SUPERSEDED)) == 0;
     rollout->table->failures_read +=

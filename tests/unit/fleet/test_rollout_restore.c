@@ -231,7 +231,7 @@ static void test_paused_over_it(void **unused)
     updates(world, 1);
     updates(world, 2);
     assert_int_equal(last_told(world)->device, 0);
-    assert_string_equal(last_told(world)->id, id);
+    assert_string_not_equal(last_told(world)->id, id); /* it may have heard that one, and been told to wait */
     store_free(store);
 }
 
