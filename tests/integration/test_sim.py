@@ -274,7 +274,7 @@ def test_same_seed_same_story(tmp_path):
     make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", size="100K")
     stories = []
     for seed in (7, 7, 8):
-        with Server(tmp_path) as server, Broker(tmp_path) as broker:
+        with Server(tmp_path, store="none") as server, Broker(tmp_path) as broker:  # else it knows them from before
             flags = {"devices": 20, "drop": 20, "wrong_label": 20, "twins": 20, "flash": "1M,4M", "seed": seed}
             with Sim(tmp_path, server, broker, types="door", until="idle", idle=0.5, **FAST, **flags) as sim:
                 sim.ready()
