@@ -40,7 +40,7 @@ struct member *member_lay(struct rollout *rollout, const struct mac *mac)
     size_t blocks = count_blocks(table->member_count);
     if (table->member_count % MEMBER_BLOCK == 0) {
         if ((blocks & (blocks - 1)) == 0) { /* full at each power of two */
-            table->blocks = realloc(table->blocks, (blocks > 0 ? 2 * blocks : 1) * sizeof table->blocks[0]);
+            table->blocks = realloc(table->blocks, (blocks > 0 ? 2 * blocks : 1) * sizeof(struct member *));
             assert(table->blocks != NULL);
         }
         table->blocks[blocks] = calloc(MEMBER_BLOCK, sizeof *table->blocks[blocks]);

@@ -89,7 +89,7 @@ static word_id take_id(struct words *words)
         return words->free_ids[--words->free_count];
     }
     assert(words->slot_count < UINT32_MAX);
-    words->slots = grow(words->slots, &words->slot_room, words->slot_count + 1, sizeof *words->slots);
+    words->slots = grow(words->slots, &words->slot_room, words->slot_count + 1, sizeof(struct word *));
     return (word_id)words->slot_count++;
 }
 
