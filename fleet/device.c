@@ -3,10 +3,12 @@
  * tails is a plain table that stays short whatever comes: there are 2^24 tails, so at most 256 in each of its 2^16
  * buckets, and of those that share a tail two are enough to know that it names nobody.
  *
- * Records lie in blocks and stay where they are for as long as they live; a type goes with its last device.
+ * Records stay where they are for as long as they live, and each has a number, which is what the index of MACs keeps:
+ * so a check-in touches the index and the record, nothing between. A type goes with its last device.
  */
 #include "fleet/device.h"
 
+#include "fleet/huge_page.h"
 #include "fleet/mac_index.h"
 
 #include <assert.h>
@@ -14,18 +16,17 @@
 #include <string.h>
 #include <uthash.h>
 
+#define CACHE_LINE    64
 #define BLOCK_RECORDS 256
+#define BLOCKS        40 /* so many small ones; a fleet that fills them is large, and so is each page that follows */
+#define PAGE_RECORDS  (HUGE_PAGE_BYTES / sizeof(struct record))
 #define TAIL_BUCKETS  65536
 
 struct record {
     struct device device; /* the first member: a device is its record */
     struct record *next_of_tail;
-};
-
-struct block {
-    struct block *next;
-    struct record records[BLOCK_RECORDS];
-};
+    uint32_t number; /* its own, as long as the table lives */
+} __attribute__((aligned(CACHE_LINE)));
 
 struct type_entry {
     struct device_type type; /* the first member */
@@ -37,12 +38,12 @@ struct devices {
     struct type_entry *types; /* by word */
     struct record **all;
     size_t count, all_room;
-    struct mac_index index; /* of `all` */
-    struct block *blocks;
-    struct record *free_records; /* linked by next_of_tail */
-    size_t block_count;
-    struct record **tails; /* TAIL_BUCKETS lists, of at most two records a tail */
-    struct device *dirty, **dirty_end;
+    struct mac_index index; /* of numbers */
+    struct record *blocks[BLOCKS], **pages;
+    size_t numbers, page_count, page_room;
+    struct record *free_records; /* whose numbers are used again; linked by next_of_tail */
+    struct record **tails;       /* TAIL_BUCKETS lists, of at most two records a tail */
+    struct device *dirty, *last_dirty;
     size_t dirty_count;
     size_t devices_max;
     size_t seen;
@@ -69,7 +70,6 @@ struct devices *devices_new(struct words *words, size_t devices_max)
     devices->tails = calloc(TAIL_BUCKETS, sizeof(struct record *));
     assert(devices->tails != NULL);
     devices->devices_max = devices_max;
-    devices->dirty_end = &devices->dirty;
     return devices;
 }
 
@@ -85,11 +85,13 @@ void devices_free(struct devices *devices)
         HASH_DEL(devices->types, type);
         free(type);
     }
-    while (devices->blocks != NULL) {
-        struct block *block = devices->blocks;
-        devices->blocks = block->next;
-        free(block);
+    for (size_t i = 0; i < BLOCKS; i++) {
+        free(devices->blocks[i]);
     }
+    for (size_t i = 0; i < devices->page_count; i++) {
+        free(devices->pages[i]);
+    }
+    free(devices->pages);
     free(devices->all);
     free(devices->tails);
     free(devices);
@@ -183,13 +185,16 @@ static void index_tail(struct devices *devices, struct record *record)
     struct record *last = NULL;
     if (count_tail(devices, tail, &last) < 2) {
         struct record **bucket = tail_bucket(devices, tail);
+        record->device.tail_crowded = last != NULL && last->device.tail_crowded;
         record->next_of_tail = *bucket;
         *bucket = record;
+    } else {
+        last->device.tail_crowded = true;
     }
 }
 
-/* A third of the same tail, which the index left out, may now be one of two; an operator's word is rare enough to look
- * through all. */
+/* A third of the same tail, which the index left out, may now be one of two. To find it all are looked through, which
+ * takes a while among a million: an operator's word on one of three such devices is rare enough. */
 static void unindex_tail(struct devices *devices, struct record *record)
 {
     const uint8_t *tail = record->device.mac.bytes + 3;
@@ -202,9 +207,10 @@ static void unindex_tail(struct devices *devices, struct record *record)
     }
     *link = record->next_of_tail;
     struct record *kept = NULL;
-    if (count_tail(devices, tail, &kept) == 0) {
-        return; /* it was the only one, so none was left out */
+    if (count_tail(devices, tail, &kept) == 0 || !(record->device.tail_crowded || kept->device.tail_crowded)) {
+        return; /* none was left out */
     }
+    kept->device.tail_crowded = true; /* there may be a fourth */
     for (size_t i = 0; i < devices_count(devices); i++) {
         struct record *other = devices->all[i];
         if (other != record && other != kept && memcmp(other->device.mac.bytes + 3, tail, 3) == 0) {
@@ -212,6 +218,7 @@ static void unindex_tail(struct devices *devices, struct record *record)
             return;
         }
     }
+    kept->device.tail_crowded = false;
 }
 
 struct device *devices_find_tail(const struct devices *devices, const uint8_t tail[3])
@@ -220,36 +227,111 @@ struct device *devices_find_tail(const struct devices *devices, const uint8_t ta
     return count_tail(devices, tail, &record) == 1 ? &record->device : NULL;
 }
 
+/* --- what is to be written down -------------------------------------------------------------------------------------
+ */
+
+void devices_mark(struct devices *devices, struct device *device)
+{
+    if (!device->dirty) {
+        device->dirty = true;
+        device->previous_dirty = devices->last_dirty;
+        device->next_dirty = NULL;
+        *(devices->last_dirty != NULL ? &devices->last_dirty->next_dirty : &devices->dirty) = device;
+        devices->last_dirty = device;
+        devices->dirty_count++;
+    }
+}
+
+static void unmark(struct devices *devices, struct device *device)
+{
+    if (device->dirty) {
+        struct device *previous = device->previous_dirty, *next = device->next_dirty;
+        *(previous != NULL ? &previous->next_dirty : &devices->dirty) = next;
+        *(next != NULL ? &next->previous_dirty : &devices->last_dirty) = previous;
+        device->dirty = false;
+        devices->dirty_count--;
+    }
+}
+
+struct device *devices_next_dirty(struct devices *devices)
+{
+    struct device *device = devices->dirty;
+    if (device != NULL) {
+        unmark(devices, device);
+    }
+    return device;
+}
+
+size_t devices_dirty_count(const struct devices *devices)
+{
+    return devices->dirty_count;
+}
+
 /* --- devices ------------------------------------------------------------------------------------------------------ */
 
-static const struct mac *mac_at(const void *owner, uint32_t place)
+static struct record *record_at(const struct devices *devices, size_t number)
 {
-    const struct devices *devices = owner;
-    return &devices->all[place]->device.mac;
+    if (number < (size_t)BLOCKS * BLOCK_RECORDS) {
+        return &devices->blocks[number / BLOCK_RECORDS][number % BLOCK_RECORDS];
+    }
+    number -= (size_t)BLOCKS * BLOCK_RECORDS;
+    return &devices->pages[number / PAGE_RECORDS][number % PAGE_RECORDS];
+}
+
+/* All of the record is wanted soon: its lines come together instead of one after the other. */
+static const struct mac *mac_at(const void *owner, uint32_t number)
+{
+    const struct record *record = record_at(owner, number);
+    for (size_t at = CACHE_LINE; at < sizeof *record; at += CACHE_LINE) {
+        __builtin_prefetch((const char *)record + at, 1);
+    }
+    return &record->device.mac;
 }
 
 struct device *devices_find(const struct devices *devices, const struct mac *mac)
 {
-    uint32_t place = mac_index_find(&devices->index, mac, mac_at, devices);
-    return place != MAC_INDEX_NONE ? &devices->all[place]->device : NULL;
+    uint32_t number = mac_index_find(&devices->index, mac, mac_at, devices);
+    return number != MAC_INDEX_NONE ? &record_at(devices, number)->device : NULL;
+}
+
+static void add_page(struct devices *devices)
+{
+    if (devices->page_count == devices->page_room) {
+        devices->page_room = devices->page_room > 0 ? 2 * devices->page_room : 16;
+        devices->pages = realloc(devices->pages, devices->page_room * sizeof(struct record *));
+        assert(devices->pages != NULL);
+    }
+    devices->pages[devices->page_count] = huge_alloc(HUGE_PAGE_BYTES);
+    assert(devices->pages[devices->page_count] != NULL);
+    devices->page_count++;
+}
+
+static struct record *number_record(struct devices *devices)
+{
+    const size_t small = (size_t)BLOCKS * BLOCK_RECORDS;
+    size_t number = devices->numbers++;
+    if (number < small && number % BLOCK_RECORDS == 0) {
+        struct record *block = aligned_alloc(CACHE_LINE, BLOCK_RECORDS * sizeof *block);
+        assert(block != NULL);
+        devices->blocks[number / BLOCK_RECORDS] = block;
+    } else if (number >= small && (number - small) % PAGE_RECORDS == 0) {
+        add_page(devices);
+    }
+    struct record *record = record_at(devices, number);
+    record->number = (uint32_t)number;
+    return record;
 }
 
 static struct record *new_record(struct devices *devices)
 {
-    if (devices->free_records == NULL) {
-        struct block *block = calloc(1, sizeof *block);
-        assert(block != NULL);
-        block->next = devices->blocks;
-        devices->blocks = block;
-        devices->block_count++;
-        for (size_t i = BLOCK_RECORDS; i > 0; i--) {
-            block->records[i - 1].next_of_tail = devices->free_records;
-            devices->free_records = &block->records[i - 1];
-        }
-    }
     struct record *record = devices->free_records;
-    devices->free_records = record->next_of_tail;
-    memset(record, 0, sizeof *record);
+    if (record != NULL) {
+        devices->free_records = record->next_of_tail;
+    } else {
+        record = number_record(devices);
+    }
+    memset(&record->device, 0, sizeof record->device);
+    record->next_of_tail = NULL;
     return record;
 }
 
@@ -269,7 +351,7 @@ static struct device *add(struct devices *devices, const struct mac *mac, struct
     record->device.flash_mode = FLASH_MODE_UNKNOWN;
     join_type(&record->device, type);
     index_tail(devices, record);
-    mac_index_add(&devices->index, mac, (uint32_t)count);
+    mac_index_add(&devices->index, mac, record->number);
     devices->count++;
     return &record->device;
 }
@@ -307,26 +389,14 @@ void devices_forget(struct devices *devices, struct device *device)
 {
     struct record *record = (struct record *)device;
     size_t count = devices_count(devices);
-    if (device->dirty) {
-        struct device **link = &devices->dirty;
-        while (*link != device) {
-            link = &(*link)->next_dirty;
-        }
-        *link = device->next_dirty;
-        devices->dirty_end = *link == NULL ? link : devices->dirty_end;
-        devices->dirty_count--;
-    }
+    unmark(devices, device);
     devices->seen -= device->seen;
     unindex_tail(devices, record);
     leave_type(devices, device);
     drop_words(devices->words, device);
-    mac_index_remove(&devices->index, &device->mac, device->place);
-    if (device->place != count - 1) { /* the last takes its place */
-        struct record *last = devices->all[count - 1];
-        mac_index_move(&devices->index, &last->device.mac, last->device.place, device->place);
-        last->device.place = device->place;
-        devices->all[device->place] = last;
-    }
+    mac_index_remove(&devices->index, &device->mac, record->number);
+    devices->all[device->place] = devices->all[count - 1]; /* the last takes its place */
+    devices->all[device->place]->device.place = device->place;
     devices->count--;
     record->next_of_tail = devices->free_records;
     devices->free_records = record;
@@ -358,6 +428,7 @@ void device_saw(struct devices *devices, struct device *device, const struct dev
     }
     device->flash_bytes = request->flash_bytes > 0 ? (uint32_t)request->flash_bytes : device->flash_bytes;
     device->free_bytes = request->free_bytes > 0 ? (uint32_t)request->free_bytes : device->free_bytes;
+    device->sketch_bytes = request->sketch_bytes > 0 ? (uint32_t)request->sketch_bytes : device->sketch_bytes;
     if (request->label.at != NULL) {
         words_set(devices->words, fs ? &device->fs_version : &device->version, request->label);
     }
@@ -366,36 +437,21 @@ void device_saw(struct devices *devices, struct device *device, const struct dev
     }
 }
 
-/* --- what is to be written down -------------------------------------------------------------------------------------
- */
-
-void devices_mark(struct devices *devices, struct device *device)
+void device_ask_again(const struct devices *devices, const struct device *device, enum device_mode mode,
+                      struct device_request *request)
 {
-    if (!device->dirty) {
-        device->dirty = true;
-        device->next_dirty = NULL;
-        *devices->dirty_end = device;
-        devices->dirty_end = &device->next_dirty;
-        devices->dirty_count++;
-    }
-}
-
-struct device *devices_next_dirty(struct devices *devices)
-{
-    struct device *device = devices->dirty;
-    if (device != NULL) {
-        devices->dirty = device->next_dirty;
-        devices->dirty_end = devices->dirty != NULL ? devices->dirty_end : &devices->dirty;
-        devices->dirty_count--;
-        device->dirty = false;
-        device->next_dirty = NULL;
-    }
-    return device;
-}
-
-size_t devices_dirty_count(const struct devices *devices)
-{
-    return devices->dirty_count;
+    word_id version = mode == DEVICE_MODE_FS ? device->fs_version : device->version;
+    *request = (struct device_request){ .client = (enum device_client)device->client,
+                                        .mode = mode,
+                                        .has_mac = true,
+                                        .has_md5 = device->has_md5,
+                                        .mac = device->mac,
+                                        .free_bytes = device->free_bytes,
+                                        .sketch_bytes = device->sketch_bytes,
+                                        .flash_bytes = device->flash_bytes,
+                                        .chip = (enum chip)device->chip,
+                                        .label = slice_of(words_text(devices->words, version)) };
+    memcpy(request->sketch_md5, device->md5, sizeof request->sketch_md5);
 }
 
 /* --- all ------------------------------------------------------------------------------------------------------------
@@ -424,8 +480,11 @@ uint64_t devices_forgotten(const struct devices *devices)
 
 size_t devices_bytes(const struct devices *devices)
 {
-    return devices->block_count * sizeof(struct block) + devices->all_room * sizeof(struct record *) +
-           devices->index.size * sizeof devices->index.slots[0] + TAIL_BUCKETS * sizeof(struct record *);
+    size_t blocks = (devices->numbers + BLOCK_RECORDS - 1) / BLOCK_RECORDS;
+    blocks = blocks < BLOCKS ? blocks : BLOCKS;
+    return blocks * BLOCK_RECORDS * sizeof(struct record) + devices->page_count * HUGE_PAGE_BYTES +
+           (devices->page_room + devices->all_room + TAIL_BUCKETS) * sizeof(struct record *) +
+           devices->index.size * sizeof devices->index.slots[0];
 }
 
 struct words *devices_words(const struct devices *devices)

@@ -66,21 +66,22 @@ struct device {
     uint8_t outcome;    /* enum outcome: of the last transfer of a sketch */
     uint8_t failures;   /* in a row, at most 255 */
     bool has_md5 : 1;
-    bool online : 1, said_online : 1;    /* over MQTT */
-    bool reason_fs : 1, transfer_fs : 1; /* the last answer, transfer: of a file system */
-    bool came_back : 1;                  /* was confirmed at least once: such a one can be missed */
-    bool seen : 1;                       /* since the start */
-    bool dirty : 1;                      /* is in the list of what is to be written down */
-    bool via_proxy : 1;                  /* `address` was told by a trusted proxy */
-    uint8_t md5[16];                     /* of the running sketch, as last reported */
-    uint8_t address[16];                 /* IPv6, or IPv4 mapped */
-    uint32_t first_seen_s, seen_s;       /* 0 = known from MQTT alone */
-    uint32_t flash_bytes, free_bytes;    /* 0 = not said */
+    bool online : 1, said_online : 1;               /* over MQTT */
+    bool reason_fs : 1, transfer_fs : 1;            /* the last answer, transfer: of a file system */
+    bool came_back : 1;                             /* was confirmed at least once: such a one can be missed */
+    bool seen : 1;                                  /* since the start */
+    bool dirty : 1;                                 /* is in the list of what is to be written down */
+    bool via_proxy : 1;                             /* `address` was told by a trusted proxy */
+    bool tail_crowded : 1;                          /* others with the same tail are not in the index of tails */
+    uint8_t md5[16];                                /* of the running sketch, as last reported */
+    uint8_t address[16];                            /* IPv6, or IPv4 mapped */
+    uint32_t first_seen_s, seen_s;                  /* 0 = known from MQTT alone */
+    uint32_t flash_bytes, free_bytes, sketch_bytes; /* 0 = not said */
     word_id version, fs_version, sdk;
     struct device_transfer transfer;
     uint32_t place;           /* in the list of all */
     struct device_type *type; /* never NULL */
-    struct device *next_of_type, *previous_of_type, *next_dirty;
+    struct device *next_of_type, *previous_of_type, *next_dirty, *previous_dirty;
 };
 
 struct devices;
@@ -106,6 +107,10 @@ struct device_sighting {
 };
 void device_saw(struct devices *devices, struct device *device, const struct device_sighting *sighting,
                 const struct moment *now);
+
+/* The other way: *request as the device would ask now, by its record. Its label is borrowed from the record's words. */
+void device_ask_again(const struct devices *devices, const struct device *device, enum device_mode mode,
+                      struct device_request *request);
 
 /* The one device whose MAC ends so; NULL where there is none, or more than one. */
 struct device *devices_find_tail(const struct devices *devices, const uint8_t tail[3]);

@@ -1,10 +1,23 @@
 /* Linear probing in a table that is half empty at least. */
 #include "fleet/mac_index.h"
 
+#include "fleet/huge_page.h"
+
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define SIZE_MIN 64
+
+/* As large as a huge page or larger, they are a multiple of it. */
+static uint64_t *new_slots(size_t size)
+{
+    size_t bytes = size * sizeof(uint64_t);
+    uint64_t *slots = bytes < HUGE_PAGE_BYTES ? malloc(bytes) : huge_alloc(bytes);
+    assert(slots != NULL);
+    memset(slots, 0, bytes);
+    return slots;
+}
 
 static void put(uint64_t *slots, size_t size, uint64_t slot)
 {
@@ -18,8 +31,7 @@ static void put(uint64_t *slots, size_t size, uint64_t slot)
 static void grow(struct mac_index *index)
 {
     size_t size = index->size > 0 ? 2 * index->size : SIZE_MIN;
-    uint64_t *slots = calloc(size, sizeof *slots);
-    assert(slots != NULL);
+    uint64_t *slots = new_slots(size);
     for (size_t i = 0; i < index->size; i++) {
         if (index->slots[i] != 0) {
             put(slots, size, index->slots[i]);
@@ -66,11 +78,6 @@ void mac_index_add(struct mac_index *index, const struct mac *mac, uint32_t plac
     }
     put(index->slots, index->size, slot_of(index, mac, place));
     index->count++;
-}
-
-void mac_index_move(struct mac_index *index, const struct mac *mac, uint32_t from, uint32_t to)
-{
-    index->slots[find_slot(index, slot_of(index, mac, from))] = slot_of(index, mac, to);
 }
 
 /* Those behind it move up, as far as their hash lets them: a search ends at a free slot (Knuth, 6.4, algorithm R). */

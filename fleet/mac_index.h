@@ -24,8 +24,6 @@ typedef const struct mac *(*mac_at_fn)(const void *owner, uint32_t place);
 
 uint32_t mac_index_find(const struct mac_index *index, const struct mac *mac, mac_at_fn mac_at, const void *owner);
 void mac_index_add(struct mac_index *index, const struct mac *mac, uint32_t place); /* is not in it yet */
-/* Its record moves in the array, or leaves it. */
-void mac_index_move(struct mac_index *index, const struct mac *mac, uint32_t from, uint32_t to);
 void mac_index_remove(struct mac_index *index, const struct mac *mac, uint32_t place);
 void mac_index_clear(struct mac_index *index); /* keeps the seed */
 

@@ -119,6 +119,37 @@ static void test_tails(void **state)
     table_free(&table);
 }
 
+/* However many share a tail, and in whatever order they go: it names a device where one is left, and nobody else. */
+static void test_crowded_tails(void **state)
+{
+    (void)state;
+    enum { CROWD = 6 };
+    static const uint8_t tail[3] = { 0, 0, 1 };
+    srand(4);
+    for (unsigned round = 0; round < 200; round++) {
+        struct table table = table_new(100);
+        struct device *crowd[CROWD] = { NULL };
+        size_t count = 0;
+        for (unsigned step = 0; step < 60; step++) {
+            unsigned i = (unsigned)rand() % CROWD;
+            if (crowd[i] == NULL) {
+                crowd[i] = take(&table, i, 1, "porch");
+                count++;
+            } else {
+                devices_forget(table.devices, crowd[i]);
+                crowd[i] = NULL;
+                count--;
+            }
+            struct device *left = NULL;
+            for (i = 0; count == 1 && i < CROWD; i++) {
+                left = crowd[i] != NULL ? crowd[i] : left;
+            }
+            assert_ptr_equal(devices_find_tail(table.devices, tail), left);
+        }
+        table_free(&table);
+    }
+}
+
 /* Else a change is written twice, or never; or a forgotten device is. */
 static void test_dirty(void **state)
 {
@@ -170,6 +201,7 @@ static void test_what_is_not_said_stays(void **state)
                                    .chip = CHIP_ESP8266,
                                    .flash_bytes = 4194304,
                                    .free_bytes = 1000,
+                                   .sketch_bytes = 400000,
                                    .label = slice_of("1.0"),
                                    .sdk = slice_of("2.2.2") };
     see(&table, device, &said, &first);
@@ -180,6 +212,7 @@ static void test_what_is_not_said_stays(void **state)
     assert_true(device->has_md5 && device->md5[0] == 9);
     assert_int_equal(device->flash_bytes, 4194304);
     assert_int_equal(device->free_bytes, 1000);
+    assert_int_equal(device->sketch_bytes, 400000);
     assert_int_equal(device->chip, CHIP_ESP8266);
     assert_string_equal(words_text(table.words, device->version), "1.0");
     assert_string_equal(words_text(table.words, device->fs_version), "0.3");
@@ -189,6 +222,61 @@ static void test_what_is_not_said_stays(void **state)
     assert_int_equal(device->seen_s, 2000);
     devices_forget(table.devices, device);
     assert_int_equal(words_count(table.words), 0);
+    table_free(&table);
+}
+
+/* Else a plan or an explanation judges another device than the one that will ask. */
+static void test_asked_again(void **state)
+{
+    (void)state;
+    struct table table = table_new(100);
+    struct device *device = take(&table, 1, 1, "porch");
+    struct moment now = { .ms = 1, .unix_s = 1000 };
+    struct device_request again, said = { .client = CLIENT_ESP8266,
+                                          .mode = DEVICE_MODE_SKETCH,
+                                          .has_mac = true,
+                                          .has_md5 = true,
+                                          .mac = mac_of(1, 1),
+                                          .sketch_md5 = { 1, 2, 3 },
+                                          .free_bytes = 500000,
+                                          .sketch_bytes = 400000,
+                                          .flash_bytes = 1048576,
+                                          .chip = CHIP_ESP8266,
+                                          .label = slice_of("1.0") };
+    see(&table, device, &said, &now);
+    device_ask_again(table.devices, device, DEVICE_MODE_SKETCH, &again);
+    assert_true(again.client == said.client && again.mode == said.mode && again.chip == said.chip);
+    assert_true(again.has_mac && mac_equal(&again.mac, &said.mac));
+    assert_true(again.has_md5 && memcmp(again.sketch_md5, said.sketch_md5, 16) == 0);
+    assert_int_equal(again.free_bytes, said.free_bytes);
+    assert_int_equal(again.sketch_bytes, said.sketch_bytes);
+    assert_int_equal(again.flash_bytes, said.flash_bytes);
+    assert_true(slice_is(again.label, "1.0"));
+    device_ask_again(table.devices, device, DEVICE_MODE_FS, &again);
+    assert_true(again.mode == DEVICE_MODE_FS && again.label.at != NULL && again.label.len == 0);
+    table_free(&table);
+}
+
+/* Else `updraft status` counts who was read from the disk, one who asks often, or one who is forgotten. */
+static void test_seen_since_the_start(void **state)
+{
+    (void)state;
+    struct table table = table_new(100);
+    struct device *one = take(&table, 1, 1, "porch"), *two = take(&table, 1, 2, "porch");
+    struct device_request said = { .client = CLIENT_ESP8266 };
+    struct moment now = { .ms = 1, .unix_s = 1000 };
+    assert_int_equal(devices_seen(table.devices), 0);
+    see(&table, one, &said, &now);
+    see(&table, one, &said, &now);
+    assert_int_equal(devices_seen(table.devices), 1);
+    devices_forget(table.devices, two); /* who was not seen does not count backwards */
+    assert_int_equal(devices_seen(table.devices), 1);
+    devices_forget(table.devices, one);
+    assert_int_equal(devices_seen(table.devices), 0);
+    one = take(&table, 1, 1, "porch"); /* of the same record */
+    assert_int_equal(devices_seen(table.devices), 0);
+    see(&table, one, &said, &now);
+    assert_int_equal(devices_seen(table.devices), 1);
     table_free(&table);
 }
 
@@ -245,16 +333,50 @@ static void test_bytes(void **state)
     table_free(&table);
 }
 
+/* Small blocks, the last of them, the huge pages behind: a record stands where its number says, and its place is used
+ * again; else a fleet that grows and shrinks grows for ever. */
+static void test_a_large_table(void **state)
+{
+    (void)state;
+    enum { MANY = 40000 };
+    struct table table = table_new(MANY);
+    struct device **known = calloc(MANY, sizeof *known);
+    assert_non_null(known);
+    for (unsigned i = 0; i < MANY; i++) {
+        known[i] = take(&table, i & 3, i >> 2, "porch");
+        assert_int_equal((uintptr_t)known[i] % 64, 0); /* three lines of the cache, not four */
+    }
+    size_t bytes = devices_bytes(table.devices);
+    for (unsigned i = 0; i < MANY; i += 3) {
+        devices_forget(table.devices, known[i]);
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        struct mac mac = mac_of(i & 3, i >> 2);
+        assert_ptr_equal(devices_find(table.devices, &mac), i % 3 == 0 ? NULL : known[i]);
+    }
+    for (unsigned i = 0; i < MANY; i += 3) {
+        assert_non_null(take(&table, 4, i, "garage"));
+    }
+    assert_int_equal(devices_bytes(table.devices), bytes);
+    assert_int_equal(of_type(&table, "garage"), (MANY + 2) / 3);
+    free(known);
+    table_free(&table);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_found_and_counted),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_tails),
+        cmocka_unit_test(test_crowded_tails),
         cmocka_unit_test(test_dirty),
         cmocka_unit_test(test_what_is_not_said_stays),
+        cmocka_unit_test(test_asked_again),
+        cmocka_unit_test(test_seen_since_the_start),
         cmocka_unit_test(test_against_an_array),
         cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_a_large_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,7 +61,8 @@ static void test_against_a_list(void **state)
             } else if (place != MAC_INDEX_NONE) { /* the last takes its place */
                 mac_index_remove(&index, &mac, place);
                 if (place != --count) {
-                    mac_index_move(&index, &list[count], (uint32_t)count, place);
+                    mac_index_remove(&index, &list[count], (uint32_t)count);
+                    mac_index_add(&index, &list[count], place);
                     list[place] = list[count];
                 }
             }
