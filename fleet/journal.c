@@ -258,6 +258,7 @@ static void fill_device(struct store_device *row, const struct words *words, con
     row->seen_s = device->seen_s;
     row->flash_bytes = device->flash_bytes;
     row->free_bytes = device->free_bytes;
+    row->sketch_bytes = device->sketch_bytes;
     snprintf(row->type, sizeof row->type, "%s", words_text(words, device->type->name));
     snprintf(row->version, sizeof row->version, "%s", words_text(words, device->version));
     snprintf(row->fs_version, sizeof row->fs_version, "%s", words_text(words, device->fs_version));
@@ -372,6 +373,7 @@ static void recall_device(struct recall *recall, const struct store_device *row)
     device->seen_s = row->seen_s;
     device->flash_bytes = row->flash_bytes;
     device->free_bytes = row->free_bytes;
+    device->sketch_bytes = row->sketch_bytes;
     words_set(words, &device->version, slice_of(row->version));
     words_set(words, &device->fs_version, slice_of(row->fs_version));
     words_set(words, &device->sdk, slice_of(row->sdk));

@@ -31,7 +31,7 @@ struct store_device { /* key: mac; `gone`: the row is deleted, and its time-line
     uint8_t client, flash_mode, reason, outcome, failures;
     bool has_md5, reason_fs, transfer_fs, came_back, via_proxy;
     uint8_t md5[16], address[16];
-    uint32_t first_seen_s, seen_s, flash_bytes, free_bytes;
+    uint32_t first_seen_s, seen_s, flash_bytes, free_bytes, sketch_bytes;
     char type[STORE_TEXT_MAX + 1], version[STORE_TEXT_MAX + 1], fs_version[STORE_TEXT_MAX + 1], sdk[STORE_TEXT_MAX + 1];
     uint8_t transfer_md5[16], transfer_before[8];
     uint32_t transfer_bytes, transfer_of, transfer_ms, transfer_s;

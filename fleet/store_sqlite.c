@@ -32,7 +32,7 @@ enum query {
 
 static const char *const queries[QUERIES] = {
     [PUT_DEVICE] = "REPLACE INTO device VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,"
-                   "?20,?21,?22,?23,?24,?25,?26,?27,?28,?29)",
+                   "?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30)",
     [DROP_DEVICE] = "DELETE FROM device WHERE mac = ?1",
     [DROP_EVENTS] = "DELETE FROM event WHERE mac = ?1",
     [PUT_POLICY] = "REPLACE INTO policy VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",

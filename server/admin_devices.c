@@ -115,6 +115,7 @@ static void add_said(json_t *json, const struct admin_api *api, const struct dev
     json_object_set_new(json, "flash_bytes", json_integer(device->flash_bytes));
     json_object_set_new(json, "flash_mode", json_string(mode));
     json_object_set_new(json, "free_bytes", json_integer(device->free_bytes));
+    json_object_set_new(json, "sketch_bytes", json_integer(device->sketch_bytes));
     json_object_set_new(json, "version", word_json(api, device->version));
     json_object_set_new(json, "fs_version", word_json(api, device->fs_version));
     json_object_set_new(json, "md5", device->has_md5 ? admin_hex(device->md5, 16) : json_string(""));

@@ -116,6 +116,7 @@ static void recall(struct explain *explain, const struct fleet *fleet)
         }
         recall_text(explain, SAID_MD5, md5);
         recall_text(explain, SAID_VERSION, words_text(fleet->words, asks_fs ? device->fs_version : device->version));
+        recall_number(explain, SAID_SIZE, device->sketch_bytes);
     }
     recall_number(explain, SAID_FLASH, device->flash_bytes);
     recall_number(explain, SAID_FREE, device->free_bytes);

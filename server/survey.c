@@ -32,22 +32,6 @@ void survey_end(struct survey *survey)
 
 /* --- finding ------------------------------------------------------------------------------------------------------ */
 
-/* The record as the device would ask now. */
-static void ask_as(const struct survey *survey, const struct device *device, struct device_request *request)
-{
-    const struct words *words = survey->trigger->fleet->words;
-    *request = (struct device_request){ .client = (enum device_client)device->client,
-                                        .mode = survey->order->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH,
-                                        .has_mac = true,
-                                        .has_md5 = device->has_md5,
-                                        .mac = device->mac,
-                                        .free_bytes = device->free_bytes,
-                                        .flash_bytes = device->flash_bytes,
-                                        .chip = (enum chip)device->chip };
-    memcpy(request->sketch_md5, device->md5, sizeof request->sketch_md5);
-    request->label = slice_of(words_text(words, survey->order->fs ? device->fs_version : device->version));
-}
-
 /* Whether its own record says already that it cannot take the image: decided as if it asked now, and as if it wanted it
  * in any case. Where the record is silent, nothing speaks against it. */
 static bool is_refused(const struct survey *survey, const struct device *device, struct decision *decision)
@@ -63,7 +47,8 @@ static bool is_refused(const struct survey *survey, const struct device *device,
     if (device->client == CLIENT_PLAIN) {
         return false;
     }
-    ask_as(survey, device, &request);
+    device_ask_again(survey->trigger->fleet->devices, device, survey->order->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH,
+                     &request);
     const char *type = words_text(survey->trigger->fleet->words, device->type->name);
     const struct image *running = device->has_md5 ? catalog_find_md5(survey->trigger->catalog, device->md5,
                                                                      slice_of(type), &input.running_flash_mode)

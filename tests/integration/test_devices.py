@@ -68,6 +68,7 @@ def test_what_a_device_says_is_known(server, admin):
     assert (device["mac"], device["type"], device["client"], device["chip"]) == (MAC, "door", "esp8266", "ESP8266")
     assert device["md5"] == ESP8266["x-ESP8266-sketch-md5"] and device["sdk"] == ESP8266["x-ESP8266-sdk-version"]
     assert (device["flash_bytes"], device["free_bytes"], device["version"]) == (4194304, 2052096, "1.0")
+    assert device["sketch_bytes"] == int(ESP8266["x-ESP8266-sketch-size"])
     assert (device["address"], device["via_proxy"], device["online"]) == ("127.0.0.1", False, None)
     assert (device["reason"], device["outcome"], device["failures"]) == ("newer", "open", 0)
     assert device["transfer"]["version"] == "2.0" and device["transfer"]["bytes"] == device["transfer"]["of"] > 0

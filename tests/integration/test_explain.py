@@ -63,6 +63,7 @@ def test_the_mac_alone_is_enough(server, admin, said, reason):
     assert facts["type"] == "door" and facts["client"] == "esp8266" and facts["md5"] == said["md5"]
     assert facts["flash"] == said.get("flash", ESP8266["x-ESP8266-chip-size"])
     assert facts["free"] == said.get("free", ESP8266["x-ESP8266-free-space"])
+    assert facts["size"] == ESP8266["x-ESP8266-sketch-size"]
     assert facts.get("version") == said["version"]
     seen = calendar.timegm(time.strptime(answer["remembered"]["seen"], "%Y-%m-%dT%H:%M:%SZ"))
     assert abs(time.time() - seen) < 60

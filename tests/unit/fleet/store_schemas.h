@@ -28,6 +28,7 @@ static inline void check_1(const struct loaded *loaded)
     assert_int_equal(device->reason, REASON_UP_TO_DATE);
     assert_int_equal(device->outcome, OUTCOME_CONFIRMED);
     assert_true(device->has_md5 && device->came_back && device->md5[15] == 0x0f);
+    assert_int_equal(device->sketch_bytes, 400000);
     assert_string_equal(device->sdk, "2.2.2-dev(38a443e)");
     assert_int_equal(device->never_again.count, 1);
     assert_int_equal(device->never_again.images[0].failures, 2);
@@ -50,7 +51,7 @@ static const struct {
     { "CREATE TABLE device (mac INTEGER PRIMARY KEY, client TEXT, chip INTEGER, flash_mode INTEGER, reason TEXT,"
       " outcome TEXT, failures INTEGER, md5 BLOB, reason_fs INTEGER, transfer_fs INTEGER, came_back INTEGER,"
       " via_proxy INTEGER, address BLOB, first_seen INTEGER, seen INTEGER, flash_bytes INTEGER, free_bytes INTEGER,"
-      " type TEXT, version TEXT, fs_version TEXT, sdk TEXT, transfer_md5 BLOB, transfer_before BLOB,"
+      " sketch_bytes INTEGER, type TEXT, version TEXT, fs_version TEXT, sdk TEXT, transfer_md5 BLOB, transfer_before BLOB,"
       " transfer_bytes INTEGER, transfer_of INTEGER, transfer_ms INTEGER, transfer_at INTEGER, transfer_version TEXT,"
       " never_again BLOB);"
       "CREATE TABLE policy (mac INTEGER PRIMARY KEY, blocked INTEGER, approved INTEGER, type TEXT, label TEXT, pin "
@@ -74,7 +75,7 @@ static const struct {
       "1700000009);"
       "INSERT INTO device VALUES (102046258692097,'esp8266',4,2,'up-to-date','confirmed',0,"
       "x'000102030405060708090a0b0c0d0e0f',0,0,1,0,x'00000000000000000000ffff0a000001',1700000001,1700000002,4194304,"
-      "3000000,'d1_mini','0_4_9','','2.2.2-dev(38a443e)',x'101112131415161718191a1b1c1d1e1f',x'0001020304050607',"
+      "3000000,400000,'d1_mini','0_4_9','','2.2.2-dev(38a443e)',x'101112131415161718191a1b1c1d1e1f',x'0001020304050607',"
       "524288,524288,4000,1700000003,'0_4_9',x'202122232425262728292a2b2c2d2e2f020001020304');"
       "INSERT INTO rollout VALUES (1,'00000000000000aa','running','canary','','','d1_mini/0_4_9.bin','d1_mini','0_4_9',"
       "0,524288,x'303132333435363738393a3b3c3d3e3f',x'101112131415161718191a1b1c1d1e1f','',0,x'','cellar',100,2,0,10,5,"

@@ -220,6 +220,7 @@ static struct device *random_device(struct world *world, uint64_t number)
     device->seen_s = below(UINT32_MAX);
     device->flash_bytes = below(UINT32_MAX);
     device->free_bytes = below(UINT32_MAX);
+    device->sketch_bytes = below(UINT32_MAX);
     words_set(words, &device->version, random_text(text, "version", 50));
     words_set(words, &device->fs_version, below(2) == 0 ? slice_of("") : random_text(text, "fs", 50));
     words_set(words, &device->sdk, random_text(text, "sdk", 9));
@@ -358,6 +359,7 @@ static void same_device(const struct world *a, const struct device *left, const 
     SAME(seen_s);
     SAME(flash_bytes);
     SAME(free_bytes);
+    SAME(sketch_bytes);
     SAME(transfer.bytes);
     SAME(transfer.of);
     SAME(transfer.ms);
