@@ -98,6 +98,9 @@ static void on_store_written(void *owner, uint64_t ticket)
     struct app *app = owner;
     struct moment now = clock_moment(&app->loop);
     rollouts_written(app->fleet.rollouts, ticket, &now);
+    if (devices_dirty_count(app->fleet.devices) >= STORE_BATCH_MAX) { /* a fleet faster than the timer */
+        journal_flush(app->fleet.journal, app->fleet.rollouts);
+    }
 }
 
 static int open_store(struct app *app)
