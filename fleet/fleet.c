@@ -454,14 +454,13 @@ enum status fleet_set_policy(struct fleet *fleet, const struct policy_entry *ent
 {
     struct policy_entry dated = *entry;
     *ticket = 0;
-    if (!journal_has_room(fleet->journal)) {
+    if (!journal_takes_word(fleet->journal)) {
         return STATUS_BUSY; /* it would be forgotten at the next start: rather nothing is changed */
     }
     dated.unix_s = now->unix_s;
     enum status status = policies_set(fleet->policies, &dated);
     if (status == STATUS_OK) {
-        const struct policy_entry *kept = policies_find(fleet->policies, &entry->mac);
-        *ticket = journal_policy(fleet->journal, fleet->words, kept != NULL ? kept : &dated, kept == NULL);
+        *ticket = journal_policy(fleet->journal, &entry->mac);
     }
     return status;
 }

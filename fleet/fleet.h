@@ -122,8 +122,8 @@ void fleet_reported(struct fleet *fleet, const struct mac *mac, const struct dev
 void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online,
                        const struct moment *now);
 
-/* An operator's word on one device. *ticket is the journal's. STATUS_BUSY: nothing more can be written down now, and
- * nothing was changed; STATUS_LIMIT. */
+/* An operator's word on one device. *ticket is the journal's; JOURNAL_REFUSED: it goes, and is written down when there
+ * is room. STATUS_BUSY: not even that, and nothing was changed; STATUS_LIMIT. */
 enum status fleet_set_policy(struct fleet *fleet, const struct policy_entry *entry, const struct moment *now,
                              uint64_t *ticket);
 /* Forgets what holds it back: loop guard and never-again. Returns how many images. */

@@ -20,21 +20,32 @@ struct rewriting {
     size_t passed;             /* members of it that were looked at */
 };
 
+/* An operator's word that found no room. */
+struct owed {
+    struct mac mac;
+    bool gone; /* the device; else what is said of it */
+};
+
 struct journal {
     struct devices *devices;
+    const struct policies *policies;
     struct never_again *never_again;
     struct store_queue *queue;
     uint64_t events_dropped;
     struct rewriting rewriting;
+    struct owed owed[JOURNAL_OWED_MAX];
+    size_t owed_count;
     char gone[ROLLOUTS_MAX][ANNOUNCE_ID_SIZE]; /* rollouts whose end found no room */
     size_t gone_count;
 };
 
-struct journal *journal_new(struct devices *devices, struct never_again *never_again, struct store_queue *queue)
+struct journal *journal_new(struct devices *devices, const struct policies *policies, struct never_again *never_again,
+                            struct store_queue *queue)
 {
     struct journal *journal = calloc(1, sizeof *journal);
     assert(journal != NULL);
     journal->devices = devices;
+    journal->policies = policies;
     journal->never_again = never_again;
     journal->queue = queue;
     return journal;
@@ -60,11 +71,6 @@ static bool is_off(const struct journal *journal)
     return journal == NULL || journal->queue == NULL;
 }
 
-bool journal_has_room(const struct journal *journal)
-{
-    return is_off(journal) || store_queue_room(journal->queue) > 0;
-}
-
 static uint64_t put(struct journal *journal, struct store_change *change, enum store_hurry hurry)
 {
     uint64_t ticket = store_queue_put(journal->queue, change, hurry);
@@ -74,29 +80,79 @@ static uint64_t put(struct journal *journal, struct store_change *change, enum s
 /* --- an operator's words ---------------------------------------------------------------------------------------------
  */
 
-uint64_t journal_policy(struct journal *journal, const struct words *words, const struct policy_entry *entry, bool gone)
+bool journal_takes_word(const struct journal *journal)
+{
+    return is_off(journal) || store_queue_room(journal->queue) > 0 || journal->owed_count < JOURNAL_OWED_MAX;
+}
+
+static uint64_t put_owed(struct journal *journal, const struct mac *mac, bool gone, struct store_change *change)
+{
+    uint64_t ticket = put(journal, change, STORE_DURABLE);
+    size_t i = 0;
+    if (ticket != JOURNAL_REFUSED) {
+        return ticket;
+    }
+    while (i < journal->owed_count && (journal->owed[i].gone != gone || !mac_equal(&journal->owed[i].mac, mac))) {
+        i++;
+    }
+    if (i == journal->owed_count && i < JOURNAL_OWED_MAX) {
+        journal->owed[journal->owed_count++] = (struct owed){ *mac, gone };
+    }
+    return ticket;
+}
+
+static void fill_policy(struct store_policy *row, const struct words *words, const struct policy_entry *entry)
+{
+    row->blocked = entry->blocked;
+    row->approved = entry->approved;
+    row->unix_s = entry->unix_s;
+    row->group_count = entry->group_count;
+    snprintf(row->note, sizeof row->note, "%s", entry->note);
+    snprintf(row->type, sizeof row->type, "%s", words_text(words, entry->type));
+    snprintf(row->label, sizeof row->label, "%s", words_text(words, entry->label));
+    snprintf(row->pin, sizeof row->pin, "%s", words_text(words, entry->pin));
+    for (size_t i = 0; i < entry->group_count; i++) {
+        snprintf(row->groups[i], sizeof row->groups[i], "%s", words_text(words, entry->groups[i]));
+    }
+}
+
+uint64_t journal_policy(struct journal *journal, const struct mac *mac)
 {
     if (is_off(journal)) {
         return 0;
     }
+    const struct policy_entry *entry = policies_find(journal->policies, mac);
     struct store_change *change = store_change_new(STORE_POLICY);
-    struct store_policy *row = &change->row.policy;
-    row->mac = entry->mac;
-    row->gone = gone;
-    row->blocked = entry->blocked;
-    row->approved = entry->approved;
-    row->unix_s = entry->unix_s;
-    snprintf(row->note, sizeof row->note, "%s", entry->note);
-    if (!gone) {
-        snprintf(row->type, sizeof row->type, "%s", words_text(words, entry->type));
-        snprintf(row->label, sizeof row->label, "%s", words_text(words, entry->label));
-        snprintf(row->pin, sizeof row->pin, "%s", words_text(words, entry->pin));
-        row->group_count = entry->group_count;
-        for (size_t i = 0; i < entry->group_count; i++) {
-            snprintf(row->groups[i], sizeof row->groups[i], "%s", words_text(words, entry->groups[i]));
+    change->row.policy.mac = *mac;
+    change->row.policy.gone = entry == NULL;
+    if (entry != NULL) {
+        fill_policy(&change->row.policy, devices_words(journal->devices), entry);
+    }
+    return put_owed(journal, mac, false, change);
+}
+
+uint64_t journal_device_gone(struct journal *journal, const struct mac *mac)
+{
+    if (is_off(journal)) {
+        return 0;
+    }
+    struct store_change *change = store_change_new(STORE_DEVICE);
+    change->row.device.mac = *mac;
+    change->row.device.gone = true;
+    return put_owed(journal, mac, true, change);
+}
+
+/* Not only as far as the reserve: for these it is kept. */
+static void write_owed(struct journal *journal)
+{
+    for (size_t i = 0; i < FLUSH_MAX && journal->owed_count > 0 && store_queue_room(journal->queue) > 0; i++) {
+        struct owed owed = journal->owed[--journal->owed_count];
+        if (!owed.gone) {
+            (void)journal_policy(journal, &owed.mac);
+        } else if (devices_find(journal->devices, &owed.mac) == NULL) {
+            (void)journal_device_gone(journal, &owed.mac);
         }
     }
-    return put(journal, change, STORE_DURABLE);
 }
 
 /* --- rollouts --------------------------------------------------------------------------------------------------------
@@ -288,17 +344,6 @@ uint64_t journal_device(struct journal *journal, const struct device *device)
     return is_off(journal) ? 0 : put(journal, device_change(journal, device), STORE_DURABLE);
 }
 
-uint64_t journal_device_gone(struct journal *journal, const struct mac *mac)
-{
-    if (is_off(journal)) {
-        return 0;
-    }
-    struct store_change *change = store_change_new(STORE_DEVICE);
-    change->row.device.mac = *mac;
-    change->row.device.gone = true;
-    return put(journal, change, STORE_DURABLE);
-}
-
 static void write_devices(struct journal *journal)
 {
     size_t room = store_queue_room(journal->queue);
@@ -338,6 +383,7 @@ void journal_flush(struct journal *journal, struct rollouts *rollouts)
     if (is_off(journal)) {
         return;
     }
+    write_owed(journal);
     write_gone(journal);
     const struct rewriting *rewriting = &journal->rewriting;
     if ((rewriting->wanted || rewriting->under_way) && store_queue_room(journal->queue) > STORE_BACKLOG_MAX / 2) {

@@ -2,7 +2,8 @@
  *
  * What makes it hard is a store that is slow or full. A device that changed is marked and written within a second, once
  * however often it changed; where the queue has no room it stays marked, so nothing grows. A rollout whose changes
- * found no room is written again whole, when there is. Time-lines are the one thing that is dropped then, and counted.
+ * found no room is written again whole, when there is; an operator's word that found none is owed, and written first.
+ * Time-lines are the one thing that is dropped then, and counted.
  */
 #ifndef FLEET_JOURNAL_H
 #define FLEET_JOURNAL_H
@@ -15,16 +16,20 @@
 
 struct journal;
 
-/* `never_again`, `devices`: whose records are written. The queue may be NULL: then all of this does nothing. */
-struct journal *journal_new(struct devices *devices, struct never_again *never_again, struct store_queue *queue);
+/* The rooms whose records are written. The queue may be NULL: then all of this does nothing. */
+struct journal *journal_new(struct devices *devices, const struct policies *policies, struct never_again *never_again,
+                            struct store_queue *queue);
 void journal_free(struct journal *journal);
 
 /* Each returns the ticket to wait for; 0 = nothing is written down (no store). JOURNAL_REFUSED: no room now. */
 #define JOURNAL_REFUSED UINT64_MAX
-bool journal_has_room(const struct journal *journal); /* for one more; true where nothing is written down */
-uint64_t journal_policy(struct journal *journal, const struct words *words, const struct policy_entry *entry,
-                        bool gone);
-/* Devices are written by journal_flush; these two at once, durable, for an operator's word. */
+/* What is said of the device, or that nothing is any more. Where it is refused it is owed: written by journal_flush as
+ * it stands then. So many devices can be owed; of more nothing should be changed. */
+#define JOURNAL_OWED_MAX 16384
+bool journal_takes_word(const struct journal *journal);
+uint64_t journal_policy(struct journal *journal, const struct mac *mac);
+/* Devices are written by journal_flush; these two at once, durable, for an operator's word. One that is gone is owed,
+ * too, unless it comes back. */
 uint64_t journal_device(struct journal *journal, const struct device *device);
 uint64_t journal_device_gone(struct journal *journal, const struct mac *mac);
 uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout, bool durable);
@@ -33,8 +38,9 @@ uint64_t journal_rollout_gone(struct journal *journal, const char *id);
 void journal_event(struct journal *journal, const struct mac *mac, const struct moment *now, const char *word,
                    const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/* Devices that changed, as far as there is room; rollouts that are to be written again. Twice a second, and whenever
- * something was written (store_queue_events.on_written): so a busy fleet goes as fast as the disk does. */
+/* What is owed; devices that changed, as far as there is room; rollouts that are to be written again. Twice a second;
+ * and when something was written (store_queue_events.on_written) and a batch waits, so that a busy fleet goes as fast
+ * as the disk does. */
 void journal_flush(struct journal *journal, struct rollouts *rollouts);
 uint64_t journal_events_dropped(const struct journal *journal);
 struct store_queue *journal_queue(const struct journal *journal);

@@ -15,7 +15,8 @@
 #define NOTE_TEXT_MAX  (sizeof((struct policy_entry *)0)->note - 1)
 #define SAID_MAX       8 /* lines of the time-line in one word */
 
-static const char never_written[] = "the store's backlog is full; give it again when the store is in order";
+/* What goes all the same is written when there is room. */
+static const char no_room[] = "the store's backlog is full";
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
@@ -342,14 +343,19 @@ static void act(struct admin_call *call, struct said_call *said)
     struct admin_api *api = call->api;
     struct moment now = clock_moment(api->loop);
     uint64_t ticket;
-    if (fleet_set_policy(api->fleet, &said->word.entry, &now, &ticket) != STATUS_OK) {
+    enum status status = fleet_set_policy(api->fleet, &said->word.entry, &now, &ticket);
+    if (status == STATUS_BUSY) {
+        admin_refuse(call->answer, 503, "store-failing", "mend the store, and say it again",
+                     "nothing was changed, for it cannot be written down: %s", no_room);
+        free_said(said);
+    } else if (status != STATUS_OK) {
         admin_refuse(call->answer, 409, "limit", "say less of devices that are gone (`updraft devices forget MAC`)",
                      "something was said of %d devices already, which is the most", POLICIES_MAX);
         free_said(said);
     } else if (ticket == 0 || ticket == JOURNAL_REFUSED || is_failing(api)) {
         bool failed = ticket != 0;
         answer_said(said, call->answer, failed ? STATUS_LIMIT : STATUS_OK,
-                    ticket == JOURNAL_REFUSED ? never_written
+                    ticket == JOURNAL_REFUSED ? no_room
                     : failed                  ? store_queue_view(api->store)->why
                                               : "");
         free_said(said);
@@ -421,7 +427,7 @@ static void answer_when_written(struct admin_call *call, uint64_t ticket, json_t
     if (ticket == 0) {
         admin_answer(call->answer, 200, json);
     } else if (ticket == JOURNAL_REFUSED || is_failing(api)) {
-        const char *why = ticket == JOURNAL_REFUSED ? never_written : store_queue_view(api->store)->why;
+        const char *why = ticket == JOURNAL_REFUSED ? no_room : store_queue_view(api->store)->why;
         admin_answer(call->answer, 200, with_warning(json, why));
     } else {
         struct told_call *told = calloc(1, sizeof *told);

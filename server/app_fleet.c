@@ -151,7 +151,7 @@ int app_fleet_open(struct app *app)
     if (open_store(app) != 0) {
         return 1;
     }
-    fleet->journal = journal_new(fleet->devices, fleet->never_again, app->store);
+    fleet->journal = journal_new(fleet->devices, fleet->policies, fleet->never_again, app->store);
     uv_timer_init(&app->loop, &app->flush);
     app->flush.data = app;
     uv_timer_start(&app->flush, on_flush, FLUSH_MS, FLUSH_MS);

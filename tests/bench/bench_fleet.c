@@ -133,7 +133,7 @@ static size_t bench_open(struct bench *bench, const char *folder)
             (void)fprintf(stderr, "bench_fleet: %s\n", message);
             exit(1);
         }
-        fleet->journal = journal_new(fleet->devices, fleet->never_again, bench->queue);
+        fleet->journal = journal_new(fleet->devices, fleet->policies, fleet->never_again, bench->queue);
     }
     return recall.rows;
 }

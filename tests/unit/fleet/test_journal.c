@@ -101,6 +101,7 @@ static struct world *world_open(void)
     fleet->devices = devices_new(world->words, 100000);
     fleet->policies = policies_new(world->words);
     fleet->never_again = never_again_new(100000);
+    fleet->guard = loop_guard_new(1000);
     fleet->rollouts = rollouts_new(&effects);
     struct recall recall = { .words = world->words,
                              .devices = fleet->devices,
@@ -114,7 +115,7 @@ static struct world *world_open(void)
     if (world->queue == NULL) {
         fail_msg("%s", message);
     }
-    fleet->journal = journal_new(fleet->devices, fleet->never_again, world->queue);
+    fleet->journal = journal_new(fleet->devices, fleet->policies, fleet->never_again, world->queue);
     return world;
 }
 
@@ -151,6 +152,7 @@ static void world_close(struct world *world)
     }
     journal_free(fleet->journal);
     rollouts_free(fleet->rollouts);
+    loop_guard_free(fleet->guard);
     never_again_free(fleet->never_again);
     policies_free(fleet->policies);
     devices_free(fleet->devices);
@@ -667,30 +669,136 @@ static void test_forgotten_rollouts_stay_forgotten(void **state)
     world_close(world);
 }
 
-/* An operator who was told no finds it as it was, now and after a restart. */
-static void test_a_policy_that_cannot_be_kept_is_refused(void **state)
+static enum status block(struct world *world, uint64_t number, uint64_t *ticket)
+{
+    struct policy_entry entry = { .mac = mac_of(number), .blocked = true };
+    return fleet_set_policy(&world->fleet, &entry, &now, ticket);
+}
+
+static enum status say_nothing_of(struct world *world, uint64_t number, uint64_t *ticket)
+{
+    struct policy_entry nothing = { .mac = mac_of(number) };
+    return fleet_set_policy(&world->fleet, &nothing, &now, ticket);
+}
+
+/* Else what stops updates, which goes though the store fails, is forgotten at the next start; or a device that was
+ * forgotten is known again. */
+static void test_words_that_found_no_room_are_written(void **state)
 {
     (void)state;
     uint64_t ticket;
     struct world *world = world_open();
-    random_policy(world, 5);
+    for (uint64_t i = 1; i <= 3; i++) {
+        random_device(world, i);
+    }
+    assert_int_equal(block(world, 5, &ticket), STATUS_OK);
     turn_until_written(world);
     atomic_store(&gate_shut, true);
     fill_backlog(world);
-    struct policy_entry entry = { .mac = mac_of(5), .blocked = true }, other = { .mac = mac_of(6), .blocked = true };
-    assert_int_equal(fleet_set_policy(&world->fleet, &entry, &now, &ticket), STATUS_BUSY);
-    assert_int_equal(fleet_set_policy(&world->fleet, &other, &now, &ticket), STATUS_BUSY);
-    assert_int_equal(policies_count(world->fleet.policies), 1);
-    assert_a_restart_forgets_nothing(world);
+    assert_int_equal(say_nothing_of(world, 5, &ticket), STATUS_OK); /* gone */
+    assert_true(ticket == JOURNAL_REFUSED);
+    for (unsigned i = 0; i < 3 * JOURNAL_OWED_MAX; i++) { /* of one device it is owed once */
+        assert_int_equal(block(world, 6, &ticket), STATUS_OK);
+    }
+    assert_int_equal(block(world, 7, &ticket), STATUS_OK);
+    assert_int_equal(say_nothing_of(world, 7, &ticket), STATUS_OK); /* as it stands then */
+    struct mac gone = mac_of(1), back = mac_of(2);
+    assert_true(fleet_forget(&world->fleet, &gone, &now, &ticket) && ticket == JOURNAL_REFUSED);
+    assert_true(fleet_forget(&world->fleet, &back, &now, &ticket));
+    random_device(world, 2);
+    turn(world);
+    assert_int_equal(store_queue_room(world->queue), 0);
     atomic_store(&gate_shut, false);
     turn_until_written(world);
-    assert_int_equal(fleet_set_policy(&world->fleet, &entry, &now, &ticket), STATUS_OK);
-    assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
-    struct policy_entry nothing = { .mac = mac_of(5) };
-    assert_int_equal(fleet_set_policy(&world->fleet, &other, &now, &ticket), STATUS_OK);
-    assert_int_equal(fleet_set_policy(&world->fleet, &nothing, &now, &ticket), STATUS_OK); /* gone */
     turn_until_written(world);
+    assert_null(devices_find(world->fleet.devices, &gone));
+    assert_non_null(devices_find(world->fleet.devices, &back));
     assert_int_equal(policies_count(world->fleet.policies), 1);
+    assert_a_restart_forgets_nothing(world);
+    turn(world);
+    assert_int_equal(store_queue_view(world->queue)->backlog, 0); /* and once is enough */
+    world_close(world);
+}
+
+/* An operator who was told no finds it as it was, now and after a restart. */
+static void test_a_word_that_cannot_even_be_owed_is_refused(void **state)
+{
+    (void)state;
+    uint64_t ticket;
+    struct world *world = world_open();
+    turn_until_written(world);
+    atomic_store(&gate_shut, true);
+    fill_backlog(world);
+    for (uint64_t i = 1; i <= JOURNAL_OWED_MAX; i++) {
+        assert_true(journal_takes_word(world->fleet.journal));
+        assert_int_equal(block(world, i, &ticket), STATUS_OK);
+    }
+    assert_false(journal_takes_word(world->fleet.journal));
+    assert_int_equal(block(world, JOURNAL_OWED_MAX + 1, &ticket), STATUS_BUSY);
+    assert_int_equal(say_nothing_of(world, 1, &ticket), STATUS_BUSY);
+    assert_int_equal(policies_count(world->fleet.policies), JOURNAL_OWED_MAX);
+    atomic_store(&gate_shut, false);
+    for (int i = 0; i < 20 || store_queue_view(world->queue)->backlog > 0; i++) {
+        turn_until_written(world);
+    }
+    assert_a_restart_forgets_nothing(world);
+    assert_int_equal(say_nothing_of(world, 1, &ticket), STATUS_OK);
+    assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
+    turn_until_written(world);
+    assert_a_restart_forgets_nothing(world);
+    world_close(world);
+}
+
+/* A device at once, for an operator's word; and no more often for it. */
+static void test_a_device_at_once(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    struct device *device = random_device(world, 1);
+    uint64_t ticket = journal_device(world->fleet.journal, device);
+    assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
+    assert_int_equal(store_queue_view(world->queue)->backlog, 1);
+    (void)devices_next_dirty(world->fleet.devices);
+    turn_until_written(world);
+    assert_a_restart_forgets_nothing(world);
+    atomic_store(&gate_shut, true);
+    fill_backlog(world);
+    device->failures ^= 1;
+    assert_true(journal_device(world->fleet.journal, device) == JOURNAL_REFUSED); /* who asks keeps its mark */
+    devices_mark(world->fleet.devices, device);
+    atomic_store(&gate_shut, false);
+    turn_until_written(world);
+    assert_a_restart_forgets_nothing(world);
+    world_close(world);
+}
+
+/* All of it: what is said of it, what it proved, its record; here and on the disk. A stranger's MAC changes nothing. */
+static void test_a_device_is_forgotten(void **state)
+{
+    (void)state;
+    uint64_t ticket;
+    uint8_t md5[16] = { 1 };
+    struct world *world = world_open();
+    struct mac mac = mac_of(1), stranger = mac_of(9), named = mac_of(3);
+    struct device *device = random_device(world, 1);
+    random_device(world, 2);
+    never_again_failed(world->fleet.never_again, &mac, md5, true, now.unix_s);
+    assert_int_equal(block(world, 1, &ticket), STATUS_OK);
+    assert_int_equal(block(world, 3, &ticket), STATUS_OK); /* never seen */
+    devices_mark(world->fleet.devices, device);
+    turn_until_written(world);
+    devices_mark(world->fleet.devices, device); /* and is not written once more behind */
+    assert_false(fleet_forget(&world->fleet, &stranger, &now, &ticket));
+    assert_int_equal(ticket, 0);
+    assert_true(fleet_forget(&world->fleet, &mac, &now, &ticket));
+    assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
+    assert_true(fleet_forget(&world->fleet, &named, &now, &ticket));
+    assert_null(devices_find(world->fleet.devices, &mac));
+    assert_null(policies_find(world->fleet.policies, &mac));
+    assert_null(never_again_find(world->fleet.never_again, &mac));
+    assert_int_equal(devices_count(world->fleet.devices), 1);
+    assert_int_equal(policies_count(world->fleet.policies), 0);
+    turn_until_written(world);
     assert_a_restart_forgets_nothing(world);
     world_close(world);
 }
@@ -700,7 +808,8 @@ static void test_without_a_store(void **state)
     (void)state;
     struct world *world = world_open();
     struct journal *kept = world->fleet.journal;
-    struct journal *nothing[] = { NULL, journal_new(world->fleet.devices, world->fleet.never_again, NULL) };
+    struct journal *nothing[] = { NULL, journal_new(world->fleet.devices, world->fleet.policies,
+                                                    world->fleet.never_again, NULL) };
     struct mac mac = mac_of(1);
     for (size_t i = 0; i < 2; i++) {
         world->fleet.journal = nothing[i];
@@ -712,7 +821,7 @@ static void test_without_a_store(void **state)
         journal_event(nothing[i], &mac, &now, "cut", "%s", "");
         journal_flush(nothing[i], world->fleet.rollouts);
         assert_int_equal(journal_events_dropped(nothing[i]), 0);
-        assert_true(journal_has_room(nothing[i]));
+        assert_true(journal_takes_word(nothing[i]));
         assert_null(journal_queue(nothing[i]));
         journal_free(nothing[i]);
     }
@@ -733,7 +842,10 @@ int main(void)
         TEST(test_events_are_dropped_and_counted),
         TEST(test_rollouts_are_written_again),
         TEST(test_forgotten_rollouts_stay_forgotten),
-        TEST(test_a_policy_that_cannot_be_kept_is_refused),
+        TEST(test_words_that_found_no_room_are_written),
+        TEST(test_a_word_that_cannot_even_be_owed_is_refused),
+        TEST(test_a_device_at_once),
+        TEST(test_a_device_is_forgotten),
         TEST(test_without_a_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
