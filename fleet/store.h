@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define STORE_WHY_SIZE    512
 #define STORE_TEXT_MAX    64
 #define STORE_EVENT_MAX   200
 #define STORE_GROUPS_MAX  8
@@ -104,7 +105,8 @@ struct store_ops {
     enum status (*load)(void *store, store_row_fn on_row, void *owner, char *message, size_t size);
 
     /* All of it or nothing, in one transaction. `durable`: on the disk when it returns (else: safe against the death of
-     * the process, not of the machine). On failure the batch can be given again, when the cause has gone. */
+     * the process, not of the machine). On failure the batch can be given again, when the cause has gone. STATUS_OK
+     * with a message: written, but the store is not in order, which must be mended before it grows. */
     enum status (*write)(void *store, const struct store_change *const *changes, size_t count, bool durable,
                          char *message, size_t size);
 

@@ -113,7 +113,7 @@ static void hear_written(struct store_queue *queue, const struct letter *letter)
     view->batches++;
     view->last_ms = report->took_ms;
     view->worst_ms = report->took_ms > view->worst_ms ? report->took_ms : view->worst_ms;
-    set_health(queue, STORE_GOOD, "");
+    set_health(queue, report->why[0] != '\0' ? STORE_AILING : STORE_GOOD, report->why);
     if (queue->events.on_written != NULL && !queue->closing) {
         queue->events.on_written(queue->events.owner, queue->written);
     }

@@ -15,13 +15,13 @@
 
 #define STORE_BACKLOG_MAX 16384 /* changes that wait */
 #define STORE_BATCH_MAX   2048  /* in one transaction */
-#define STORE_WHY_SIZE    512
 
-enum store_health { STORE_GOOD, STORE_FAILING }; /* the last write: FAILING until one succeeds */
+/* The last write. AILING: all is written, but something must be mended. FAILING until one succeeds. */
+enum store_health { STORE_GOOD, STORE_AILING, STORE_FAILING };
 
 struct store_view {
     enum store_health health;
-    char why[STORE_WHY_SIZE]; /* of FAILING: what, why, what to do */
+    char why[STORE_WHY_SIZE]; /* where it is not GOOD: what, why, what to do */
     size_t backlog;
     uint64_t written, batches, failures;
     uint64_t last_ms, worst_ms; /* a batch took */

@@ -2,7 +2,8 @@
  * and synchronous=FULL for what must survive the machine.
  *
  * What makes it hard is a disk that fails half-way: nothing counts before its COMMIT has succeeded, and a batch that
- * failed is given again.
+ * failed is given again. Behind a COMMIT the log is carried over into the database (a checkpoint); where that fails
+ * nothing is lost, but the log grows for ever, and SQLite itself would say nothing.
  */
 #include "fleet/store_rows.h"
 #include "fleet/store_schema.h"
@@ -12,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define LOG_PAGES 1000 /* so long it may become, as SQLite's own default has it */
 
 enum query {
     PUT_DEVICE,
@@ -58,6 +61,7 @@ struct sqlite {
     char path[4096];
     sqlite3_stmt *statements[QUERIES];
     bool wal, full_sync;
+    char ailing[STORE_WHY_SIZE]; /* why the log could not be carried over; "" = it could */
 };
 
 static enum status explain(struct sqlite *store, int code, const char *doing, char *message, size_t size)
@@ -95,6 +99,22 @@ static enum status prepare(struct sqlite *store, char *message, size_t size)
     return STATUS_OK;
 }
 
+/* The return value would be taken for that of the COMMIT, which has succeeded. */
+static int on_log_grown(void *owner, sqlite3 *db, const char *schema, int pages)
+{
+    struct sqlite *store = owner;
+    if (pages < LOG_PAGES) {
+        return SQLITE_OK;
+    }
+    int code = sqlite3_wal_checkpoint_v2(db, schema, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if (code == SQLITE_OK) {
+        store->ailing[0] = '\0';
+    } else if (code != SQLITE_BUSY) { /* another program is at it */
+        (void)explain(store, code, "carrying its log over into it", store->ailing, sizeof store->ailing);
+    }
+    return SQLITE_OK;
+}
+
 static enum status open_sqlite(const char *state_dir, void **opened, char *message, size_t size)
 {
     struct sqlite *store = calloc(1, sizeof *store);
@@ -111,6 +131,7 @@ static enum status open_sqlite(const char *state_dir, void **opened, char *messa
         close_sqlite(store);
         return status;
     }
+    (void)sqlite3_wal_hook(store->db, on_log_grown, store);
     *opened = store;
     return STATUS_OK;
 }
@@ -246,6 +267,7 @@ static enum status write_sqlite(void *opened, const struct store_change *const *
     }
     code = code == SQLITE_OK ? run(store, "COMMIT") : code;
     if (code == SQLITE_OK) {
+        snprintf(message, size, "%s", store->ailing);
         return STATUS_OK;
     }
     enum status status = explain(store, code, "writing to it", message, size); /* before ROLLBACK has its own say */

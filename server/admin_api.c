@@ -431,7 +431,7 @@ const struct http_handlers admin_handlers = { handle, begun, delivered, unavaila
 bool admin_store_is_failing(struct admin_call *call)
 {
     const struct store_view *view = call->api->store != NULL ? store_queue_view(call->api->store) : NULL;
-    if (view == NULL || view->health == STORE_GOOD) {
+    if (view == NULL || view->health != STORE_FAILING) {
         return false;
     }
     admin_refuse(call->answer, 503, "store-failing",

@@ -68,7 +68,7 @@ static json_t *warnings_json(const struct admin_api *api, const struct public_ur
     if (api->session != NULL && session_view(api->session)->state != SESSION_CONNECTED) {
         add_warning(warnings, "mqtt", session_view(api->session)->error);
     }
-    if (api->store != NULL && store_queue_view(api->store)->health == STORE_FAILING) {
+    if (api->store != NULL && store_queue_view(api->store)->health != STORE_GOOD) {
         add_warning(warnings, "store", store_queue_view(api->store)->why);
     }
     if (rejected > 0) {
@@ -91,7 +91,10 @@ static size_t rollouts_running(const struct admin_api *api)
 json_t *admin_store_json(const struct admin_api *api)
 {
     const struct store_view *view = api->store != NULL ? store_queue_view(api->store) : NULL;
-    const char *state = view == NULL ? "off" : view->health == STORE_FAILING ? "failing" : "good";
+    static const char *const words[] = {
+        [STORE_GOOD] = "good", [STORE_AILING] = "ailing", [STORE_FAILING] = "failing"
+    };
+    const char *state = view == NULL ? "off" : words[view->health];
     return json_pack("{s:s, s:o}", "state", state, "why", admin_text(view != NULL ? view->why : ""));
 }
 

@@ -88,6 +88,9 @@ static void on_store_health(void *owner, const struct store_view *view)
         LOG_EVENT(LOG_ERROR, "store_failing", "why", view->why, "effect",
                   "the server goes on from memory; orders that cannot be written down are refused");
         rollouts_written(app->fleet.rollouts, app->last_ticket, &now); /* nobody waits for it */
+    } else if (view->health == STORE_AILING) {
+        LOG_EVENT(LOG_ERROR, "store_ailing", "why", view->why, "effect",
+                  "all is written down, but its log grows until that is mended");
     } else {
         LOG_EVENT(LOG_INFO, "store_good", "effect", "what was held in memory is being written");
     }

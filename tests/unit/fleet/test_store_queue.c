@@ -28,7 +28,7 @@ static struct {
     uint32_t kept[KEPT_MAX]; /* unix_s of each change, in the order they were written */
     size_t count;
     size_t batches, durable_batches, largest;
-    atomic_bool fails;
+    atomic_bool fails, ails;
     atomic_uint why;      /* a number in the message */
     atomic_uint slow_ms;  /* a batch takes */
     atomic_uint attempts; /* writes, good or bad */
@@ -77,6 +77,9 @@ static enum status memory_write(void *store, const struct store_change *const *c
     memory.durable_batches += durable;
     memory.largest = count > memory.largest ? count : memory.largest;
     uv_mutex_unlock(&memory.mutex);
+    if (atomic_load(&memory.ails)) {
+        snprintf(message, size, "ailing");
+    }
     return STATUS_OK;
 }
 
@@ -470,6 +473,28 @@ static void test_health_is_told_once_a_change(void **state)
     put(2, STORE_DURABLE);
     run_until(nothing_waits, 5000);
     assert_int_equal(at.health_told, 3);
+}
+
+/* What is written is written, and who waits is answered so; but the operator is told what must be mended, once, and
+ * when it is. */
+static void test_ailing_is_told(void **state)
+{
+    (void)state;
+    atomic_store(&memory.ails, true);
+    for (unsigned i = 1; i <= 3; i++) {
+        put(i, STORE_DURABLE);
+        run_until(nothing_waits, 5000);
+        assert_int_equal(at.health, STORE_AILING);
+        assert_string_equal(at.why, "ailing");
+        assert_int_equal(at.written, i);
+    }
+    assert_int_equal(at.health_told, 1);
+    assert_int_equal(store_queue_view(at.queue)->failures, 0);
+    atomic_store(&memory.ails, false);
+    put(4, STORE_DURABLE);
+    run_until(is_good, 5000);
+    assert_int_equal(at.health_told, 2);
+    assert_string_equal(store_queue_view(at.queue)->why, "");
 }
 
 /* Not after the eight seconds of its pause, for an operator waits. */
@@ -899,6 +924,7 @@ int main(void)
         TEST(test_who_was_answered_may_ask_again),
         TEST(test_what_failed_is_kept_and_tried_again),
         TEST(test_health_is_told_once_a_change),
+        TEST(test_ailing_is_told),
         TEST(test_an_operators_word_ends_the_pause),
         TEST(test_the_backlog_is_bounded),
         TEST(test_reads_behind_what_was_given),
