@@ -1,8 +1,10 @@
 /* Devices over the API: what is known of each, and which there are.
  *
  * What makes it hard is a million of them: a list is looked through in steps (server/turns.h) while devices come and
- * ask, so it shows each as it was when its turn came.
+ * ask, so it shows each as it was when its turn came. Each is written as text in its step: a tree of a thousand would
+ * take milliseconds to write, and as much memory again as the text.
  */
+#include "base/buf.h"
 #include "server/admin_parts.h"
 
 #include <arpa/inet.h>
@@ -12,6 +14,7 @@
 #include <string.h>
 
 #define DEVICES_SHOWN_MAX 1000
+#define LIST_BYTES_MAX    ((size_t)64 << 20) /* far more than a thousand devices can fill */
 #define EVENTS_SHOWN_MAX  STORE_EVENTS_OF_DEVICE
 #define SEEN_WITHIN_MAX_S UINT32_MAX
 
@@ -236,9 +239,10 @@ struct list_job {
     struct http_later *later;   /* then */
     bool done;
     struct device_filter filter;
-    size_t next, matched;
+    bool any; /* the filter lets everybody pass */
+    size_t next, matched, shown;
     uint64_t offset, limit;
-    json_t *list;
+    struct buf text;
 };
 
 static bool matches(const struct list_job *job, const struct device *device, const struct moment *now)
@@ -246,6 +250,9 @@ static bool matches(const struct list_job *job, const struct device *device, con
     const struct device_filter *filter = &job->filter;
     const struct fleet *fleet = job->api->fleet;
     char mac[MAC_TEXT_SIZE];
+    if (job->any) {
+        return true;
+    }
     if (filter->of_type && strcmp(words_text(fleet->words, device->type->name), filter->type) != 0) {
         return false;
     }
@@ -266,20 +273,44 @@ static bool matches(const struct list_job *job, const struct device *device, con
                                              words_find(fleet->words, slice_of(filter->group)))) {
         return false;
     }
+    if (filter->part[0] == '\0') {
+        return true;
+    }
     mac_print(&device->mac, mac);
     return strstr(mac, filter->part) != NULL;
 }
 
+static void add_text(struct list_job *job, const char *text)
+{
+    bool added = buf_add(&job->text, text, strlen(text));
+    assert(added);
+    (void)added;
+}
+
+static void show(struct list_job *job, const struct device *device)
+{
+    json_t *json = admin_device_json(job->api, &device->mac);
+    char *text = json_dumps(json, JSON_COMPACT);
+    assert(text != NULL); /* out of memory, or a text that is no UTF-8: admin_text sees to that */
+    add_text(job, job->shown++ > 0 ? "," : "");
+    add_text(job, text);
+    free(text);
+    json_decref(json);
+}
+
 static void answer_list(struct list_job *job)
 {
-    json_t *json = json_pack("{s:I, s:o}", "total", (json_int_t)job->matched, "devices", job->list);
+    struct http_answer answer = { .status = 200, .content_type = "application/json" };
+    char total[40];
+    snprintf(total, sizeof total, "],\"total\":%zu}", job->matched);
+    add_text(job, total);
+    answer.body = job->text.bytes; /* it is the answer's now */
+    answer.body_bytes = job->text.used;
     if (job->answer != NULL) {
-        admin_answer(job->answer, 200, json);
+        *job->answer = answer;
         job->done = true;
         return;
     }
-    struct http_answer answer = { .status = 200 };
-    admin_answer(&answer, 200, json);
     admin_answer_later(job->api, job->later, &answer);
     free(job);
 }
@@ -289,19 +320,24 @@ static bool on_turn(void *owner, struct turn_budget *budget)
     struct list_job *job = owner;
     const struct devices *devices = job->api->fleet->devices;
     struct moment now = clock_moment(job->api->loop);
+    bool spent;
     do {
-        if (job->next >= devices_count(devices)) { /* who was forgotten meanwhile leaves fewer */
+        bool whole = job->any && job->shown >= job->limit;
+        job->matched = whole ? devices_count(devices) : job->matched;
+        if (whole || job->next >= devices_count(devices)) { /* who was forgotten meanwhile leaves fewer */
             answer_list(job);
             return false;
         }
         const struct device *device = devices_at(devices, job->next++);
-        if (matches(job, device, &now)) {
-            if (job->matched >= job->offset && json_array_size(job->list) < job->limit) {
-                json_array_append_new(job->list, admin_device_json(job->api, &device->mac));
-            }
-            job->matched++;
+        bool counts = matches(job, device, &now);
+        bool shows = counts && job->matched >= job->offset && job->shown < job->limit;
+        if (shows) {
+            show(job, device);
         }
-    } while (!turn_is_spent(budget));
+        job->matched += counts;
+        spent = shows ? uv_hrtime() >= budget->end_ns
+                      : turn_is_spent(budget); /* writing one takes as long as looking at a thousand */
+    } while (!spent);
     return true;
 }
 
@@ -360,8 +396,13 @@ static bool read_list(struct admin_call *call, struct list_job *job)
         { "offset", ADMIN_NUMBER, &job->offset, DEVICES_MAX, NULL },
         { "limit", ADMIN_NUMBER, &job->limit, DEVICES_SHOWN_MAX, NULL },
     };
-    return admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0]) &&
-           read_words(call, filter, outcome, reason) && read_part(call, q, filter->part);
+    if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0]) ||
+        !read_words(call, filter, outcome, reason) || !read_part(call, q, filter->part)) {
+        return false;
+    }
+    job->any = !filter->of_type && !filter->of_group && !filter->of_outcome && !filter->of_reason &&
+               !filter->of_online && !filter->of_seen && filter->part[0] == '\0';
+    return true;
 }
 
 void admin_get_devices(struct admin_call *call)
@@ -376,7 +417,12 @@ void admin_get_devices(struct admin_call *call)
         free(job);
         return;
     }
-    job->list = json_array();
+    if (job->any) { /* those before it need no look */
+        size_t count = devices_count(call->api->fleet->devices);
+        job->next = job->matched = job->offset < count ? (size_t)job->offset : count;
+    }
+    buf_init(&job->text, LIST_BYTES_MAX);
+    add_text(job, "{\"devices\":[");
     turns_add(turns, &job->job);
     turns_run(turns);
     job->answer = NULL;

@@ -102,6 +102,8 @@ def test_lists(server, admin):
     assert listed(admin, online="yes") == listed(admin, online="no") == ([], 0)
     assert listed(admin, offset=4, limit=1) == ([macs[4]], 6)
     assert listed(admin, limit=0) == ([], 6)
+    assert listed(admin, offset=6) == listed(admin, offset=1000000) == ([], 6)
+    assert listed(admin, type="door", offset=1, limit=1) == ([macs[1]], 3)
     assert admin.get("/api/v1/groups").json == {"total": 1, "groups": [{"name": "kitchen", "devices": 2}]}
     devices = admin.get("/api/v1/status").json["devices"]
     assert (devices["seen"], devices["known"]) == (6, 6)
