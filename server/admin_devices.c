@@ -435,16 +435,6 @@ void admin_get_devices(struct admin_call *call)
 
 /* --- groups ------------------------------------------------------------------------------------------------------- */
 
-struct group_shown {
-    const char *name;
-    size_t devices;
-};
-
-static int compare_groups(const void *a, const void *b)
-{
-    return strcmp(((const struct group_shown *)a)->name, ((const struct group_shown *)b)->name);
-}
-
 void admin_get_groups(struct admin_call *call)
 {
     const struct fleet *fleet = call->api->fleet;
@@ -454,19 +444,13 @@ void admin_get_groups(struct admin_call *call)
     size_t count = policies_groups(fleet->policies, NULL, NULL, 0);
     word_id *names = calloc(count + 1, sizeof *names);
     size_t *counts = calloc(count + 1, sizeof *counts);
-    struct group_shown *shown = calloc(count + 1, sizeof *shown);
     json_t *list = json_array();
-    assert(names != NULL && counts != NULL && shown != NULL);
+    assert(names != NULL && counts != NULL);
     (void)policies_groups(fleet->policies, names, counts, count);
     for (size_t i = 0; i < count; i++) {
-        shown[i] = (struct group_shown){ words_text(fleet->words, names[i]), counts[i] };
-    }
-    qsort(shown, count, sizeof *shown, compare_groups);
-    for (size_t i = 0; i < count; i++) {
         json_array_append_new(
-            list, json_pack("{s:o, s:I}", "name", admin_text(shown[i].name), "devices", (json_int_t)shown[i].devices));
+            list, json_pack("{s:o, s:I}", "name", word_json(call->api, names[i]), "devices", (json_int_t)counts[i]));
     }
-    free(shown);
     free(counts);
     free(names);
     admin_answer(call->answer, 200, json_pack("{s:I, s:o}", "total", (json_int_t)count, "groups", list));
