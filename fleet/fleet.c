@@ -1,210 +1,10 @@
-/* Asked: policy first, then rollouts, then what the device itself has proved. Told: the record, the judgement, the
- * rollouts, the journal, in this order, because each looks at what the one before left. */
-#include "fleet/fleet.h"
+/* Told: the record, the judgement, the rollouts, the journal, in this order, because each looks at what the one before
+ * left. What is asked: fleet_asked.c. */
+#include "fleet/fleet_parts.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-/* --- asked ----------------------------------------------------------------------------------------------------------
- */
-
-static bool is_standing(const struct rollout *rollout)
-{
-    return rollout != NULL && !rollout_is_over(rollout);
-}
-
-/* A rollout's word, or the type's. */
-static void follow_rollout(const struct fleet *fleet, const struct mac *mac, bool fs, struct direction *direction)
-{
-    bool published = offerings_of(fleet->settings.offerings, direction->type) == OFFER_PUBLISHED;
-    const struct rollout *rollout = rollouts_for(fleet->rollouts, mac, direction->type, fs, published);
-    if (rollout != NULL) {
-        const char *passed_over = rollout->order.target.passed_over;
-        direction->rollout = rollout;
-        direction->wanted = rollout->order.target.version;
-        direction->source = REASON_PUBLISHED;
-        direction->unless_above = is_standing(rollout) || published ? NULL : passed_over;
-    } else if (published) {
-        direction->nothing = REASON_UNPUBLISHED;
-    }
-}
-
-void fleet_direct(const struct fleet *fleet, const struct mac *mac, struct slice asked_type, bool fs,
-                  const char *asked_version, struct direction *direction)
-{
-    const struct fleet_settings *settings = &fleet->settings;
-    const struct policy_entry *entry = mac != NULL ? policies_find(fleet->policies, mac) : NULL;
-    const struct assignment *assignment = mac != NULL ? assignments_find(settings->assignments, mac) : NULL;
-    *direction = (struct direction){ .type = asked_type, .source = REASON_NEWER, .nothing = REASON_COUNT };
-    struct policy *policy = &direction->policy;
-    policy_of(fleet->words, entry, assignment, asked_type, settings->hold_unknown, policy);
-    direction->by_operator = policy->by_operator;
-    if (policy->type[0] != '\0') {
-        direction->type = slice_of(policy->type);
-    }
-    if (asked_type.len == 0 && !policy->assigned && !policy->pinned) {
-        direction->nothing = REASON_UNASSIGNED;
-    } else if (policy->wanted[0] != '\0') {
-        direction->wanted = policy->wanted;
-        direction->source = policy->pinned ? REASON_PINNED : REASON_ASSIGNED;
-    } else {
-        follow_rollout(fleet, mac, fs, direction);
-    }
-    if (direction->wanted == NULL && asked_version != NULL) {
-        direction->wanted = asked_version;
-        direction->source = REASON_ASSIGNED;
-        direction->nothing = REASON_COUNT;
-    }
-}
-
-static bool refuse(struct permission *permission, enum reason reason)
-{
-    permission->reason = reason;
-    return false;
-}
-
-static bool policy_permits(const struct direction *direction, struct permission *permission)
-{
-    if (direction->policy.blocked) {
-        return refuse(permission, REASON_BLOCKED);
-    }
-    return direction->policy.unapproved ? refuse(permission, REASON_UNAPPROVED) : true;
-}
-
-/* The very check that is asked about proves it: it was seen running this build, and now runs what it ran before. */
-static bool rolls_back(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate)
-{
-    const struct device *device = devices_find(fleet->devices, mac);
-    return device != NULL && device->outcome == OUTCOME_CONFIRMED && !device->transfer_fs && !candidate->fs &&
-           candidate->sketch_md5 != NULL && memcmp(device->transfer.md5, candidate->run_md5, 16) == 0 &&
-           memcmp(device->transfer.before, candidate->sketch_md5, sizeof device->transfer.before) == 0;
-}
-
-/* This check proves its second failure with the build: it was sent all of it, asks for it again, and had failed with it
- * before. Whether it would be one: is_one_failure. */
-static bool fails_again(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate)
-{
-    const struct device *device = devices_find(fleet->devices, mac);
-    const struct never_again_entry *entry = never_again_find(fleet->never_again, mac);
-    struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
-    unsigned failures = 0;
-    for (size_t i = 0; entry != NULL && i < entry->count; i++) {
-        bool same = memcmp(entry->images[i].md5, candidate->run_md5, sizeof entry->images[i].md5) == 0;
-        failures = same ? entry->images[i].failures : failures;
-    }
-    return device != NULL && device->outcome == OUTCOME_OPEN && device->transfer_fs == candidate->fs &&
-           memcmp(device->transfer.md5, candidate->run_md5, sizeof device->transfer.md5) == 0 &&
-           failures + 1 >= NEVER_AGAIN_FAILURES &&
-           loop_guard_served(fleet->guard, &key, candidate->run_md5) >= fleet->settings.loop_guard_max;
-}
-
-/* What the device has proved with this build. */
-static bool record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
-                           const struct moment *now, struct permission *permission)
-{
-    const struct never_again_image *failed = never_again_holds(fleet->never_again, mac, candidate->run_md5);
-    struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
-    uint64_t wait_ms;
-    if ((failed != NULL && failed->rolled_back) || rolls_back(fleet, mac, candidate)) {
-        snprintf(permission->detail, sizeof permission->detail, "it ran this build and went back to the one before");
-        return refuse(permission, REASON_NEVER_AGAIN);
-    }
-    if (failed != NULL || fails_again(fleet, mac, candidate)) {
-        snprintf(permission->detail, sizeof permission->detail, "it failed with this build %u times",
-                 failed != NULL ? failed->failures : NEVER_AGAIN_FAILURES);
-        return refuse(permission, REASON_NEVER_AGAIN);
-    }
-    if (loop_guard_holds(fleet->guard, &key, candidate->run_md5, candidate->served_max, now->ms, &wait_ms)) {
-        snprintf(permission->detail, sizeof permission->detail,
-                 "sent whole %u times and asked for again; the device must be failing to start it",
-                 candidate->served_max);
-        return refuse(permission, REASON_LOOP_GUARD);
-    }
-    return true;
-}
-
-static bool is_target(const struct rollout *rollout, const struct candidate *candidate)
-{
-    const struct rollout_target *target = &rollout->order.target;
-    for (size_t i = 0; i < candidate->form_count; i++) {
-        for (size_t k = 0; k < target->image_count; k++) {
-            if (memcmp(candidate->file_md5[i], target->md5[k], 16) == 0) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static bool own_rollout_permits(const struct rollout *rollout, const struct mac *mac, uint64_t site,
-                                const struct candidate *candidate, struct permission *permission)
-{
-    struct rollout_permission granted;
-    if (!is_target(rollout, candidate)) {
-        snprintf(permission->detail, sizeof permission->detail,
-                 "the file of rollout %s was replaced after it was ordered: order it again", rollout->id);
-        return refuse(permission, REASON_HELD_BACK);
-    }
-    rollout_permit(rollout, mac, site, &granted);
-    if (granted.granted) {
-        return true;
-    }
-    snprintf(permission->detail, sizeof permission->detail, "%s", granted.detail);
-    return refuse(permission, granted.reason);
-}
-
-/* No rollout means this device; one may keep the image from it all the same. Who names no device cannot be told from
- * those that it means: it is refused only what nobody shall have. */
-static bool other_rollouts_permit(const struct fleet *fleet, bool is_named, const struct candidate *candidate,
-                                  struct permission *permission)
-{
-    for (size_t i = 0; i < candidate->form_count; i++) {
-        const struct rollout *rollout =
-            rollouts_holding(fleet->rollouts, candidate->type, candidate->fs, candidate->file_md5[i]);
-        bool flows = rollout != NULL && (rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING ||
-                                         rollout->state == ROLLOUT_PLANNED);
-        if (rollout != NULL && (is_named || !flows)) {
-            snprintf(permission->detail, sizeof permission->detail, "rollout %s %s%s%.90s", rollout->id,
-                     flows ? "gives it to others first" : rollout_state_word(rollout->state),
-                     rollout->why[0] != '\0' ? ": " : "", rollout->why);
-            return refuse(permission, rollout->state == ROLLOUT_PAUSED ? REASON_PAUSED : REASON_HELD_BACK);
-        }
-    }
-    return true;
-}
-
-void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
-                  const struct candidate *candidate, const struct moment *now, struct permission *permission)
-{
-    *permission = (struct permission){ .reason = REASON_COUNT };
-    if (!policy_permits(direction, permission)) {
-        return;
-    }
-    if (mac != NULL && candidate->form_count > 0 && !record_permits(fleet, mac, candidate, now, permission)) {
-        return;
-    }
-    if (candidate->form_count == 0 || direction->source == REASON_PINNED || direction->source == REASON_ASSIGNED) {
-        return; /* an operator's word on this device goes before rollouts */
-    }
-    if (is_standing(direction->rollout) && mac != NULL) {
-        (void)own_rollout_permits(direction->rollout, mac, site, candidate, permission);
-    } else {
-        (void)other_rollouts_permit(fleet, mac != NULL, candidate, permission);
-    }
-}
-
-uint64_t fleet_site(const uint8_t address[16])
-{
-    static const uint8_t v4_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-    uint64_t site = 0;
-    bool v4 = memcmp(address, v4_mapped, sizeof v4_mapped) == 0;
-    for (size_t i = 0; i < (v4 ? 3 : 8); i++) {
-        site = site << 8 | address[(v4 ? 12 : 0) + i];
-    }
-    return v4 ? site | UINT64_C(0xffff) << 48 : site;
-}
 
 enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const struct moment *now)
 {
@@ -230,7 +30,7 @@ static bool is_one_failure(const struct fleet *fleet, const struct device *devic
 {
     bool fs = checkin->request->mode == DEVICE_MODE_FS;
     struct loop_guard_key key = { .mac = device->mac, .fs = fs };
-    return is_standing(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
+    return fleet_stands(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
            loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max;
 }
 
@@ -309,7 +109,7 @@ static void tell_rollouts(struct fleet *fleet, const struct device *device, cons
     bool fs = checkin->request->mode == DEVICE_MODE_FS;
     const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false);
     char withheld[120];
-    if (!is_standing(rollout)) {
+    if (!fleet_stands(rollout)) {
         return;
     }
     bool own = rollout->order.target.run_md5_count > 0 &&
