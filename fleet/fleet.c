@@ -16,11 +16,26 @@ enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const
 /* --- told: a check-in ------------------------------------------------------------------------------------------------
  */
 
+const uint8_t *fleet_digest(const struct device_request *request, const uint8_t *running_md5)
+{
+    const uint8_t *by_sha256 = running_md5 != NULL ? running_md5 : request->sketch_sha256;
+    return request->has_md5 ? request->sketch_md5 : request->has_sha256 ? by_sha256 : NULL;
+}
+
+static const uint8_t *digest_of(const struct checkin *checkin)
+{
+    return fleet_digest(checkin->request, checkin->running_md5);
+}
+
+static bool same_md5(const uint8_t *md5, const uint8_t other[16])
+{
+    return md5 != NULL && memcmp(md5, other, 16) == 0;
+}
+
 /* A file system has no digest, nor has a sketch of an old core. */
 static bool by_version(const struct checkin *checkin)
 {
-    const struct device_request *request = checkin->request;
-    return request->mode == DEVICE_MODE_FS || (!request->has_md5 && !request->has_sha256);
+    return checkin->request->mode == DEVICE_MODE_FS || digest_of(checkin) == NULL;
 }
 
 /* A device that asks again and comes back with the old build is tried as often as the loop guard lets it; that, or
@@ -34,6 +49,39 @@ static bool is_one_failure(const struct fleet *fleet, const struct device *devic
            loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max;
 }
 
+static bool runs_target(const struct rollout *rollout, const struct checkin *checkin)
+{
+    const struct rollout_target *target = &rollout->order.target;
+    const struct device_request *request = checkin->request;
+    if (by_version(checkin)) {
+        return version_same_text(request->label, slice_of(target->version));
+    }
+    for (size_t i = 0; request->has_md5 && i < target->run_md5_count; i++) {
+        if (memcmp(request->sketch_md5, target->run_md5[i], 16) == 0) {
+            return true;
+        }
+    }
+    return target->run_md5_count > 0 && same_md5(checkin->running_md5, target->run_md5[0]); /* by its SHA-256 */
+}
+
+static bool is_of_rollout(const struct device *device, const struct rollout *rollout)
+{
+    const struct rollout_target *target = &rollout->order.target;
+    return target->run_md5_count > 0 && memcmp(device->transfer.md5, target->run_md5[0], 16) == 0;
+}
+
+/* The file may be gone since: then its own digest tells, and a rollout knows all of them. */
+static bool runs_sent(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
+{
+    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false);
+    if (by_version(checkin)) {
+        return version_same_text(checkin->request->label, slice_of(words_text(fleet->words, device->transfer.version)));
+    }
+    return same_md5(checkin->running_md5, device->transfer.md5) || same_md5(digest_of(checkin), device->transfer.md5) ||
+           (rollout != NULL && is_of_rollout(device, rollout) && runs_target(rollout, checkin));
+}
+
 static void judge(struct fleet *fleet, struct device *device, const struct checkin *checkin, const struct moment *now,
                   struct outcome_verdict *verdict)
 {
@@ -43,15 +91,13 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
     struct outcome_case the_case = {
         .device = device,
         .fs = fs,
-        .md5 = request->has_md5 ? request->sketch_md5 : NULL,
+        .md5 = digest_of(checkin),
+        .runs_sent = runs_sent(fleet, device, checkin),
         .version = request->label,
         .version_before = slice_of(words_text(fleet->words, fs ? device->fs_version : device->version)),
         .sent_version = slice_of(sent),
         .knows_sent = checkin->sent_is_known,
     };
-    the_case.runs_sent = by_version(checkin) ? version_same_text(request->label, the_case.sent_version)
-                                             : checkin->running_md5 != NULL &&
-                                                   memcmp(checkin->running_md5, device->transfer.md5, 16) == 0;
     outcome_judge(&the_case, verdict);
     if (verdict->outcome == OUTCOME_NONE) {
         return;
@@ -75,22 +121,6 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
                   verdict->detail[0] != '\0' ? ": " : "", verdict->detail);
 }
 
-static bool runs_target(const struct rollout *rollout, const struct checkin *checkin)
-{
-    const struct rollout_target *target = &rollout->order.target;
-    const struct device_request *request = checkin->request;
-    if (by_version(checkin)) {
-        return version_same_text(request->label, slice_of(target->version));
-    }
-    for (size_t i = 0; request->has_md5 && i < target->run_md5_count; i++) {
-        if (memcmp(request->sketch_md5, target->run_md5[i], 16) == 0) {
-            return true;
-        }
-    }
-    return checkin->running_md5 != NULL && target->run_md5_count > 0 &&
-           memcmp(checkin->running_md5, target->run_md5[0], 16) == 0; /* by its SHA-256 */
-}
-
 /* Reasons that pass by themselves: it may have the image later. */
 static bool is_passing(enum reason reason)
 {
@@ -112,15 +142,13 @@ static void tell_rollouts(struct fleet *fleet, const struct device *device, cons
     if (!fleet_stands(rollout)) {
         return;
     }
-    bool own = rollout->order.target.run_md5_count > 0 &&
-               memcmp(device->transfer.md5, rollout->order.target.run_md5[0], 16) == 0;
     struct rollout_fact fact = { .mac = device->mac,
                                  .type = checkin->type,
                                  .fs = fs,
                                  .site = fleet_site(device->address),
                                  .runs_target = runs_target(rollout, checkin),
                                  .served = checkin->serves && checkin->of_rollout };
-    if (outcome_is_failure(verdict->outcome) && verdict->outcome != OUTCOME_CUT && own) {
+    if (outcome_is_failure(verdict->outcome) && verdict->outcome != OUTCOME_CUT && is_of_rollout(device, rollout)) {
         fact.failed = verdict->detail;
     }
     if (!fact.served && !is_passing(checkin->reason)) {
@@ -139,7 +167,13 @@ struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *check
     if (device == NULL) {
         return NULL;
     }
-    struct device_sighting sighting = { .request = checkin->request,
+    struct device_request said = *checkin->request;
+    const uint8_t *digest = digest_of(checkin);
+    if (digest != NULL) {
+        said.has_md5 = true;
+        memmove(said.sketch_md5, digest, sizeof said.sketch_md5);
+    }
+    struct device_sighting sighting = { .request = &said,
                                         .flash_mode = checkin->flash_mode,
                                         .chip = checkin->chip,
                                         .reason = checkin->reason,

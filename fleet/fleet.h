@@ -67,7 +67,7 @@ struct candidate {
     size_t form_count;
     const uint8_t *file_md5[2];
     const uint8_t *run_md5;
-    const uint8_t *sketch_md5; /* as the device reports it now; NULL = it does not */
+    const uint8_t *sketch_md5; /* fleet_digest of what the device reports now */
     unsigned served_max;
 };
 void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
@@ -91,6 +91,11 @@ struct checkin {
     uint8_t address[16];        /* of the device: our peer's, or as a trusted proxy told */
     bool via_proxy;
 };
+
+/* What names the sketch that it runs, in its record and when it is judged: its MD5. Of a device that says its SHA-256
+ * alone (the first ESP32 cores): the MD5 of the build that this is, or, where nobody knows that build, the first half
+ * of it. NULL = it says neither. */
+const uint8_t *fleet_digest(const struct device_request *request, const uint8_t *running_md5);
 
 /* The record, judged and updated; the rollout that means it hears. *verdict: what the check-in proved, for the log.
  * Returns the record; NULL where there is no room for another device. */

@@ -71,9 +71,10 @@ struct loop_guard_key check_guard_key(const struct check *check)
 void check_permit(struct check *check)
 {
     const struct build *forms[] = { check->input.offer.plain, check->input.offer.gzip };
+    const uint8_t *running_md5 = check->running != NULL ? check->running->build.facts.run_md5[0] : NULL;
     struct candidate candidate = { .type = check->type,
                                    .fs = is_fs(&check->device),
-                                   .sketch_md5 = check->device.has_md5 ? check->device.sketch_md5 : NULL,
+                                   .sketch_md5 = fleet_digest(&check->device, running_md5),
                                    .served_max = check_served_max(check) };
     struct moment now = clock_moment(check->sources->loop);
     struct permission *permission = &check->permission;

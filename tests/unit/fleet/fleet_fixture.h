@@ -44,6 +44,7 @@ struct asking {
     bool fs;
     const struct build *runs; /* NULL = a build that nobody knows */
     bool says_no_digest, says_no_version;
+    bool says_sha256;  /* in place of the MD5 */
     const char *label; /* NULL = as its build is called */
     uint8_t site;
     const char *version; /* ?version= ; NULL */
@@ -311,7 +312,8 @@ static inline void tell_check(struct yard *yard, const struct asking *asking, co
                                       .mode = asking->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH,
                                       .has_mac = true,
                                       .mac = asking->mac,
-                                      .has_md5 = !asking->says_no_digest,
+                                      .has_md5 = !asking->says_no_digest && !asking->says_sha256,
+                                      .has_sha256 = asking->says_sha256,
                                       .chip = CHIP_ESP8266 };
     if (!asking->says_no_version) {
         request.label = slice_of(asking->label != NULL ? asking->label : label);
@@ -320,13 +322,14 @@ static inline void tell_check(struct yard *yard, const struct asking *asking, co
     if (asking->runs != NULL) {
         memcpy(request.sketch_md5, asking->runs->run, 16);
     }
+    memset(request.sketch_sha256, asking->runs != NULL ? asking->runs->run[0] : 0xdd, sizeof request.sketch_sha256);
     const struct device *device = devices_find(yard->fleet.devices, &asking->mac);
     bool sent_is_known = false;
     for (size_t i = 0; device != NULL && i < yard->build_count; i++) {
         sent_is_known =
             sent_is_known || (!yard->builds[i].gone && memcmp(yard->builds[i].run, device->transfer.md5, 16) == 0);
     }
-    bool known = asking->runs != NULL && !asking->runs->gone && request.has_md5;
+    bool known = asking->runs != NULL && !asking->runs->gone && !asking->says_no_digest;
     struct checkin checkin = { .request = &request,
                                .type = reply->direction.type,
                                .reason = reply->reason,
@@ -357,7 +360,10 @@ static inline struct reply ask(struct yard *yard, const struct asking *asking)
     const struct build *build =
         direction->nothing == REASON_COUNT ? find_build(yard, direction->type, asking->fs, wanted) : NULL;
     site_address(asking->site, address);
-    const uint8_t *md5 = asking->says_no_digest || asking->runs == NULL ? NULL : asking->runs->run;
+    struct device_request said = { .has_sha256 = asking->says_sha256 };
+    memset(said.sketch_sha256, 0xdd, sizeof said.sketch_sha256);
+    const uint8_t *running = asking->says_no_digest || asking->runs == NULL ? NULL : asking->runs->run;
+    const uint8_t *md5 = running != NULL ? running : fleet_digest(&said, NULL);
     struct permission permission = permit_build(yard, &asking->mac, fleet_site(address), direction, build, md5);
     reply.reason = decide(asking, direction, build, &permission);
     snprintf(reply.detail, sizeof reply.detail, "%s",

@@ -357,6 +357,48 @@ static void test_labels_and_digests(void **state)
     yard_free(yard);
 }
 
+/* The first ESP32 cores say no MD5. Else such a device is never confirmed where it says no version either, and one that
+ * rolls back is sent the image again with each turn, for ever: also to a build that nobody knows. */
+static void test_sha256_alone(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    const struct build *const befores[] = { one, NULL };
+    for (unsigned i = 0; i < 2; i++) {
+        struct mac mac = yard_mac(i);
+        struct asking asking = porch(i, befores[i]);
+        asking.says_sha256 = asking.says_no_version = true;
+        assert_ptr_equal(ask(yard, &asking).served, two);
+        send_whole(yard, &mac, two);
+        asking.runs = two;
+        assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
+        assert_memory_equal(record(yard, i)->md5, two->run, 16);
+        asking.runs = befores[i];
+        struct reply reply = ask(yard, &asking);
+        assert_int_equal(reply.verdict.outcome, OUTCOME_ROLLED_BACK);
+        assert_int_equal(reply.reason, REASON_NEVER_AGAIN);
+        assert_int_equal(ask(yard, &asking).reason, REASON_NEVER_AGAIN);
+    }
+    yard_free(yard);
+}
+
+/* Else a device that did as it was told has failed, because the next build took the place of the file meanwhile. */
+static void test_the_file_is_gone(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1);
+    struct build *two = add_build(yard, "porch", false, 2);
+    struct mac mac = yard_mac(1);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+    send_whole(yard, &mac, two);
+    two->gone = true;
+    struct asking asking = porch(1, two);
+    assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
+    yard_free(yard);
+}
+
 /* A file system has no digest, and the sketch beside it is another matter. */
 static void test_file_systems(void **state)
 {
@@ -563,6 +605,8 @@ int main(void)
         cmocka_unit_test(test_rolled_back),
         cmocka_unit_test(test_one_try_in_a_rollout),
         cmocka_unit_test(test_labels_and_digests),
+        cmocka_unit_test(test_sha256_alone),
+        cmocka_unit_test(test_the_file_is_gone),
         cmocka_unit_test(test_file_systems),
         cmocka_unit_test(test_withheld),
         cmocka_unit_test(test_cuts_and_ranges),
