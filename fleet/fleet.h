@@ -47,6 +47,7 @@ struct direction {
         source; /* of `wanted`: PINNED, ASSIGNED, PUBLISHED(a rollout's or the type's word); NEWER = the newest */
     enum reason nothing; /* where nothing is to be offered: UNASSIGNED, UNPUBLISHED; REASON_COUNT = there is */
     bool by_operator;
+    bool by_address;               /* `wanted` is the asker's own word: it asked for this version */
     const struct rollout *rollout; /* whose word it is; NULL = none */
     const char *unless_above;      /* `wanted` only where no version above this one is there; NULL = in any case */
     struct policy policy;
@@ -69,6 +70,7 @@ struct candidate {
     const uint8_t *run_md5;
     const uint8_t *sketch_md5; /* fleet_digest of what the device reports now */
     unsigned served_max;
+    bool by_name; /* it asked for this image, whatever `direction` offers it */
 };
 void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
                   const struct candidate *candidate, const struct moment *now, struct permission *permission);

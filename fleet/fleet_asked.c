@@ -45,10 +45,10 @@ void fleet_direct(const struct fleet *fleet, const struct mac *mac, struct slice
     } else {
         follow_rollout(fleet, mac, fs, direction);
     }
-    if (direction->wanted == NULL && asked_version != NULL) {
+    if (direction->wanted == NULL && direction->nothing == REASON_COUNT && asked_version != NULL) {
         direction->wanted = asked_version;
         direction->source = REASON_ASSIGNED;
-        direction->nothing = REASON_COUNT;
+        direction->by_address = true;
     }
 }
 
@@ -181,10 +181,14 @@ void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t sit
     if (mac != NULL && candidate->form_count > 0 && !record_permits(fleet, mac, candidate, now, permission)) {
         return;
     }
-    if (candidate->form_count == 0 || direction->source == REASON_PINNED || direction->source == REASON_ASSIGNED) {
+    bool is_operators = (direction->source == REASON_PINNED || direction->source == REASON_ASSIGNED) &&
+                        !direction->by_address && !candidate->by_name;
+    if (candidate->form_count == 0 || is_operators) {
         return; /* an operator's word on this device goes before rollouts */
     }
-    if (fleet_stands(direction->rollout) && mac != NULL) {
+    bool is_own = fleet_stands(direction->rollout) && mac != NULL &&
+                  !(candidate->by_name && !is_target(direction->rollout, candidate));
+    if (is_own) {
         (void)own_rollout_permits(direction->rollout, mac, site, candidate, permission);
     } else {
         (void)other_rollouts_permit(fleet, mac != NULL, candidate, permission);

@@ -67,7 +67,7 @@ struct loop_guard_key check_guard_key(const struct check *check)
     return (struct loop_guard_key){ .mac = check->device.mac, .fs = is_fs(&check->device) };
 }
 
-/* May it have it now? Whoever asks for an image whatever it runs is not held for what its record says. */
+/* May it have it now? */
 void check_permit(struct check *check)
 {
     const struct build *forms[] = { check->input.offer.plain, check->input.offer.gzip };
@@ -75,7 +75,8 @@ void check_permit(struct check *check)
     struct candidate candidate = { .type = check->type,
                                    .fs = is_fs(&check->device),
                                    .sketch_md5 = fleet_digest(&check->device, running_md5),
-                                   .served_max = check_served_max(check) };
+                                   .served_max = check_served_max(check),
+                                   .by_name = check->by_name };
     struct moment now = clock_moment(check->sources->loop);
     struct permission *permission = &check->permission;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
@@ -87,7 +88,7 @@ void check_permit(struct check *check)
     fleet_permit(check->sources->fleet, mac_of(check), fleet_site(check->address), &check->direction, &candidate, &now,
                  permission);
     bool of_record = permission->reason == REASON_LOOP_GUARD || permission->reason == REASON_NEVER_AGAIN;
-    check->input.withheld = permission->reason != REASON_COUNT && !(check->input.unconditional && of_record);
+    check->input.withheld = permission->reason != REASON_COUNT && !(check->ignores_record && of_record);
     check->input.withheld_by = permission->reason;
     check->input.withheld_why = permission->detail;
 }

@@ -30,6 +30,8 @@ struct check {
     struct slice type;            /* "" where none is known */
     struct direction direction;
     struct permission permission;
+    bool by_name;        /* it asked for the file, not for what it is to have */
+    bool ignores_record; /* and gets it, whatever the device proved with it */
     uint8_t address[16]; /* of the device: IPv6, or IPv4 mapped; zeros = not known */
     bool via_proxy;
     struct decision_input input;

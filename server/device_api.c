@@ -170,18 +170,21 @@ void device_api_update(struct device_api *api, const struct http_request *reques
 
 /* --- /latest/<type>.bin ------------------------------------------------------------------------------------------- */
 
-/* Reads what the client says of itself, if it does; nothing is required. */
+/* Reads what the client says of itself, if it does; nothing is required. Policy and rollouts hold here, too; what it
+ * runs, and what it proved, does not matter. */
 static void read_any(struct visit *visit)
 {
     const char *header;
     (void)device_request_read(visit->request->headers, visit->request->header_count, &visit->check.device, &header);
     visit->check.input.unconditional = true;
+    visit->check.ignores_record = true;
 }
 
-/* Once the offer stands. Policy and rollouts hold here, too; what it runs does not matter. */
-static void decide_any(struct visit *visit)
+/* Once the offer stands. */
+static void decide_by_name(struct visit *visit)
 {
     take_address(visit);
+    visit->check.by_name = true;
     check_direct(&visit->check, NULL);
     check_find_running(&visit->check);
     check_permit(&visit->check);
@@ -194,11 +197,14 @@ void device_api_latest(struct device_api *api, const struct http_request *reques
     struct visit visit = visit_begin(api, request, stream);
     visit.check.input.missing = REASON_UNKNOWN_FILE;
     read_any(&visit);
-    if (slice_ends_with(rest, ".bin")) {
+    take_address(&visit);
+    if (slice_ends_with(rest,
+                        ".bin")) { /* the newest that it is to have: of what is pinned or published, not another */
         visit.check.type = (struct slice){ rest.at, rest.len - strlen(".bin") };
-        check_find_offer(&visit.check, NULL);
+        check_update(&visit.check, true, NULL);
+    } else {
+        check_decide(&visit.check);
     }
-    decide_any(&visit);
     device_checked(&visit);
     tell(&visit, answer);
 }
@@ -275,7 +281,7 @@ void device_api_firmware(struct device_api *api, const struct http_request *requ
         return;
     }
     *(image->build.facts.gzip ? &visit.check.input.offer.gzip : &visit.check.input.offer.plain) = &image->build;
-    decide_any(&visit);
+    decide_by_name(&visit);
     device_checked(&visit);
     if (visit.check.decision.reason == REASON_LATEST) {
         visit.check.decision.reason = REASON_FILE;
@@ -306,7 +312,7 @@ void device_api_native(struct device_api *api, const struct http_request *reques
         visit.check.input.unconditional = true;
         visit.check.input.offer.plain = &slots[slot > 0 ? slot : 0]->build;
     }
-    decide_any(&visit);
+    decide_by_name(&visit);
     device_checked(&visit);
     if (found && wants_version) {
         /* Exactly the version, no line end: these clients compare the body as it stands. */

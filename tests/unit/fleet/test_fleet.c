@@ -85,11 +85,11 @@ static void test_whose_word(void **state)
     yard_free(yard);
 }
 
-/* An address that names a version asks for that one; an operator's word goes before. */
+/* An address that names a version asks for that one; an operator's word goes before, also that which keeps it back. */
 static void test_an_address_with_a_version(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_PUBLISHED);
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
     const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct asking asking = porch(1, two);
     asking.version = "1.0";
@@ -99,6 +99,21 @@ static void test_an_address_with_a_version(void **state)
     set_blocked(yard, 1, true);
     asking.runs = one;
     assert_int_equal(ask(yard, &asking).reason, REASON_BLOCKED);
+
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 2, 4);
+    asking = porch(9, one);
+    asking.version = "2.0";
+    const char *why;
+    assert_int_equal(rollout_abort(yard->fleet.rollouts, rollout, "it hangs", &yard->now, &why), STATUS_OK);
+    assert_int_equal(ask(yard, &asking).reason, REASON_HELD_BACK);
+    yard_free(yard);
+
+    yard = yard_new(OFFER_PUBLISHED);
+    (void)add_build(yard, "porch", false, 1);
+    asking = porch(1, NULL);
+    asking.version = "1.0";
+    assert_int_equal(ask(yard, &asking).reason, REASON_UNPUBLISHED);
     yard_free(yard);
 }
 
@@ -212,6 +227,45 @@ static void test_those_who_are_not_meant(void **state)
     assert_int_equal(asks(yard, 9, one), REASON_HELD_BACK);
     assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL).reason, REASON_HELD_BACK);
     assert_int_equal(asks(yard, 9, two), REASON_SAME_DIGEST); /* who has it, has it */
+    yard_free(yard);
+}
+
+/* Who asks for a file by its name is held to what is said of that file. Else a pin to another lets through what was
+ * halted; or a rollout speaks of its own file, which is not the one that was asked for. */
+static void test_asked_for_by_name(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct rollout_order order = order_of(yard, two);
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 1);
+    const char *why;
+    pin_to(yard, 8, "1.0");
+    struct mac pinned = yard_mac(8), member = yard_mac(1);
+    const struct {
+        const struct mac *mac;
+        const struct build *build;
+        enum reason reason;
+    } named[] = {
+        { &pinned, two, REASON_PAUSED },
+        { &pinned, one, REASON_COUNT },
+        { &member, two, REASON_PAUSED },
+        { &member, one, REASON_COUNT },
+    };
+    assert_int_equal(rollout_pause(yard->fleet.rollouts, rollout, &yard->now, &why), STATUS_OK);
+    for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
+        struct direction direction;
+        struct permission permission;
+        struct candidate candidate = { .type = slice_of("porch"),
+                                       .form_count = 1,
+                                       .file_md5 = { named[i].build->file },
+                                       .run_md5 = named[i].build->run,
+                                       .served_max = LOOP_GUARD_MAX,
+                                       .by_name = true };
+        fleet_direct(&yard->fleet, named[i].mac, slice_of("porch"), false, NULL, &direction);
+        fleet_permit(&yard->fleet, named[i].mac, 0, &direction, &candidate, &yard->now, &permission);
+        assert_int_equal(permission.reason, named[i].reason);
+    }
     yard_free(yard);
 }
 
@@ -599,6 +653,7 @@ int main(void)
         cmocka_unit_test(test_policy_goes_first),
         cmocka_unit_test(test_pollers_are_held_to_it),
         cmocka_unit_test(test_those_who_are_not_meant),
+        cmocka_unit_test(test_asked_for_by_name),
         cmocka_unit_test(test_the_file_was_replaced),
         cmocka_unit_test(test_tries_in_the_open),
         cmocka_unit_test(test_tries_of_a_slow_one),
