@@ -156,7 +156,9 @@ static void tell_rollouts(struct fleet *fleet, const struct device *device, cons
                  checkin->detail[0] != '\0' ? ": " : "", checkin->detail);
         fact.withheld = withheld;
     }
-    rollouts_checked_in(fleet->rollouts, &fact, now);
+    if (!checkin->only_asks || fact.runs_target || fact.failed != NULL) { /* its check for the image is still to come */
+        rollouts_checked_in(fleet->rollouts, &fact, now);
+    }
 }
 
 struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *checkin, const struct moment *now,

@@ -137,9 +137,15 @@ static void read_optional(const struct slice values[FIELD_COUNT], struct device_
 enum device_request_result device_request_read(const struct header *headers, size_t n, struct device_request *request,
                                                const char **header)
 {
+    return device_request_read_as(find_client(headers, n), headers, n, request, header);
+}
+
+enum device_request_result device_request_read_as(enum device_client client, const struct header *headers, size_t n,
+                                                  struct device_request *request, const char **header)
+{
     memset(request, 0, sizeof *request);
     request->chip = CHIP_UNKNOWN;
-    request->client = find_client(headers, n);
+    request->client = client;
     if (request->client == CLIENT_PLAIN) {
         return DEVICE_REQUEST_NOT_AN_UPDATER;
     }

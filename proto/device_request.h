@@ -66,6 +66,10 @@ enum device_request_result {
 enum device_request_result device_request_read(const struct header *headers, size_t n, struct device_request *request,
                                                const char **header);
 
+/* The same of a client of which something else than its User-Agent tells what it is. */
+enum device_request_result device_request_read_as(enum device_client client, const struct header *headers, size_t n,
+                                                  struct device_request *request, const char **header);
+
 const char *device_client_text(enum device_client client);
 const char *device_mode_text(enum device_mode mode);
 

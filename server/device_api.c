@@ -291,6 +291,31 @@ void device_api_firmware(struct device_api *api, const struct http_request *requ
 
 /* --- /native/<type>/version, user1.bin, user2.bin ----------------------------------------------------------------- */
 
+/* The application writes the request, and may name itself by the headers of the cores' updaters, whatever its
+ * User-Agent: then the version that it asks with judges its last update. Who does not is counted, and nobody. */
+static void read_native(struct visit *visit)
+{
+    struct device_request *device = &visit->check.device;
+    const char *header;
+    if (device_request_read_as(CLIENT_ESP8266, visit->request->headers, visit->request->header_count, device,
+                               &header) != DEVICE_REQUEST_OK) {
+        *device = (struct device_request){ .client = CLIENT_PLAIN, .chip = CHIP_ESP8266 };
+    }
+    device->mode = DEVICE_MODE_SKETCH;
+    visit->check.input.unconditional = true; /* the application has compared */
+}
+
+/* Exactly the version, no line end: these clients compare the body as it stands. Who would not get it now hears its
+ * own, or it would ask for the slot in vain. */
+static void answer_native_version(struct visit *visit, struct http_answer *answer)
+{
+    const struct decision *decision = &visit->check.decision;
+    const char *own = visit->check.device.version.text;
+    bool tells_own = !decision_serves(decision) && own[0] != '\0';
+    http_answer_text(answer, 200, "%s", tells_own ? own : build_name(decision->build));
+    tell_reason(visit, decision->reason, answer);
+}
+
 void device_api_native(struct device_api *api, const struct http_request *request, struct slice rest,
                        struct stream *stream, struct http_answer *answer)
 {
@@ -298,7 +323,7 @@ void device_api_native(struct device_api *api, const struct http_request *reques
     struct image *slots[2] = { NULL, NULL };
     const char *slash = rest.len > 0 ? memchr(rest.at, '/', rest.len) : NULL;
     struct slice file = { "", 0 };
-    visit.check.device.chip = CHIP_ESP8266;
+    read_native(&visit);
     visit.check.input.missing = REASON_UNKNOWN_FILE;
     if (slash != NULL) {
         visit.check.type = (struct slice){ rest.at, (size_t)(slash - rest.at) };
@@ -309,18 +334,16 @@ void device_api_native(struct device_api *api, const struct http_request *reques
     bool found = (wants_version || slot >= 0) &&
                  catalog_slots(api->sources.catalog, visit.check.type, slots, &visit.check.input.missing);
     if (found) {
-        visit.check.input.unconditional = true;
         visit.check.input.offer.plain = &slots[slot > 0 ? slot : 0]->build;
     }
+    visit.only_asks = wants_version;
     decide_by_name(&visit);
     device_checked(&visit);
     if (found && wants_version) {
-        /* Exactly the version, no line end: these clients compare the body as it stands. */
-        http_answer_text(answer, 200, "%s", build_name(visit.check.decision.build));
-        tell_reason(&visit, visit.check.decision.reason, answer);
-        return;
+        answer_native_version(&visit, answer);
+    } else {
+        tell(&visit, answer);
     }
-    tell(&visit, answer);
 }
 
 void device_api_healthz(struct device_api *api, const struct http_request *request, struct slice rest,

@@ -97,7 +97,8 @@ void device_checked(struct visit *visit)
         return;
     }
     used_addresses_hear(&api->used, visit->stream, now.ms);
-    if (check->type.len == 0 || check->decision.reason == REASON_UNKNOWN_TYPE) {
+    bool is_place = check->decision.reason != REASON_UNKNOWN_TYPE && check->decision.reason != REASON_UNKNOWN_FILE;
+    if (check->type.len == 0 || !is_place) { /* else whoever invents addresses fills the table of types */
         return;
     }
     struct checkin checkin = {
@@ -106,6 +107,7 @@ void device_checked(struct visit *visit)
         .reason = check->decision.reason,
         .detail = check->decision.detail,
         .serves = decision_serves(&check->decision),
+        .only_asks = visit->only_asks || visit->request->head_only || device->mode == DEVICE_MODE_VERSION,
         .of_rollout = is_of_rollout(check),
         .running_md5 = check->running != NULL ? check->running->build.facts.run_md5[0] : NULL,
         .sent_is_known = is_sent_known(check),

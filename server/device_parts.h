@@ -13,6 +13,7 @@ struct visit {
     struct device_api *api;
     const struct http_request *request;
     struct stream *stream; /* NULL in tests */
+    bool only_asks;        /* for a version */
     bool has_client;
     struct client_address client; /* where has_client: ask visit_client */
     char peer[PEER_TEXT_SIZE];    /* "" until it is asked for: ask visit_peer */
