@@ -40,13 +40,14 @@ static bool by_version(const struct checkin *checkin)
 
 /* A device that asks again and comes back with the old build is tried as often as the loop guard lets it; that, or
  * failing within a rollout, is one failure with the image. However late it comes: one that asks once a day would else
- * be flashed every day. */
+ * be flashed every day. The guard forgets at a restart, the record does not. */
 static bool is_one_failure(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
 {
     bool fs = checkin->request->mode == DEVICE_MODE_FS;
     struct loop_guard_key key = { .mac = device->mac, .fs = fs };
     return fleet_stands(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
-           loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max;
+           loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max ||
+           device->failures >= fleet->settings.loop_guard_max;
 }
 
 static bool runs_target(const struct rollout *rollout, const struct checkin *checkin)

@@ -70,7 +70,8 @@ struct candidate {
     const uint8_t *run_md5;
     const uint8_t *sketch_md5; /* fleet_digest of what the device reports now */
     unsigned served_max;
-    bool by_name; /* it asked for this image, whatever `direction` offers it */
+    bool is_blind; /* what it says can never tell that it has it */
+    bool by_name;  /* it asked for this image, whatever `direction` offers it */
 };
 void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
                   const struct candidate *candidate, const struct moment *now, struct permission *permission);

@@ -2,6 +2,7 @@
  * itself has proved. Changes nothing. */
 #include "fleet/fleet_parts.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -90,10 +91,11 @@ static bool fails_again(const struct fleet *fleet, const struct mac *mac, const 
         bool same = memcmp(entry->images[i].md5, candidate->run_md5, sizeof entry->images[i].md5) == 0;
         failures = same ? entry->images[i].failures : failures;
     }
+    unsigned most = fleet->settings.loop_guard_max;
     return device != NULL && device->outcome == OUTCOME_OPEN && device->transfer_fs == candidate->fs &&
            memcmp(device->transfer.md5, candidate->run_md5, sizeof device->transfer.md5) == 0 &&
            failures + 1 >= NEVER_AGAIN_FAILURES &&
-           loop_guard_served(fleet->guard, &key, candidate->run_md5) >= fleet->settings.loop_guard_max;
+           (loop_guard_served(fleet->guard, &key, candidate->run_md5) >= most || device->failures + 1u >= most);
 }
 
 /* What the device has proved with this build. */
@@ -113,9 +115,12 @@ static bool record_permits(const struct fleet *fleet, const struct mac *mac, con
         return refuse(permission, REASON_NEVER_AGAIN);
     }
     if (loop_guard_holds(fleet->guard, &key, candidate->run_md5, candidate->served_max, now->ms, &wait_ms)) {
+        unsigned served = loop_guard_served(fleet->guard, &key, candidate->run_md5);
         snprintf(permission->detail, sizeof permission->detail,
-                 "sent whole %u times and asked for again; the device must be failing to start it",
-                 candidate->served_max);
+                 "sent whole %u time%s and asked for again%s; the next try is in %" PRIu64 " min", served,
+                 served == 1 ? "" : "s",
+                 candidate->is_blind ? " without a version, so nobody can tell what it has" : "",
+                 (wait_ms + 59999) / 60000);
         return refuse(permission, REASON_LOOP_GUARD);
     }
     return true;

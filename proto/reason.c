@@ -44,7 +44,8 @@ static const char *const nexts[REASON_COUNT] = {
     [REASON_HELD_BACK] = "`updraft rollouts` shows what keeps it, and `updraft rollouts resume` or `abort` ends a halt",
     [REASON_PAUSED] = "`updraft rollouts resume` goes on",
     [REASON_NEVER_AGAIN] = "publish a new build; or, where the cause is gone, `updraft devices retry`",
-    [REASON_LOOP_GUARD] = "look at the device: does it start, or does it roll back? A new build is sent at once",
+    [REASON_LOOP_GUARD] = "look at the device: does it start, or does it roll back? A new build is sent at once, "
+                          "this one again after `updraft devices retry`",
     [REASON_NOT_YET] = "wait for its next check; if it lasts, look who has the file open, and whether image-memory is "
                        "large enough",
     [REASON_UNKNOWN_TYPE] = "compare the type with the files' names, letter by letter: "

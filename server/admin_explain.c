@@ -304,6 +304,9 @@ void admin_get_explain(struct admin_call *call)
     if (!check_said(call, &explain, &check.device)) {
         return;
     }
+    if (explain.device != NULL) { /* its site may be full */
+        memcpy(check.address, explain.device->address, sizeof check.address);
+    }
     check.type = slice_of(explain.type);
     check_update(&check, explain.has_type, NULL);
     json_t *json = check_json(&check);

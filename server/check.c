@@ -55,11 +55,15 @@ static const struct mac *mac_of(const struct check *check)
     return check->device.has_mac && check->device.client != CLIENT_PLAIN ? &check->device.mac : NULL;
 }
 
-/* A file system check without a version can never be told "up to date": one whole transfer has to do. */
+/* A file system check without a version can never be told "up to date". */
+static bool is_blind(const struct check *check)
+{
+    return is_fs(&check->device) && check->device.version.text[0] == '\0';
+}
+
 unsigned check_served_max(const struct check *check)
 {
-    bool blind = is_fs(&check->device) && check->device.version.text[0] == '\0';
-    return blind ? 1 : check->sources->fleet->settings.loop_guard_max;
+    return is_blind(check) ? 1 : check->sources->fleet->settings.loop_guard_max;
 }
 
 struct loop_guard_key check_guard_key(const struct check *check)
@@ -76,6 +80,7 @@ void check_permit(struct check *check)
                                    .fs = is_fs(&check->device),
                                    .sketch_md5 = fleet_digest(&check->device, running_md5),
                                    .served_max = check_served_max(check),
+                                   .is_blind = is_blind(check),
                                    .by_name = check->by_name };
     struct moment now = clock_moment(check->sources->loop);
     struct permission *permission = &check->permission;

@@ -54,6 +54,7 @@ void check_permit(struct check *check);
 void check_decide(struct check *check);
 
 struct loop_guard_key check_guard_key(const struct check *check);
+/* So many whole transfers of one image; one where the device can never say that it has it. */
 unsigned check_served_max(const struct check *check);
 
 /* "0_4_10", or the label. */

@@ -24,7 +24,7 @@ def test_sketch_that_never_starts(tmp_path):
         for _ in range(2):
             held = check(server, "/update/door")
             assert (held.status, held.reason) == (304, "loop-guard")
-        server.wait_log("event=check reason=loop-guard status=304 device=5ccf7fb1e042 .*sent whole 3 times")
+        server.wait_log("event=check reason=loop-guard status=304 device=5ccf7fb1e042 .*sent whole 3 times and asked for again; the next try is in 60 min")
 
         # It is this device's matter, and this image's.
         assert served_whole(server, "/update/door", data, mac="5C:CF:7F:B1:E0:43") == "newer"
@@ -77,7 +77,7 @@ def test_file_system_without_a_version(tmp_path):
         assert served_whole(server, "/update/door", data, **blind) == "unknown-build"
         held = check(server, "/update/door", **blind)
         assert (held.status, held.reason) == (304, "loop-guard")
-        server.wait_log("event=check reason=loop-guard .*mode=fs .*sent whole 1 times")
+        server.wait_log("event=check reason=loop-guard .*mode=fs .*sent whole 1 time and asked for again without a version")
         assert check(server, "/update/door", mode="spiffs", version="2.0.0").reason == "up-to-date"
         assert served_whole(server, "/update/door", data, mac="5C:CF:7F:B1:E0:43", **blind) == "unknown-build"
 

@@ -330,6 +330,26 @@ static void test_tries_of_a_slow_one(void **state)
     yard_free(yard);
 }
 
+/* The guard forgets. Else a device that fails every night is flashed every day where the server restarts every day. */
+static void test_tries_over_restarts(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
+    struct mac mac = yard_mac(1);
+    for (int i = 0; i < LOOP_GUARD_MAX + 1; i++) {
+        assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+        send_whole(yard, &mac, two);
+        loop_guard_free(yard->fleet.guard);
+        yard->fleet.guard = loop_guard_new(10000);
+    }
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
+    (void)fleet_retry(&yard->fleet, &mac, &yard->now);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+    yard_free(yard);
+}
+
 /* Else a device that went back by itself is sent there again at once. */
 static void test_rolled_back(void **state)
 {
@@ -657,6 +677,7 @@ int main(void)
         cmocka_unit_test(test_the_file_was_replaced),
         cmocka_unit_test(test_tries_in_the_open),
         cmocka_unit_test(test_tries_of_a_slow_one),
+        cmocka_unit_test(test_tries_over_restarts),
         cmocka_unit_test(test_rolled_back),
         cmocka_unit_test(test_one_try_in_a_rollout),
         cmocka_unit_test(test_labels_and_digests),
