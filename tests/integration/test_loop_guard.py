@@ -64,7 +64,7 @@ def test_device_that_came_back_with_the_image_starts_afresh(tmp_path):
     digest = data[-32:].hex().upper()
     with Server(tmp_path, loop_guard=2) as server:
         for build in range(4):
-            served_whole(server, "/update/porch", data, ESP32, sha256=f"{build:064X}", md5=None)
+            served_whole(server, "/update/porch", data, ESP32, sha256=f"{build + 1:X}" * 64, md5=None)
             assert check(server, "/update/porch", ESP32, sha256=digest, md5=None).reason == "same-digest"
         assert "loop-guard" not in server.log()
 
