@@ -135,7 +135,8 @@ def test_asking_for_the_version_takes_no_slot(server):
     admin = Admin(server.folder / "state/admin.sock")
     for last in (3, 4):
         check(server, "/update/door", mac=f"5C:CF:7F:B1:E0:4{last}", mode="version")
-    assert admin.post("/api/v1/rollouts", {"type": "door", "in_flight": 1}).status == 202
+    rollout = admin.post("/api/v1/rollouts", {"type": "door", "in_flight": 1}).json["id"]
+    wait_until(lambda: admin.get(f"/api/v1/rollouts/{rollout}").json["devices"]["queued"] == 2, "both to be gathered")
     assert check(server, "/update/door", mac="5C:CF:7F:B1:E0:43", mode="version").status == 200
     assert check(server, "/native/door/version", mac="5C:CF:7F:B1:E0:43").status == 404
     assert check(server, "/update/door", mac="5C:CF:7F:B1:E0:44").reason == "published"
