@@ -241,11 +241,12 @@ static void print_standing(const json_t *device)
     print_line("note", field_text(policy, "note"));
     json_array_foreach(json_object_get(device, "never_again"), i, one)
     {
-        snprintf(text, sizeof text, "md5 %s, %s, %s", field_text(one, "md5"),
-                 field_true(one, "rolled_back") ? "it rolled back from it"
-                                                : shown_count(field_number(one, "failures"), "failure", room),
-                 field_text(one, "at"));
-        print_line(i == 0 ? "never" : "", text);
+        uint64_t failures = field_number(one, "failures");
+        bool went_back = field_true(one, "rolled_back");
+        snprintf(text, sizeof text, "md5 %s, %s, %s%s", field_text(one, "md5"),
+                 went_back ? "it rolled back from it" : shown_count(failures, "failure", room), field_text(one, "at"),
+                 went_back || failures > 1 ? ": not offered again" : "");
+        print_line(i == 0 ? "failed" : "", text);
     }
     json_array_foreach(json_object_get(device, "rollouts"), i, one)
     {

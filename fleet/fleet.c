@@ -157,7 +157,7 @@ static void tell_rollouts(struct fleet *fleet, const struct device *device, cons
                  checkin->detail[0] != '\0' ? ": " : "", checkin->detail);
         fact.withheld = withheld;
     }
-    if (!checkin->only_asks || fact.runs_target || fact.failed != NULL) { /* its check for the image is still to come */
+    if (!checkin->is_aside || fact.runs_target || fact.failed != NULL) { /* its check for the image is still to come */
         rollouts_checked_in(fleet->rollouts, &fact, now);
     }
 }

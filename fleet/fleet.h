@@ -86,7 +86,7 @@ struct checkin {
     enum reason reason;
     const char *detail;         /* of the decision; "" */
     bool serves;                /* it is answered with an image */
-    bool only_asks;             /* for the version or the size: no image goes out by this */
+    bool is_aside;              /* for the version, the size, or another file by its name: no rollout's business */
     bool of_rollout;            /* which is the target of the rollout that means it */
     const uint8_t *running_md5; /* run_md5[0] of the image it runs; NULL = its digest is not known here */
     bool sent_is_known;         /* the image last sent to it is still in the catalog */

@@ -101,13 +101,14 @@ void device_checked(struct visit *visit)
     if (check->type.len == 0 || !is_place) { /* else whoever invents addresses fills the table of types */
         return;
     }
+    bool only_asks = visit->only_asks || visit->request->head_only || device->mode == DEVICE_MODE_VERSION;
     struct checkin checkin = {
         .request = device,
         .type = check->type,
         .reason = check->decision.reason,
         .detail = check->decision.detail,
         .serves = decision_serves(&check->decision),
-        .only_asks = visit->only_asks || visit->request->head_only || device->mode == DEVICE_MODE_VERSION,
+        .is_aside = only_asks || (check->by_name && !is_of_rollout(check)),
         .of_rollout = is_of_rollout(check),
         .running_md5 = check->running != NULL ? check->running->build.facts.run_md5[0] : NULL,
         .sent_is_known = is_sent_known(check),

@@ -130,16 +130,23 @@ def test_an_address_of_nothing_makes_no_record(server, path):
     assert Admin(server.folder / "state/admin.sock").get("/api/v1/devices").json["total"] == 0
 
 
-def test_asking_for_the_version_takes_no_slot(server):
-    """Else a sketch that looks first holds up the rollout until it is silent."""
+def test_a_check_aside_moves_nobody_in_a_rollout(server):
+    """Else a sketch that looks first holds up the rollout until it is silent, or is passed over for what it asked besides."""
     admin = Admin(server.folder / "state/admin.sock")
     for last in (3, 4):
         check(server, "/update/door", mac=f"5C:CF:7F:B1:E0:4{last}", mode="version")
     rollout = admin.post("/api/v1/rollouts", {"type": "door", "in_flight": 1}).json["id"]
-    wait_until(lambda: admin.get(f"/api/v1/rollouts/{rollout}").json["devices"]["queued"] == 2, "both to be gathered")
+
+    def devices():
+        return admin.get(f"/api/v1/rollouts/{rollout}").json["devices"]
+
+    wait_until(lambda: devices()["queued"] == 2, "both to be gathered")
     assert check(server, "/update/door", mac="5C:CF:7F:B1:E0:43", mode="version").status == 200
-    assert check(server, "/native/door/version", mac="5C:CF:7F:B1:E0:43").status == 404
-    assert check(server, "/update/door", mac="5C:CF:7F:B1:E0:44").reason == "published"
+    assert check(server, "/update/door", mac="5C:CF:7F:B1:E0:44", method="HEAD").status == 200
+    assert check(server, "/native/door/user1.bin", mac="5C:CF:7F:B1:E0:43").reason == "no-image"
+    assert devices()["queued"] == 2
+    sent(server, "/update/door", mac="5C:CF:7F:B1:E0:44")
+    assert devices()["flashed"] == devices()["queued"] == 1
 
 
 def test_what_was_rolled_back_from_is_kept_back_after_a_kill(server):
