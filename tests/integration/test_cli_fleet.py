@@ -80,7 +80,7 @@ def test_one_device_is_shown_with_its_time_line(stand_in, tmp_path):
                  "address   192.168.1.7, through a proxy", "answered  up-to-date (sketch)",
                  "sent      0.4.10 (sketch), 1.0 KiB of 2.0 KiB in 1.5 s, 2026-11-21T06:59:00Z",
                  "outcome   rolled-back, 2 failures", "policy    pin 0.4.9", r"note      the \x07 old relay",
-                 f"never     md5 {'cd' * 16}, it rolled back from it, 2026-11-21T07:00:00Z",
+                 f"failed    md5 {'cd' * 16}, it rolled back from it, 2026-11-21T07:00:00Z: not offered again",
                  f"rollouts  {ID} running: it is queued",
                  "\nAT                    WHAT\n2026-11-21T07:00:00Z  rolled-back  it runs 0.4.9 again",
                  "2026-11-21T06:59:00Z  sent"]:
