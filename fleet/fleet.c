@@ -74,13 +74,15 @@ static bool is_of_rollout(const struct device *device, const struct rollout *rol
 /* The file may be gone since: then its own digest tells, and a rollout knows all of them. */
 static bool runs_sent(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
 {
-    bool fs = checkin->request->mode == DEVICE_MODE_FS;
-    const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false);
+    const uint8_t *sent = device->transfer.md5;
     if (by_version(checkin)) {
         return version_same_text(checkin->request->label, slice_of(words_text(fleet->words, device->transfer.version)));
     }
-    return same_md5(checkin->running_md5, device->transfer.md5) || same_md5(digest_of(checkin), device->transfer.md5) ||
-           (rollout != NULL && is_of_rollout(device, rollout) && runs_target(rollout, checkin));
+    if (same_md5(checkin->running_md5, sent) || same_md5(digest_of(checkin), sent)) {
+        return true;
+    }
+    const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, false, false);
+    return rollout != NULL && is_of_rollout(device, rollout) && runs_target(rollout, checkin);
 }
 
 static void judge(struct fleet *fleet, struct device *device, const struct checkin *checkin, const struct moment *now,
