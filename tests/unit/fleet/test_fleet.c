@@ -470,6 +470,18 @@ static void test_the_file_is_gone(void **state)
     two->gone = true;
     struct asking asking = porch(1, two);
     assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
+
+    two->gone = false;
+    struct rollout_order order = order_of(yard, two);
+    memset(order.target.run_md5[order.target.run_md5_count++], 0xee, 16); /* as one says it that runs nothing known */
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 2, 1);
+    mac = yard_mac(2);
+    assert_int_equal(asks(yard, 2, one), REASON_PUBLISHED);
+    send_whole(yard, &mac, two);
+    two->gone = true;
+    asking = porch(2, NULL);
+    assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
+    assert_string_equal(member_state(yard, rollout, 2), "confirmed");
     yard_free(yard);
 }
 
