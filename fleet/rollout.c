@@ -39,20 +39,45 @@ bool rollout_is_over(const struct rollout *rollout)
     return states[rollout->state].over;
 }
 
-static bool may_trigger(const struct rollout *rollout)
+bool rollout_may_trigger(const struct rollout *rollout)
 {
     return rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING;
+}
+
+static void add_words(char *to, size_t size, const char *words)
+{
+    size_t used = strlen(to);
+    snprintf(to + used, size - used, "%s%s", used > 0 ? "; " : "", words);
+}
+
+void rollout_say(struct rollout *rollout)
+{
+    char words[120];
+    bool goes_on = rollout_may_trigger(rollout) || rollout->state == ROLLOUT_PLANNED;
+    if (goes_on) {
+        rollout->why[0] = '\0';
+    }
+    if ((goes_on || rollout->state == ROLLOUT_PAUSED) && rollout_awaits_strangers(rollout)) {
+        add_words(rollout->why, sizeof rollout->why, ROLLOUT_AWAITS);
+    }
+    const char *newer = rollout->table->yielded_to;
+    bool said = newer[0] == '\0' || strstr(rollout->why, newer) != NULL;
+    if (!said && rollout->state != ROLLOUT_ABORTED) {
+        snprintf(words, sizeof words, ROLLOUT_SUPERSEDED "%s in the devices that both mean", newer);
+        add_words(rollout->why, sizeof rollout->why, words);
+    }
 }
 
 void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
 {
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
-    bool stops = may_trigger(rollout) && (state == ROLLOUT_PAUSED || state == ROLLOUT_HALTED);
+    bool stops = rollout_may_trigger(rollout) && (state == ROLLOUT_PAUSED || state == ROLLOUT_HALTED);
     rollout->before = stops ? rollout->state : rollout->before;
     rollout->state = state;
     rollout->since_ms = now->ms;
     rollout->news_ms = now->ms;
     snprintf(rollout->why, sizeof rollout->why, "%s", why);
+    rollout_say(rollout);
     (void)effects->changed(effects->owner, rollout);
     if (stops) {
         for (struct member *member = rollout->table->telling.head; member != NULL; member = member->next) {
@@ -138,6 +163,22 @@ static void name_failure(const struct rollout *rollout, char *text, size_t size)
     }
 }
 
+/* What one rollout found out of an image goes for all that give it: whoever resumes one of them has seen why. */
+static void halt(struct rollout *rollout, const char *why, const struct moment *now)
+{
+    char other_why[200];
+    const struct rollout_target *target = &rollout->order.target;
+    snprintf(other_why, sizeof other_why, "rollout %s of the same image halted: %.140s", rollout->id, why);
+    rollout_set(rollout, ROLLOUT_HALTED, why, now);
+    for (struct rollout *other = rollout->table->rollouts->newest; other != NULL; other = other->table->older) {
+        bool same = rollout_is_about(other, slice_of(target->type), target->fs) &&
+                    memcmp(other->order.target.md5[0], target->md5[0], sizeof target->md5[0]) == 0;
+        if (same && rollout_may_trigger(other)) {
+            rollout_set(other, ROLLOUT_HALTED, other_why, now);
+        }
+    }
+}
+
 /* Returns whether it halts, with the reason. */
 static bool is_to_halt(const struct rollout *rollout, char *why, size_t size)
 {
@@ -173,15 +214,42 @@ static const struct member *find_canary(const struct rollout *rollout, enum roll
 }
 
 /* One that ran it already, or is not for it, proves nothing: another takes its place. */
+bool rollout_lacks_canaries(const struct rollout *rollout)
+{
+    size_t useless = rollout->table->canaries_of[ROLLOUT_DEVICE_SKIPPED];
+    return rollout->state == ROLLOUT_CANARY && rollout->canaries - useless < rollout->order.canary;
+}
+
 static void choose_canaries(struct rollout *rollout)
 {
     struct rollout_table *table = rollout->table;
-    size_t useless = table->canaries_of[ROLLOUT_DEVICE_SKIPPED];
-    while (rollout->canaries - useless < rollout->order.canary && table->ring != NULL) {
+    while (rollout_lacks_canaries(rollout) && table->ring != NULL) {
         struct member *member = table->ring->queue.head;
         table->ring = table->ring->next;
         member_make_canary(rollout, member);
     }
+}
+
+/* Where nobody was known, or those who could try it are away, it waits for them; but not for ever. */
+static void await_canaries(struct rollout *rollout, const struct moment *now)
+{
+    char why[200];
+    bool may_come = rollout_awaits_strangers(rollout) ||
+                    (rollout->canaries_confirmed == 0 && rollout->devices[ROLLOUT_DEVICE_SILENT] > 0);
+    if (!rollout_lacks_canaries(rollout) || !may_come || rollout->table->canaries_suffice) {
+        rollout_set(rollout, ROLLOUT_RUNNING, "", now);
+    } else if (now->ms - rollout->table->started_ms >= ROLLOUT_STAND_MS) {
+        snprintf(why, sizeof why,
+                 "%zu of %u canaries came within %d days and have it, and no other device asked: resume goes on "
+                 "without more",
+                 rollout->canaries_confirmed, rollout->order.canary, ROLLOUT_STAND_MS / 86400000);
+        rollout_set(rollout, ROLLOUT_HALTED, why, now);
+    }
+}
+
+bool rollout_has_bad_canary(const struct rollout *rollout)
+{
+    return rollout->table->canaries_of[ROLLOUT_DEVICE_FAILED] + rollout->table->canaries_of[ROLLOUT_DEVICE_SILENT] > 0;
 }
 
 static void judge_canaries(struct rollout *rollout, const struct moment *now)
@@ -194,7 +262,7 @@ static void judge_canaries(struct rollout *rollout, const struct moment *now)
             mac_print(&member->mac, mac);
             snprintf(why, sizeof why, "canary %s %s: %.100s", mac,
                      bad[i] == ROLLOUT_DEVICE_FAILED ? "failed" : "is silent", member_why(rollout, member));
-            rollout_set(rollout, ROLLOUT_HALTED, why, now);
+            halt(rollout, why, now);
             return;
         }
     }
@@ -202,12 +270,17 @@ static void judge_canaries(struct rollout *rollout, const struct moment *now)
     bool open = rollout->table->canaries.count > 0 || rollout->in_flight > 0 || rollout->table->armed.count > 0 ||
                 rollout->table->resting.count > 0;
     if (!open) {
-        rollout_set(rollout, ROLLOUT_RUNNING, "", now);
+        await_canaries(rollout, now);
     }
 }
 
 /* --- going on -------------------------------------------------------------------------------------------------------
  */
+
+static bool is_busy(const struct rollout *rollout, const struct moment *now)
+{
+    return now->ms < rollout->table->busy_until_ms;
+}
 
 static void call_type(struct rollout *rollout, bool again)
 {
@@ -223,7 +296,6 @@ static void call_type(struct rollout *rollout, bool again)
 /* One command tells all that wait. */
 static void trigger_type(struct rollout *rollout, bool again, const struct moment *now)
 {
-    rollout->told_type = true;
     for (size_t i = 0; i < rollout->table->member_count; i++) {
         struct member *member = member_at(rollout->table, i);
         if (member->state == ROLLOUT_DEVICE_QUEUED) {
@@ -239,7 +311,7 @@ static void trigger_type(struct rollout *rollout, bool again, const struct momen
 static void repeat_type(struct rollout *rollout, const struct moment *now)
 {
     bool fits = rollout->in_flight + rollout->devices[ROLLOUT_DEVICE_QUEUED] <= window_size(&rollout->window);
-    if (rollout->told_type && fits) {
+    if (rollout->told_type && fits && !rollout_has_newer(rollout)) {
         trigger_type(rollout, true, now);
     } else if (!rollout->table->device_topic) {
         rollout->table->called_ms = now->ms;
@@ -256,20 +328,25 @@ static void fill_window(struct rollout *rollout, const struct moment *now)
         return;
     }
     size_t armed_max = window_size(&rollout->window) < ARMED_MAX ? window_size(&rollout->window) : ARMED_MAX;
-    for (bool moved = true; moved;) {
+    size_t yielded = 0; /* of a whole fleet, not all in one call */
+    for (bool moved = true; moved && yielded < ARMED_MAX;) {
         moved = false;
         while (table->armed.count < armed_max && member_arm_next(rollout, now)) {
             moved = true;
         }
         struct member *member;
         while (rollout->in_flight < window_size(&rollout->window) && (member = member_next_armed(rollout)) != NULL) {
+            moved = true;
+            if (rollout_yields(rollout, member, now)) {
+                yielded++;
+                continue;
+            }
             member->attempts += member->attempts < UINT8_MAX;
             unsigned attempt = member->attempts;
             struct mac mac = member->mac;
             rollout->commands++;
             member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
             effects->trigger(effects->owner, rollout, &mac, attempt);
-            moved = true;
         }
     }
 }
@@ -281,8 +358,8 @@ void rollout_call_all(struct rollout *rollout, const struct moment *now)
     struct rollout_table *table = rollout->table;
     uint64_t pause_ms = rollout->order.timeout_ms + (uint64_t)rollout->order.window_s * 1000;
     bool due = table->called_ms == 0 || now->ms - table->called_ms >= pause_ms;
-    if (table->device_topic || !table->type_topic || !may_trigger(rollout) || rollout->in_flight > 0 ||
-        rollout->devices[ROLLOUT_DEVICE_QUEUED] == 0 || !due) {
+    if (table->device_topic || !table->type_topic || !rollout_may_trigger(rollout) || rollout->in_flight > 0 ||
+        rollout->devices[ROLLOUT_DEVICE_QUEUED] == 0 || !due || is_busy(rollout, now)) {
         return;
     }
     table->called_ms = now->ms;
@@ -303,31 +380,52 @@ static bool is_finished(const struct rollout *rollout, const struct moment *now)
     if (open || !rollout->gathered) {
         return false;
     }
-    bool awaits_strangers = rollout->told_type && rollout->table->strangers;
-    return !awaits_strangers || is_quiet(rollout, now);
+    if (rollout_awaits_strangers(rollout)) {
+        return now->ms - rollout->table->started_ms >= ROLLOUT_STAND_MS;
+    }
+    return !rollout->table->strangers || is_quiet(rollout, now);
+}
+
+bool rollout_awaits_strangers(const struct rollout *rollout)
+{
+    return rollout->table->strangers && !rollout->told_type;
+}
+
+/* "done" would say of one that lost all its devices that they have it. */
+static void finish(struct rollout *rollout, const struct moment *now)
+{
+    char why[80];
+    const struct rollout_table *table = rollout->table;
+    if (table->yielded > 0 && table->yielded == rollout->members && !rollout_means_all(&rollout->order)) {
+        snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", table->yielded_to);
+        rollout_end(rollout, ROLLOUT_ABORTED, why, now);
+    } else {
+        rollout_end(rollout, ROLLOUT_DONE, "", now);
+    }
 }
 
 void rollout_step(struct rollout *rollout, const struct moment *now)
 {
     char why[200];
-    if (!rollout->table->started || !may_trigger(rollout)) {
+    if (!rollout->table->started || !rollout_may_trigger(rollout)) {
         return;
     }
     if (is_to_halt(rollout, why, sizeof why)) {
-        rollout_set(rollout, ROLLOUT_HALTED, why, now);
+        halt(rollout, why, now);
         return;
     }
     if (rollout->state == ROLLOUT_CANARY) {
         judge_canaries(rollout, now);
     }
-    if (may_trigger(rollout) && rollout->table->type_untold) {
+    bool tells = rollout_may_trigger(rollout) && !is_busy(rollout, now);
+    if (tells && rollout->table->type_untold) {
         repeat_type(rollout, now);
     }
-    if (may_trigger(rollout)) {
+    if (tells) {
         fill_window(rollout, now);
     }
     if (rollout->state == ROLLOUT_RUNNING && is_finished(rollout, now)) {
-        rollout_end(rollout, ROLLOUT_DONE, "", now);
+        finish(rollout, now);
     }
 }
 
@@ -341,7 +439,7 @@ static bool may_tell_type(const struct rollout *rollout)
     for (const struct site *site = rollout->table->sites; fits && site != NULL; site = site->hh.next) {
         fits = order->site_in_flight == 0 || site->queue.count <= order->site_in_flight;
     }
-    return rollout->table->type_topic && all && (fits || rollout->members == 0);
+    return rollout->table->type_topic && all && (fits || rollout->members == 0) && !rollout_has_newer(rollout);
 }
 
 /* After a restart nobody knows which commands reached the broker: they go out again, with the ids they had. */
@@ -356,11 +454,14 @@ static void tell_again(struct rollout *rollout, const struct moment *now)
     }
     bool to_type = rollout->broadcasts > 0 && (rollout->told_type || !table->device_topic);
     table->type_untold = to_type && table->type_topic && rollout->acknowledged == 0;
-    if (may_trigger(rollout) && to_type && table->type_topic) {
+    if (rollout_may_trigger(rollout) && to_type && table->type_topic) {
         return; /* rollout_step repeats it; or the broker had it */
     }
     for (struct member *member; (member = triggered->head) != NULL;) {
-        if (may_trigger(rollout) && table->device_topic) {
+        if (rollout_yields(rollout, member, now)) {
+            continue;
+        }
+        if (rollout_may_trigger(rollout) && table->device_topic) {
             member_untold(rollout, member);
             effects->trigger(effects->owner, rollout, &member->mac, member->attempts);
         } else { /* it may have heard that command, in vain: when the rollout goes on, it is told anew */
@@ -379,14 +480,16 @@ void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type
     table->type_topic = type_topic;
     table->device_topic = device_topic;
     table->started_ms = now->ms;
-    table->strangers = rollout->members == 0 || rollout->told_type;
+    table->strangers = rollout->members == 0 || rollout->told_type || strstr(rollout->why, ROLLOUT_AWAITS) != NULL;
     rollout->gathered = true;
     if (rollout->state == ROLLOUT_PLANNED) {
         if (table->strangers && rollout->order.window_s == 0) {
             rollout->order.window_s = ROLLOUT_UNKNOWN_WINDOW_S;
         }
+        bool to_type = may_tell_type(rollout);
+        rollout->told_type = to_type;
         rollout_set(rollout, rollout->order.canary > 0 ? ROLLOUT_CANARY : ROLLOUT_RUNNING, "", now);
-        if (may_tell_type(rollout)) {
+        if (to_type) {
             trigger_type(rollout, false, now);
         }
     } else {
@@ -394,97 +497,4 @@ void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type
     }
     rollout_step(rollout, now);
     rollout_call_all(rollout, now);
-}
-
-/* --- may it have it now? --------------------------------------------------------------------------------------------
- */
-
-static void refuse(struct rollout_permission *permission, enum rollout_state state)
-{
-    permission->granted = false;
-    permission->reason = state == ROLLOUT_PAUSED ? REASON_PAUSED : REASON_HELD_BACK;
-}
-
-/* No member yet is as good as queued: it joins when it is served. */
-static bool permit_state(const struct rollout *rollout, const struct member *member,
-                         struct rollout_permission *permission)
-{
-    enum rollout_device_state state = member != NULL ? (enum rollout_device_state)member->state : ROLLOUT_DEVICE_QUEUED;
-    char *detail = permission->detail;
-    size_t size = sizeof permission->detail;
-    if (member != NULL && member->has_all) { /* who asks runs something else: this check may be its failure */
-        snprintf(detail, size, "rollout %s: it took all of it, and asks with another build", rollout->id);
-        return false;
-    }
-    switch (state) {
-    case ROLLOUT_DEVICE_CONFIRMED:
-        snprintf(detail, size, "rollout %s has it confirmed already, and now it asks with another build", rollout->id);
-        return false;
-    case ROLLOUT_DEVICE_FAILED:
-        snprintf(detail, size, "it failed in rollout %s: %s", rollout->id, member_why(rollout, member));
-        return false;
-    default:
-        break;
-    }
-    if (rollout->state == ROLLOUT_CANARY && (member == NULL || !member->canary)) {
-        snprintf(detail, size, "rollout %s: %zu of %zu canaries confirmed", rollout->id, rollout->canaries_confirmed,
-                 rollout->canaries);
-        return false;
-    }
-    return true;
-}
-
-static bool permit_slot(const struct rollout *rollout, const struct member *member, uint64_t site_key,
-                        struct rollout_permission *permission)
-{
-    const struct site *site = member != NULL ? member->site : member_site(rollout, site_key);
-    bool armed = member != NULL && member->armed > 0; /* counts among its site's already */
-    if (member != NULL && member_takes_slot(member)) {
-        return true;
-    }
-    if (rollout->in_flight >= window_size(&rollout->window)) {
-        snprintf(permission->detail, sizeof permission->detail, "rollout %s: %zu are under way, %zu wait", rollout->id,
-                 rollout->in_flight, rollout->devices[ROLLOUT_DEVICE_QUEUED]);
-        return false;
-    }
-    if (site != NULL && !armed && member_site_is_full(rollout, site)) {
-        snprintf(permission->detail, sizeof permission->detail, "rollout %s: %zu of its site are under way",
-                 rollout->id, site->taken);
-        return false;
-    }
-    return true;
-}
-
-void rollout_permit(const struct rollout *rollout, const struct mac *mac, uint64_t site,
-                    struct rollout_permission *permission)
-{
-    const struct member *member = member_find(rollout, mac);
-    *permission = (struct rollout_permission){ .granted = true };
-    if (rollout->state == ROLLOUT_DONE) {
-        return; /* the type's word: whoever asks may have it */
-    }
-    if (!may_trigger(rollout)) {
-        refuse(permission, rollout->state);
-        snprintf(permission->detail, sizeof permission->detail, "rollout %s is %s%s%s", rollout->id,
-                 rollout_state_word(rollout->state), rollout->why[0] != '\0' ? ": " : "", rollout->why);
-        return;
-    }
-    if (!permit_state(rollout, member, permission) || !permit_slot(rollout, member, site, permission)) {
-        refuse(permission, rollout->state);
-    }
-}
-
-int64_t rollout_seconds_left(const struct rollout *rollout)
-{
-    size_t confirmed = rollout->devices[ROLLOUT_DEVICE_CONFIRMED];
-    size_t left = rollout->devices[ROLLOUT_DEVICE_QUEUED] + rollout->in_flight;
-    if (left == 0) {
-        return 0;
-    }
-    if (confirmed == 0) {
-        return -1;
-    }
-    uint64_t each_ms = (rollout->transfer_ms + rollout->reboot_ms) / confirmed;
-    uint64_t rounds = (left + window_size(&rollout->window) - 1) / window_size(&rollout->window);
-    return (int64_t)((rounds * each_ms + 999) / 1000);
 }

@@ -38,10 +38,12 @@
 #define ROLLOUT_RETRY_MS         5000     /* after a transfer that broke off, times the attempt */
 #define ROLLOUT_TELL_MS          86400000 /* the broker's side answers long before */
 #define ROLLOUT_STAND_MS         604800000 /* devices that nobody can tell: they ask by themselves within it, or are silent */
+#define ROLLOUT_BUSY_MS          1000       /* a command found no room to wait in: so long none follows */
 #define ROLLOUT_PAUSE_MS         2592000000 /* paused or halted, and nobody came back to it: aborted */
 #define ROLLOUT_LISTED_MAX       1000       /* members kept of one that is over: FAILED, SILENT, then SKIPPED */
 
 #define ROLLOUT_SUPERSEDED "superseded by " /* and an id: of a rollout, or of a member handed over */
+#define ROLLOUT_AWAITS     "no device was known, and none was told: it waits 7 days for those who ask by themselves"
 
 /*    name              word, over */
 #define ROLLOUT_STATE_LIST(X)                                                                                          \
@@ -131,7 +133,8 @@ struct rollout {
     struct rollout_order order;
     enum rollout_state state;
     enum rollout_state before;         /* PAUSED, HALTED: where resume goes */
-    char why[200];                     /* where a newer one took its place: ROLLOUT_SUPERSEDED and its id */
+    char why[200];                     /* where a newer one took its place, or some of its devices: ROLLOUT_SUPERSEDED
+                                          and its id; where it waits for strangers: ROLLOUT_AWAITS */
     char supersedes[ANNOUNCE_ID_SIZE]; /* the last that gave way to it; "" = none */
     uint32_t created_s, ended_s;       /* calendar; 0 = not yet */
     uint64_t since_ms;                 /* of the state; loop time */
@@ -190,8 +193,9 @@ bool rollout_selects(const struct rollouts *rollouts, const struct rollout *roll
 
 /* A new one, PLANNED. `id` is random hexadecimal digits from the caller. Those under way for the same type and mode
  * give way: wholly (ABORTED, "superseded by ID") where the new one means the whole type, else in the devices that both
- * mean, as these join. NULL where ROLLOUTS_MAX are remembered and none may be forgotten (the oldest that is over is,
- * unless it is the last word on its type: rollouts_standing). */
+ * mean (SKIPPED there, "superseded by ID"; `why` says it of the older one, `supersedes` of the new one): these are told
+ * no more from now on. What has lost all its devices so is ABORTED. NULL where ROLLOUTS_MAX others are under way; of
+ * those that are over, the oldest are forgotten, the last word on its type and what keeps an image back last. */
 struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const struct rollout_order *order,
                                const struct moment *now);
 
@@ -208,7 +212,8 @@ void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const stru
                   const struct moment *now);
 /* All known have joined: canaries are chosen, and the first commands leave. `type_topic`, `device_topic`: what this
  * firmware can be told by. One command to the type's topic where everyone who is to get it fits the window, is there,
- * and no canary is asked; or where nobody is known. */
+ * and no canary is asked; or where nobody is known. Where nobody is known, and nobody was told, it stands for
+ * ROLLOUT_STAND_MS, so that those who come by themselves are held to the order; the first are its canaries. */
 void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type_topic, bool device_topic,
                    const struct moment *now);
 
@@ -269,8 +274,9 @@ void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, 
 void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16], bool whole,
                              uint64_t bytes, uint64_t ms, const char *why_cut, const struct moment *now);
 
-/* How a command went (device NULL = to the type). */
-void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, bool acknowledged,
+/* How a command went (device NULL = to the type): STATUS_OK, the broker has it; STATUS_BUSY, there was no room for it
+ * to wait in, which is no device's fault: it is told later; anything else, with why: refused. */
+void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, enum status status,
                    const char *why, const struct moment *now);
 
 /* It said over MQTT that it failed, or is there again. */

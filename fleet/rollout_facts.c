@@ -27,7 +27,11 @@ static struct member *take_member(struct rollout *rollout, const struct mac *mac
     struct member *member = member_find(rollout, mac);
     if (member == NULL && rollout->members < ROLLOUT_DEVICES_MAX) {
         rollout_hand_over(rollout, mac, now);
+        bool tries_it = rollout_lacks_canaries(rollout);
         member = member_add(rollout, mac, site, now);
+        if (tries_it) {
+            member_make_canary(rollout, member);
+        }
     }
     rollout->news_ms = now->ms;
     return member;
@@ -160,6 +164,7 @@ void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, 
         if (member == NULL) {
             continue;
         }
+        find_again(rollout, member);
         reserve(rollout, member, now);
         if (member_takes_slot(member)) {
             member->transfers += member->transfers < UINT8_MAX;
@@ -230,13 +235,14 @@ static bool stands_still(const struct rollout *rollout)
     return rollout->state == ROLLOUT_PAUSED || rollout->state == ROLLOUT_HALTED;
 }
 
-static void tell_failed(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
+static void tell_failed(struct rollout *rollout, struct member *member, enum status status, const char *why,
+                        const struct moment *now)
 {
     char text[120];
     if (member == NULL || member->state != ROLLOUT_DEVICE_TRIGGERED) {
         return;
     }
-    if (stands_still(rollout) || member->withdrawn) { /* the same command goes out later */
+    if (status == STATUS_BUSY || stands_still(rollout) || member->withdrawn) { /* the same command goes out later */
         member->attempts -= member->attempts > 0;
         member_requeue(rollout, member, false, now);
         return;
@@ -252,31 +258,32 @@ static void tell_succeeded(struct rollout *rollout, struct member *member, const
     }
 }
 
-/* Taken back, not refused: a pause overtook it. */
-static bool was_taken_back(const struct rollout *rollout, const struct mac *device)
+/* Not refused: there was no room for it, or a pause overtook it. */
+static bool never_left(const struct rollout *rollout, const struct mac *device, enum status status)
 {
     const struct member *member = device != NULL ? member_find(rollout, device) : NULL;
-    return stands_still(rollout) || (device == NULL && rollout->table->type_withdrawn) ||
+    return status == STATUS_BUSY || stands_still(rollout) || (device == NULL && rollout->table->type_withdrawn) ||
            (member != NULL && member->withdrawn);
 }
 
-static void tell_all(struct rollout *rollout, bool acknowledged, const char *why, const struct moment *now)
+static void tell_all(struct rollout *rollout, enum status status, const char *why, const struct moment *now)
 {
     struct rollout_table *table = rollout->table;
     struct member *next;
-    table->type_untold = !acknowledged && table->type_withdrawn;
+    table->type_untold = status == STATUS_BUSY || (status != STATUS_OK && table->type_withdrawn);
     table->type_open = table->type_withdrawn = false;
     for (struct member *member = table->telling.head; member != NULL; member = next) {
         next = member->next;
-        acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, why, now);
+        status == STATUS_OK ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, status, why, now);
     }
 }
 
-void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, bool acknowledged,
+void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, enum status status,
                    const char *why, const struct moment *now)
 {
+    bool acknowledged = status == STATUS_OK;
     (void)rollouts;
-    if (!acknowledged && was_taken_back(rollout, device)) {
+    if (!acknowledged && never_left(rollout, device, status)) {
         rollout->commands -= rollout->commands > 0; /* it is none, then */
     } else {
         *(acknowledged ? &rollout->acknowledged : &rollout->commands_failed) += 1;
@@ -292,11 +299,14 @@ void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const str
         rollout_end(rollout, ROLLOUT_ABORTED, text, now);
         return;
     }
+    if (status == STATUS_BUSY) {
+        rollout->table->busy_until_ms = now->ms + ROLLOUT_BUSY_MS;
+    }
     if (device != NULL) {
         struct member *member = member_find(rollout, device);
-        acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, why, now);
+        acknowledged ? tell_succeeded(rollout, member, now) : tell_failed(rollout, member, status, why, now);
     } else {
-        tell_all(rollout, acknowledged, why, now);
+        tell_all(rollout, status, why, now);
     }
     rollout->news_ms = now->ms;
     rollout_step(rollout, now);
@@ -351,6 +361,9 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
             if (member->unsure && table->device_topic) { /* it may have come: asked again, it says so */
                 member_requeue(rollout, member, false, now);
                 continue;
+            }
+            if (member->state == ROLLOUT_DEVICE_DOWNLOADING) {
+                window_stalled(&rollout->window, now->ms);
             }
             member->lost = member->state == ROLLOUT_DEVICE_FLASHED && member->came_back;
             rollout->lost += member->lost;

@@ -348,6 +348,11 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     member->has_all = as_written->state == ROLLOUT_DEVICE_FLASHED;
     member->handed_over = as_written->state == ROLLOUT_DEVICE_SKIPPED &&
                           strncmp(as_written->why, ROLLOUT_SUPERSEDED, strlen(ROLLOUT_SUPERSEDED)) == 0;
+    if (member->handed_over) {
+        snprintf(rollout->table->yielded_to, sizeof rollout->table->yielded_to, "%.16s",
+                 as_written->why + strlen(ROLLOUT_SUPERSEDED));
+        rollout->table->yielded++;
+    }
     rollout->table->failures_read +=
         as_written->state == ROLLOUT_DEVICE_FAILED && strncmp(as_written->why, NOT_TOLD, strlen(NOT_TOLD)) != 0;
     rollout->failures =

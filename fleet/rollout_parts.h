@@ -94,7 +94,11 @@ struct rollout_table {
         enum rollout_device_state state;
         size_t passed, at;
     } page;
-    struct rollout *older, *newer; /* of all */
+    struct rollout *older, *newer;     /* of all */
+    char yielded_to[ANNOUNCE_ID_SIZE]; /* the newer one that last took devices of it; "" = none */
+    size_t yielded;                    /* members that went to newer ones unfinished */
+    bool canaries_suffice;             /* an operator said so, who saw how few came */
+    uint64_t busy_until_ms;            /* no command leaves before: the broker's side had no room */
 };
 
 /* Members of rollouts that are over: let go some at a time. */
@@ -161,15 +165,44 @@ void member_view(const struct rollout *rollout, const struct member *member, str
 /* --- rollout.c: the rollout's own states -----------------------------------------------------------------------------
  */
 
+/* `why` "": what is to be said of it in any case (rollout_say). */
 void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
+/* Nobody was known at the start and nobody can be told: it stands for those who come by themselves. */
+bool rollout_awaits_strangers(const struct rollout *rollout);
+/* Strangers are canaries, as long as there are too few. */
+bool rollout_lacks_canaries(const struct rollout *rollout);
+bool rollout_has_bad_canary(const struct rollout *rollout); /* FAILED or SILENT */
+/* Writes into `why` that it waits for strangers, that devices of it went to a newer one; what stopped it stays. */
+void rollout_say(struct rollout *rollout);
 /* Fills free slots, and looks whether it is to halt, to go on, or over. After every fact. */
 void rollout_step(struct rollout *rollout, const struct moment *now);
 void rollout_call_all(struct rollout *rollout, const struct moment *now);
 void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
 
+bool rollout_may_trigger(const struct rollout *rollout); /* its state is CANARY or RUNNING */
+
 /* --- rollouts.c ------------------------------------------------------------------------------------------------------
  */
 
+bool rollout_means_all(const struct rollout_order *order);
+bool rollout_is_about(const struct rollout *rollout, struct slice type, bool fs);
+/* A member that was left out or handed over is none any more. */
+bool rollout_means(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac);
+
+/* --- rollout_supersede.c ---------------------------------------------------------------------------------------------
+ */
+
+/* How many are under way, without those that end when this is ordered. */
+size_t rollouts_that_stay(const struct rollouts *rollouts, const struct rollout_order *order);
+/* These end; writes the newest's id, where there is any. */
+void rollouts_give_way(struct rollouts *rollouts, const struct rollout_order *order, const char *id,
+                       char supersedes[ANNOUNCE_ID_SIZE], const struct moment *now);
+/* The newer rollout under way that means the device; NULL = none. */
+struct rollout *rollout_newer_for(const struct rollout *rollout, const struct mac *mac);
+/* Whether any newer one under way may have a say in this one's devices. */
+bool rollout_has_newer(const struct rollout *rollout);
+/* The member goes to the newer one that means it. false = there is none. */
+bool rollout_yields(struct rollout *rollout, struct member *member, const struct moment *now);
 /* Older rollouts lose the device; a download of an older image that is under way ends as it ends. */
 void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struct moment *now);
 

@@ -120,18 +120,18 @@ bool rollout_selects(const struct rollouts *rollouts, const struct rollout *roll
     return order->percent >= 100 || hash(rollout, mac, UINT32_MAX) % 10000 < (uint64_t)order->percent * 100;
 }
 
-static bool means_all(const struct rollout_order *order)
+bool rollout_means_all(const struct rollout_order *order)
 {
     return !order->named && order->group[0] == '\0' && order->percent >= 100;
 }
 
-static bool is_about(const struct rollout *rollout, struct slice type, bool fs)
+bool rollout_is_about(const struct rollout *rollout, struct slice type, bool fs)
 {
     return rollout->order.target.fs == fs && slice_is(type, rollout->order.target.type);
 }
 
 /* A member that was left out or handed over is none any more. */
-static bool means(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac)
+bool rollout_means(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac)
 {
     const struct member *member = member_find(rollout, mac);
     return member != NULL ? !member->handed_over : rollout_selects(rollouts, rollout, mac);
@@ -142,15 +142,15 @@ const struct rollout *rollouts_for(const struct rollouts *rollouts, const struct
 {
     const struct rollout *word = NULL;
     for (const struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
-        if (!is_about(rollout, type, fs)) {
+        if (!rollout_is_about(rollout, type, fs)) {
             continue;
         }
-        if (!rollout_is_over(rollout) && mac != NULL && means(rollouts, rollout, mac)) {
+        if (!rollout_is_over(rollout) && mac != NULL && rollout_means(rollouts, rollout, mac)) {
             return rollout;
         }
-        bool counts =
-            rollout->state == ROLLOUT_DONE && word == NULL &&
-            (means_all(&rollout->order) || (published && mac != NULL && rollout_selects(rollouts, rollout, mac)));
+        bool counts = rollout->state == ROLLOUT_DONE && word == NULL &&
+                      (rollout_means_all(&rollout->order) ||
+                       (published && mac != NULL && rollout_selects(rollouts, rollout, mac)));
         if (counts) {
             word = rollout;
         }
@@ -169,7 +169,7 @@ const struct rollout *rollouts_holding(const struct rollouts *rollouts, struct s
             same = same || memcmp(order->target.md5[i], file_md5, 16) == 0;
         }
         bool stopped = rollout->state == ROLLOUT_HALTED || (rollout->state == ROLLOUT_ABORTED && rollout->distrusted);
-        if (!same || !is_about(rollout, type, fs) || (order->named && !stopped)) {
+        if (!same || !rollout_is_about(rollout, type, fs) || (order->named && !stopped)) {
             continue;
         }
         return stopped || !rollout_is_over(rollout) ? rollout : NULL;
@@ -187,8 +187,8 @@ static bool is_needed(const struct rollouts *rollouts, const struct rollout *rol
         return true;
     }
     for (const struct rollout *newer = rollout->table->newer; newer != NULL; newer = newer->table->newer) {
-        bool replaces = is_about(newer, slice_of(rollout->order.target.type), rollout->order.target.fs) &&
-                        means_all(&newer->order) && newer->state == ROLLOUT_DONE;
+        bool replaces = rollout_is_about(newer, slice_of(rollout->order.target.type), rollout->order.target.fs) &&
+                        rollout_means_all(&newer->order) && newer->state == ROLLOUT_DONE;
         if (replaces) {
             return false;
         }
@@ -204,7 +204,7 @@ static bool may_be_forgotten(const struct rollouts *rollouts, const struct rollo
            (pass == 2 || (pass == 1 && !rollout->distrusted) || !is_needed(rollouts, rollout));
 }
 
-static bool make_room(struct rollouts *rollouts)
+static void make_room(struct rollouts *rollouts)
 {
     for (int pass = 0; rollouts->count >= ROLLOUTS_MAX && pass <= 2; pass++) {
         struct rollout *newer;
@@ -220,7 +220,7 @@ static bool make_room(struct rollouts *rollouts)
             free_rollout(rollouts, rollout);
         }
     }
-    return rollouts->count < ROLLOUTS_MAX;
+    assert(rollouts->count < ROLLOUTS_MAX);
 }
 
 static struct rollout *add(struct rollouts *rollouts, const struct rollout *like)
@@ -247,22 +247,6 @@ static struct rollout *add(struct rollouts *rollouts, const struct rollout *like
     return rollout;
 }
 
-static void supersede(struct rollouts *rollouts, struct rollout *newer, const struct moment *now)
-{
-    char why[80];
-    snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", newer->id);
-    for (struct rollout *rollout = means_all(&newer->order) ? newer->table->older : NULL; rollout != NULL;
-         rollout = rollout->table->older) {
-        bool gives_way =
-            !rollout_is_over(rollout) && is_about(rollout, slice_of(newer->order.target.type), newer->order.target.fs);
-        if (gives_way) {
-            snprintf(newer->supersedes, sizeof newer->supersedes, "%s", rollout->id);
-            rollout_end(rollout, ROLLOUT_ABORTED, why, now);
-        }
-    }
-    (void)rollouts;
-}
-
 struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const struct rollout_order *order,
                                const struct moment *now)
 {
@@ -272,66 +256,23 @@ struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const 
     assert(strlen(id) == ANNOUNCE_ID_SIZE - 1 && order->percent >= 1 && order->timeout_ms > 0);
     snprintf(fresh.id, sizeof fresh.id, "%s", id);
     window_init(&fresh.window, order->in_flight);
-    if (!make_room(rollouts)) {
+    if (rollouts_that_stay(rollouts, order) >= ROLLOUTS_MAX) {
         return NULL;
     }
+    rollouts_give_way(rollouts, order, fresh.id, fresh.supersedes, now);
+    make_room(rollouts);
     struct rollout *rollout = add(rollouts, &fresh);
-    supersede(rollouts, rollout, now);
     (void)rollouts->effects.changed(rollouts->effects.owner, rollout);
     return rollout;
 }
 
-void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struct moment *now)
+static void add_joiner(struct rollout *rollout, const struct rollout_joiner *joiner, const struct moment *now)
 {
-    char why[80];
-    const struct rollout_effects *effects = &newer->table->rollouts->effects;
-    snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", newer->id);
-    for (struct rollout *rollout = newer->table->older; rollout != NULL; rollout = rollout->table->older) {
-        struct member *member = rollout_is_over(rollout) ? NULL : member_find(rollout, mac);
-        bool same = is_about(rollout, slice_of(newer->order.target.type), newer->order.target.fs);
-        if (member == NULL || !same || member->handed_over) {
-            continue;
-        }
-        member->handed_over = true;
-        if (strcmp(newer->supersedes, rollout->id) != 0) {
-            snprintf(newer->supersedes, sizeof newer->supersedes, "%s", rollout->id);
-            (void)effects->changed(effects->owner, newer);
-        }
-        if (member->state == ROLLOUT_DEVICE_QUEUED || member->state == ROLLOUT_DEVICE_SILENT ||
-            member_takes_slot(member)) {
-            member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
-            effects->withdraw(effects->owner, rollout); /* its command, if that still waits */
-        }
-        if (rollout->table->started) {
-            rollout_step(rollout, now);
-        }
-    }
-}
-
-/* The newer rollout under way that means the device; NULL = none. */
-static const struct rollout *find_newer(const struct rollouts *rollouts, const struct rollout *rollout,
-                                        const struct mac *mac)
-{
-    const struct rollout *newer = rollout->table->newer;
-    while (newer != NULL && (rollout_is_over(newer) ||
-                             !is_about(newer, slice_of(rollout->order.target.type), rollout->order.target.fs) ||
-                             !means(rollouts, newer, mac))) {
-        newer = newer->table->newer;
-    }
-    return newer;
-}
-
-static void add_joiner(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
-                       const struct moment *now)
-{
-    char why[80];
-    const struct rollout *newer = find_newer(rollouts, rollout, &joiner->mac);
+    const struct rollout *newer = rollout_newer_for(rollout, &joiner->mac);
     rollout_hand_over(rollout, &joiner->mac, now);
     struct member *member = member_add(rollout, &joiner->mac, joiner->site, now);
     if (newer != NULL) { /* it was ordered, or goes on, while this one's devices were still being gathered */
-        snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", newer->id);
-        member->handed_over = true;
-        member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
+        (void)rollout_yields(rollout, member, now);
     } else if (joiner->skip_why != NULL) {
         member_leave_out(rollout, member, joiner->skip_why);
     } else if (joiner->away) {
@@ -342,12 +283,13 @@ static void add_joiner(struct rollouts *rollouts, struct rollout *rollout, const
 void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
                   const struct moment *now)
 {
+    (void)rollouts;
     struct member *member = member_find(rollout, &joiner->mac);
     if (rollout_is_over(rollout)) { /* an older one's end may come while it still gathers */
         return;
     }
     if (member == NULL && rollout->members < ROLLOUT_DEVICES_MAX) {
-        add_joiner(rollouts, rollout, joiner, now);
+        add_joiner(rollout, joiner, now);
         member = member_find(rollout, &joiner->mac);
     }
     if (member != NULL) {
@@ -378,6 +320,8 @@ enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, c
         *why = "only a rollout that is paused or halted can be resumed";
         return STATUS_INVALID;
     }
+    rollout->table->canaries_suffice = rollout->state == ROLLOUT_HALTED && !rollout_has_bad_canary(rollout) &&
+                                       now->ms - rollout->table->started_ms >= ROLLOUT_STAND_MS;
     members_forgive(rollout);
     rollout_set(rollout, rollout->before, "", now);
     rollout_step(rollout, now);

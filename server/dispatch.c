@@ -197,7 +197,8 @@ static void answer(struct told *told, bool acknowledged, const char *why)
         drop_told(dispatch, told);
     }
     if (rollout != NULL) {
-        rollouts_told(trigger->fleet->rollouts, rollout, to_type ? NULL : &mac, acknowledged, why, &now);
+        rollouts_told(trigger->fleet->rollouts, rollout, to_type ? NULL : &mac,
+                      acknowledged ? STATUS_OK : STATUS_DENIED, why, &now);
     }
     go_on(dispatch); /* perhaps it was the last */
 }

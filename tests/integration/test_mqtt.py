@@ -124,7 +124,8 @@ def test_homie_gets_the_image_itself(tmp_path):
     with House(tmp_path, mqtt_preset="homie") as house, Listener(house.broker, "homie/#") as listener:
         wait_connected(house.admin)
         image = (house.server.repo / "truc_0_4_10.ino.d1_mini.bin").read_bytes()
-        nobody = house.wait_rollout(house.order(), lambda now: now["state"] == "done", "the end")
+        nobody = house.wait_rollout(house.order(), lambda now: now["state"] == "running", "it stands")
+        assert "no device was known" in nobody["why"]
         assert any("--to" in note for note in nobody["notes"]), "of those that are not known nobody can be told"
         answer = house.order(to=["5ccf7fb1e042", "5ccf7fb1e043"])
         listener.wait(2)

@@ -219,7 +219,16 @@ static inline void store_catches_up(struct world *world)
 static inline void broker_says(struct world *world, int device, bool acknowledged)
 {
     struct mac mac = mac_of(device < 0 ? 0 : device);
-    rollouts_told(world->rollouts, world->rollout, device == TO_THE_TYPE ? NULL : &mac, acknowledged, "denied",
+    rollouts_told(world->rollouts, world->rollout, device == TO_THE_TYPE ? NULL : &mac,
+                  acknowledged ? STATUS_OK : STATUS_DENIED, "denied", &world->now);
+    rollout_check(world->rollout);
+}
+
+/* There was no room for it where commands wait. */
+static inline void no_room(struct world *world, int device)
+{
+    struct mac mac = mac_of(device < 0 ? 0 : device);
+    rollouts_told(world->rollouts, world->rollout, device == TO_THE_TYPE ? NULL : &mac, STATUS_BUSY, "full",
                   &world->now);
     rollout_check(world->rollout);
 }

@@ -120,6 +120,15 @@ static bool has_member(const struct rollout *rollout, const struct mac *mac, str
     return rollout_member(rollout, mac, member);
 }
 
+/* Its own rollout may go on where another that gives the same image was stopped: not where that one halted, unless an
+ * operator has said so since. */
+static bool goes_on_beside(const struct reply *reply, const struct rollout *other)
+{
+    const struct rollout *own = reply->direction.rollout;
+    return own != NULL && own != other && is_open(own) && is_image_of(own, reply->served) &&
+           (other->state != ROLLOUT_HALTED || own->since_ms >= other->since_ms);
+}
+
 /* The newest rollout of this image goes. */
 static void check_image(const struct history *history, const struct thing *thing, const struct reply *reply)
 {
@@ -134,8 +143,9 @@ static void check_image(const struct history *history, const struct thing *thing
         }
         bool meant = rollout_selects(rollouts, rollout, &mac) || has_member(rollout, &mac, &member);
         published = published || (meant && (is_open(rollout) || rollout->state == ROLLOUT_DONE));
-        bool others = rollout->order.named && is_open(rollout) && !meant; /* named ones keep it from nobody */
-        if (newest && !others) {
+        bool goes_on = is_open(rollout) || rollout->state == ROLLOUT_PAUSED;
+        bool others = rollout->order.named && goes_on && !meant; /* named ones keep it from nobody */
+        if (newest && !others && !goes_on_beside(reply, rollout)) {
             MUST(rollout->state != ROLLOUT_HALTED && rollout->state != ROLLOUT_PAUSED);
             MUST(rollout->state != ROLLOUT_PLANNED);
             MUST(rollout->state != ROLLOUT_ABORTED || !rollout->distrusted);
@@ -276,8 +286,8 @@ static void deliver(struct history *history)
         if (!refused) {
             hear(history, &command, rollout->order.target.type);
         }
-        rollouts_told(yard->fleet.rollouts, rollout, command.to_type ? NULL : &command.mac, !refused,
-                      taken_back ? "withdrawn" : "denied", &yard->now);
+        rollouts_told(yard->fleet.rollouts, rollout, command.to_type ? NULL : &command.mac,
+                      refused ? STATUS_DENIED : STATUS_OK, taken_back ? "withdrawn" : "denied", &yard->now);
     }
 }
 

@@ -311,7 +311,7 @@ static void random_fact(struct world *world, struct rollout *rollout, uint64_t n
     struct rollout_fact fact = { .mac = mac, .type = slice_of(rollout->order.target.type), .site = number % 7 };
     switch (member.state) {
     case ROLLOUT_DEVICE_TRIGGERED:
-        rollouts_told(rollouts, rollout, &mac, true, "", &now);
+        rollouts_told(rollouts, rollout, &mac, STATUS_OK, "", &now);
         fact.served = true;
         rollouts_checked_in(rollouts, &fact, &now);
         rollouts_transfer_begins(rollouts, &mac, file, &now);

@@ -604,6 +604,70 @@ static void test_seconds_left(void **unused)
     world_free(world);
 }
 
+/* Else a server that is short of room fails healthy devices, aborts, or does nothing else than try. */
+static void test_no_room_for_a_command(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    set_going(world, 30);
+    struct told first = world->told[0];
+    no_room(world, 0);
+    no_room(world, 1);
+    assert_string_equal(state_of(world, 0), "queued");
+    assert_int_equal(world->told_count, 2); /* not in the same breath */
+    assert_true(world->rollout->commands == 0 && world->rollout->commands_failed == 0);
+    pass(world, ROLLOUT_BUSY_MS - 1);
+    assert_int_equal(world->told_count, 2);
+    pass(world, 1);
+    assert_int_equal(world->told_count, 4);
+    assert_string_equal(word_of(world), "running");
+    for (int i = 2; i < 30; i++) {
+        broker_says(world, i, true);
+        updates(world, i);
+    }
+    assert_true(times_told(world, 0) == 2 && times_told(world, 1) == 2);
+    for (size_t i = 1; i < world->told_count; i++) { /* the one that never left, again */
+        assert_true(world->told[i].device != 0 || strcmp(world->told[i].id, first.id) == 0);
+    }
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_FAILED], 0);
+    world_free(world);
+}
+
+static void test_no_room_for_the_command_to_all(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 4;
+    begin(world, 3);
+    rollout_start(world->rollouts, world->rollout, true, true, &world->now);
+    struct told first = *last_told(world);
+    no_room(world, TO_THE_TYPE);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_QUEUED], 3);
+    assert_int_equal(world->told_count, 1);
+    pass(world, ROLLOUT_BUSY_MS);
+    assert_int_equal(world->told_count, 2);
+    assert_int_equal(last_told(world)->device, TO_THE_TYPE);
+    assert_string_equal(last_told(world)->id, first.id);
+    world_free(world);
+}
+
+/* Else hours of a stalled network leave the window as wide as it was. */
+static void test_an_endless_download_narrows_the_window(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 0;
+    set_going(world, 60);
+    assert_true(asks(world, 0));
+    begins(world, 0);
+    assert_int_equal(window_size(&world->rollout->window), WINDOW_START);
+    pass(world, ROLLOUT_DOWNLOAD_MS);
+    assert_string_equal(state_of(world, 0), "silent");
+    assert_int_equal(window_size(&world->rollout->window), WINDOW_START / 2);
+    world_free(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -625,6 +689,9 @@ int main(void)
         cmocka_unit_test(test_failed_before),
         cmocka_unit_test(test_the_broker_takes_its_time),
         cmocka_unit_test(test_nobody_could_be_told),
+        cmocka_unit_test(test_no_room_for_a_command),
+        cmocka_unit_test(test_no_room_for_the_command_to_all),
+        cmocka_unit_test(test_an_endless_download_narrows_the_window),
         cmocka_unit_test(test_done),
         cmocka_unit_test(test_what_is_kept_is_bounded),
         cmocka_unit_test(test_pages),

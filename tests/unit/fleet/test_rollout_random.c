@@ -323,8 +323,8 @@ static void deliver(struct history *history)
             }
         }
         bool refused = below(history, 200) == 0;
-        rollouts_told(history->rollouts, history->rollout, command->to_type ? NULL : &command->mac, !refused,
-                      refused ? "denied" : "", &history->now);
+        rollouts_told(history->rollouts, history->rollout, command->to_type ? NULL : &command->mac,
+                      refused ? STATUS_DENIED : STATUS_OK, refused ? "denied" : "", &history->now);
     }
     while (history->command_count > 0 && !history->commands[history->command_count - 1].open) {
         history->command_count--;

@@ -600,7 +600,8 @@ static void test_nobody_can_be_told(void **state)
     start("homie");
     struct rollout *rollout = begin_all();
     wait_for_image();
-    assert_int_equal(rollout->state, ROLLOUT_DONE);
+    assert_int_equal(rollout->state, ROLLOUT_RUNNING);
+    assert_string_equal(rollout->why, ROLLOUT_AWAITS);
     assert_noted(rollout, "--to");
     world.trigger.publisher = NULL;
     saw_device(&macs[0], "door", NULL);
@@ -707,7 +708,7 @@ static void test_superseded_while_its_image_is_loaded(void **state)
     struct rollout *second = begin(&order);
     assert_int_equal(first->devices[ROLLOUT_DEVICE_SKIPPED], 1);
     wait_for_image();
-    assert_int_equal(first->state, ROLLOUT_DONE);
+    assert_int_equal(first->state, ROLLOUT_ABORTED);
     assert_int_equal(world.sent_count, 1);
     assert_non_null(strstr(world.sent[0].topic, "5ccf7fb1e042"));
     assert_true(world.sent[0].is_image);
@@ -737,7 +738,7 @@ static void test_superseded_in_part(void **state)
     assert_true(first->state == ROLLOUT_RUNNING && second->state == ROLLOUT_RUNNING && second->acknowledged == 1);
     struct trigger_order rest = order_to(macs, 3); /* the second's, too, and nothing is left of either */
     struct rollout *third = begin(&rest);
-    assert_true(first->state == ROLLOUT_DONE && second->state == ROLLOUT_DONE);
+    assert_true(first->state == ROLLOUT_ABORTED && second->state == ROLLOUT_ABORTED);
     assert_true(strcmp(third->supersedes, first->id) == 0 || strcmp(third->supersedes, second->id) == 0);
     answer_all();
     stop();
