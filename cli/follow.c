@@ -217,10 +217,11 @@ static bool look(struct follow *follow, enum cli_exit *code)
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
-/* A halted rollout waits for an operator: so there is nothing to wait for here. */
+/* A halted rollout waits for an operator, one of an unknown type for days: so there is nothing to wait for here. */
 static bool is_at_its_end(const struct follow *follow)
 {
-    return progress_is_over(&follow->progress) || progress_is(&follow->progress, "halted");
+    return progress_is_over(&follow->progress) || progress_is(&follow->progress, "halted") ||
+           progress_awaits_strangers(&follow->progress);
 }
 
 static enum cli_exit finish_interrupted(struct follow *follow)

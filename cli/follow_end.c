@@ -143,6 +143,23 @@ static enum cli_exit judge_stopped(struct end *end)
     return CLI_FAILED;
 }
 
+/* It stands for whoever asks by himself. */
+static enum cli_exit judge_standing(struct end *end)
+{
+    const struct progress *progress = &end->progress;
+    snprintf(end->message, sizeof end->message,
+             "no device of this type is known, and nobody could be told: the rollout waits for those who ask");
+    if (progress_has_no_broker(progress)) {
+        snprintf(end->remedy, sizeof end->remedy,
+                 "no broker is configured: devices get it when they ask; --mqtt URL of updraftd names a broker");
+    } else {
+        snprintf(end->remedy, sizeof end->remedy,
+                 "name devices with --to; without --canary, --percent and --group one command goes to the whole type, "
+                 "where its firmware has a topic for that");
+    }
+    return CLI_FAILED;
+}
+
 /* Nobody has it, and nobody failed. */
 static enum cli_exit judge_nothing(struct end *end)
 {
@@ -265,7 +282,9 @@ enum cli_exit follow_end(struct cli *cli, const struct api_path *path, json_t *r
     struct end end = { .cli = cli, .path = path, .rollout = rollout, .named = args_has(cli->args, "to") };
     follow_read(rollout, &end.progress);
     ask_troubled(&end);
-    enum cli_exit code = progress_is(&end.progress, "done") ? judge_devices(&end) : judge_stopped(&end);
+    enum cli_exit code = progress_is(&end.progress, "done")         ? judge_devices(&end)
+                         : progress_awaits_strangers(&end.progress) ? judge_standing(&end)
+                                                                    : judge_stopped(&end);
     if (code == CLI_DONE) {
         end.message[0] = '\0';
     }

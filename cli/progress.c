@@ -46,6 +46,13 @@ bool progress_has_no_broker(const struct progress *progress)
     return strcmp(progress->broker_state, "off") == 0;
 }
 
+bool progress_awaits_strangers(const struct progress *progress)
+{
+    static const char word[] = "no device was known"; /* the server's, of such a rollout */
+    bool stands = progress_is(progress, "running") || progress_is(progress, "canary");
+    return stands && progress->members == 0 && strncmp(progress->why, word, sizeof word - 1) == 0;
+}
+
 /* Whatever stage it has reached, as long as nobody could be told, and nobody came by himself. */
 bool progress_waits_for_broker(const struct progress *progress)
 {

@@ -52,6 +52,8 @@ const char *progress_word(enum progress_count count);
 bool progress_is(const struct progress *progress, const char *state);
 bool progress_is_over(const struct progress *progress); /* done, aborted */
 bool progress_has_no_broker(const struct progress *progress);
+/* No device is known and none was told: it stands for days, for whoever comes. */
+bool progress_awaits_strangers(const struct progress *progress);
 bool progress_waits_for_broker(const struct progress *progress);
 
 /* Aborted before a single device could be told of it. */
