@@ -7,6 +7,7 @@
  *    gets the pin alone; and of a type that waits for an operator, nobody gets what was never published to him;
  *  - never more are under way than the window allows; nobody is told or served by a rollout that is paused, halted or
  *    over, and none but canaries before these are confirmed; who is not meant waits while it is given to others;
+ *  - of one site not more are under way than its cap; whom a newer order means, the older one tells no more;
  *  - what was halted or aborted is given to nobody until it is ordered again;
  *  - nobody gets an image more often than the loop guard says while he comes back without it, nor ever again what he
  *    rolled back from;
@@ -21,6 +22,7 @@
 #define ROLLOUTS_OF  10  /* in one history */
 #define COMMANDS_MAX 512
 #define MINUTE_MS    60000u
+#define SITES        3
 
 static const char *const types[] = { "porch", "garage", "attic" }; /* the second waits for an operator */
 
@@ -211,6 +213,20 @@ static size_t count_downloads(const struct history *history, const struct rollou
     return count;
 }
 
+static void check_sites(const struct rollout *rollout)
+{
+    static const enum rollout_device_state slots[] = { ROLLOUT_DEVICE_TRIGGERED, ROLLOUT_DEVICE_DOWNLOADING,
+                                                       ROLLOUT_DEVICE_FLASHED };
+    struct rollout_member members[THINGS_MAX];
+    size_t of_site[SITES] = { 0 };
+    for (size_t i = 0; rollout->order.site_in_flight > 0 && i < sizeof slots / sizeof slots[0]; i++) {
+        size_t count = rollout_members(rollout, slots[i], 0, members, THINGS_MAX);
+        for (size_t k = 0; k < count; k++) {
+            MUST(++of_site[members[k].mac.bytes[5] % SITES] <= rollout->order.site_in_flight);
+        }
+    }
+}
+
 static void check_all(const struct history *history)
 {
     const struct fleet *fleet = &history->yard->fleet;
@@ -224,6 +240,7 @@ static void check_all(const struct history *history)
         rollout_check(rollout);
         if (!rollout_is_over(rollout)) {
             MUST(rollout->in_flight <= rollout->order.in_flight);
+            check_sites(rollout);
             MUST(count_downloads(history, rollout) <= rollout->order.in_flight);
         } else {
             MUST(rollout->in_flight == 0 && rollout->devices[ROLLOUT_DEVICE_QUEUED] == 0);
@@ -251,6 +268,8 @@ static void on_trigger(void *owner, struct rollout *rollout, const struct mac *d
         struct rollout_member member;
         command->mac = *device;
         MUST(has_member(rollout, device, &member) && (rollout->state != ROLLOUT_CANARY || member.canary));
+        MUST(rollouts_for(history->yard->fleet.rollouts, device, slice_of(rollout->order.target.type),
+                          rollout->order.target.fs, false) == rollout);
         MUST(rollout->in_flight <= rollout->order.in_flight);
     }
 }
@@ -282,12 +301,16 @@ static void deliver(struct history *history)
             continue;
         }
         bool taken_back = !is_open(rollout);
-        bool refused = taken_back || below(history, 100) == 0;
+        bool busy = !taken_back && below(history, 50) == 0; /* the server's own queue was full */
+        bool refused = taken_back || busy || below(history, 100) == 0;
         if (!refused) {
             hear(history, &command, rollout->order.target.type);
         }
         rollouts_told(yard->fleet.rollouts, rollout, command.to_type ? NULL : &command.mac,
-                      refused ? STATUS_DENIED : STATUS_OK, taken_back ? "withdrawn" : "denied", &yard->now);
+                      busy      ? STATUS_BUSY
+                      : refused ? STATUS_DENIED
+                                : STATUS_OK,
+                      taken_back ? "withdrawn" : "denied", &yard->now);
     }
 }
 
@@ -326,7 +349,7 @@ static void ask_for(struct history *history, struct thing *thing, bool fs)
                              .runs = fs ? thing->fs_runs : thing->runs,
                              .says_no_digest = thing->habit == NO_DIGEST,
                              .label = thing->habit == WRONG_LABEL ? "0.7" : NULL,
-                             .site = (uint8_t)(thing->number % 3) };
+                             .site = (uint8_t)(thing->number % SITES) };
     struct reply reply = ask(yard, &asking);
     if (asking.runs != NULL) {
         comes_with(history, thing, asking.runs);
@@ -428,7 +451,8 @@ static void join_known(struct history *history, struct rollout *rollout, const s
         const struct device *device = devices_at(fleet->devices, i);
         struct rollout_joiner joiner = { .mac = device->mac,
                                          .site = fleet_site(device->address),
-                                         .came_back = device->came_back };
+                                         .came_back = device->came_back,
+                                         .away = below(history, 12) == 0 };
         bool other = strcmp(words_text(fleet->words, device->type->name), build->type) != 0;
         joiner.skip_why = runs_build(yard, device, build) ? "runs it already" : NULL;
         if (!other && rollout_selects(fleet->rollouts, rollout, &device->mac)) {
@@ -470,7 +494,8 @@ static void publish(struct history *history)
     struct rollout *rollout = rollouts_begin(yard->fleet.rollouts, id, &order, &yard->now);
     MUST(rollout != NULL);
     join_known(history, rollout, build);
-    rollout_start(yard->fleet.rollouts, rollout, below(history, 2) == 0, true, &yard->now);
+    unsigned topics = below(history, 8); /* mostly a device's own; or the type's alone, or none: there is no broker */
+    rollout_start(yard->fleet.rollouts, rollout, topics > 0 && topics<4, topics> 1, &yard->now);
 }
 
 static void steer(struct history *history)

@@ -313,18 +313,22 @@ static void deliver(struct history *history)
             continue;
         }
         command->open = false;
+        bool busy = below(history, 100) == 0; /* no room for it on our side: it never left */
         for (size_t k = 0; k < history->count; k++) {
             struct one *one = &history->devices[k];
-            bool hears = one->habit != DEAF && one->doing == IDLE &&
+            bool hears = !busy && one->habit != DEAF && one->doing == IDLE &&
                          (command->to_type || memcmp(&one->mac, &command->mac, sizeof one->mac) == 0);
             if (hears) {
                 one->doing = HEARD;
                 one->due_ms = history->now.ms + below(history, 3000);
             }
         }
-        bool refused = below(history, 200) == 0;
+        bool refused = busy || below(history, 200) == 0;
         rollouts_told(history->rollouts, history->rollout, command->to_type ? NULL : &command->mac,
-                      refused ? STATUS_DENIED : STATUS_OK, refused ? "denied" : "", &history->now);
+                      busy      ? STATUS_BUSY
+                      : refused ? STATUS_DENIED
+                                : STATUS_OK,
+                      refused ? "denied" : "", &history->now);
     }
     while (history->command_count > 0 && !history->commands[history->command_count - 1].open) {
         history->command_count--;
@@ -469,7 +473,7 @@ static void order(struct history *history)
         snprintf(the->group, sizeof the->group, "upstairs");
     }
     history->type_topic = below(history, 5) > 0;
-    history->device_topic = below(history, 8) > 0 || !history->type_topic;
+    history->device_topic = below(history, 8) > 0; /* neither: there is no broker */
 }
 
 static void begin(struct history *history)
