@@ -33,7 +33,6 @@ static struct member *take_member(struct rollout *rollout, const struct mac *mac
             member_make_canary(rollout, member);
         }
     }
-    rollout->news_ms = now->ms;
     return member;
 }
 
@@ -117,6 +116,7 @@ void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *f
     if (member == NULL) {
         return;
     }
+    uint64_t moves_before = rollout->table->moves;
     find_again(rollout, member);
     if (fact->runs_target) {
         confirm(rollout, member, now);
@@ -132,6 +132,9 @@ void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *f
         wait_again(rollout, member, now);
     }
     member->has_all = member->has_all && member->state == ROLLOUT_DEVICE_FLASHED; /* nothing was proved */
+    if (rollout->table->moves != moves_before) { /* that one who has it asks every minute is no news */
+        rollout->news_ms = now->ms;
+    }
     rollout_step(rollout, now);
 }
 

@@ -483,6 +483,23 @@ static void test_strangers(void **unused)
     world_free(world);
 }
 
+/* Else a fleet that asks every few seconds is never quiet, and its rollout never over. */
+static void test_strangers_who_go_on_asking(void **unused)
+{
+    (void)unused;
+    struct world *world = world_of_type(0, true);
+    broker_says(world, TO_THE_TYPE, true);
+    updates(world, 1);
+    updates(world, 2);
+    for (int i = 0; i < (ROLLOUT_QUIET_MS / 1000 + ROLLOUT_UNKNOWN_WINDOW_S) / 5; i++) {
+        assert_string_equal(word_of(world), "running");
+        pass(world, 5000);
+        runs_it(world, 1);
+    }
+    assert_string_equal(word_of(world), "done");
+    world_free(world);
+}
+
 /* Else a command to all that a pause took back never goes out. */
 static void test_pause_repeats_the_command_to_all(void **unused)
 {
@@ -574,6 +591,7 @@ int main(void)
         cmocka_unit_test(test_all_fit_the_window),
         cmocka_unit_test(test_not_all_at_once),
         cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_strangers_who_go_on_asking),
         cmocka_unit_test(test_pause_repeats_the_command_to_all),
         cmocka_unit_test(test_no_topic_of_their_own),
         cmocka_unit_test(test_no_topic_at_all),
