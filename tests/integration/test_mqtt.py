@@ -596,7 +596,8 @@ def test_named_orders_one_after_the_other(house):
     assert now["state"] == "running"
     fourth = house.order(to=[lamp])
     gone = house.rollout(first)
-    assert (gone["state"], gone["devices"]["skipped"]) == ("done", 2)
+    assert (gone["state"], gone["devices"]["skipped"]) == ("aborted", 2), "nothing is left of it"
+    assert gone["why"] == f"superseded by {fourth.json['id']}"
     assert device_of(house, first, lamp)["why"] == f"superseded by {fourth.json['id']}"
     assert all(house.rollout(order)["state"] == "running" for order in (second, third, fourth))
     fifth = house.order()

@@ -150,7 +150,8 @@ static void check_image(const struct history *history, const struct thing *thing
         if (newest && !others && !goes_on_beside(reply, rollout)) {
             MUST(rollout->state != ROLLOUT_HALTED && rollout->state != ROLLOUT_PAUSED);
             MUST(rollout->state != ROLLOUT_PLANNED);
-            MUST(rollout->state != ROLLOUT_ABORTED || !rollout->distrusted);
+            bool stopped = rollout->distrusted || strcmp(rollout->why, "by an operator") == 0;
+            MUST(rollout->state != ROLLOUT_ABORTED || !stopped);
             MUST(!is_open(rollout) || meant);
             newest = false;
         }
@@ -227,6 +228,16 @@ static void check_sites(const struct rollout *rollout)
     }
 }
 
+/* Who goes on with an image that halted another was told to since. */
+static void check_halted(const struct rollouts *rollouts, const struct rollout *halted)
+{
+    for (size_t i = 0; i < rollouts_count(rollouts); i++) {
+        const struct rollout *other = rollouts_at(rollouts, i);
+        bool same = memcmp(other->order.target.md5[0], halted->order.target.md5[0], 16) == 0;
+        MUST(!same || !is_open(other) || other->since_ms >= halted->since_ms);
+    }
+}
+
 static void check_all(const struct history *history)
 {
     const struct fleet *fleet = &history->yard->fleet;
@@ -241,6 +252,9 @@ static void check_all(const struct history *history)
         if (!rollout_is_over(rollout)) {
             MUST(rollout->in_flight <= rollout->order.in_flight);
             check_sites(rollout);
+            if (rollout->state == ROLLOUT_HALTED) {
+                check_halted(fleet->rollouts, rollout);
+            }
             MUST(count_downloads(history, rollout) <= rollout->order.in_flight);
         } else {
             MUST(rollout->in_flight == 0 && rollout->devices[ROLLOUT_DEVICE_QUEUED] == 0);
