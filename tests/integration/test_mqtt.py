@@ -262,7 +262,8 @@ def test_kept_while_it_is_away(tmp_path):
         first = house.order(to=MACS[:50], in_flight=50)
         second = house.order(to=MACS[:50], in_flight=50, version="0.4.9")
         assert (first.status, second.status) == (202, 202)
-        gone = house.wait_rollout(first, lambda now: now["state"] == "done", "the end of the first")
+        gone = house.wait_rollout(first, lambda now: now["state"] == "aborted", "the end of the first")
+        assert gone["why"] == f"superseded by {second.json['id']}"
         assert gone["commands"]["acknowledged"] == 0 and gone["devices"]["skipped"] == 50
         assert house.rollout(second)["supersedes"] == first.json["id"]
         house.wait_rollout(second, lambda now: "refused" in now["broker"]["error"], "the reason why it waits")
