@@ -46,17 +46,6 @@ struct publisher {
     void *closed_owner;
 };
 
-const char *publish_result_word(enum publish_result result)
-{
-    static const char *const words[] = {
-#define X(name, word) word,
-        PUBLISH_RESULT_LIST(X)
-#undef X
-    };
-    assert((size_t)result < PUBLISH_RESULT_COUNT);
-    return words[result];
-}
-
 /* --- the end of a command ----------------------------------------------------------------------------------------- */
 
 static void decide(struct publisher *publisher, struct command *command, enum publish_result result, const char *why);
@@ -239,15 +228,17 @@ static bool topics_fit(const struct publisher_command *command)
     return true;
 }
 
-/* Answers that wait for their turn take memory too. */
-static bool is_full(const struct publisher *publisher, const struct publisher_command *command)
+/* Whether there is room: STATUS_OK, BUSY or LIMIT. Answers that wait for their turn take memory too. */
+static enum status find_room(const struct publisher *publisher, const struct publisher_command *command)
 {
     size_t max = publisher->config.commands_max;
     const struct lane *lane = lane_find(&publisher->queue, command->parts[0].topic);
     bool replaces = queue_find(&publisher->queue, content_about(command)) != NULL;
     bool keeps_more = command->retain && (lane == NULL || lane->retained == NULL);
-    return publisher->closing || (publisher->undecided >= max && !replaces) || publisher->answers.count >= max ||
-           (keeps_more && publisher->queue.retained >= max);
+    if (publisher->closing || (keeps_more && publisher->queue.retained >= max)) {
+        return STATUS_LIMIT;
+    }
+    return (publisher->undecided >= max && !replaces) || publisher->answers.count >= max ? STATUS_BUSY : STATUS_OK;
 }
 
 /* One that waits gives way to a newer one about the same. */
@@ -270,8 +261,9 @@ enum status publisher_send(struct publisher *publisher, const struct publisher_c
     if (!topics_fit(command)) {
         return STATUS_TOO_LONG;
     }
-    if (is_full(publisher, command)) {
-        return STATUS_LIMIT;
+    enum status room = find_room(publisher, command);
+    if (room != STATUS_OK) {
+        return room;
     }
     assert(on_done != NULL);
     replace(publisher, content_about(command));

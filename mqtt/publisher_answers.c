@@ -8,6 +8,17 @@
 
 #define AT_ONCE_MAX 1000 /* in one turn of the loop, which has devices to serve */
 
+const char *publish_result_word(enum publish_result result)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        PUBLISH_RESULT_LIST(X)
+#undef X
+    };
+    assert((size_t)result < PUBLISH_RESULT_COUNT);
+    return words[result];
+}
+
 static void on_turn(uv_idle_t *turn)
 {
     struct answers *answers = (struct answers *)((char *)turn - offsetof(struct answers, turn));

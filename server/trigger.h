@@ -108,6 +108,9 @@ struct trigger {
     /* the rooms' own: commands under way, and what takes longer than a turn of the loop may */
     struct dispatch *dispatches;
     struct turns turns;
+    uint64_t told_ms;      /* of the loop: when commands were last handed over within trigger_tell, */
+    unsigned told_at_once; /* and how many */
+    bool stopping;         /* trigger_stop */
 };
 
 static inline struct turns *trigger_turns(struct trigger *trigger)
@@ -147,7 +150,8 @@ void trigger_withdraw(struct trigger *trigger, struct rollout *rollout);
 const char *trigger_note(const struct trigger *trigger, const char *id, size_t i);
 
 /* The server ends: what was begun is finished, and retained commands are taken back, since nobody will know of them
- * afterwards. */
+ * afterwards. From now on no command is sent, and rollouts hear of none: those that nobody had heard go out after the
+ * restart, as after a crash. */
 void trigger_stop(struct trigger *trigger);
 
 /* Forgets what is under way, once the publisher has closed. */

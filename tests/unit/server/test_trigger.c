@@ -639,21 +639,62 @@ static void test_refusal_when_busy(void **state)
 
 /* --- in between --------------------------------------------------------------------------------------------------- */
 
+/* The queue's end is the server's own affair: no device has failed by it. Who waits, whosever rollout it is of, goes
+ * out when there is room, in order. */
 static void test_queue_that_is_full(void **state)
 {
     (void)state;
     start_with("updraft", 2);
-    struct trigger_order order = order_to(macs, 3);
-    struct rollout *some = begin(&order);
-    assert_true(some->state == ROLLOUT_RUNNING && some->commands_failed == 1);
-    struct trigger_order other = order_of("door");
+    struct trigger_order order = order_to(macs, 3), other = order_of("door");
     other.fs = true;
-    struct rollout *none = begin(&other); /* its only command finds no room: over before the call returns */
-    assert_int_equal(none->state, ROLLOUT_ABORTED);
-    assert_string_equal(none->why, "no command reached the broker: the queue of commands is full");
+    struct rollout *some = begin(&order), *more = begin(&other);
+    turn();
+    assert_true(some->state == ROLLOUT_RUNNING && some->in_flight == 3 && some->commands_failed == 0);
+    assert_true(more->state == ROLLOUT_RUNNING && more->commands_failed == 0);
+    assert_int_equal(publisher_counts(world.publisher)->waiting, 2);
     set_link(SESSION_CONNECTED);
     answer_all();
-    assert_true(some->state == ROLLOUT_RUNNING && some->acknowledged == 2);
+    assert_true(some->acknowledged == 3 && more->acknowledged == 1);
+    assert_int_equal(world.sent_count, 4);
+    stop();
+}
+
+/* Nobody waits for ever: it is good for as long as if it had been taken. */
+static void test_queue_that_stays_full(void **state)
+{
+    (void)state;
+    start_with("updraft", 1);
+    world.trigger.expires_ms = 50;
+    struct trigger_order order = order_to(macs, 2);
+    struct rollout *rollout = begin(&order);
+    for (int i = 0; i < 200 && rollout->state == ROLLOUT_RUNNING; i++) {
+        uv_run(&world.loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(rollout->state, ROLLOUT_ABORTED);
+    assert_int_equal(results(PUBLISH_EXPIRED), 1); /* the other never came so far */
+    assert_non_null(strstr(rollout->why, "expired while the queue of commands was full (--mqtt-queue)"));
+    stop();
+}
+
+/* What waits for room when its rollout is paused must not go out when there is room. */
+static void test_queue_that_is_full_and_a_pause(void **state)
+{
+    (void)state;
+    const char *why;
+    start_with("updraft", 1);
+    struct trigger_order order = order_to(macs, 3);
+    struct rollout *rollout = begin(&order);
+    struct moment now = clock_moment(&world.loop);
+    assert_int_equal(rollout_pause(world.fleet.rollouts, rollout, &now, &why), STATUS_OK);
+    turn();
+    assert_true(rollout->devices[ROLLOUT_DEVICE_QUEUED] == 3 && rollout->commands_failed == 0);
+    set_link(SESSION_CONNECTED);
+    turn();
+    assert_int_equal(world.sent_count, 0);
+    assert_int_equal(rollout_resume(world.fleet.rollouts, rollout, &now, &why), STATUS_OK);
+    turn();
+    answer_all();
+    assert_true(rollout->acknowledged == 3 && world.sent_count == 3);
     stop();
 }
 
@@ -913,6 +954,11 @@ static void test_many_commands_in_slices(void **state)
         struct trigger_order all = order_to(named, NAMED), half = order_to(named, NAMED / 2);
         all.in_flight = half.in_flight = NAMED;
         struct rollout *first = begin(&all), *second = NULL;
+        for (int i = 0; i < PATIENCE_MS && first->in_flight < NAMED; i++) {
+            uv_run(&world.loop, UV_RUN_NOWAIT);
+        }
+        size_t at_once = publisher_counts(world.publisher)->waiting;
+        assert_true(at_once > 0 && at_once < NAMED); /* devices are served in between */
         turn_until_idle();
         assert_int_equal(publisher_counts(world.publisher)->waiting, NAMED);
         if (way == 0) { /* a newer one takes half of them, while the older still goes out */
@@ -1199,6 +1245,41 @@ static void test_stop_with_everything_open(void **state)
     }
 }
 
+/* A stop is no word on devices, nor on the image: after the restart they are told as if nothing had been. */
+static void test_stop_with_commands_that_wait(void **state)
+{
+    (void)state;
+    start_with("updraft", 2);
+    struct trigger_order order = order_to(macs, 3);
+    order.in_flight = 2;
+    struct rollout *rollout = begin(&order);
+    turn();
+    trigger_stop(&world.trigger);
+    close_publisher();
+    assert_true(rollout->state == ROLLOUT_RUNNING && rollout->commands_failed == 0);
+    assert_true(rollout->devices[ROLLOUT_DEVICE_TRIGGERED] == 2 && rollout->devices[ROLLOUT_DEVICE_QUEUED] == 1);
+    stop();
+}
+
+/* Else the broker would tell it to whoever connects, for ever. */
+static void test_retained_that_is_acknowledged_after_the_end(void **state)
+{
+    (void)state;
+    const char *why;
+    start("updraft");
+    world.trigger.retain = true;
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(macs, 1);
+    struct rollout *rollout = begin(&order);
+    struct moment now = clock_moment(&world.loop);
+    assert_int_equal(rollout_abort(world.fleet.rollouts, rollout, "", &now, &why), STATUS_OK);
+    turn();
+    answer_all(); /* of the command, then of what clears it */
+    assert_int_equal(world.sent_count, 2);
+    assert_true(world.sent[1].retain && world.sent[1].payload_bytes == 0);
+    stop();
+}
+
 /* Else an image that arrives when the publisher is gone would be handed to nobody. */
 static void test_image_that_comes_after_the_publisher_is_gone(void **state)
 {
@@ -1212,7 +1293,7 @@ static void test_image_that_comes_after_the_publisher_is_gone(void **state)
         struct rollout *rollout = begin(&order);
         world.trigger.publisher = NULL;
         wait_for_image();
-        assert_int_equal(rollout->state, ROLLOUT_ABORTED);
+        assert_true(rollout->state == ROLLOUT_RUNNING && rollout->commands_failed == 0);
         world.publisher_closed = false;
         world.publisher = publisher;
         stop();
@@ -1234,6 +1315,8 @@ int main(void)
         cmocka_unit_test(test_nobody_can_be_told),
         cmocka_unit_test(test_refusal_when_busy),
         cmocka_unit_test(test_queue_that_is_full),
+        cmocka_unit_test(test_queue_that_stays_full),
+        cmocka_unit_test(test_queue_that_is_full_and_a_pause),
         cmocka_unit_test(test_superseded_while_the_broker_is_away),
         cmocka_unit_test(test_superseded_on_its_way),
         cmocka_unit_test(test_superseded_while_its_image_is_loaded),
@@ -1254,6 +1337,8 @@ int main(void)
         cmocka_unit_test(test_link_that_breaks),
         cmocka_unit_test(test_broker_that_stays_away),
         cmocka_unit_test(test_stop_with_everything_open),
+        cmocka_unit_test(test_stop_with_commands_that_wait),
+        cmocka_unit_test(test_retained_that_is_acknowledged_after_the_end),
         cmocka_unit_test(test_image_that_comes_after_the_publisher_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
