@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define TROUBLED_SHOWN 20
+#define TROUBLED_ASKED "1000" /* of each state, to count their reasons; the server gives no more at once */
+#define REASONS_FROM   6      /* fewer devices are their own list */
+#define REASONS_SHOWN  8
 #define RUNS_IT        "runs it already" /* the server's word for why such a device is skipped */
 
 struct end {
@@ -40,13 +43,11 @@ static void ask_state(struct end *end, enum progress_count state)
 {
     struct api_path path = *end->path;
     json_t *reply = NULL, *device;
-    char limit[24];
     size_t i;
     api_path_query(&path, "devices", "yes");
     api_path_query(&path, "state", progress_word(state));
     if (!end->named) {
-        snprintf(limit, sizeof limit, "%d", TROUBLED_SHOWN);
-        api_path_query(&path, "limit", limit);
+        api_path_query(&path, "limit", TROUBLED_ASKED);
     }
     enum api_result result = end->named ? api_get_all(end->cli->api, &path, "device_list", &reply)
                                         : api_call(end->cli->api, "GET", &path, NULL, &reply);
@@ -93,6 +94,72 @@ static void why_troubled(const struct end *end, const json_t *device, char *to, 
     }
 }
 
+/* Devices that have not got it for the same reason. */
+struct alike {
+    char text[256]; /* "failed: cut at N %: ..." */
+    uint64_t count;
+};
+
+/* The same whichever the figures: "cut at 37 %" and "cut at 4 %" are one reason. */
+static void drop_figures(char *text)
+{
+    char *to = text;
+    for (const char *at = text; *at != '\0';) {
+        size_t digits = strspn(at, "0123456789");
+        if (digits > 0 && strncmp(at + digits, " %", 2) == 0) {
+            *to++ = 'N'; /* never longer than what it stands for */
+            at += digits;
+        } else {
+            *to++ = *at++;
+        }
+    }
+    *to = '\0';
+}
+
+static size_t count_reasons(const struct end *end, struct alike *alike, size_t max)
+{
+    size_t i, k, used = 0;
+    const json_t *device;
+    json_array_foreach(end->troubled, i, device)
+    {
+        char why[2048], text[sizeof alike->text];
+        why_troubled(end, device, why, sizeof why);
+        snprintf(text, sizeof text, "%s%s%.200s", field_text(device, "state"), why[0] != '\0' ? ": " : "", why);
+        drop_figures(text);
+        for (k = 0; k < used && strcmp(alike[k].text, text) != 0; k++) {
+        }
+        if (k == used && used < max) {
+            snprintf(alike[used++].text, sizeof alike->text, "%s", text);
+        }
+        if (k < used) {
+            alike[k].count++;
+        }
+    }
+    return used;
+}
+
+/* "  12 failed: took all of it and came back with what it ran before", the most frequent first. */
+static void print_reasons(const struct end *end, FILE *to)
+{
+    struct alike alike[32] = { { .count = 0 } };
+    char start[32];
+    if (json_array_size(end->troubled) < REASONS_FROM || progress_nobody_was_told(&end->progress)) {
+        return;
+    }
+    size_t used = count_reasons(end, alike, sizeof alike / sizeof alike[0]);
+    for (size_t shown = 0; shown < used && shown < REASONS_SHOWN; shown++) {
+        struct alike *most = &alike[0];
+        for (size_t i = 1; i < used; i++) {
+            most = alike[i].count > most->count ? &alike[i] : most;
+        }
+        snprintf(start, sizeof start, "  %" PRIu64 " ", most->count);
+        fputs(start, to);
+        shown_wrapped(to, most->text, strlen(start), 4, shown_width(to));
+        fputc('\n', to);
+        most->count = 0;
+    }
+}
+
 /* By MAC and with why; no more than fit a screen. */
 static void print_troubled(const struct end *end, FILE *to)
 {
@@ -130,7 +197,9 @@ static enum cli_exit judge_stopped(struct end *end)
     const char *why = progress->why[0] != '\0' ? progress->why : "the server does not say why";
     if (progress_is(progress, "halted")) {
         snprintf(end->message, sizeof end->message, "the rollout halted: %s", why);
-        snprintf(end->remedy, sizeof end->remedy, "see to the cause, then let it go on or end it:");
+        snprintf(end->remedy, sizeof end->remedy,
+                 "see to the cause, then let it go on (what failed so far is forgiven), end it, or go back to an older "
+                 "version:");
         end->commands = true;
         return CLI_FAILED;
     }
@@ -260,20 +329,30 @@ static void print_document(struct end *end)
     cli_print_json(end->rollout);
 }
 
+/* Where the server is, as it was said here. */
+static void print_place(const struct end *end)
+{
+    static const char *const places[] = { "admin-socket", "server" };
+    for (size_t k = 0; k < sizeof places / sizeof places[0]; k++) {
+        if (args_has(end->cli->args, places[k])) {
+            fprintf(stderr, " --%s ", places[k]);
+            shown_print(stderr, args_get(end->cli->args, places[k]));
+        }
+    }
+    fputc('\n', stderr);
+}
+
 /* As they are to be typed here. */
 static void print_commands(const struct end *end)
 {
-    static const char *const words[] = { "resume", "abort" }, *const places[] = { "admin-socket", "server" };
+    static const char *const words[] = { "resume", "abort" };
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         fprintf(stderr, "    updraft rollouts %s %s", words[i], end->progress.id);
-        for (size_t k = 0; k < sizeof places / sizeof places[0]; k++) {
-            if (args_has(end->cli->args, places[k])) {
-                fprintf(stderr, " --%s ", places[k]);
-                shown_print(stderr, args_get(end->cli->args, places[k]));
-            }
-        }
-        fputc('\n', stderr);
+        print_place(end);
     }
+    fprintf(stderr, "    publish-update %s%s --version OLD", end->progress.type,
+            strcmp(field_text(end->rollout, "mode"), "fs") == 0 ? " --mode fs" : "");
+    print_place(end);
 }
 
 enum cli_exit follow_end(struct cli *cli, const struct api_path *path, json_t *rollout)
@@ -297,6 +376,7 @@ enum cli_exit follow_end(struct cli *cli, const struct api_path *path, json_t *r
     }
     if (code != CLI_DONE) {
         shown_note(cli->program, end.message);
+        print_reasons(&end, stderr);
         print_troubled(&end, stderr);
         shown_note("  remedy", end.remedy);
     } else if (!cli->json) {

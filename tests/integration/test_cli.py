@@ -343,11 +343,24 @@ def test_a_halted_rollout_ends_the_waiting(stand_in, tmp_path):
     assert code == 1
     assert out.endswith("d1_mini 0.4.10: halted in 12 s: 6 confirmed, 11 queued, 3 failed of 20 devices, 0 B\n")
     assert error == (f"publish-update: the rollout halted: {why}\n  {MAC} failed: it rolled back\n  and 2 more\n"
-                     "  remedy: see to the cause, then let it go on or end it:\n"
-                     f"    updraft rollouts resume {ID}\n    updraft rollouts abort {ID}\n")
+                     "  remedy: see to the cause, then let it go on (what failed so far is forgiven), end it, or go back to an "
+                     f"older version:\n    updraft rollouts resume {ID}\n    updraft rollouts abort {ID}\n"
+                     "    publish-update d1_mini --version OLD\n")
     code, out, error = run("publish-update", "d1_mini", "--json", "--admin-socket", "state/admin.sock", cwd=tmp_path)
     assert code == 1 and json.loads(out) == last
-    assert error.endswith(f"\n    updraft rollouts abort {ID} --admin-socket state/admin.sock\n")
+    assert error.endswith(f"\n    updraft rollouts abort {ID} --admin-socket state/admin.sock\n"
+                          "    publish-update d1_mini --version OLD --admin-socket state/admin.sock\n")
+
+
+def test_many_failures_are_counted_by_their_reasons(stand_in, tmp_path):
+    """One that rolls back and twenty whose WiFi is poor are two stories; a list of devices tells neither."""
+    whys = ["cut at 37 %: it closed", "it rolled back", *[f"cut at {i} %: it closed" for i in range(20)]]
+    last = rollout("halted", members=99, confirmed=6, failed=22, queued=71, failures=22, why="22 of 28 failed")
+    publishes(stand_in, rollout(), with_devices(last, [(f"5ccf7f0000{i:02x}", "failed", why) for i, why in enumerate(whys)]))
+    code, _, error = run("publish-update", "d1_mini", cwd=tmp_path)
+    assert code == 1 and error.splitlines()[1:4] == [
+        "  21 failed: cut at N %: it closed", "  1 failed: it rolled back", "  5ccf7f000000 failed: cut at 37 %: it closed"]
+    assert "  5ccf7f000013 failed: " in error and "5ccf7f000014" not in error and "\n  and 2 more\n" in error
 
 
 OTHER = "5ccf7fb1e043"
@@ -429,10 +442,11 @@ def test_failed_and_silent_devices_are_named_with_why(stand_in, tmp_path):
                                                 devices + [(MAC, "confirmed", "")]))
     out, error = run("publish-update", "d1_mini", cwd=tmp_path)[1:]
     assert "  5ccf7f000001 failed: cut at 10 %\n  5ccf7f000003 failed: cut at 10 %\n" in error
+    assert "\n  30 failed: cut at N %\n  30 silent\n" in error.replace(": nothing was heard of it in 12 s", "")
     assert error.count("\n  5ccf7f") == 20 and MAC not in error and "\n  and 40 more\n" in error
     assert "5ccf7f" not in out
     assert [path.split("?")[1] for _, path, _ in stand_in.asked if "devices=yes" in path] == [
-        "devices=yes&state=failed&limit=20", "devices=yes&state=silent&limit=20"], "no more is asked for than is shown"
+        "devices=yes&state=failed&limit=1000", "devices=yes&state=silent&limit=1000"], "no more than a page of each"
 
 
 @contextlib.contextmanager
