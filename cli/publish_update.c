@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FIRST_SHOWN    6 /* devices that a plan names */
+#define MESSAGES_SHOWN 3
+
 static const struct flag flags[] = {
     { "version", FLAG_TEXT, "V", "this version, also an older one, such as 0.4.9 (default: the newest)" },
     { "mode", FLAG_CHOICE, "sketch|fs", "what is updated: the sketch (default) or the file system" },
@@ -95,13 +98,16 @@ static void print_field(const char *label, const char *text)
 static void print_messages(const json_t *plan)
 {
     const json_t *messages = json_object_get(plan, "messages"), *message;
-    size_t i, count = json_array_size(messages);
+    size_t i, all = json_array_size(messages), count = all < MESSAGES_SHOWN ? all : MESSAGES_SHOWN;
     json_array_foreach(messages, i, message)
     {
+        if (i == count) {
+            break;
+        }
         print_field(i == 0 ? "command" : "", field_text(message, "topic"));
         print_field("", field_text(message, "payload"));
     }
-    if (field_number(plan, "message_count") > count) {
+    if (field_number(plan, "message_count") > count) { /* alike, but for the device */
         printf("%-10sand %" PRIu64 " more\n", "", field_number(plan, "message_count") - count);
     }
 }
@@ -147,6 +153,27 @@ static void print_selected(const json_t *plan, const json_t *selected)
         snprintf(text + used, sizeof text - used, "; %" PRIu64 " of them first", field_number(selected, "canary"));
     }
     print_sentence("devices", text);
+}
+
+/* "5ccf7fb1e042, 5ccf7fb1e043 and 10 more" */
+static void print_first(const json_t *plan, const json_t *selected)
+{
+    const json_t *first = json_object_get(selected, "first"), *mac;
+    uint64_t all = field_number(json_object_get(plan, "devices"), "to_update");
+    char text[FIRST_SHOWN * 40 + 40];
+    size_t i, used = 0;
+    json_array_foreach(first, i, mac)
+    {
+        if (i < FIRST_SHOWN) {
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%.32s", i > 0 ? ", " : "",
+                                     json_is_string(mac) ? json_string_value(mac) : "");
+        }
+    }
+    size_t shown = i < FIRST_SHOWN ? i : FIRST_SHOWN;
+    if (shown > 0 && all > shown) {
+        snprintf(text + used, sizeof text - used, " and %" PRIu64 " more", all - shown);
+    }
+    print_sentence("gets it", shown > 0 ? text : "");
 }
 
 /* "3 wrong-chip: the image is for another chip (5ccf7fb1e042, 5ccf7fb1e043, ...)" */
@@ -209,6 +236,7 @@ static void print_plan(const struct cli *cli, const json_t *reply)
     print_field("url", field_text(plan, "url"));
     print_messages(plan);
     print_selected(plan, selected);
+    print_first(plan, selected);
     print_skipped(selected);
     print_pace(plan);
     const char *error = field_text(broker, "error");

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MESSAGES_SHOWN    20
 #define TIMEOUT_S_DEFAULT 300
 #define TIMEOUT_S_MAX     86400
 #define WINDOW_S_MAX      86400
@@ -148,23 +147,48 @@ static void refuse_order(struct admin_call *call, const struct trigger_problem *
                  problem->remedy, "%s", problem->message);
 }
 
-/* The messages as they would go out: to the type, or to the first of its devices; the id is only made when they do. */
-static json_t *messages_json(const struct trigger *trigger, const struct trigger_order *order,
-                             const struct trigger_plan *plan, bool to_type)
+/* Of those selected, so many get it: a percentage is of whoever is met. */
+static size_t to_update(const struct survey *survey)
+{
+    return ((survey->met - survey->skipped) * survey->order->percent + 50) / 100;
+}
+
+static size_t first_count(const struct survey *survey)
+{
+    size_t getting = survey->met - survey->skipped;
+    return getting < SURVEY_FIRST ? getting : SURVEY_FIRST;
+}
+
+/* The messages as they would go out: to the type, or to the first devices that get it; the id is only made when they
+ * do. */
+static json_t *messages_json(const struct survey *survey, const struct trigger_order *order, bool to_type)
 {
     struct trigger_message message;
+    const struct trigger_plan *plan = survey->plan;
     json_t *list = json_array();
-    size_t commands = to_type ? 1 : order->device_count;
-    for (size_t i = 0; i < commands && json_array_size(list) < MESSAGES_SHOWN; i++) {
-        const struct mac *device = to_type ? NULL : &order->devices[i];
-        for (size_t part = 0; part < trigger->announce.part_count; part++) {
-            if (trigger_message(trigger, order, plan, "(made when sent)", device, part, &message)) {
+    size_t commands = to_type ? 1 : plan->device_topic ? first_count(survey) : 0;
+    for (size_t i = 0; i < commands && json_array_size(list) < SURVEY_FIRST; i++) {
+        const struct mac *device = to_type ? NULL : &survey->first[i];
+        for (size_t part = 0; part < survey->trigger->announce.part_count; part++) {
+            if (trigger_message(survey->trigger, order, plan, "(made when sent)", device, part, &message)) {
                 char bytes[64];
                 snprintf(bytes, sizeof bytes, "<%llu bytes of the image>", (unsigned long long)plan->target.bytes);
                 json_array_append_new(list, json_pack("{s:o, s:o}", "topic", admin_text(message.topic), "payload",
                                                       admin_text(message.is_image ? bytes : message.payload)));
             }
         }
+    }
+    return list;
+}
+
+/* Who gets it, by name; not where they are drawn by lot when the rollout begins. */
+static json_t *first_json(const struct survey *survey)
+{
+    char mac[MAC_TEXT_SIZE];
+    json_t *list = json_array();
+    for (size_t i = 0; survey->order->percent == 100 && i < first_count(survey); i++) {
+        mac_print(&survey->first[i], mac);
+        json_array_append_new(list, json_string(mac));
     }
     return list;
 }
@@ -209,39 +233,63 @@ static void print_duration(uint64_t seconds, char *to, size_t size)
     }
 }
 
-/* How long the devices take at the rate of those that were updated lately; null = none was. */
-static void add_seconds(json_t *json, const struct admin_api *api, const struct survey *survey)
+/* From the command to the check-in that proves it, of those of the type that were updated lately; 0 = none was. */
+static uint64_t measured_ms(const struct admin_api *api, const struct trigger_order *order)
 {
-    char text[100] = "nothing was measured yet", duration[32];
-    uint64_t each_ms = 0, confirmed = 0, devices = survey->met - survey->skipped;
-    uint64_t window = survey->order->in_flight > 0 ? survey->order->in_flight : WINDOW_START;
+    uint64_t sum_ms = 0, confirmed = 0;
     for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
         const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
-        if (slice_is(survey->order->type, rollout->order.target.type)) {
-            each_ms += rollout->transfer_ms + rollout->reboot_ms;
+        if (slice_is(order->type, rollout->order.target.type) && rollout->order.target.fs == order->fs) {
+            sum_ms += rollout->transfer_ms + rollout->reboot_ms;
             confirmed += rollout->devices[ROLLOUT_DEVICE_CONFIRMED];
         }
     }
+    return confirmed == 0 ? 0 : sum_ms / confirmed > 0 ? sum_ms / confirmed : 1;
+}
+
+static uint64_t rounds(uint64_t devices, uint64_t window)
+{
+    return (devices + window - 1) / window;
+}
+
+/* How long it takes at the measured rate; null = nobody knows. */
+static void add_seconds(json_t *json, const struct admin_api *api, const struct survey *survey)
+{
+    const struct trigger_order *order = survey->order;
+    char text[160], duration[32];
+    uint64_t each_ms = measured_ms(api, order), devices = to_update(survey);
+    uint64_t window = order->in_flight > 0 ? order->in_flight : WINDOW_START;
+    uint64_t canaries = order->canary < devices ? order->canary : devices;
     json_t *seconds = json_null();
-    if (confirmed > 0) {
-        each_ms = each_ms / confirmed > 0 ? each_ms / confirmed : 1;
-        window = devices > 0 && devices < window ? devices : window;
-        seconds = json_integer((json_int_t)((devices + window - 1) / window * each_ms / 1000));
+    if (survey->met == 0) {
+        snprintf(text, sizeof text, "nobody knows: no device of it was seen yet");
+    } else if (devices == 0) {
+        seconds = json_integer(0);
+        snprintf(text, sizeof text, "no time: there is nobody to update");
+    } else if (each_ms == 0) {
+        snprintf(text, sizeof text, "nothing was measured yet: the first rollout of the type to confirm a device does");
+    } else {
+        each_ms += (uint64_t)order->window_s * 500; /* that is the mean */
+        window = devices < window ? devices : window;
+        uint64_t ms = (rounds(canaries, window) + rounds(devices - canaries, window)) * each_ms;
+        seconds = json_integer((json_int_t)((ms + 999) / 1000));
         print_duration((uint64_t)json_integer_value(seconds), duration, sizeof duration);
-        snprintf(text, sizeof text, "about %s at %llu devices a minute", duration,
-                 (unsigned long long)(window * 60000 / each_ms));
+        snprintf(text, sizeof text, "about %s at %llu devices a minute%s", duration,
+                 (unsigned long long)(window * 60000 / each_ms),
+                 order->in_flight == 0 && devices > window ? ", less as more go at once" : "");
     }
     json_object_set_new(json, "seconds", seconds);
     json_object_set_new(json, "seconds_text", json_string(text));
 }
 
-/* As rollout_start decides it. */
+/* As rollout_start decides it, but for the sites, which nobody has counted: where they are capped, it may still be. */
 static bool tells_type(const struct survey *survey)
 {
     const struct trigger_order *order = survey->order;
-    unsigned window = order->in_flight > 0 ? order->in_flight : WINDOW_START;
+    unsigned window = order->in_flight > 0 ? order->in_flight : WINDOW_START, cap = survey->trigger->site_in_flight;
     return survey->plan->type_topic && order->device_count == 0 && order->group == NULL && order->percent >= 100 &&
-           order->canary == 0 && survey->skipped == 0 && survey->met <= window;
+           order->canary == 0 && survey->skipped + survey->away == 0 && survey->met <= window &&
+           (cap == 0 || survey->met <= cap);
 }
 
 static json_t *plan_json(const struct admin_api *api, const struct survey *survey)
@@ -258,9 +306,12 @@ static json_t *plan_json(const struct admin_api *api, const struct survey *surve
     json_object_set_new(image, "chip", json_string(chip_text(plan->image->build.facts.chip)));
     json_t *json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o}", "type", plan->target.type, "version",
                              plan->target.version, "mode", plan->target.fs ? "fs" : "sketch", "image", image, "url",
-                             admin_text(plan->url), "public_url_warning", admin_text(plan->public_url.warning));
-    json_object_set_new(json, "messages",
-                        told ? messages_json(api->trigger, &told_order, plan, to_type) : json_array());
+                             admin_text(plan->public_url.url[0] != '\0' ? plan->url : ""), "public_url_warning",
+                             admin_text(plan->public_url.warning));
+    size_t commands = !told ? 0 : to_type ? 1 : to_update(survey);
+    json_object_set_new(json, "messages", told ? messages_json(survey, &told_order, to_type) : json_array());
+    json_object_set_new(json, "message_count",
+                        json_integer((json_int_t)(commands * api->trigger->announce.part_count)));
     json_object_set_new(json, "how",
                         json_string(!told     ? "nobody can be told: they get it when they ask"
                                     : to_type ? "one command to the type's topic"
@@ -270,9 +321,10 @@ static json_t *plan_json(const struct admin_api *api, const struct survey *surve
                                   (json_int_t)survey->current, "to_update",
                                   (json_int_t)(survey->met - survey->skipped)));
     json_object_set_new(json, "selected",
-                        json_pack("{s:I, s:o, s:i, s:i, s:o}", "members", (json_int_t)survey->met, "skipped",
-                                  skipped_json(survey), "canary", (int)order->canary, "percent", (int)order->percent,
-                                  "group", admin_text(order->group != NULL ? order->group : "")));
+                        json_pack("{s:I, s:o, s:o, s:i, s:i, s:o}", "members", (json_int_t)survey->met, "first",
+                                  first_json(survey), "skipped", skipped_json(survey), "canary", (int)order->canary,
+                                  "percent", (int)order->percent, "group",
+                                  admin_text(order->group != NULL ? order->group : "")));
     json_object_set_new(json, "in_flight", json_integer(order->in_flight));
     add_seconds(json, api, survey);
     survey_say(survey, on_note, notes);

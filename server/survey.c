@@ -220,7 +220,12 @@ enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed)
         note(survey, &joiner->mac, device, surveyed->why, sizeof surveyed->why);
     }
     joiner->skip_why = surveyed->why[0] != '\0' ? surveyed->why : NULL;
-    survey->skipped += joiner->skip_why != NULL;
+    if (joiner->skip_why != NULL) {
+        survey->skipped++;
+    } else if (survey->met - survey->skipped <= SURVEY_FIRST) {
+        survey->first[survey->met - survey->skipped - 1] = joiner->mac;
+    }
+    survey->away += joiner->skip_why == NULL && joiner->away;
     return SURVEY_MET;
 }
 
@@ -262,6 +267,11 @@ static void print_sentence(const struct survey *survey, const struct survey_foun
                  found->text, type, found->text);
         break;
     case SURVEY_NEVER_SEEN:
+        if (!survey->plan->device_topic) {
+            snprintf(to, size, "%s %s never seen here: %s when %s", who, one ? "was" : "were",
+                     one ? "it gets the update" : "they get the update", one ? "it asks" : "they ask");
+            break;
+        }
         (void)trigger_message(survey->trigger, survey->order, survey->plan, "", &found->first[0], 0, &message);
         snprintf(to, size, "%s %s never seen here: %s hears the command only if its topic is %s%s", who,
                  one ? "was" : "were", one ? "it" : "each", one ? "" : "like ", message.topic);

@@ -11,6 +11,7 @@
 
 #define SURVEY_FINDINGS_MAX 12
 #define SURVEY_NAMED        3 /* devices named in one sentence */
+#define SURVEY_FIRST        20
 
 enum survey_finding {
     SURVEY_NOTHING,
@@ -38,6 +39,8 @@ struct survey {
     struct image *images[2];       /* of the offer, counted */
     size_t next;                   /* of those named, of the group, or of all */
     size_t known, current, met, skipped;
+    size_t away;                    /* not skipped, and not there */
+    struct mac first[SURVEY_FIRST]; /* of those that are to get it: met, not skipped */
     size_t found_count;
     struct survey_found found[SURVEY_FINDINGS_MAX];
 };

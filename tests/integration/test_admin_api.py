@@ -1209,7 +1209,7 @@ def test_orders_without_a_way(tmp_path):
         wait_until(lambda: files(admin), "the image is served")
         assert check(server, "/update/door", version="0.9").reason == "unpublished"
         plan = admin.post("/api/v1/rollouts", {"type": "door", "plan": True}).json["plan"]
-        assert plan["how"].startswith("nobody can be told") and plan["messages"] == []
+        assert plan["how"].startswith("nobody can be told") and plan["messages"] == [] and plan["url"] == ""
         rollout = admin.post("/api/v1/rollouts", {"type": "door"}).json
         assert rollout["state"] == "running" and rollout["commands"]["sent"] == 0
         assert check(server, "/update/door", version="0.9").reason == "published"
@@ -1236,6 +1236,8 @@ def test_plan_publishes_nothing(away):
     payload = json.loads(first["payload"])
     assert (payload["window_s"], payload["mode"], payload["version"]) == (7, "sketch", "1.0")
     assert plan["devices"] == {"known": 1, "current": 0, "to_update": 30}
+    first = plan["selected"].pop("first")
+    assert len(first) == 20 and first[0] == "5ccf7fb1e030" and plan["message_count"] == 30
     assert plan["selected"] == {"members": 30, "skipped": [], "canary": 0, "percent": 100, "group": ""}
     assert plan["how"].startswith("a command to each") and (plan["in_flight"], plan["seconds"]) == (0, None)
     assert plan["image"]["file"] == "door/1.0.bin" and plan["image"]["chip"] == "ESP8266"
@@ -1326,17 +1328,16 @@ def test_too_many_rollouts(away):
 
 
 def test_full_queue_of_commands(tmp_path):
-    """Who cannot be told has failed, and says why."""
+    """Who finds no room in it waits: no device, and no image, has failed by that."""
     with Server(tmp_path, mqtt=NOWHERE, mqtt_queue=10, public_url=PUBLIC) as server:
         make_image("esp8266", server.repo / "door/1.0.bin")
         admin = admin_of(server)
         wait_until(lambda: files(admin), "the image is served")
         macs = [f"5ccf7fb1e{i:03x}" for i in range(15)]
         id = admin.post("/api/v1/rollouts", {"type": "door", "to": macs}).json["id"]
-        some = wait_until(lambda: (now := admin.get(f"/api/v1/rollouts/{id}?devices=yes&state=failed").json)["commands"]
-                          == {"sent": 15, "acknowledged": 0, "failed": 5} and now, "five commands find no room")
-        assert {device["why"] for device in some["device_list"]} == {"not told: the queue of commands is full"}
-        assert some["failures"] == 0, "it is not the image's fault"
+        some = wait_until(lambda: (now := admin.get(f"/api/v1/rollouts/{id}").json)["commands"]["sent"] == 15 and now,
+                          "all are to be told")
+        assert (some["commands"]["failed"], some["devices"]["triggered"], some["failures"]) == (0, 15, 0)
         assert admin.get("/api/v1/status").json["mqtt"]["waiting"] == 10
 
 
