@@ -297,7 +297,7 @@ static json_t *plan_json(const struct admin_api *api, const struct survey *surve
     const struct trigger_plan *plan = survey->plan;
     const struct trigger_order *order = survey->order;
     bool to_type = tells_type(survey) || (plan->type_topic && !plan->device_topic);
-    bool told = plan->type_topic || plan->device_topic;
+    bool told = to_type || (plan->device_topic && survey->met > 0);
     struct trigger_order told_order = *order;
     if (to_type && survey->met == 0 && order->window_s == 0) {
         told_order.window_s = ROLLOUT_UNKNOWN_WINDOW_S; /* as rollout_start has it */

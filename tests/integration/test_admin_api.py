@@ -1218,6 +1218,8 @@ def test_orders_without_a_way(tmp_path):
         admin = admin_of(server)
         wait_until(lambda: files(admin), "the image is served")
         plan = admin.post("/api/v1/rollouts", {"type": "door", "plan": True}).json["plan"]
+        assert plan["how"].startswith("nobody can be told"), "no device is known, and its firmware has no topic for all"
+        plan = admin.post("/api/v1/rollouts", {"type": "door", "to": ["5ccf7fb1e042"], "plan": True}).json["plan"]
         assert plan["how"].startswith("a command to each device")
         id = admin.post("/api/v1/rollouts", {"type": "door", "to": ["5ccf7fb1e042"]}).json["id"]
         wait_until(lambda: admin.get(f"/api/v1/rollouts/{id}").json["commands"]["sent"] == 1, "the device is told")

@@ -1,6 +1,8 @@
 """Orders as operators give them, with a real broker or none: what a plan says, who is told and how, what becomes of an
 order when the server is stopped, and what is said at a halt."""
 
+import json
+
 from tests.support.fleet import Fleet, accounts
 from tests.support.updraft import Server, wait_until
 
@@ -35,7 +37,10 @@ def plan(fleet, **members):
 def test_a_plan_names_who_gets_it_and_how_long(tmp_path):
     """What is said before is what is done after: only those who get it are counted, and named; the time is measured."""
     with Fleet(tmp_path) as fleet:
-        assert "no device of it was seen" in plan(fleet)["seconds_text"], "an unknown fleet"
+        unknown = plan(fleet)
+        assert unknown["how"].startswith("one command") and json.loads(unknown["messages"][0]["payload"])["window_s"] == 30
+        assert unknown["seconds"] is None and "no device of it was seen" in unknown["seconds_text"]
+        assert plan(fleet, canary=2)["how"].startswith("nobody can be told"), "it stands for those who come"
         with fleet.devices(40) as sim:
             fleet.add("2.0.0")
             some = plan(fleet, in_flight=10)
