@@ -4,6 +4,7 @@ or the broker is. Devices are updraft-sim's; a subscriber of our own counts what
 import collections
 import re
 import time
+from datetime import datetime
 
 import pytest
 
@@ -65,19 +66,22 @@ def test_five_thousand_devices(tmp_path, record_property):
     print(text)
 
 
-@pytest.mark.parametrize("misbehaviour", ["old_image", "bad_md5"])
-def test_an_ill_image_halts(fleet, misbehaviour):
+@pytest.mark.parametrize("ill", [{"old_image": 30}, {"bad_md5": 30}, {"old_image": 14, "bad_md5": 13, "drop": 3}],
+                         ids=["old_image", "bad_md5", "mixed"])
+def test_an_ill_image_halts(fleet, ill):
     """Devices that have not got it keep what they run, until an operator has decided."""
-    with fleet.devices(300, **AGAIN, **{misbehaviour: 30}) as sim:
+    with fleet.devices(300, **AGAIN, **ill) as sim:
         fleet.add("2.0.0")
         rollout = fleet.order(in_flight=20)
         halted = fleet.wait(rollout, lambda now: now["state"] == "halted", "the halt")
         assert "failed, more than 20 %" in halted["why"]
         failures, finished = map(int, re.match(r"(\d+) of (\d+) finished", halted["why"]).groups())
         assert failures * 100 > 20 * max(20, finished) and halted["devices"]["queued"] > 100
+        assert (failures - 1) * 100 <= 20 * max(20, finished - 1), "and not before: with the first that was too many"
         stranger = check(fleet.server, "/update/door", version="0.1.0")
         assert (stranger.status, stranger.reason) == (304, "held-back")
         still = fleet.wait(rollout, lambda now: now["window"]["in_flight"] == 0, "what was under way to end")
+        assert still["failures"] <= failures + 20, "a window full of them, at most"
         time.sleep(0.5)
         now = fleet.rollout(rollout)
         assert now["commands"]["sent"] == still["commands"]["sent"] and now["devices"]["queued"] == still["devices"]["queued"]
@@ -136,46 +140,68 @@ def test_one_bad_canary_halts(fleet):
 # --- killed ---------------------------------------------------------------------------------------------------------
 
 def kill_and_start(fleet, rollout):
-    """Returns after how many seconds the rollout stood where it was."""
+    """Returns when it was killed and started, and after how many seconds the rollout stood where it was."""
+    killed = time.time()
     fleet.kill()
-    began = time.monotonic()
+    started = time.time()
     fleet.start(wait=True)
     state = fleet.rollout(rollout)["state"]
     assert state in ("running", "done"), state
-    return time.monotonic() - began
+    return killed, started, time.time() - started
+
+
+def obeyed(log, mac, since, until):
+    """Whether the device was answered with the image meanwhile."""
+    pattern = rf"^time=(\S+) .*event=check .*status=200 device={mac} "
+    return any(since - 1 <= datetime.fromisoformat(found.replace("Z", "+00:00")).timestamp() <= until
+               for found in re.findall(pattern, log, re.M))
+
+
+def unasked(witness, log, kills):
+    """The commands that went out anew, with another id, though the one before was not obeyed. What a kill took from the
+    log's end is forgiven."""
+    found, last = [], {}
+    for when, mac, id_ in witness.commands():
+        before, before_id = last.setdefault(mac, (when, id_))
+        lost = any(0 <= kill - before < 0.2 for kill in kills)
+        if before_id != id_ and not lost and not obeyed(log, mac, before, when):
+            found.append((mac, before_id, id_))
+        last[mac] = (when, id_)
+    return found
 
 
 def test_server_killed_ten_times(tmp_path):
-    """Nothing that an operator was told is lost, and nobody is told a second time under another id."""
+    """Nothing that an operator was told is lost, nobody is told a second time under another id, and the window holds."""
     with Fleet(tmp_path, **REBOOT) as fleet, Witness(fleet) as witness:
         with fleet.devices(1500, old_image=1, bad_md5=1, rate="400K", quiet=True, **AGAIN) as sim:
             fleet.add("2.0.0")
             rollout = fleet.order(in_flight=40, timeout_s=10)
-            slowest, kills = 0, 0
+            kills = []
             with Gauge(fleet, rollout) as gauge:
                 for goal in range(100, 1100, 100):
                     fleet.wait(rollout, lambda now: now["devices"]["confirmed"] >= goal, f"{goal} are confirmed")
-                    slowest = max(slowest, kill_and_start(fleet, rollout))
-                    kills += 1
+                    kills.append(kill_and_start(fleet, rollout))
                 end = fleet.wait_over(rollout)
-            members = fleet.members(rollout)
             summary = sim.stop()
         log = fleet.server.log()
-    assert kills == 10 and end["state"] == "done" and slowest < 2, slowest
+    assert len(kills) == 10 and end["state"] == "done" and summary["violation_count"] == 0
     assert accounts(end) == wanted(summary) and end["devices"]["members"] == 1500
-    assert gauge.largest <= 40
-    attempts = collections.Counter(len(ids) for ids in witness.ids().values())
-    cut = set(mac for mac, ids in witness.ids().items() if len(ids) > 1)
-    print(f"resumed after {slowest:.2f} s at most; commands with a new id: {len(cut)}; {attempts}")
-    assert len(cut) <= 10 * 40, "a new id only for whoever was under way when it was killed"
-    assert summary["violation_count"] == 0 and len(members) <= 1000 and log
+    times = [killed for killed, _started, _took in kills]
+    assert unasked(witness, log, times) == []
+    assert gauge.largest <= 40, "by the server's own count"
+    assert witness.largest(log, 10, REBOOT_S, times) <= 40, "by the broker's"
+    back = [min(when for when, _mac, _id in witness.commands() if when > started) - started for _, started, _ in kills]
+    resumed = [took for _killed, _started, took in kills]
+    print(f"resumed after {max(resumed):.2f} s at most, with a command after {max(back):.2f} s")
+    assert max(resumed) < 2 and max(back) < 2
 
 
 def test_broker_killed_three_times(tmp_path):
-    with Fleet(tmp_path, **REBOOT) as fleet, Witness(fleet) as witness:
-        with fleet.devices(1000, old_image=1, rate="400K", quiet=True, ramp=200, **AGAIN) as sim:
+    """A clean session's command dies with the broker: who did not hear it is served when it asks by itself."""
+    with Fleet(tmp_path, offer="published", **REBOOT) as fleet, Witness(fleet) as witness:
+        with fleet.devices(1000, old_image=1, bad_md5=1, rate="400K", quiet=True, ramp=200, poll=500, **AGAIN) as sim:
             fleet.add("2.0.0")
-            rollout = fleet.order(in_flight=40, timeout_s=10)
+            rollout = fleet.order(in_flight=40, timeout_s=12)
             with Gauge(fleet, rollout) as gauge:
                 for goal in (200, 400, 600):
                     fleet.wait(rollout, lambda now: now["devices"]["confirmed"] >= goal, f"{goal} are confirmed")
@@ -184,12 +210,9 @@ def test_broker_killed_three_times(tmp_path):
                     fleet.broker.start()
                 end = fleet.wait_over(rollout)
             summary = sim.stop()
-    # A clean session's command dies with the broker: who did not hear it is silent until it asks.
-    states, right = accounts(end), wanted(summary)
     assert end["state"] == "done" and end["devices"]["members"] == 1000 and gauge.largest <= 40
-    assert states["confirmed"] <= right["confirmed"] and states["failed"] <= right["failed"]
-    assert set(states) <= {"confirmed", "failed", "silent"} and states.get("silent", 0) <= 3 * 40
-    assert all(len(ids) == 1 for ids in witness.ids().values())
+    assert accounts(end) == wanted(summary) and summary["violation_count"] == 0
+    assert len(witness.ids()) > 200 and all(len(ids) == 1 for ids in witness.ids().values())
 
 
 # --- who is meant ---------------------------------------------------------------------------------------------------
@@ -304,7 +327,7 @@ def test_paused_and_resumed(fleet):
 
 
 def test_paused_stays_paused_over_a_crash(fleet):
-    with fleet.devices(60) as sim:
+    with fleet.devices(60, **AGAIN) as sim:
         fleet.add("2.0.0")
         rollout = fleet.order(in_flight=2)
         fleet.say(rollout, "pause")
@@ -384,7 +407,7 @@ def test_never_again(fleet):
         assert {member["why"].split(":")[0] for member in fleet.members(third).values()} <= {"never-again"}
         held = check(fleet.server, "/update/door", version="0.1.0", mac="5ccf7f000001")
         assert (held.status, held.reason) == (304, "never-again")
-        time.sleep(1.5)  # records are written behind
+        fleet.wait_written()
         fleet.kill()
         fleet.start()
         assert check(fleet.server, "/update/door", version="0.1.0", mac="5ccf7f000001").reason == "never-again"

@@ -51,6 +51,16 @@ class Fleet:
         self.server.process.stdout.close()
         self.server.log_file.close()
 
+    def store(self):
+        return self.admin.get("/api/v1/status").json["store"]
+
+    def wait_written(self):
+        """Until all that the server knows by now is on the disk. It hands over twice a second; one that had no CPU does so
+        between two answers."""
+        time.sleep(0.6)
+        self.store()
+        wait_until(lambda: self.store()["backlog"] == 0, "all is written")
+
     def add(self, version, size="40K", wait=True, type_name="door", **options):
         seed = sum(version.encode()) + 1
         make_image("esp8266", self.folder / f"s/firmware/{type_name}/{version}.bin", size=size, seed=seed, **options)
@@ -195,17 +205,20 @@ class Witness(Listener):
                 found[mac].append(id_)
         return found
 
-    def largest(self, log, timeout_s, reboot_s):
+    def largest(self, log, timeout_s, reboot_s, kills=()):
         """The most devices that were told and not yet done: each command from when it was heard here, which is never
-        too early; each end from when the server logged it, less what it may take from the slot to the line."""
+        too early; each end from when the server logged it, less what it may take from the slot to the line. A server
+        that was killed (at these times) took its last lines and all transfers along: what has no later end ended there."""
         events, seen = [], set()
-        ends = slot_ends(log)
+        ends = slot_ends(log, kills)
         for when, mac, id_ in self.commands():
             if (mac, id_) in seen:
                 continue
             seen.add((mac, id_))
-            later = [end for end in ends.get(mac, []) if end >= when - 1]
-            end = min([one - LOG_LAG_S for one in later] + [when + min(timeout_s, reboot_s) - DEADLINE_LAG_S])
+            later = [end - LOG_LAG_S for end in ends.get(mac, []) if end >= when - LOG_LAG_S]
+            killed = [kill for kill in kills if kill > when]
+            deadline = when + min(timeout_s, reboot_s) - DEADLINE_LAG_S
+            end = min(later + [deadline] + ([] if later else killed[:1]))
             events += [(when, 1), (max(when, end), -1)]
         taken = largest = 0
         for _when, step in sorted(events):
@@ -214,18 +227,26 @@ class Witness(Listener):
         return largest
 
 
-def slot_ends(log):
-    """{mac: times at which its slot came free}: a check behind a transfer, or a transfer that was cut."""
-    ends, transferred = {}, set()
+def slot_ends(log, kills=()):
+    """{mac: times at which its slot came free}: a transfer that was cut, by a kill too; a check behind a transfer, or one
+    that is not answered with the image: nobody in flight is held back."""
+    ends, transferred, transfers = {}, set(), set()
+    kills = list(kills)
     for line in log.splitlines():
-        found = re.match(r"(?:time|ts)=(\S+).* event=(check|update_sent|update_cut) .*?device=(\S+)", line)
+        found = re.match(r"(?:time|ts)=(\S+).* event=(check|update_sent|update_cut) (?:.*?status=(\d+) )?.*?device=(\S+)", line)
         if found is None:
             continue
         when = datetime.fromisoformat(found[1].replace("Z", "+00:00")).timestamp()
-        event, mac = found[2], found[3].replace(":", "").lower()
-        if event == "update_sent":
-            transferred.add(mac)
-        elif event == "update_cut" or mac in transferred:
+        while kills and when > kills[0]:
+            for mac in transfers:
+                ends.setdefault(mac, []).append(kills[0])
+            transfers.clear()
+            del kills[0]
+        event, status, mac = found[2], found[3], found[4].replace(":", "").lower()
+        if event == "update_cut" or (event == "check" and (mac in transferred or status == "304")):
             ends.setdefault(mac, []).append(when)
             transferred.discard(mac)
+        (transfers.add if status == "200" else transfers.discard)(mac)
+        if event == "update_sent":
+            transferred.add(mac)
     return ends
