@@ -1,6 +1,8 @@
 """The fleet's memory on the disk: what was said is there after any end, and a disk that fails takes nothing else along."""
 
+import errno
 import hashlib
+import os
 import sqlite3
 import subprocess
 import time
@@ -12,7 +14,6 @@ from tests.support.admin import Admin
 from tests.support.fleet import Fleet, accounts
 from tests.support.updraft import BIN, check, wait_until
 
-WRITTEN_BEHIND_S = 1.5  # a check-in is on the disk within a second
 needs_disk = pytest.mark.skipif(small_disk.why_not() is not None, reason=str(small_disk.why_not()))
 
 
@@ -53,7 +54,7 @@ def test_devices_are_known_after_a_restart(fleet, end):
     if end == "stopped":
         fleet.server.stop()
     else:
-        time.sleep(WRITTEN_BEHIND_S)
+        fleet.wait_written()
         fleet.kill()
     fleet.start()
     assert seen(fleet.admin) == before
@@ -81,7 +82,7 @@ def test_what_an_operator_said_outlives_a_kill_at_once(fleet):
 
 def test_an_order_outlives_a_kill_at_once(fleet):
     visit(fleet.server, 10, version="0.1.0")
-    time.sleep(WRITTEN_BEHIND_S)
+    fleet.wait_written()
     fleet.add("2.0.0")
     order = {"percent": 50, "canary": 2, "in_flight": 3, "max_failures": 7, "timeout_s": 77}
     rollout = fleet.order(**order)
@@ -100,7 +101,7 @@ def test_an_order_outlives_a_kill_at_once(fleet):
 
 def test_a_forgotten_device_stays_forgotten(fleet):
     visit(fleet.server, 2, version="0.1.0")
-    time.sleep(WRITTEN_BEHIND_S)
+    fleet.wait_written()
     assert fleet.admin.delete(f"/api/v1/devices/{mac_of(1)}").status == 200
     fleet.kill()
     fleet.start()
@@ -174,9 +175,6 @@ class FullHouse(Fleet):
         super().__init__(folder, broker=False, admin_socket=folder / "admin.sock", preexec_fn=disk.enter)
         self.admin = Admin(folder / "admin.sock")
 
-    def store(self):
-        return self.admin.get("/api/v1/status").json["store"]
-
 
 @pytest.fixture
 def full_house(tmp_path):
@@ -214,7 +212,7 @@ def test_a_full_disk(full_house):
     fleet.disk.empty()
     wait_until(lambda: fleet.store()["state"] == "good" and fleet.store()["backlog"] == 0, "it recovers by itself")
     fleet.server.wait_log("event=store_good")
-    time.sleep(WRITTEN_BEHIND_S)
+    fleet.wait_written()
     fleet.kill()
     fleet.start()
     policies = {number: fleet.admin.get(f"/api/v1/devices/{mac_of(number)}").json["policy"] for number in (1, 2, 3)}
@@ -251,7 +249,7 @@ def test_a_rollout_goes_on_while_the_disk_is_full(full_house):
         assert set(accounts(end)) <= {"confirmed", "skipped"}
         fleet.disk.empty()
         wait_until(lambda: fleet.store()["state"] == "good" and fleet.store()["backlog"] == 0, "it recovers")
-        time.sleep(WRITTEN_BEHIND_S)
+        fleet.wait_written()
         sim.stop()
     fleet.kill()
     fleet.start()
@@ -270,3 +268,102 @@ def test_a_read_only_disk_at_the_start(full_house):
                           preexec_fn=fleet.disk.enter)
     said = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and str(fleet.disk.folder) in said and "ead-only" in said, said
+
+
+class FaultyHouse(Fleet):
+    """Its database fails on command, with any error: fault_disk.so is preloaded into the server."""
+
+    def __init__(self, folder):
+        folder.mkdir(exist_ok=True)
+        self.order_path = folder / "fault"
+        sanitizer = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
+        super().__init__(folder, broker=False, env={"LD_PRELOAD": str(BIN / "fault_disk.so"), "ASAN_OPTIONS": sanitizer,
+                                                    "UPDRAFT_FAULT": str(self.order_path)})
+
+    def fail(self, error):
+        temporary = self.order_path.with_suffix(".new")
+        temporary.write_text(str(error))
+        temporary.rename(self.order_path)
+
+    def mend(self):
+        self.order_path.unlink()
+
+
+@pytest.fixture
+def faulty_house(tmp_path):
+    with FaultyHouse(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS], ids=["EIO", "read-only"])
+def test_a_disk_that_cannot_be_written(faulty_house, error):
+    """In the midst of a rollout: it goes on, what was promised before is kept, and what came meanwhile is, too, once the
+    disk is well."""
+    fleet = faulty_house
+    with fleet.devices(30, poll=10) as sim:
+        patch(fleet.admin, mac_of(99), pin="0.1.0")
+        fleet.add("2.0.0")
+        rollout = fleet.order(in_flight=3)
+        fleet.fail(error)
+        wait_until(lambda: fleet.store()["state"] == "failing", "the failure is noticed")
+        assert patch(fleet.admin, mac_of(98), expect=503, pin="0.1.0").error == "store-failing"
+        assert fleet.order(expect=503, version="0.1.0").error == "store-failing"
+        end = fleet.wait_over(rollout)
+        assert set(accounts(end)) <= {"confirmed", "skipped"} and end["devices"]["members"] == 30
+        fleet.mend()
+        wait_until(lambda: fleet.store()["state"] == "good" and fleet.store()["backlog"] == 0, "it recovers by itself")
+        sim.stop()
+    fleet.kill()
+    fleet.start()
+    after = fleet.rollout(rollout)
+    assert (after["state"], accounts(after)) == ("done", accounts(end))
+    assert fleet.admin.get(f"/api/v1/devices/{mac_of(99)}").json["policy"]["pin"] == "0.1.0"
+    assert fleet.admin.get(f"/api/v1/devices/{mac_of(98)}").error == "unknown-device", "what was refused stays refused"
+
+
+def test_killed_while_the_disk_fails(faulty_house):
+    """A kill in the midst of failing writes costs what was not acknowledged, and nothing else."""
+    fleet = faulty_house
+    visit(fleet.server, 10, version="0.1.0")
+    patch(fleet.admin, mac_of(1), pin="0.1.0")
+    fleet.wait_written()
+    fleet.fail(errno.EIO)
+    visit(fleet.server, 300, version="0.1.0")
+    wait_until(lambda: fleet.store()["state"] == "failing", "the failure is noticed")
+    fleet.kill()
+    fleet.mend()
+    fleet.start()
+    assert fleet.admin.get(f"/api/v1/devices/{mac_of(1)}").json["policy"]["pin"] == "0.1.0"
+    assert {mac_of(number) for number in range(1, 11)} <= {device["mac"] for device in seen(fleet.admin)}
+    patch(fleet.admin, mac_of(1), pin=None)
+
+
+def test_a_database_that_goes_bad_while_it_runs(fleet):
+    """It is left as it is, the server goes on from memory and says so, and the remedy is one that works."""
+    visit(fleet.server, 500, version="0.1.0")
+    patch(fleet.admin, mac_of(1), pin="0.1.0")
+    fleet.server.stop()
+    path = fleet.server.folder / "state/updraft.db"
+    whole = path.read_bytes()
+    fleet.start()
+    torn(path)
+    before = hashlib.md5(path.read_bytes()).hexdigest()
+    visit(fleet.server, 700, version="0.1.0")
+
+    def failing():
+        now = fleet.admin.get("/api/v1/status").json["store"]
+        return now if now["state"] == "failing" else None
+
+    store = wait_until(failing, "the damage is noticed")
+    assert "damaged" in store["why"] and "restore" in store["why"], store
+    fleet.server.wait_log("event=store_failing")
+    assert fleet.known() == 700
+    assert patch(fleet.admin, mac_of(2), expect=503, pin="0.1.0").error == "store-failing"
+    assert check(fleet.server, "/update/door", mac=mac_of(701), version="0.0.1").status == 200, "and serves"
+    fleet.kill()
+    assert hashlib.md5(path.read_bytes()).hexdigest() == before, "nothing is written to what may yet be saved"
+    for beside in path.parent.glob("updraft.db-*"):
+        beside.unlink()
+    path.write_bytes(whole)
+    fleet.start()
+    assert fleet.known() == 500 and fleet.admin.get(f"/api/v1/devices/{mac_of(1)}").json["policy"]["pin"] == "0.1.0"

@@ -1,0 +1,57 @@
+/* A disk that fails on command, for a whole program: LD_PRELOAD it, name a file in UPDRAFT_FAULT, and write the number
+ * of an error into that file. While there is one, writing and syncing files called updraft.db* fails with it.
+ *
+ * Calls go to the kernel directly, so that nothing needs to be looked up, and a sanitizer that has wrapped them too is
+ * not in the way.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+/* The error that is ordered; 0 = none. */
+static int ordered(void)
+{
+    char text[16] = "";
+    const char *path = getenv("UPDRAFT_FAULT");
+    int fd = path != NULL ? (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0) : -1;
+    if (fd >= 0) {
+        (void)!syscall(SYS_read, fd, text, sizeof text - 1);
+        syscall(SYS_close, fd);
+    }
+    return atoi(text);
+}
+
+static int fails(int fd)
+{
+    char link[64], path[512];
+    int before = errno, error = 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
+    if (n > 0) {
+        path[n] = '\0';
+        const char *name = strrchr(path, '/');
+        error = name != NULL && strncmp(name, "/updraft.db", 11) == 0 ? ordered() : 0;
+    }
+    errno = error != 0 ? error : before;
+    return error;
+}
+
+#define FAULTY(type, name, number, parameters, ...)                                                                    \
+    type name parameters;                                                                                              \
+    type name parameters                                                                                               \
+    {                                                                                                                  \
+        return fails(fd) != 0 ? -1 : (type)syscall(number, __VA_ARGS__);                                               \
+    }
+
+FAULTY(ssize_t, write, SYS_write, (int fd, const void *bytes, size_t n), fd, bytes, n)
+FAULTY(ssize_t, pwrite, SYS_pwrite64, (int fd, const void *bytes, size_t n, off_t at), fd, bytes, n, at)
+FAULTY(ssize_t, pwrite64, SYS_pwrite64, (int fd, const void *bytes, size_t n, off64_t at), fd, bytes, n, at)
+FAULTY(int, ftruncate, SYS_ftruncate, (int fd, off_t n), fd, n)
+FAULTY(int, ftruncate64, SYS_ftruncate, (int fd, off64_t n), fd, n)
+FAULTY(int, fsync, SYS_fsync, (int fd), fd)
+FAULTY(int, fdatasync, SYS_fdatasync, (int fd), fd)
