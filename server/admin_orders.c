@@ -311,7 +311,7 @@ static json_t *plan_json(const struct admin_api *api, const struct survey *surve
     size_t commands = !told ? 0 : to_type ? 1 : to_update(survey);
     json_object_set_new(json, "messages", told ? messages_json(survey, &told_order, to_type) : json_array());
     json_object_set_new(json, "message_count",
-                        json_integer((json_int_t)(commands * api->trigger->announce.part_count)));
+                        json_integer((json_int_t)commands * (json_int_t)api->trigger->announce.part_count));
     json_object_set_new(json, "how",
                         json_string(!told     ? "nobody can be told: they get it when they ask"
                                     : to_type ? "one command to the type's topic"

@@ -113,7 +113,7 @@ static bool is_image_of(const struct rollout *rollout, const struct build *build
 #define MUST(condition)                                                                                                \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
-            fail_msg("UPDRAFT_SEED=%llu: not so: " #condition, (unsigned long long)told->seed);                        \
+            fail_msg("UPDRAFT_SEED=%llu: not so: %s", (unsigned long long)told->seed, #condition);                     \
         }                                                                                                              \
     } while (0)
 
