@@ -274,7 +274,7 @@ class FaultyHouse(Fleet):
     """Its database fails on command, with any error: fault_disk.so is preloaded into the server."""
 
     def __init__(self, folder):
-        folder.mkdir(exist_ok=True)
+        assert (BIN / "fault_disk.so").exists(), "build all targets: fault_disk is one"
         self.order_path = folder / "fault"
         sanitizer = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
         super().__init__(folder, broker=False, env={"LD_PRELOAD": str(BIN / "fault_disk.so"), "ASAN_OPTIONS": sanitizer,
