@@ -78,7 +78,8 @@ static bool runs_sent(const struct fleet *fleet, const struct device *device, co
     if (by_version(checkin)) {
         return version_same_text(checkin->request->label, slice_of(words_text(fleet->words, device->transfer.version)));
     }
-    if (same_md5(checkin->running_md5, sent) || same_md5(digest_of(checkin), sent)) {
+    if (same_md5(checkin->running_md5, sent) ||
+        (checkin->request->has_md5 && same_md5(checkin->request->sketch_md5, sent))) {
         return true;
     }
     const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, false, false);
