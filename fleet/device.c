@@ -242,7 +242,7 @@ void devices_mark(struct devices *devices, struct device *device)
     }
 }
 
-static void unmark(struct devices *devices, struct device *device)
+void devices_unmark(struct devices *devices, struct device *device)
 {
     if (device->dirty) {
         struct device *previous = device->previous_dirty, *next = device->next_dirty;
@@ -257,7 +257,7 @@ struct device *devices_next_dirty(struct devices *devices)
 {
     struct device *device = devices->dirty;
     if (device != NULL) {
-        unmark(devices, device);
+        devices_unmark(devices, device);
     }
     return device;
 }
@@ -389,7 +389,7 @@ void devices_forget(struct devices *devices, struct device *device)
 {
     struct record *record = (struct record *)device;
     size_t count = devices_count(devices);
-    unmark(devices, device);
+    devices_unmark(devices, device);
     devices->seen -= device->seen;
     unindex_tail(devices, record);
     leave_type(devices, device);

@@ -121,8 +121,20 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
                                verdict->outcome == OUTCOME_ROLLED_BACK, now->unix_s);
         }
     }
-    journal_event(fleet->journal, &device->mac, now, outcome_word(verdict->outcome), "%s%s%s", sent,
-                  verdict->detail[0] != '\0' ? ": " : "", verdict->detail);
+}
+
+static void write_line(struct fleet *fleet, const struct device *device, bool is_first,
+                       const struct outcome_verdict *verdict, const struct moment *now)
+{
+    if (is_first) {
+        journal_event(fleet->journal, &device->mac, now, "first-seen", "as %.60s",
+                      words_text(fleet->words, device->type->name));
+    }
+    if (verdict->outcome != OUTCOME_NONE) {
+        journal_event(fleet->journal, &device->mac, now, outcome_word(verdict->outcome), "%s%s%s",
+                      words_text(fleet->words, device->transfer.version), verdict->detail[0] != '\0' ? ": " : "",
+                      verdict->detail);
+    }
 }
 
 /* Reasons that pass by themselves: it may have the image later. */
@@ -185,13 +197,11 @@ struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *check
                                         .reason = checkin->reason,
                                         .via_proxy = checkin->via_proxy };
     memcpy(sighting.address, checkin->address, sizeof sighting.address);
-    if (device->first_seen_s == 0) {
-        journal_event(fleet->journal, &device->mac, now, "first-seen", "as %.60s",
-                      words_text(fleet->words, device->type->name));
-    }
+    bool is_first = device->first_seen_s == 0;
     judge(fleet, device, checkin, now, verdict);
     device_saw(fleet->devices, device, &sighting, now);
     devices_mark(fleet->devices, device);
+    write_line(fleet, device, is_first, verdict, now); /* behind the record, see fleet/journal.h */
     tell_rollouts(fleet, device, checkin, verdict, now);
     return device;
 }

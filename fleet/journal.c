@@ -1,5 +1,6 @@
 /* Rows from records. A device is written from its record at the moment of flushing, so whatever happened meanwhile is
- * in it; a member or a rollout at once, because triggers wait for them. */
+ * in it; a member or a rollout at once, because triggers wait for them, and the row of the member's device before it.
+ * Back from rows: journal_recall.c. */
 #include "fleet/journal.h"
 
 #include <assert.h>
@@ -155,6 +156,70 @@ static void write_owed(struct journal *journal)
     }
 }
 
+/* --- a device's row --------------------------------------------------------------------------------------------------
+ */
+
+static void fill_device(struct store_device *row, const struct words *words, const struct device *device)
+{
+    row->mac = device->mac;
+    row->client = device->client;
+    row->chip = device->chip;
+    row->flash_mode = device->flash_mode;
+    row->reason = device->reason;
+    row->outcome = device->outcome;
+    row->failures = device->failures;
+    row->has_md5 = device->has_md5;
+    row->reason_fs = device->reason_fs;
+    row->transfer_fs = device->transfer_fs;
+    row->came_back = device->came_back;
+    row->via_proxy = device->via_proxy;
+    memcpy(row->md5, device->md5, sizeof row->md5);
+    memcpy(row->address, device->address, sizeof row->address);
+    row->first_seen_s = device->first_seen_s;
+    row->seen_s = device->seen_s;
+    row->flash_bytes = device->flash_bytes;
+    row->free_bytes = device->free_bytes;
+    row->sketch_bytes = device->sketch_bytes;
+    snprintf(row->type, sizeof row->type, "%s", words_text(words, device->type->name));
+    snprintf(row->version, sizeof row->version, "%s", words_text(words, device->version));
+    snprintf(row->fs_version, sizeof row->fs_version, "%s", words_text(words, device->fs_version));
+    snprintf(row->sdk, sizeof row->sdk, "%s", words_text(words, device->sdk));
+    memcpy(row->transfer_md5, device->transfer.md5, sizeof row->transfer_md5);
+    memcpy(row->transfer_before, device->transfer.before, sizeof row->transfer_before);
+    row->transfer_bytes = device->transfer.bytes;
+    row->transfer_of = device->transfer.of;
+    row->transfer_ms = device->transfer.ms;
+    row->transfer_s = device->transfer.unix_s;
+    snprintf(row->transfer_version, sizeof row->transfer_version, "%s", words_text(words, device->transfer.version));
+}
+
+static struct store_change *device_change(const struct journal *journal, const struct device *device)
+{
+    const struct never_again_entry *failed = never_again_find(journal->never_again, &device->mac);
+    struct store_change *change = store_change_new(STORE_DEVICE);
+    fill_device(&change->row.device, devices_words(journal->devices), device);
+    if (failed != NULL) {
+        change->row.device.never_again = *failed;
+    }
+    return change;
+}
+
+/* What is said of a device goes behind its row: whatever part of it a kill lets through, the row knows as much. Returns
+ * false where there is no room for both. */
+static bool put_row_before(struct journal *journal, const struct mac *mac)
+{
+    struct device *device = devices_find(journal->devices, mac);
+    if (device == NULL || !device->dirty) {
+        return true;
+    }
+    if (store_queue_room(journal->queue) < 2) {
+        return false;
+    }
+    devices_unmark(journal->devices, device);
+    (void)put(journal, device_change(journal, device), STORE_BEHIND);
+    return true;
+}
+
 /* --- rollouts --------------------------------------------------------------------------------------------------------
  */
 
@@ -213,7 +278,12 @@ uint64_t journal_member(struct journal *journal, const struct rollout *rollout, 
     row->armed = member->armed;
     row->unix_s = member->unix_s;
     snprintf(row->why, sizeof row->why, "%s", member->why);
-    uint64_t ticket = put(journal, change, STORE_SOON);
+    uint64_t ticket = JOURNAL_REFUSED;
+    if (put_row_before(journal, &member->mac)) {
+        ticket = put(journal, change, STORE_SOON);
+    } else {
+        store_change_free(change);
+    }
     journal->rewriting.wanted = journal->rewriting.wanted || ticket == JOURNAL_REFUSED;
     return ticket;
 }
@@ -294,51 +364,6 @@ static void write_gone(struct journal *journal)
 /* --- devices ---------------------------------------------------------------------------------------------------------
  */
 
-static void fill_device(struct store_device *row, const struct words *words, const struct device *device)
-{
-    row->mac = device->mac;
-    row->client = device->client;
-    row->chip = device->chip;
-    row->flash_mode = device->flash_mode;
-    row->reason = device->reason;
-    row->outcome = device->outcome;
-    row->failures = device->failures;
-    row->has_md5 = device->has_md5;
-    row->reason_fs = device->reason_fs;
-    row->transfer_fs = device->transfer_fs;
-    row->came_back = device->came_back;
-    row->via_proxy = device->via_proxy;
-    memcpy(row->md5, device->md5, sizeof row->md5);
-    memcpy(row->address, device->address, sizeof row->address);
-    row->first_seen_s = device->first_seen_s;
-    row->seen_s = device->seen_s;
-    row->flash_bytes = device->flash_bytes;
-    row->free_bytes = device->free_bytes;
-    row->sketch_bytes = device->sketch_bytes;
-    snprintf(row->type, sizeof row->type, "%s", words_text(words, device->type->name));
-    snprintf(row->version, sizeof row->version, "%s", words_text(words, device->version));
-    snprintf(row->fs_version, sizeof row->fs_version, "%s", words_text(words, device->fs_version));
-    snprintf(row->sdk, sizeof row->sdk, "%s", words_text(words, device->sdk));
-    memcpy(row->transfer_md5, device->transfer.md5, sizeof row->transfer_md5);
-    memcpy(row->transfer_before, device->transfer.before, sizeof row->transfer_before);
-    row->transfer_bytes = device->transfer.bytes;
-    row->transfer_of = device->transfer.of;
-    row->transfer_ms = device->transfer.ms;
-    row->transfer_s = device->transfer.unix_s;
-    snprintf(row->transfer_version, sizeof row->transfer_version, "%s", words_text(words, device->transfer.version));
-}
-
-static struct store_change *device_change(const struct journal *journal, const struct device *device)
-{
-    const struct never_again_entry *failed = never_again_find(journal->never_again, &device->mac);
-    struct store_change *change = store_change_new(STORE_DEVICE);
-    fill_device(&change->row.device, devices_words(journal->devices), device);
-    if (failed != NULL) {
-        change->row.device.never_again = *failed;
-    }
-    return change;
-}
-
 uint64_t journal_device(struct journal *journal, const struct device *device)
 {
     return is_off(journal) ? 0 : put(journal, device_change(journal, device), STORE_DURABLE);
@@ -375,6 +400,7 @@ void journal_event(struct journal *journal, const struct mac *mac, const struct 
     va_start(args, format);
     vsnprintf(row->text, sizeof row->text, format, args);
     va_end(args);
+    (void)put_row_before(journal, mac); /* there is room */
     (void)put(journal, change, STORE_BEHIND);
 }
 
@@ -390,109 +416,4 @@ void journal_flush(struct journal *journal, struct rollouts *rollouts)
         rewrite(journal, rollouts);
     }
     write_devices(journal);
-}
-
-/* --- back, at the start ----------------------------------------------------------------------------------------------
- */
-
-static void recall_device(struct recall *recall, const struct store_device *row)
-{
-    struct words *words = recall->words;
-    struct device *device = devices_take(recall->devices, &row->mac, slice_of(row->type));
-    if (device == NULL) {
-        return;
-    }
-    device->client = row->client;
-    device->chip = row->chip;
-    device->flash_mode = row->flash_mode;
-    device->reason = row->reason;
-    device->outcome = row->outcome;
-    device->failures = row->failures;
-    device->has_md5 = row->has_md5;
-    device->reason_fs = row->reason_fs;
-    device->transfer_fs = row->transfer_fs;
-    device->came_back = row->came_back;
-    device->via_proxy = row->via_proxy;
-    memcpy(device->md5, row->md5, sizeof device->md5);
-    memcpy(device->address, row->address, sizeof device->address);
-    device->first_seen_s = row->first_seen_s;
-    device->seen_s = row->seen_s;
-    device->flash_bytes = row->flash_bytes;
-    device->free_bytes = row->free_bytes;
-    device->sketch_bytes = row->sketch_bytes;
-    words_set(words, &device->version, slice_of(row->version));
-    words_set(words, &device->fs_version, slice_of(row->fs_version));
-    words_set(words, &device->sdk, slice_of(row->sdk));
-    memcpy(device->transfer.md5, row->transfer_md5, sizeof device->transfer.md5);
-    memcpy(device->transfer.before, row->transfer_before, sizeof device->transfer.before);
-    device->transfer.bytes = row->transfer_bytes;
-    device->transfer.of = row->transfer_of;
-    device->transfer.ms = row->transfer_ms;
-    device->transfer.unix_s = row->transfer_s;
-    words_set(words, &device->transfer.version, slice_of(row->transfer_version));
-    never_again_restore(recall->never_again, &row->never_again);
-}
-
-static void recall_policy(struct recall *recall, const struct store_policy *row)
-{
-    struct words *words = recall->words;
-    struct policy_entry entry = { .mac = row->mac,
-                                  .blocked = row->blocked,
-                                  .approved = row->approved,
-                                  .group_count = row->group_count,
-                                  .unix_s = row->unix_s };
-    word_id taken[3 + POLICY_GROUPS_MAX] = { words_take(words, slice_of(row->type)),
-                                             words_take(words, slice_of(row->label)),
-                                             words_take(words, slice_of(row->pin)) };
-    entry.type = taken[0];
-    entry.label = taken[1];
-    entry.pin = taken[2];
-    for (size_t i = 0; i < row->group_count; i++) {
-        entry.groups[i] = taken[3 + i] = words_take(words, slice_of(row->groups[i]));
-    }
-    snprintf(entry.note, sizeof entry.note, "%s", row->note);
-    (void)policies_set(recall->policies, &entry);
-    for (size_t i = 0; i < 3u + row->group_count; i++) {
-        words_drop(words, taken[i]); /* the entry counts its own */
-    }
-}
-
-static void recall_member(struct recall *recall, const struct store_member *row)
-{
-    struct rollout *rollout = rollouts_find(recall->rollouts, slice_of(row->rollout));
-    const struct device *device = devices_find(recall->devices, &row->mac);
-    struct rollout_member member = { .mac = row->mac,
-                                     .state = (enum rollout_device_state)row->state,
-                                     .canary = row->canary,
-                                     .attempts = row->attempts,
-                                     .armed = row->armed,
-                                     .unix_s = row->unix_s,
-                                     .why = row->why };
-    if (rollout != NULL) {
-        rollout_restore_member(recall->rollouts, rollout, &member,
-                               device != NULL ? recall->site_of(device->address) : 0, recall->now);
-    }
-}
-
-bool recall_row(void *owner, const struct store_change *row)
-{
-    struct recall *recall = owner;
-    recall->rows++;
-    switch (row->kind) {
-    case STORE_DEVICE:
-        recall_device(recall, &row->row.device);
-        break;
-    case STORE_POLICY:
-        recall_policy(recall, &row->row.policy);
-        break;
-    case STORE_ROLLOUT:
-        (void)rollouts_restore(recall->rollouts, &row->row.rollout.rollout, recall->now);
-        break;
-    case STORE_MEMBER:
-        recall_member(recall, &row->row.member);
-        break;
-    default:
-        break;
-    }
-    return true;
 }

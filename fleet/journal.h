@@ -4,6 +4,9 @@
  * however often it changed; where the queue has no room it stays marked, so nothing grows. A rollout whose changes
  * found no room is written again whole, when there is; an operator's word that found none is owed, and written first.
  * Time-lines are the one thing that is dropped then, and counted.
+ *
+ * A kill may come between any two rows: the row of a device always goes before what is said of it, in its time-line and
+ * in rollouts. So the record is changed and marked first, then journal_event and the rollouts are told.
  */
 #ifndef FLEET_JOURNAL_H
 #define FLEET_JOURNAL_H

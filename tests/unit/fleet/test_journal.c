@@ -4,6 +4,7 @@
 #include "fleet/journal.h"
 #include "tests/unit/fleet/store_fixture.h"
 
+#include <sqlite3.h>
 #include <stdatomic.h>
 
 #define DEVICES 4000u
@@ -21,6 +22,7 @@ struct world {
 static uv_loop_t loop;
 static struct moment now;
 static atomic_bool gate_shut; /* the store takes nothing */
+static atomic_int kill_after; /* so many rows, each a transaction of its own; < 0 = never */
 static struct world *one;     /* whose effects they are */
 
 static enum status gate_write(void *store, const struct store_change *const *changes, size_t count, bool durable,
@@ -29,6 +31,16 @@ static enum status gate_write(void *store, const struct store_change *const *cha
     if (atomic_load(&gate_shut)) {
         snprintf(message, size, "the gate is shut");
         return STATUS_LIMIT;
+    }
+    for (size_t i = 0; i < count && atomic_load(&kill_after) >= 0; i++) {
+        if (atomic_fetch_sub(&kill_after, 1) == 0) {
+            atomic_store(&kill_after, 0);
+            return STATUS_IO;
+        }
+        enum status status = store_sqlite.write(store, &changes[i], 1, false, message, size);
+        if (status != STATUS_OK || i + 1 == count) {
+            return status;
+        }
     }
     return store_sqlite.write(store, changes, count, durable, message, size);
 }
@@ -164,6 +176,7 @@ static int set_up(void **state)
 {
     now = (struct moment){ 1000, 1700000000 };
     atomic_store(&gate_shut, false);
+    atomic_store(&kill_after, -1);
     assert_int_equal(uv_loop_init(&loop), 0);
     return make_state(state);
 }
@@ -803,6 +816,108 @@ static void test_a_device_is_forgotten(void **state)
     world_close(world);
 }
 
+/* --- killed between any two rows -----------------------------------------------------------------------------------*/
+
+#define KILLED_DEVICES 3u
+
+static const uint8_t old_md5[16] = { 1 },
+                     new_md5[16] = { 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1,
+                                     'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1, 'p' + 1 };
+
+static void comes(struct world *world, uint64_t number, bool serves)
+{
+    struct device_request request = { .has_mac = true, .mac = mac_of(number), .has_md5 = true };
+    struct checkin checkin = { .request = &request, .type = slice_of("porch"), .serves = serves, .of_rollout = serves };
+    struct outcome_verdict verdict;
+    checkin.reason = serves ? REASON_PUBLISHED : REASON_SAME_DIGEST;
+    checkin.detail = "";
+    checkin.running_md5 = serves ? old_md5 : new_md5;
+    memcpy(request.sketch_md5, checkin.running_md5, 16);
+    assert_non_null(fleet_checked_in(&world->fleet, &checkin, &now, &verdict));
+    assert_int_equal(verdict.outcome, serves ? OUTCOME_NONE : OUTCOME_CONFIRMED);
+}
+
+static void takes_all(struct world *world, const struct rollout *rollout, uint64_t number)
+{
+    struct mac mac = mac_of(number);
+    struct sending sending = { .mac = &mac,
+                               .type = slice_of("porch"),
+                               .full = true,
+                               .file_md5 = rollout->order.target.md5[0],
+                               .run_md5 = rollout->order.target.run_md5[0],
+                               .version = "1.0",
+                               .served_max = 3 };
+    struct sending_end end = { .whole = true, .bytes = 1000, .of = 1000, .ms = 10 };
+    fleet_sending_begins(&world->fleet, &sending, &now);
+    fleet_sending_ended(&world->fleet, &sending, &end, &now);
+}
+
+/* How many rows of the database, as it lies there, say what the device's own does not know. */
+static int count_contradictions(void)
+{
+    static const char query[] =
+        "SELECT (SELECT count(*) FROM event e WHERE e.word IN ('first-seen', 'sent', 'confirmed') AND NOT EXISTS"
+        " (SELECT 1 FROM device d WHERE d.mac = e.mac AND d.first_seen > 0 AND (e.word = 'first-seen' OR"
+        " d.transfer_at > 0) AND (e.word <> 'confirmed' OR (d.outcome = 'confirmed' AND d.md5 = ?1))))"
+        " + (SELECT count(*) FROM member m WHERE m.state IN ('flashed', 'confirmed') AND NOT EXISTS"
+        " (SELECT 1 FROM device d WHERE d.mac = m.mac AND d.transfer_at > 0 AND"
+        " (m.state = 'flashed' OR (d.outcome = 'confirmed' AND d.md5 = ?1))))";
+    sqlite3 *db;
+    sqlite3_stmt *statement;
+    assert_int_equal(sqlite3_open(state_file, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, query, -1, &statement, NULL), SQLITE_OK);
+    (void)sqlite3_bind_blob(statement, 1, new_md5, 16, SQLITE_STATIC);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int count = sqlite3_column_int(statement, 0);
+    (void)sqlite3_finalize(statement);
+    (void)sqlite3_close(db);
+    return count;
+}
+
+/* Returns whether the kill came before the end. */
+static bool run_until_killed(int rows)
+{
+    struct world *world = world_open();
+    struct rollout_order order = order_of("porch", 0, 10);
+    struct rollout *rollout = begin_rollout(world, "00000000000000aa", &order, 1, KILLED_DEVICES + 1); /* one is away */
+    atomic_store(&kill_after, rows);
+    for (uint64_t i = 1; i <= KILLED_DEVICES; i++) {
+        comes(world, i, true);
+        if (i == 1) { /* in other batches, and in the same */
+            turn(world);
+        }
+        takes_all(world, rollout, i);
+        if (i == 2) {
+            turn(world);
+        }
+        comes(world, i, false);
+        assert_int_equal(rollout->devices[ROLLOUT_DEVICE_CONFIRMED], i);
+    }
+    for (unsigned i = 0; i < 400 && atomic_load(&kill_after) != 0 && store_queue_view(world->queue)->backlog > 0; i++) {
+        turn(world);
+    }
+    bool killed = atomic_load(&kill_after) == 0;
+    world_close(world);
+    atomic_store(&kill_after, -1);
+    return killed;
+}
+
+/* Else a device stays for ever on what it ran before, while its time-line and the rollout say that it is done. */
+static void test_killed_between_any_two_rows(void **state)
+{
+    (void)state;
+    int rows = 0;
+    while (run_until_killed(rows)) {
+        if (count_contradictions() > 0) {
+            fail_msg("killed after %d rows, the store contradicts itself", rows);
+        }
+        empty_folder(state_dir);
+        rows++;
+    }
+    assert_int_equal(count_contradictions(), 0);
+    assert_true(rows > 20);
+}
+
 static void test_without_a_store(void **state)
 {
     (void)state;
@@ -846,6 +961,7 @@ int main(void)
         TEST(test_a_word_that_cannot_even_be_owed_is_refused),
         TEST(test_a_device_at_once),
         TEST(test_a_device_is_forgotten),
+        TEST(test_killed_between_any_two_rows),
         TEST(test_without_a_store),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,107 @@
+/* Back, at the start: records from rows. */
+#include "fleet/journal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void recall_device(struct recall *recall, const struct store_device *row)
+{
+    struct words *words = recall->words;
+    struct device *device = devices_take(recall->devices, &row->mac, slice_of(row->type));
+    if (device == NULL) {
+        return;
+    }
+    device->client = row->client;
+    device->chip = row->chip;
+    device->flash_mode = row->flash_mode;
+    device->reason = row->reason;
+    device->outcome = row->outcome;
+    device->failures = row->failures;
+    device->has_md5 = row->has_md5;
+    device->reason_fs = row->reason_fs;
+    device->transfer_fs = row->transfer_fs;
+    device->came_back = row->came_back;
+    device->via_proxy = row->via_proxy;
+    memcpy(device->md5, row->md5, sizeof device->md5);
+    memcpy(device->address, row->address, sizeof device->address);
+    device->first_seen_s = row->first_seen_s;
+    device->seen_s = row->seen_s;
+    device->flash_bytes = row->flash_bytes;
+    device->free_bytes = row->free_bytes;
+    device->sketch_bytes = row->sketch_bytes;
+    words_set(words, &device->version, slice_of(row->version));
+    words_set(words, &device->fs_version, slice_of(row->fs_version));
+    words_set(words, &device->sdk, slice_of(row->sdk));
+    memcpy(device->transfer.md5, row->transfer_md5, sizeof device->transfer.md5);
+    memcpy(device->transfer.before, row->transfer_before, sizeof device->transfer.before);
+    device->transfer.bytes = row->transfer_bytes;
+    device->transfer.of = row->transfer_of;
+    device->transfer.ms = row->transfer_ms;
+    device->transfer.unix_s = row->transfer_s;
+    words_set(words, &device->transfer.version, slice_of(row->transfer_version));
+    never_again_restore(recall->never_again, &row->never_again);
+}
+
+static void recall_policy(struct recall *recall, const struct store_policy *row)
+{
+    struct words *words = recall->words;
+    struct policy_entry entry = { .mac = row->mac,
+                                  .blocked = row->blocked,
+                                  .approved = row->approved,
+                                  .group_count = row->group_count,
+                                  .unix_s = row->unix_s };
+    word_id taken[3 + POLICY_GROUPS_MAX] = { words_take(words, slice_of(row->type)),
+                                             words_take(words, slice_of(row->label)),
+                                             words_take(words, slice_of(row->pin)) };
+    entry.type = taken[0];
+    entry.label = taken[1];
+    entry.pin = taken[2];
+    for (size_t i = 0; i < row->group_count; i++) {
+        entry.groups[i] = taken[3 + i] = words_take(words, slice_of(row->groups[i]));
+    }
+    snprintf(entry.note, sizeof entry.note, "%s", row->note);
+    (void)policies_set(recall->policies, &entry);
+    for (size_t i = 0; i < 3u + row->group_count; i++) {
+        words_drop(words, taken[i]); /* the entry counts its own */
+    }
+}
+
+static void recall_member(struct recall *recall, const struct store_member *row)
+{
+    struct rollout *rollout = rollouts_find(recall->rollouts, slice_of(row->rollout));
+    const struct device *device = devices_find(recall->devices, &row->mac);
+    struct rollout_member member = { .mac = row->mac,
+                                     .state = (enum rollout_device_state)row->state,
+                                     .canary = row->canary,
+                                     .attempts = row->attempts,
+                                     .armed = row->armed,
+                                     .unix_s = row->unix_s,
+                                     .why = row->why };
+    if (rollout != NULL) {
+        rollout_restore_member(recall->rollouts, rollout, &member,
+                               device != NULL ? recall->site_of(device->address) : 0, recall->now);
+    }
+}
+
+bool recall_row(void *owner, const struct store_change *row)
+{
+    struct recall *recall = owner;
+    recall->rows++;
+    switch (row->kind) {
+    case STORE_DEVICE:
+        recall_device(recall, &row->row.device);
+        break;
+    case STORE_POLICY:
+        recall_policy(recall, &row->row.policy);
+        break;
+    case STORE_ROLLOUT:
+        (void)rollouts_restore(recall->rollouts, &row->row.rollout.rollout, recall->now);
+        break;
+    case STORE_MEMBER:
+        recall_member(recall, &row->row.member);
+        break;
+    default:
+        break;
+    }
+    return true;
+}
