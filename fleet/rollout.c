@@ -74,8 +74,8 @@ void rollout_set(struct rollout *rollout, enum rollout_state state, const char *
     bool stops = rollout_may_trigger(rollout) && (state == ROLLOUT_PAUSED || state == ROLLOUT_HALTED);
     rollout->before = stops ? rollout->state : rollout->before;
     rollout->state = state;
-    rollout->since_ms = now->ms;
-    rollout->news_ms = now->ms;
+    rollout->since_ms = rollout->news_ms = now->ms;
+    rollout->since_s = now->unix_s;
     snprintf(rollout->why, sizeof rollout->why, "%s", why);
     rollout_say(rollout);
     (void)effects->changed(effects->owner, rollout);
@@ -238,7 +238,7 @@ static void await_canaries(struct rollout *rollout, const struct moment *now)
                     (rollout->canaries_confirmed == 0 && rollout->devices[ROLLOUT_DEVICE_SILENT] > 0);
     if (!rollout_lacks_canaries(rollout) || !may_come || rollout->table->canaries_suffice) {
         rollout_set(rollout, ROLLOUT_RUNNING, "", now);
-    } else if (now->ms - rollout->table->started_ms >= ROLLOUT_STAND_MS) {
+    } else if (now->ms - rollout->table->stands_ms >= ROLLOUT_STAND_MS) {
         snprintf(why, sizeof why,
                  "%zu of %u canaries came within %d days and have it, and no other device asked: resume goes on "
                  "without more",
@@ -381,7 +381,7 @@ static bool is_finished(const struct rollout *rollout, const struct moment *now)
         return false;
     }
     if (rollout_awaits_strangers(rollout)) {
-        return now->ms - rollout->table->started_ms >= ROLLOUT_STAND_MS;
+        return now->ms - rollout->table->stands_ms >= ROLLOUT_STAND_MS;
     }
     return !rollout->table->strangers || is_quiet(rollout, now);
 }

@@ -138,6 +138,7 @@ struct rollout {
     char supersedes[ANNOUNCE_ID_SIZE]; /* the last that gave way to it; "" = none */
     uint32_t created_s, ended_s;       /* calendar; 0 = not yet */
     uint64_t since_ms;                 /* of the state; loop time */
+    uint32_t since_s;                  /* the same, calendar: over restarts */
     uint64_t news_ms;                  /* the last fact */
     bool distrusted;                   /* aborted by an operator, or after a halt: its image is kept back until it is
                                           ordered again */

@@ -386,7 +386,7 @@ static void check_untellable(struct rollout *rollout, const struct moment *now)
 {
     const struct rollout_table *table = rollout->table;
     bool runs = rollout->state == ROLLOUT_RUNNING || rollout->state == ROLLOUT_CANARY;
-    if (table->device_topic || !runs || now->ms - table->started_ms < ROLLOUT_STAND_MS) {
+    if (table->device_topic || !runs || now->ms - table->stands_ms < ROLLOUT_STAND_MS) {
         return;
     }
     for (size_t i = 0; i < table->member_count; i++) {

@@ -88,8 +88,9 @@ struct rollout_table {
     bool type_withdrawn;  /* and was taken back */
     bool type_untold;     /* it never went out, and is to be repeated */
     uint64_t started_ms, called_ms;
-    uint64_t moves; /* of members, so far */
-    struct {        /* where the last page of members ended */
+    uint64_t stands_ms; /* since it was ordered, restarts or not: for ROLLOUT_STAND_MS */
+    uint64_t moves;     /* of members, so far */
+    struct {            /* where the last page of members ended */
         uint64_t moves;
         enum rollout_device_state state;
         size_t passed, at;

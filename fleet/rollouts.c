@@ -250,9 +250,12 @@ static struct rollout *add(struct rollouts *rollouts, const struct rollout *like
 struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const struct rollout_order *order,
                                const struct moment *now)
 {
-    struct rollout fresh = {
-        .order = *order, .state = ROLLOUT_PLANNED, .created_s = now->unix_s, .since_ms = now->ms, .news_ms = now->ms
-    };
+    struct rollout fresh = { .order = *order,
+                             .state = ROLLOUT_PLANNED,
+                             .created_s = now->unix_s,
+                             .since_ms = now->ms,
+                             .since_s = now->unix_s,
+                             .news_ms = now->ms };
     assert(strlen(id) == ANNOUNCE_ID_SIZE - 1 && order->percent >= 1 && order->timeout_ms > 0);
     snprintf(fresh.id, sizeof fresh.id, "%s", id);
     window_init(&fresh.window, order->in_flight);
@@ -321,7 +324,7 @@ enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, c
         return STATUS_INVALID;
     }
     rollout->table->canaries_suffice = rollout->state == ROLLOUT_HALTED && !rollout_has_bad_canary(rollout) &&
-                                       now->ms - rollout->table->started_ms >= ROLLOUT_STAND_MS;
+                                       now->ms - rollout->table->stands_ms >= ROLLOUT_STAND_MS;
     members_forgive(rollout);
     rollout_set(rollout, rollout->before, "", now);
     rollout_step(rollout, now);
@@ -344,13 +347,23 @@ enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, co
 /* --- after a restart
  * -------------------------------------------------------------------------------------------------- */
 
+/* On the loop's clock, which began anew: it may come out before zero, and differences to it are right nevertheless. A
+ * calendar that was set back has passed nothing. */
+static uint64_t loop_time_of(uint32_t unix_s, const struct moment *now)
+{
+    uint64_t ago_s = unix_s > 0 && now->unix_s > unix_s ? now->unix_s - unix_s : 0;
+    return now->ms - ago_s * 1000;
+}
+
 struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout *as_written, const struct moment *now)
 {
     if (rollouts->count >= ROLLOUTS_MAX) {
         return NULL;
     }
     struct rollout *rollout = add(rollouts, as_written);
-    rollout->since_ms = rollout->news_ms = now->ms;
+    rollout->since_ms = loop_time_of(rollout->since_s, now);
+    rollout->news_ms = now->ms;
+    rollout->table->stands_ms = loop_time_of(rollout->created_s, now);
     if (!rollout_is_over(rollout)) { /* they are counted again as they come; those of one that is over stand */
         memset(rollout->devices, 0, sizeof rollout->devices);
         rollout->members = rollout->canaries = rollout->canaries_confirmed = rollout->in_flight = 0;

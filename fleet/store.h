@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STORE_WHY_SIZE    512
+#define STORE_WHY_SIZE    768
 #define STORE_TEXT_MAX    64
 #define STORE_EVENT_MAX   200
 #define STORE_GROUPS_MAX  8
@@ -53,7 +53,7 @@ struct store_policy { /* key: mac; `gone`: the row is deleted */
 struct store_rollout { /* key: id; `gone`: forgotten, with its members. order.devices is owned by the change */
     bool gone;
     struct rollout
-        rollout; /* of it: id, order, state, before, why, created_s, ended_s, gathered, told_type, broadcasts,
+        rollout; /* of it: id, order, state, before, why, created_s, ended_s, since_s, gathered, told_type, broadcasts,
                     window, failures, lost, anonymous, commands…, bytes, transfer_ms, reboot_ms, devices[] */
 };
 
@@ -102,11 +102,18 @@ struct store_ops {
      * reason and the remedy: STATUS_CORRUPT (never overwritten), STATUS_TOO_NEW, STATUS_DENIED, STATUS_LIMIT (disk
      * full) … */
     enum status (*open)(const char *state_dir, void **store, char *message, size_t size);
+    /* Where open could not, for a disk that is full or read-only, which passes: *store has what could be read, for
+     * load, and its first `write` that succeeds has opened it. Not so where what is there cannot be read, or is
+     * refused. May be NULL. */
+    enum status (*open_failing)(const char *state_dir, enum status because, void **store, char *message, size_t size);
+    /* Whether open and load would refuse what is there. Changes nothing, also beside a server that runs. */
+    enum status (*check)(const char *state_dir, char *message, size_t size);
     enum status (*load)(void *store, store_row_fn on_row, void *owner, char *message, size_t size);
 
     /* All of it or nothing, in one transaction. `durable`: on the disk when it returns (else: safe against the death of
-     * the process, not of the machine). On failure the batch can be given again, when the cause has gone. STATUS_OK
-     * with a message: written, but the store is not in order, which must be mended before it grows. */
+     * the process, not of the machine). Of no changes: whether it could write. On failure the batch can be given again,
+     * when the cause has gone. STATUS_OK with a message: written, but the store is not in order, which must be mended
+     * before it grows. */
     enum status (*write)(void *store, const struct store_change *const *changes, size_t count, bool durable,
                          char *message, size_t size);
 

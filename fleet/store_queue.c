@@ -107,7 +107,7 @@ static void hear_written(struct store_queue *queue, const struct letter *letter)
 {
     struct store_view *view = &queue->view;
     const struct report *report = letter->report;
-    queue->written = letter->ticket;
+    queue->written = letter->ticket > queue->written ? letter->ticket : queue->written; /* a probe has none */
     view->backlog -= report->count;
     view->written += report->count;
     view->batches++;
@@ -180,8 +180,15 @@ struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *op
                                      char *message, size_t size)
 {
     void *store;
-    if (ops->open(state_dir, &store, message, size) != STATUS_OK) {
-        return NULL;
+    char why[STORE_WHY_SIZE] = "";
+    enum status status = ops->open(state_dir, &store, message, size);
+    if (status != STATUS_OK) {
+        snprintf(why, sizeof why, "%s", message);
+        bool goes_on =
+            ops->open_failing != NULL && ops->open_failing(state_dir, status, &store, message, size) == STATUS_OK;
+        if (!goes_on) {
+            return NULL;
+        }
     }
     if (ops->load(store, on_row, owner, message, size) != STATUS_OK) {
         ops->close(store);
@@ -191,6 +198,7 @@ struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *op
     assert(queue != NULL);
     queue->writer.ops = ops;
     queue->writer.store = store;
+    queue->writer.is_failing = why[0] != '\0';
     queue->loop = loop;
     queue->events = *events;
     queue->waiters_end = &queue->waiters;
@@ -202,6 +210,9 @@ struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *op
     int failed = uv_thread_create(&queue->thread, store_writer_run, &queue->writer);
     assert(failed == 0);
     (void)failed;
+    if (why[0] != '\0') {
+        set_health(queue, STORE_FAILING, why);
+    }
     return queue;
 }
 

@@ -37,7 +37,8 @@ struct store_queue_events {
 struct store_queue;
 
 /* Opens the store and reads it, on the caller's thread: at the start nothing is served yet. The writer's thread has it
- * from then on. On failure NULL with the message. */
+ * from then on. A disk that is full or read-only is no failure where what is on it could be read: FAILING from the
+ * start, told before this returns, until it can be written. On failure NULL with the message. */
 struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *ops, const char *state_dir,
                                      const struct store_queue_events *events, store_row_fn on_row, void *owner,
                                      char *message, size_t size);

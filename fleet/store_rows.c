@@ -245,7 +245,7 @@ void row_get_policy(struct row_cursor *from, struct store_policy *row)
 /* clang-format off */
 #define ROLLOUT_ORDER_NUMBERS(X) \
     X(order.percent) X(order.canary) X(order.in_flight) X(order.max_failures) X(order.site_in_flight) \
-    X(order.window_s) X(order.timeout_ms) X(order.reboot_ms) X(order.broker_ms) X(created_s) X(ended_s) \
+    X(order.window_s) X(order.timeout_ms) X(order.reboot_ms) X(order.broker_ms) X(created_s) X(ended_s) X(since_s) \
     X(distrusted) X(gathered) X(told_type) X(broadcasts) X(window.size) X(window.stalled_once) X(members)
 #define ROLLOUT_COUNT_NUMBERS(X) \
     X(canaries) X(canaries_confirmed) X(failures) X(forgiven) X(lost) X(lost_forgiven) X(anonymous) \

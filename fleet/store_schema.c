@@ -28,7 +28,8 @@ static const char *const migrations[STORE_SCHEMA_VERSION] = {
     " supersedes TEXT, file TEXT, type TEXT, version TEXT, fs INTEGER, bytes INTEGER, md5 BLOB, run_md5 BLOB,"
     " passed_over TEXT, named INTEGER, devices BLOB, grp TEXT, percent INTEGER, canary INTEGER, in_flight INTEGER,"
     " max_failures INTEGER, site_in_flight INTEGER, window_s INTEGER, timeout_ms INTEGER, reboot_ms INTEGER,"
-    " broker_ms INTEGER, created INTEGER, ended INTEGER, distrusted INTEGER, gathered INTEGER, told_type INTEGER,"
+    " broker_ms INTEGER, created INTEGER, ended INTEGER, since INTEGER, distrusted INTEGER, gathered INTEGER, "
+    "told_type INTEGER,"
     " broadcasts INTEGER, window_size INTEGER, window_stalled INTEGER, members INTEGER, counts TEXT,"
     " canaries INTEGER, canaries_confirmed INTEGER, failures INTEGER, forgiven INTEGER, lost INTEGER,"
     " lost_forgiven INTEGER, anonymous INTEGER, commands INTEGER, acknowledged INTEGER, commands_failed INTEGER,"
@@ -46,7 +47,11 @@ static const char *const migrations[STORE_SCHEMA_VERSION] = {
 #define READ_ONLY "it, its folder or its disk is read-only: let the server's user write there"
 #define NOT_OURS  "let the server's user read and write it and its folder"
 #define HELD      "another program holds it: end that program"
-#define ANEW      "or move it away to begin anew without pins, assignments, groups and rollouts"
+#define RESTORE   "restore a copy"
+#define ANEW                                                                                                           \
+    "move updraft.db, updraft.db-wal and updraft.db-shm away together to begin anew without pins, assignments, "       \
+    "groups "                                                                                                          \
+    "and rollouts"
 
 /* The system's word, where SQLite's own is only that input or output failed. */
 static const struct {
@@ -77,8 +82,9 @@ static const struct {
     { SQLITE_PROTOCOL, STATUS_BUSY, HELD },
     { SQLITE_NOMEM, STATUS_NO_MEMORY, "memory is short" },
     { SQLITE_CORRUPT, STATUS_CORRUPT,
-      "it is damaged, and left as it is: restore a copy, save what is in it with `sqlite3 FILE .recover`, " ANEW },
-    { SQLITE_NOTADB, STATUS_CORRUPT, "it is no database, and left as it is: restore a copy, " ANEW },
+      "it is damaged, and left as it is: " RESTORE ", save what is in it with `sqlite3 updraft.db .recover | sqlite3 "
+      "saved.db` (then saved.db takes the place of all three files), or " ANEW },
+    { SQLITE_NOTADB, STATUS_CORRUPT, "it is no database, and left as it is: " RESTORE ", or " ANEW },
 };
 
 static int errno_of_file(sqlite3 *db, int which)
@@ -196,6 +202,11 @@ static enum status look_at_owner(sqlite3 *db, const char *path, int *version, ch
                  path, *version, STORE_SCHEMA_VERSION);
         return STATUS_TOO_NEW;
     }
+    return STATUS_OK;
+}
+
+static enum status look_at_permission(sqlite3 *db, const char *path, char *message, size_t size)
+{
     if (sqlite3_db_readonly(db, "main") == 1) {
         snprintf(message, size, "%s: opening it: permission denied; " READ_ONLY, path);
         return STATUS_DENIED;
@@ -247,6 +258,9 @@ static enum status bring_up(sqlite3 *db, const char *path, bool *wal, char *mess
     int version = 0, number;
     enum status status = look_at_owner(db, path, &version, message, size);
     if (status == STATUS_OK) {
+        status = look_at_permission(db, path, message, size);
+    }
+    if (status == STATUS_OK) {
         status = look_through(db, path, version, message, size);
     }
     if (status != STATUS_OK) {
@@ -284,6 +298,87 @@ enum status store_schema_open(const char *path, sqlite3 **opened, bool *wal, cha
     }
     *opened = db;
     return STATUS_OK;
+}
+
+/* --- reading alone ---------------------------------------------------------------------------------------------------
+ */
+
+static bool has_log(const char *path)
+{
+    char log[PATH_MAX + 8];
+    struct stat found;
+    snprintf(log, sizeof log, "%s-wal", path);
+    return stat(log, &found) == 0 && found.st_size > 0;
+}
+
+/* An address as SQLite wants it: what means something in it is escaped. */
+static void print_uri(const char *path, const char *query, char *uri, size_t size)
+{
+    size_t used = (size_t)snprintf(uri, size, "file:");
+    for (; *path != '\0' && used + 4 < size; path++) {
+        used += (size_t)snprintf(uri + used, size - used, strchr("%?#", *path) != NULL ? "%%%02X" : "%c",
+                                 (unsigned char)*path);
+    }
+    snprintf(uri + used, size - used, "%s", query);
+}
+
+/* How a database is read that cannot be opened, in the order in which they are tried. */
+static const struct {
+    int flags;
+    const char *query, *pragma;
+    bool for_check, with_log, without_log;
+} ways[] = {
+    /* The log's index in memory: nothing has to be made on a full disk. */
+    { SQLITE_OPEN_READWRITE, "", "PRAGMA locking_mode = EXCLUSIVE", false, true, true },
+    /* The log's index is there: of a server that runs, or was killed. */
+    { SQLITE_OPEN_READONLY, "?readonly_shm=1", "", true, true, false },
+    /* There is no log: it was closed in order. */
+    { SQLITE_OPEN_READONLY, "?immutable=1", "", true, false, true },
+};
+
+static enum status read_one_way(const char *path, size_t way, sqlite3 **opened, char *message, size_t size)
+{
+    char uri[3 * PATH_MAX];
+    sqlite3 *db = NULL;
+    int version = 0;
+    enum status status;
+    print_uri(path, ways[way].query, uri, sizeof uri);
+    int code = sqlite3_open_v2(uri, &db, ways[way].flags | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
+    if (code == SQLITE_OK) {
+        (void)sqlite3_extended_result_codes(db, 1);
+        (void)sqlite3_busy_timeout(db, BUSY_MS);
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        code = run(db, ways[way].pragma);
+    }
+    status = code == SQLITE_OK ? look_at_owner(db, path, &version, message, size)
+                               : store_explain(db, path, code, "reading it", message, size);
+    if (status != STATUS_OK || version == 0) {
+        (void)sqlite3_close(db);
+        return status;
+    }
+    *opened = db;
+    return STATUS_OK;
+}
+
+enum status store_schema_read(const char *path, bool for_check, sqlite3 **opened, char *message, size_t size)
+{
+    struct stat found;
+    enum status status = look_at_place(path, message, size);
+    *opened = NULL;
+    if (status != STATUS_OK || (stat(path, &found) != 0 && errno == ENOENT) || (found.st_size == 0 && !has_log(path))) {
+        return status;
+    }
+    status = STATUS_IO;
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        if ((for_check && !ways[i].for_check) || !(has_log(path) ? ways[i].with_log : ways[i].without_log)) {
+            continue;
+        }
+        status = read_one_way(path, i, opened, message, size);
+        if (status == STATUS_OK || status == STATUS_CORRUPT || status == STATUS_TOO_NEW || status == STATUS_INVALID) {
+            break;
+        }
+    }
+    return status;
 }
 
 void store_schema_trust(sqlite3 *db)

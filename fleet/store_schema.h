@@ -19,6 +19,11 @@
  * statuses as of store_ops.open. */
 enum status store_schema_open(const char *path, sqlite3 **db, bool *wal, char *message, size_t size);
 
+/* Opens it to be read, and makes nothing beside it: where the disk is full or read-only; `for_check` also beside a
+ * server that runs, and without a lock on it. *db NULL: there is none, or nothing in it. To be closed without a
+ * checkpoint, as above. */
+enum status store_schema_read(const char *path, bool for_check, sqlite3 **db, char *message, size_t size);
+
 /* All of it could be read. */
 void store_schema_trust(sqlite3 *db);
 

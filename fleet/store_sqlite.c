@@ -13,8 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
-#define LOG_PAGES 1000 /* so long it may become, as SQLite's own default has it */
+#define FULL_BYTES (64 * 1024) /* a disk with less is full: a log and its index do not go on it */
+#define LOG_PAGES  1000        /* so long it may become, as SQLite's own default has it */
 
 enum query {
     PUT_DEVICE,
@@ -44,7 +46,7 @@ static const char *const queries[QUERIES] = {
      * said. */
     [PUT_ROLLOUT] = "REPLACE INTO rollout VALUES ((SELECT place FROM rollout WHERE id = ?1),?1,?2,?3,?4,?5,?6,?7,?8,?9,"
                     "?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,"
-                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48)",
+                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49)",
     [DROP_ROLLOUT] = "DELETE FROM rollout WHERE id = ?1",
     [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1",
     [THIN_MEMBERS] = "DELETE FROM member WHERE rollout = ?1 AND mac NOT IN (SELECT mac FROM member WHERE rollout = ?1"
@@ -61,6 +63,7 @@ struct sqlite {
     char path[4096];
     sqlite3_stmt *statements[QUERIES];
     bool wal, full_sync;
+    bool is_failing;             /* it could not be opened: `db` is for load alone, and NULL behind it */
     char ailing[STORE_WHY_SIZE]; /* why the log could not be carried over; "" = it could */
 };
 
@@ -76,16 +79,6 @@ static int run(struct sqlite *store, const char *sql)
 
 /* --- opening --------------------------------------------------------------------------------------------------------
  */
-
-static void close_sqlite(void *opened)
-{
-    struct sqlite *store = opened;
-    for (size_t i = 0; i < QUERIES; i++) {
-        sqlite3_finalize(store->statements[i]);
-    }
-    (void)sqlite3_close(store->db);
-    free(store);
-}
 
 static enum status prepare(struct sqlite *store, char *message, size_t size)
 {
@@ -115,23 +108,81 @@ static int on_log_grown(void *owner, sqlite3 *db, const char *schema, int pages)
     return SQLITE_OK;
 }
 
-static enum status open_sqlite(const char *state_dir, void **opened, char *message, size_t size)
+static struct sqlite *new_sqlite(const char *state_dir, char *message, size_t size)
 {
     struct sqlite *store = calloc(1, sizeof *store);
     assert(store != NULL);
     if ((size_t)snprintf(store->path, sizeof store->path, "%s/updraft.db", state_dir) >= sizeof store->path) {
         snprintf(message, size, "%.200s...: longer than a path may be: choose another --state", state_dir);
         free(store);
-        return STATUS_TOO_LONG;
+        return NULL;
     }
+    return store;
+}
+
+static void shut(struct sqlite *store)
+{
+    for (size_t i = 0; i < QUERIES; i++) {
+        sqlite3_finalize(store->statements[i]);
+        store->statements[i] = NULL;
+    }
+    (void)sqlite3_close(store->db);
+    store->db = NULL;
+}
+
+static void close_sqlite(void *opened)
+{
+    shut(opened);
+    free(opened);
+}
+
+/* On failure it is shut again. */
+static enum status open_to_write(struct sqlite *store, char *message, size_t size)
+{
     store->full_sync = true; /* as it is opened */
     enum status status = store_schema_open(store->path, &store->db, &store->wal, message, size);
     status = status == STATUS_OK ? prepare(store, message, size) : status;
     if (status != STATUS_OK) {
-        close_sqlite(store);
+        shut(store);
         return status;
     }
     (void)sqlite3_wal_hook(store->db, on_log_grown, store);
+    return STATUS_OK;
+}
+
+static enum status open_sqlite(const char *state_dir, void **opened, char *message, size_t size)
+{
+    struct sqlite *store = new_sqlite(state_dir, message, size);
+    enum status status = store != NULL ? open_to_write(store, message, size) : STATUS_TOO_LONG;
+    if (status != STATUS_OK) {
+        free(store);
+        return status;
+    }
+    *opened = store;
+    return STATUS_OK;
+}
+
+/* It passes: somebody makes room, or mends the disk. A mistake in who may write there does not. */
+static bool may_pass(const char *state_dir, enum status because)
+{
+    struct statvfs disk;
+    bool is_known = statvfs(state_dir, &disk) == 0;
+    bool read_only = is_known && (disk.f_flag & ST_RDONLY) != 0;
+    bool full = is_known && (uint64_t)disk.f_bavail * disk.f_frsize < FULL_BYTES;
+    return because == STATUS_LIMIT ||
+           ((because == STATUS_DENIED || because == STATUS_IO || because == STATUS_BUSY) && (read_only || full));
+}
+
+static enum status open_failing_sqlite(const char *state_dir, enum status because, void **opened, char *message,
+                                       size_t size)
+{
+    struct sqlite *store = may_pass(state_dir, because) ? new_sqlite(state_dir, message, size) : NULL;
+    enum status status = store != NULL ? store_schema_read(store->path, false, &store->db, message, size) : because;
+    if (status != STATUS_OK) {
+        free(store);
+        return status;
+    }
+    store->is_failing = true;
     *opened = store;
     return STATUS_OK;
 }
@@ -256,10 +307,39 @@ static int set_sync(struct sqlite *store, bool full)
     return code;
 }
 
+/* Moved, what is written would be found by nobody. */
+static enum status get_ready(struct sqlite *store, char *message, size_t size)
+{
+    int moved = 0;
+    if (store->is_failing) {
+        enum status status = open_to_write(store, message, size);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        store_schema_trust(store->db); /* it was read, or there was none */
+        store->is_failing = false;
+    }
+    (void)sqlite3_file_control(store->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    if (moved != 0) {
+        snprintf(
+            message, size,
+            "%s: it was removed or replaced while the server runs: put the old one back, with its -wal and -shm; or "
+            "restart the server, which begins with what lies there then",
+            store->path);
+        return STATUS_NOT_FOUND;
+    }
+    snprintf(message, size, "%s", store->ailing);
+    return STATUS_OK;
+}
+
 static enum status write_sqlite(void *opened, const struct store_change *const *changes, size_t count, bool durable,
                                 char *message, size_t size)
 {
     struct sqlite *store = opened;
+    enum status ready = get_ready(store, message, size);
+    if (ready != STATUS_OK || count == 0) {
+        return ready;
+    }
     int code = set_sync(store, durable);
     code = code == SQLITE_OK ? run(store, "BEGIN IMMEDIATE") : code;
     for (size_t i = 0; i < count && code == SQLITE_OK; i++) {
@@ -335,12 +415,34 @@ static enum status load_sqlite(void *opened, store_row_fn on_row, void *owner, c
     };
     struct sqlite *store = opened;
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0] && status == STATUS_OK; i++) {
+    for (size_t i = 0; store->db != NULL && i < sizeof tables / sizeof tables[0] && status == STATUS_OK; i++) {
         status = read_table(store, tables[i].sql, tables[i].kind, on_row, owner, message, size);
     }
-    if (status == STATUS_OK) {
+    if (store->is_failing) {
+        shut(store); /* its lock would keep us from opening it */
+    } else if (status == STATUS_OK) {
         store_schema_trust(store->db);
     }
+    return status;
+}
+
+static bool pass_over(void *owner, const struct store_change *row)
+{
+    (void)owner;
+    (void)row;
+    return true;
+}
+
+static enum status check_sqlite(const char *state_dir, char *message, size_t size)
+{
+    struct sqlite *store = new_sqlite(state_dir, message, size);
+    enum status status =
+        store != NULL ? store_schema_read(store->path, true, &store->db, message, size) : STATUS_TOO_LONG;
+    if (status == STATUS_OK) {
+        store->is_failing = true; /* read, and left alone */
+        status = load_sqlite(store, pass_over, NULL, message, size);
+    }
+    free(store);
     return status;
 }
 
@@ -348,9 +450,13 @@ static enum status events_sqlite(void *opened, const struct mac *mac, struct sto
                                  size_t *count, char *message, size_t size)
 {
     struct sqlite *store = opened;
-    struct row_cursor cursor = begin(store, GET_EVENTS);
     int code;
     *count = 0;
+    if (store->is_failing) {
+        snprintf(message, size, "%s: it could not be opened yet", store->path);
+        return STATUS_BUSY;
+    }
+    struct row_cursor cursor = begin(store, GET_EVENTS);
     row_put_number(&cursor, row_mac_number(mac));
     row_put_number(&cursor, (sqlite3_int64)max);
     while ((code = sqlite3_step(cursor.statement)) == SQLITE_ROW && *count < max) {
@@ -371,6 +477,8 @@ static enum status events_sqlite(void *opened, const struct mac *mac, struct sto
 const struct store_ops store_sqlite = {
     .name = "sqlite",
     .open = open_sqlite,
+    .open_failing = open_failing_sqlite,
+    .check = check_sqlite,
     .load = load_sqlite,
     .write = write_sqlite,
     .events = events_sqlite,

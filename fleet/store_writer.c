@@ -13,6 +13,7 @@
 #define COMPANY_MS   100  /* an unhurried change waits so long for others */
 #define RETRY_MS     1000 /* after a failure, doubling... */
 #define RETRY_MAX_MS 8000 /* ...up to this: an operator who made room does not wait long */
+#define LOOK_MS      5000 /* with nothing to write, it looks so often whether it could */
 #define SLEEP_MS     50   /* while it waits for a retry, the writer looks up so often */
 
 struct letter *store_letter_new(enum letter_kind kind)
@@ -41,7 +42,8 @@ struct writer {
     struct store_writer *with;
     struct letter *first, **end; /* in order: changes and readings not done yet */
     size_t count;
-    bool shut; /* the box is: no more will come */
+    bool shut;    /* the box is: no more will come */
+    bool failing; /* the last write */
 };
 
 static void post(struct writer *writer, struct letter *letter)
@@ -127,7 +129,7 @@ static size_t gather(const struct writer *writer, const struct store_change *cha
     return count;
 }
 
-/* One batch. Returns false where it could not be written; then it is still in front. */
+/* One batch; a probe, where there is none. Returns false where it could not be written; then it is still in front. */
 static bool write_batch(struct writer *writer)
 {
     static _Thread_local const struct store_change *changes[STORE_BATCH_MAX];
@@ -141,9 +143,10 @@ static bool write_batch(struct writer *writer)
     report->took_ms = (uv_hrtime() - began_ns) / 1000000;
     report->count = count;
     bool failed = report->status != STATUS_OK;
+    writer->failing = failed;
     if (failed) {
         answer->kind = LETTER_FAILED;
-    } else {
+    } else if (count > 0) {
         struct letter *last = writer->first;
         for (size_t i = 1; i < count; i++) {
             last = next_of(last);
@@ -221,6 +224,9 @@ static void wait_for_retry(struct writer *writer, uint64_t ms)
         if (slept_ms >= RETRY_MS && is_durable_behind(writer, last)) {
             return;
         }
+        if (writer->shut && writer->first == NULL) {
+            return;
+        }
         uv_sleep(SLEEP_MS);
         wait_for_mail(writer, 0);
         read_past_failure(writer);
@@ -230,8 +236,8 @@ static void wait_for_retry(struct writer *writer, uint64_t ms)
 static void work(struct writer *writer)
 {
     uint64_t retry_ms = RETRY_MS;
-    while (writer->first != NULL && !out_of_time(writer)) {
-        if (writer->first->kind == LETTER_READ) {
+    while ((writer->first != NULL || (writer->failing && !writer->shut)) && !out_of_time(writer)) {
+        if (writer->first != NULL && writer->first->kind == LETTER_READ) {
             read_events(writer, writer->first);
             drop_first(writer, 1);
         } else if (write_batch(writer)) {
@@ -242,6 +248,20 @@ static void work(struct writer *writer)
             wait_for_retry(writer, retry_ms);
             retry_ms = retry_ms * 2 < RETRY_MAX_MS ? retry_ms * 2 : RETRY_MAX_MS;
         }
+    }
+}
+
+/* A file that was removed would be noticed with the next change alone, and till then be called good. */
+static void look(struct writer *writer)
+{
+    struct letter *answer = store_letter_new(LETTER_FAILED);
+    struct report *report = answer->report;
+    report->status = writer->with->ops->write(writer->with->store, NULL, 0, false, report->why, sizeof report->why);
+    writer->failing = report->status != STATUS_OK;
+    if (writer->failing) {
+        post(writer, answer);
+    } else {
+        store_letter_free(answer);
     }
 }
 
@@ -259,10 +279,15 @@ void store_writer_run(void *store_writer)
     struct store_writer *with = store_writer;
     struct writer writer = { .with = with };
     writer.end = &writer.first;
+    writer.failing = with->is_failing;
     while (!writer.shut || writer.first != NULL) {
-        wait_for_mail(&writer, UINT32_MAX);
+        if (!writer.failing) {
+            wait_for_mail(&writer, LOOK_MS);
+        }
         if (writer.first != NULL) {
             wait_for_company(&writer);
+        } else if (!writer.shut && !writer.failing) {
+            look(&writer);
         }
         work(&writer);
         if (out_of_time(&writer)) {

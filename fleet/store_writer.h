@@ -38,6 +38,7 @@ void store_letter_free(struct letter *letter);
 struct store_writer {
     const struct store_ops *ops;
     void *store;              /* the thread's own from its start on; closed at its end */
+    bool is_failing;          /* from the start: it is tried until it succeeds, also where there is nothing to write */
     struct mailbox to_writer; /* shut: it ends, and says LETTER_ENDED */
     struct mailbox to_loop;
     uint64_t close_by_ns; /* it gives up then; set before its box is shut */

@@ -264,7 +264,8 @@ static void answer_changed(struct admin_call *call, const struct rollout *rollou
     changed->api = api;
     snprintf(changed->id, sizeof changed->id, "%s", rollout->id);
     changed->later = call->answer->later = http_later_new();
-    store_queue_when(api->store, ticket, ADMIN_STORE_WAIT_MS, on_written, changed);
+    bool failing = store_queue_view(api->store)->health == STORE_FAILING; /* who stops updates does not wait for it */
+    store_queue_when(api->store, ticket, failing ? 0 : ADMIN_STORE_WAIT_MS, on_written, changed);
 }
 
 /* Whose rollout, and why, where it says so. Returns the body, which is the caller's; NULL with the refusal. */

@@ -41,7 +41,12 @@ static enum status check_state(const struct config *config, const char *file, ch
     static const char remedy[] = "the server's user must be able to write there";
     char path[CONFIG_TEXT_MAX + 32];
     int state = open(config->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (state < 0 || faccessat(state, ".", W_OK | X_OK, AT_EACCESS) != 0) {
+    bool usable = state >= 0 && faccessat(state, ".", W_OK | X_OK, AT_EACCESS) == 0;
+    if (state >= 0 && !usable && errno == EROFS) { /* the store reads what is there, and says so */
+        close(state);
+        return STATUS_OK;
+    }
+    if (!usable) {
         enum status status = refuse(config, "state", config->state, remedy, message, size);
         if (state >= 0) {
             close(state);
@@ -108,6 +113,10 @@ enum status folders_lock(const struct config *config, char *message, size_t size
     char path[CONFIG_TEXT_MAX + 16];
     snprintf(path, sizeof path, "%s/lock", config->state);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0 && (errno == EROFS || errno == ENOSPC || errno == EDQUOT)) {
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        fd = fd >= 0 ? fd : open(config->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
         return STATUS_OK;
     }

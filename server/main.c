@@ -1,10 +1,12 @@
 /* updraftd: options, then the app. */
+#include "fleet/store.h"
 #include "server/app.h"
 #include "server/config.h"
 #include "server/folders.h"
 #include "server/tokens.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static void say_doubt(void *owner, bool is_mistake, const char *text)
 {
@@ -27,6 +29,9 @@ static int check(const struct config *config)
         snprintf(path, sizeof path, "%s/tokens", config->state);
         status = tokens_load(path, &tokens, message, sizeof message);
         tokens_free(tokens);
+    }
+    if (status == STATUS_OK && config->store != CONFIG_STORE_NONE && access(config->state, F_OK) == 0) {
+        status = store_sqlite.check(config->state, message, sizeof message);
     }
     if (status != STATUS_OK) {
         fprintf(stderr, "updraftd: %s\n", message);

@@ -157,8 +157,16 @@ def test_a_database_that_cannot_be_read_is_left_alone(fleet, spoil):
     whole = path.read_bytes()
     spoil(path)
     before = hashlib.md5(path.read_bytes()).hexdigest()
+    listing = sorted(path.parent.iterdir())
+    checked = subprocess.run([BIN / "updraftd", "--repo", fleet.server.repo, "--state", path.parent, "--check-config"],
+                             capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 1 and str(path) in checked.stderr, checked.stderr
+    assert sorted(path.parent.iterdir()) == listing
     said = refused(fleet)
     assert str(path) in said and ("move" in said or "restore" in said or "newer" in said), said
+    assert said in checked.stderr or spoil is torn, "the same words"
+    assert spoil is newer or all(f"updraft.db{end}" in said for end in (",", "-wal", "-shm"))
+    assert spoil is not torn or "`sqlite3 updraft.db .recover | sqlite3 saved.db`" in said
     assert hashlib.md5(path.read_bytes()).hexdigest() == before
     path.write_bytes(whole)
     fleet.start()
@@ -258,16 +266,85 @@ def test_a_rollout_goes_on_while_the_disk_is_full(full_house):
 
 
 @needs_disk
-def test_a_read_only_disk_at_the_start(full_house):
+@pytest.mark.parametrize("end", ["stopped", "killed"])
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_start_on_a_disk_that_cannot_be_written(full_house, trouble, end):
+    """A power cut is no time to be without updates: what can be read is, and devices notice nothing."""
     fleet = full_house
-    visit(fleet.server, 3)
-    fleet.server.stop()
-    fleet.disk.read_only()
-    words = ["--listen", "127.0.0.1:0", "--repo", fleet.server.repo, "--state", fleet.disk.folder]
-    done = subprocess.run([BIN / "updraftd", *words], capture_output=True, text=True, timeout=60,
-                          preexec_fn=fleet.disk.enter)
-    said = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and str(fleet.disk.folder) in said and "ead-only" in said, said
+    visit(fleet.server, 3, version="0.1.0")
+    patch(fleet.admin, mac_of(1), pin="0.1.0")
+    fleet.wait_written()
+    fleet.server.stop() if end == "stopped" else fleet.kill()
+    fleet.disk.fill() if trouble == "full" else fleet.disk.read_only()
+    fleet.start()
+    assert len(seen(fleet.admin)) == 3
+    assert fleet.admin.get(f"/api/v1/devices/{mac_of(1)}").json["policy"]["pin"] == "0.1.0"
+    assert check(fleet.server, "/update/door", mac=mac_of(9), version="0.0.1").status == 200
+    store = wait_until(lambda: fleet.store()["state"] == "failing" and fleet.store(), "it is said")
+    assert "full" in store["why"] if trouble == "full" else "read-only" in store["why"], store
+    fleet.server.wait_log("event=store_failing")
+    assert patch(fleet.admin, mac_of(2), expect=503, pin="0.1.0").error == "store-failing"
+    fleet.disk.empty() if trouble == "full" else fleet.disk.writable()
+    wait_until(lambda: fleet.store()["state"] == "good" and fleet.store()["backlog"] == 0, "it recovers by itself")
+    patch(fleet.admin, mac_of(2), pin="0.1.0")
+    fleet.wait_written()
+    fleet.kill()
+    fleet.start()
+    assert len(seen(fleet.admin)) == 4
+    pins = [fleet.admin.get(f"/api/v1/devices/{mac_of(number)}").json["policy"]["pin"] for number in (1, 2)]
+    assert pins == ["0.1.0", "0.1.0"]
+
+
+@needs_disk
+def test_the_first_start_on_a_full_disk(tmp_path):
+    """There is nothing to be read, and nothing can be made: it begins empty, and makes it when there is room."""
+    with small_disk.SmallDisk(tmp_path / "s/state", "3m") as disk:
+        disk.fill()
+        with FullHouse(tmp_path, disk) as fleet:
+            assert fleet.store()["state"] == "failing" and "full" in fleet.store()["why"]
+            visit(fleet.server, 3, version="0.1.0")
+            disk.empty()
+            wait_until(lambda: fleet.store()["state"] == "good" and fleet.store()["backlog"] == 0, "it recovers")
+            fleet.wait_written()
+            fleet.kill()
+            fleet.start()
+            assert len(seen(fleet.admin)) == 3
+
+
+@needs_disk
+def test_who_stops_updates_does_not_wait_for_the_disk(full_house):
+    fleet = full_house
+    visit(fleet.server, 5, version="0.1.0")
+    fleet.add("2.0.0")
+    rollout = fleet.order(in_flight=100)
+    fleet.disk.fill()
+    visit(fleet.server, 40, version="0.1.0")
+    wait_until(lambda: fleet.store()["state"] == "failing", "the failure is noticed")
+    for word in ("pause", "resume"):
+        began = time.monotonic()
+        assert "not written down" in fleet.say(rollout, word)["warning"]
+        assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_database_that_goes_away_while_it_runs(fleet, how):
+    """Else all is well, and at the next start nothing is there."""
+    visit(fleet.server, 5)
+    fleet.wait_written()
+    path = fleet.server.folder / "state/updraft.db"
+    kept = path.with_suffix(".kept")
+    os.rename(path, kept)
+    if how == "replaced":
+        path.write_bytes(kept.read_bytes())
+    wait_until(lambda: fleet.store()["state"] == "failing", "it is noticed, with nothing to write", patience_s=30)
+    assert f"{how[:7]}" in fleet.store()["why"] and "put the old one back" in fleet.store()["why"]
+    assert patch(fleet.admin, mac_of(2), expect=503, pin="0.1.0").error == "store-failing"
+    os.rename(kept, path)
+    wait_until(lambda: fleet.store()["state"] == "good", "it is found again", patience_s=30)
+    patch(fleet.admin, mac_of(2), pin="0.1.0")
+    fleet.kill()
+    fleet.start()
+    assert fleet.admin.get(f"/api/v1/devices/{mac_of(2)}").json["policy"]["pin"] == "0.1.0" and len(seen(fleet.admin)) == 5
 
 
 class FaultyHouse(Fleet):

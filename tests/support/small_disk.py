@@ -57,6 +57,9 @@ class SmallDisk:
     def read_only(self):
         subprocess.run(["mount", "-o", "remount,ro", self.folder], preexec_fn=self.enter, check=True)
 
+    def writable(self):
+        subprocess.run(["mount", "-o", "remount,rw", self.folder], preexec_fn=self.enter, check=True)
+
     def __enter__(self):
         return self
 

@@ -235,6 +235,35 @@ static void test_paused_over_it(void **unused)
     store_free(store);
 }
 
+/* Else one that is restarted every week stands for ever. */
+static void test_patience_over_it(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    set_going(world, 3);
+    (void)op_pause(world);
+    pass(world, ROLLOUT_PAUSE_MS - 2 * 3600000u);
+    crash(store, 3, false, true);
+    pass(world, 3600000 - 60000);
+    assert_string_equal(word_of(world), "paused");
+    pass(world, 120000);
+    assert_string_equal(word_of(world), "aborted");
+    store_free(store);
+
+    store = store_new();
+    world = &store->world;
+    begin(world, 2);
+    rollout_start(world->rollouts, world->rollout, false, false, &world->now); /* nothing can tell them */
+    pass(world, ROLLOUT_STAND_MS - 2 * 3600000u);
+    crash(store, 2, false, false);
+    pass(world, 3600000 - 60000);
+    assert_string_equal(state_of(world, 0), "queued");
+    pass(world, 120000);
+    assert_string_equal(word_of(world), "done");
+    store_free(store);
+}
+
 /* Else one restart forgives what an operator has not, or forgets what he has. */
 static void test_halted_over_it(void **unused)
 {
@@ -355,6 +384,7 @@ int main(void)
         cmocka_unit_test(test_what_the_store_had_not_heard),
         cmocka_unit_test(test_canaries_after),
         cmocka_unit_test(test_paused_over_it),
+        cmocka_unit_test(test_patience_over_it),
         cmocka_unit_test(test_halted_over_it),
         cmocka_unit_test(test_told_all_over_it),
         cmocka_unit_test(test_called_over_it),

@@ -568,7 +568,7 @@ static void test_a_damaged_file(void **state)
                "these are my notes, not a database; and they are long enough for a header of one, too: "
                "a hundred bytes at the least, which this is",
                130);
-    assert_refused(STATUS_CORRUPT, "no database", "move it away");
+    assert_refused(STATUS_CORRUPT, "no database", "away together");
 }
 
 /* Such a one comes from a copy that was made while it was written to. */
