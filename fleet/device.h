@@ -120,7 +120,7 @@ const struct device_type *devices_find_type(const struct devices *devices, struc
 /* What has changed and is to be written down; oldest first. */
 void devices_mark(struct devices *devices, struct device *device);
 void devices_unmark(struct devices *devices, struct device *device); /* it is */
-struct device *devices_next_dirty(struct devices *devices); /* takes it out of the list; NULL = none */
+struct device *devices_next_dirty(struct devices *devices);          /* takes it out of the list; NULL = none */
 size_t devices_dirty_count(const struct devices *devices);
 
 /* All of them, 0 .. count-1; the order lasts until one is forgotten. */

@@ -63,7 +63,8 @@ static const struct {
       " supersedes TEXT, file TEXT, type TEXT, version TEXT, fs INTEGER, bytes INTEGER, md5 BLOB, run_md5 BLOB,"
       " passed_over TEXT, named INTEGER, devices BLOB, grp TEXT, percent INTEGER, canary INTEGER, in_flight INTEGER,"
       " max_failures INTEGER, site_in_flight INTEGER, window_s INTEGER, timeout_ms INTEGER, reboot_ms INTEGER,"
-      " broker_ms INTEGER, created INTEGER, ended INTEGER, since INTEGER, distrusted INTEGER, gathered INTEGER, told_type INTEGER,"
+      " broker_ms INTEGER, created INTEGER, ended INTEGER, since INTEGER, distrusted INTEGER, gathered INTEGER, "
+      "told_type INTEGER,"
       " broadcasts INTEGER, window_size INTEGER, window_stalled INTEGER, members INTEGER, counts TEXT,"
       " canaries INTEGER, canaries_confirmed INTEGER, failures INTEGER, forgiven INTEGER, lost INTEGER,"
       " lost_forgiven INTEGER, anonymous INTEGER, commands INTEGER, acknowledged INTEGER, commands_failed INTEGER,"
@@ -82,7 +83,8 @@ static const struct {
       "524288,524288,4000,1700000003,'0_4_9',x'202122232425262728292a2b2c2d2e2f020001020304');"
       "INSERT INTO rollout VALUES (1,'00000000000000aa','running','canary','','','d1_mini/0_4_9.bin','d1_mini','0_4_9',"
       "0,524288,x'303132333435363738393a3b3c3d3e3f',x'101112131415161718191a1b1c1d1e1f','',0,x'','cellar',100,2,0,10,5,"
-      "0,60000,30000,20000,1700000004,0,1700000007,0,1,0,0,32,0,15,'queued 12 failed 3',2,2,3,0,0,0,0,15,15,0,1572864,12000,48);"
+      "0,60000,30000,20000,1700000004,0,1700000007,0,1,0,0,32,0,15,'queued 12 failed "
+      "3',2,2,3,0,0,0,0,15,15,0,1572864,12000,48);"
       "INSERT INTO member VALUES ('00000000000000aa',102046258692097,'failed',3,0,0,1700000005,'cut at 40 %');"
       "INSERT INTO event (mac, at, word, text) VALUES (102046258692097,1700000006,'cut','0_4_9, at 40 %');",
       check_1 },

@@ -474,7 +474,7 @@ static void test_the_file_is_gone(void **state)
     two->gone = false;
     struct rollout_order order = order_of(yard, two);
     memset(order.target.run_md5[order.target.run_md5_count++], 0xee, 16); /* as one says it that runs nothing known */
-    struct rollout *rollout = roll_out(yard, ID_A, &order, 2, 2); /* else it is over, and forgets who has it */
+    struct rollout *rollout = roll_out(yard, ID_A, &order, 2, 2);         /* else it is over, and forgets who has it */
     mac = yard_mac(2);
     assert_int_equal(asks(yard, 2, one), REASON_PUBLISHED);
     send_whole(yard, &mac, two);
