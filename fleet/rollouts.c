@@ -265,6 +265,7 @@ struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const 
     rollouts_give_way(rollouts, order, fresh.id, fresh.supersedes, now);
     make_room(rollouts);
     struct rollout *rollout = add(rollouts, &fresh);
+    rollout->table->stands_ms = now->ms;
     (void)rollouts->effects.changed(rollouts->effects.owner, rollout);
     return rollout;
 }
