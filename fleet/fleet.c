@@ -46,6 +46,7 @@ static bool is_one_failure(const struct fleet *fleet, const struct device *devic
     bool fs = checkin->request->mode == DEVICE_MODE_FS;
     struct loop_guard_key key = { .mac = device->mac, .fs = fs };
     return fleet_stands(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
+           rollouts_following(fleet->rollouts, &device->mac, checkin->type, fs) != NULL ||
            loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max ||
            device->failures >= fleet->settings.loop_guard_max;
 }
@@ -149,30 +150,38 @@ static bool is_passing(enum reason reason)
     return passing[reason];
 }
 
+static bool make_fact(const struct device *device, const struct checkin *checkin, const struct rollout *rollout,
+                      const struct outcome_verdict *verdict, char withheld[120], struct rollout_fact *fact)
+{
+    *fact = (struct rollout_fact){ .mac = device->mac,
+                                   .type = checkin->type,
+                                   .fs = checkin->request->mode == DEVICE_MODE_FS,
+                                   .site = fleet_site(device->address),
+                                   .runs_target = runs_target(rollout, checkin) };
+    if (outcome_is_failure(verdict->outcome) && verdict->outcome != OUTCOME_CUT && is_of_rollout(device, rollout)) {
+        fact->failed = verdict->detail;
+    }
+    fact->served = fleet_stands(rollout) && checkin->serves && checkin->of_rollout;
+    if (!fact->served && !is_passing(checkin->reason)) {
+        snprintf(withheld, 120, "%s%s%.90s", reason_word(checkin->reason), checkin->detail[0] != '\0' ? ": " : "",
+                 checkin->detail);
+        fact->withheld = withheld;
+    }
+    return !checkin->is_aside || fact->runs_target || fact->failed != NULL; /* else its check for it is still to come */
+}
+
 static void tell_rollouts(struct fleet *fleet, const struct device *device, const struct checkin *checkin,
                           const struct outcome_verdict *verdict, const struct moment *now)
 {
     bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    const struct rollout *over = rollouts_following(fleet->rollouts, &device->mac, checkin->type, fs);
     const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false);
+    struct rollout_fact fact;
     char withheld[120];
-    if (!fleet_stands(rollout)) {
-        return;
+    if (over != NULL && make_fact(device, checkin, over, verdict, withheld, &fact)) {
+        rollouts_came_after(fleet->rollouts, &fact, now);
     }
-    struct rollout_fact fact = { .mac = device->mac,
-                                 .type = checkin->type,
-                                 .fs = fs,
-                                 .site = fleet_site(device->address),
-                                 .runs_target = runs_target(rollout, checkin),
-                                 .served = checkin->serves && checkin->of_rollout };
-    if (outcome_is_failure(verdict->outcome) && verdict->outcome != OUTCOME_CUT && is_of_rollout(device, rollout)) {
-        fact.failed = verdict->detail;
-    }
-    if (!fact.served && !is_passing(checkin->reason)) {
-        snprintf(withheld, sizeof withheld, "%s%s%.90s", reason_word(checkin->reason),
-                 checkin->detail[0] != '\0' ? ": " : "", checkin->detail);
-        fact.withheld = withheld;
-    }
-    if (!checkin->is_aside || fact.runs_target || fact.failed != NULL) { /* its check for the image is still to come */
+    if (fleet_stands(rollout) && make_fact(device, checkin, rollout, verdict, withheld, &fact)) {
         rollouts_checked_in(fleet->rollouts, &fact, now);
     }
 }

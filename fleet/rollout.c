@@ -88,53 +88,6 @@ void rollout_set(struct rollout *rollout, enum rollout_state state, const char *
     }
 }
 
-/* At most so many of the list. */
-static size_t silence(struct rollout *rollout, const struct member_list *list, size_t max, const char *why,
-                      const struct moment *now)
-{
-    size_t count = 0;
-    for (; list->head != NULL && count < max; count++) {
-        member_set(rollout, list->head, ROLLOUT_DEVICE_SILENT, why, now);
-    }
-    return count;
-}
-
-static void silence_open(struct rollout *rollout, const char *why, const struct moment *now)
-{
-    struct rollout_table *table = rollout->table;
-    const struct member_list *slots[] = { &table->telling, &table->of_state[ROLLOUT_DEVICE_TRIGGERED],
-                                          &table->of_state[ROLLOUT_DEVICE_DOWNLOADING],
-                                          &table->of_state[ROLLOUT_DEVICE_FLASHED] };
-    const struct member_list *queues[] = { &table->canaries, &table->armed, &table->resting };
-    for (size_t i = 0; i < sizeof slots / sizeof slots[0]; i++) {
-        (void)silence(rollout, slots[i], SIZE_MAX, why, now);
-    }
-    size_t listed = table->of_state[ROLLOUT_DEVICE_FAILED].count + table->of_state[ROLLOUT_DEVICE_SILENT].count;
-    size_t room = listed < ROLLOUT_LISTED_MAX ? ROLLOUT_LISTED_MAX - listed : 0;
-    for (size_t i = 0; i < sizeof queues / sizeof queues[0]; i++) {
-        room -= silence(rollout, queues[i], room, why, now);
-    }
-    for (const struct site *site = table->sites; site != NULL && room > 0; site = site->hh.next) {
-        room -= silence(rollout, &site->queue, room, why, now);
-    }
-    member_write_left_out(rollout, room);
-    rollout->devices[ROLLOUT_DEVICE_SILENT] += rollout->devices[ROLLOUT_DEVICE_QUEUED];
-    rollout->devices[ROLLOUT_DEVICE_QUEUED] = 0;
-}
-
-/* Whoever has not finished is SILENT: nobody will look after it any more. Of a hundred thousand that still wait, the
- * first are listed, the rest counted. What was halted stays suspect, whatever ends it. */
-void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
-{
-    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
-    rollout->distrusted = rollout->distrusted || rollout->state == ROLLOUT_HALTED;
-    silence_open(rollout, why[0] != '\0' ? why : "the rollout ended", now);
-    rollout->ended_s = now->unix_s;
-    rollout_set(rollout, state, why, now);
-    effects->withdraw(effects->owner, rollout);
-    members_thin(rollout);
-}
-
 /* --- halting --------------------------------------------------------------------------------------------------------
  */
 
@@ -407,6 +360,7 @@ static void finish(struct rollout *rollout, const struct moment *now)
 void rollout_step(struct rollout *rollout, const struct moment *now)
 {
     char why[200];
+    rollout_close(rollout, now);
     if (!rollout->table->started || !rollout_may_trigger(rollout)) {
         return;
     }

@@ -53,7 +53,8 @@
     X(PAUSED, "paused", false)  /* by an operator; what is under way ends */                                           \
     X(HALTED, "halted", false)  /* by itself; `why` says; waits for resume or abort */                                 \
     X(DONE, "done", true)       /* every device is confirmed, failed, silent or skipped */                             \
-    X(ABORTED, "aborted", true) /* by an operator, superseded, or nobody could be told; `why` says */
+    X(ABORTED, "aborted", true) /* by an operator, superseded, or nobody could be told; `why` says. Nobody is told any \
+                                   more; who was told, or is at it, is followed to its end */
 
 /*    name                  word, takes a slot, final */
 #define ROLLOUT_DEVICE_LIST(X)                                                                                         \
@@ -267,6 +268,12 @@ struct rollout_fact {
                              never-again): SKIPPED; NULL = it is answered with it, or waits its turn */
 };
 void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now);
+
+/* The rollout that was aborted and still follows this device, which had been told, or was at it; NULL = none. What its
+ * coming means there is told apart: `served` is never true of it. */
+const struct rollout *rollouts_following(const struct rollouts *rollouts, const struct mac *mac, struct slice type,
+                                         bool fs);
+void rollouts_came_after(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now);
 
 /* A transfer of the file with this MD5 begins, and ends; mac NULL = a client that names no device. Neither whole nor
  * `why_cut`: a part of the file was sent, as ordered. */

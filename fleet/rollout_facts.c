@@ -9,16 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool is_under_way(const struct rollout *rollout)
-{
-    return rollout->table->started && !rollout_is_over(rollout);
-}
-
 /* The rollout under way that means this device, and the member; it joins where it is a stranger. */
 static struct rollout *find_rollout(struct rollouts *rollouts, const struct mac *mac, struct slice type, bool fs)
 {
     const struct rollout *found = rollouts_for(rollouts, mac, type, fs, false);
-    return found != NULL && is_under_way(found) ? rollouts_find(rollouts, slice_of(found->id)) : NULL;
+    return found != NULL && found->table->started ? rollouts_find(rollouts, slice_of(found->id)) : NULL;
 }
 
 static struct member *take_member(struct rollout *rollout, const struct mac *mac, uint64_t site,
@@ -109,13 +104,9 @@ static void wait_again(struct rollout *rollout, struct member *member, const str
     }
 }
 
-void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now)
+static void take_fact(struct rollout *rollout, struct member *member, const struct rollout_fact *fact,
+                      const struct moment *now)
 {
-    struct rollout *rollout = find_rollout(rollouts, &fact->mac, fact->type, fact->fs);
-    struct member *member = rollout != NULL ? take_member(rollout, &fact->mac, fact->site, now) : NULL;
-    if (member == NULL) {
-        return;
-    }
     uint64_t moves_before = rollout->table->moves;
     find_again(rollout, member);
     if (fact->runs_target) {
@@ -138,6 +129,25 @@ void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *f
     rollout_step(rollout, now);
 }
 
+void rollouts_checked_in(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now)
+{
+    struct rollout *rollout = find_rollout(rollouts, &fact->mac, fact->type, fact->fs);
+    struct member *member = rollout != NULL ? take_member(rollout, &fact->mac, fact->site, now) : NULL;
+    if (member != NULL) {
+        take_fact(rollout, member, fact, now);
+    }
+}
+
+void rollouts_came_after(struct rollouts *rollouts, const struct rollout_fact *fact, const struct moment *now)
+{
+    const struct rollout *found = rollouts_following(rollouts, &fact->mac, fact->type, fact->fs);
+    struct rollout *rollout = found != NULL ? rollouts_find(rollouts, slice_of(found->id)) : NULL;
+    struct member *member = rollout != NULL ? member_find(rollout, &fact->mac) : NULL;
+    if (member != NULL && (member_takes_slot(member) || fact->runs_target)) {
+        take_fact(rollout, member, fact, now);
+    }
+}
+
 /* --- transfers ------------------------------------------------------------------------------------------------------
  */
 
@@ -155,7 +165,7 @@ static bool is_of(const struct rollout *rollout, const uint8_t file_md5[16])
 static struct member *find_transfer(struct rollout *rollout, const struct mac *mac, const uint8_t file_md5[16])
 {
     struct member *member =
-        mac != NULL && is_under_way(rollout) && is_of(rollout, file_md5) ? member_find(rollout, mac) : NULL;
+        mac != NULL && rollout_is_followed(rollout) && is_of(rollout, file_md5) ? member_find(rollout, mac) : NULL;
     return member != NULL && !member->handed_over ? member : NULL;
 }
 
@@ -205,7 +215,7 @@ void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, c
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
         struct member *member = find_transfer(rollout, mac, file_md5);
         older = rollout->table->older;
-        if (!is_under_way(rollout) || !is_of(rollout, file_md5)) {
+        if (!rollout_is_followed(rollout) || !is_of(rollout, file_md5)) {
             continue;
         }
         rollout->bytes += bytes;
@@ -291,10 +301,10 @@ void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const str
     } else {
         *(acknowledged ? &rollout->acknowledged : &rollout->commands_failed) += 1;
     }
-    if (!is_under_way(rollout)) {
+    if (!rollout_is_followed(rollout)) {
         return;
     }
-    bool nobody = rollout->acknowledged == 0 && rollout->commands_failed > 0 &&
+    bool nobody = !rollout_is_over(rollout) && rollout->acknowledged == 0 && rollout->commands_failed > 0 &&
                   rollout->commands_failed >= rollout->commands && !somebody_came(rollout) && !stands_still(rollout);
     if (nobody) {
         char text[200];
@@ -320,7 +330,7 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
 {
     struct rollout *older;
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
-        struct member *member = is_under_way(rollout) ? member_find(rollout, mac) : NULL;
+        struct member *member = rollout_is_followed(rollout) ? member_find(rollout, mac) : NULL;
         older = rollout->table->older;
         if (member != NULL && !member->handed_over && member_takes_slot(member)) {
             rollout->news_ms = now->ms;
@@ -361,7 +371,8 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
     struct member *member;
     for (size_t i = 0; i < sizeof deadlines / sizeof deadlines[0]; i++) {
         while ((member = due(deadlines[i].list, deadlines[i].wait_ms, now)) != NULL) {
-            if (member->unsure && table->device_topic) { /* it may have come: asked again, it says so */
+            if (member->unsure && table->device_topic &&
+                !rollout_is_over(rollout)) { /* it may have come: asked again, it says so */
                 member_requeue(rollout, member, false, now);
                 continue;
             }
@@ -401,6 +412,9 @@ static bool end_of_patience(struct rollout *rollout, const struct moment *now)
 {
     char why[200];
     bool stands = stands_still(rollout);
+    if (rollout_is_over(rollout)) {
+        return false;
+    }
     if (stands && now->ms - rollout->since_ms >= ROLLOUT_PAUSE_MS) {
         snprintf(why, sizeof why, "%s for a month, and nobody came back to it", rollout_state_word(rollout->state));
         rollout->distrusted = true; /* who stopped it had a reason */
@@ -420,7 +434,7 @@ void rollouts_tick(struct rollouts *rollouts, const struct moment *now)
     (void)waste_sweep(rollouts);
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
         older = rollout->table->older;
-        if (!is_under_way(rollout) || end_of_patience(rollout, now)) {
+        if (!rollout_is_followed(rollout) || end_of_patience(rollout, now)) {
             continue;
         }
         check_deadlines(rollout, now);
@@ -436,7 +450,7 @@ void rollouts_written(struct rollouts *rollouts, uint64_t ticket, const struct m
     rollouts->written_ticket = ticket > rollouts->written_ticket ? ticket : rollouts->written_ticket;
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
         older = rollout->table->older;
-        if (is_under_way(rollout)) {
+        if (rollout->table->started && !rollout_is_over(rollout)) {
             rollout_step(rollout, now);
         }
     }

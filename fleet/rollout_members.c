@@ -36,6 +36,11 @@ bool rollout_device_from_word(struct slice word, enum rollout_device_state *stat
     return false;
 }
 
+bool rollout_device_is_open(enum rollout_device_state state)
+{
+    return device_states[state].slot;
+}
+
 bool member_takes_slot(const struct member *member)
 {
     return device_states[member->state].slot;
@@ -237,6 +242,10 @@ void member_write_left_out(struct rollout *rollout, size_t max)
 
 void member_requeue(struct rollout *rollout, struct member *member, bool rest, const struct moment *now)
 {
+    if (rollout_is_over(rollout)) { /* its turn will not come again */
+        member_give_up(rollout, member, now);
+        return;
+    }
     member->told = member->withdrawn = member->unsure = false;
     member->why = 0;
     member->since_ms = now->ms;
@@ -376,7 +385,7 @@ void member_view(const struct rollout *rollout, const struct member *member, str
 {
     *view = (struct rollout_member){
         .mac = member->mac,
-        .state = (enum rollout_device_state)member->state,
+        .state = member_state(rollout, member),
         .canary = member->canary,
         .attempts = member->attempts,
         .armed = member->armed,
@@ -404,7 +413,7 @@ size_t rollout_members(const struct rollout *rollout, enum rollout_device_state 
     size_t at = goes_on ? table->page.at : 0, passed = goes_on ? first : 0, written = 0;
     for (; at < table->member_count && written < max; at++) {
         const struct member *member = member_at(table, at);
-        if (state != ROLLOUT_DEVICE_STATES && member->state != state) {
+        if (state != ROLLOUT_DEVICE_STATES && member_state(rollout, member) != state) {
             continue;
         }
         if (passed++ >= first) {
@@ -452,13 +461,13 @@ void rollout_check(const struct rollout *rollout)
 {
     const struct rollout_table *table = rollout->table;
     size_t counts[ROLLOUT_DEVICE_STATES] = { 0 }, in_flight = 0, taken = 0, canaries = 0, failed = 0, lost = 0;
-    if (rollout_is_over(rollout)) {
+    if (rollout_is_over(rollout) && table->closed) {
         assert(table->member_count <= ROLLOUT_LISTED_MAX);
         return;
     }
     for (size_t i = 0; i < table->member_count; i++) {
         const struct member *member = member_at(table, i);
-        counts[member->state]++;
+        counts[member_state(rollout, member)]++;
         in_flight += member_takes_slot(member);
         taken += takes_site(member);
         canaries += member->canary;

@@ -82,6 +82,7 @@ struct rollout_table {
     size_t why_count;
     bool type_topic, device_topic; /* what it can be told by */
     bool started;
+    bool closed;          /* over, and nobody is followed any more */
     size_t failures_read; /* members that were read as such; the rollout's own row may be older than theirs */
     bool strangers;       /* devices that nobody knew may come */
     bool type_open;       /* a command to the type waits for the broker's answer */
@@ -152,6 +153,7 @@ bool member_arm_next(struct rollout *rollout, const struct moment *now);
 struct member *member_next_armed(const struct rollout *rollout);
 void member_told(struct rollout *rollout, struct member *member, const struct moment *now);
 void member_untold(struct rollout *rollout, struct member *member); /* TRIGGERED: the command goes out again */
+bool rollout_device_is_open(enum rollout_device_state state);       /* takes a slot */
 bool member_takes_slot(const struct member *member);
 const char *member_why(const struct rollout *rollout, const struct member *member);
 /* As it was written down; no one writes it down again. */
@@ -178,9 +180,22 @@ void rollout_say(struct rollout *rollout);
 /* Fills free slots, and looks whether it is to halt, to go on, or over. After every fact. */
 void rollout_step(struct rollout *rollout, const struct moment *now);
 void rollout_call_all(struct rollout *rollout, const struct moment *now);
-void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
 
 bool rollout_may_trigger(const struct rollout *rollout); /* its state is CANARY or RUNNING */
+
+/* --- rollout_end.c --------------------------------------------------------------------------------------------------
+ */
+
+/* Over, at once: who waits is SKIPPED; who was told, or is at it, keeps its deadline, and facts go on to count. */
+void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
+/* Where the last one that was followed has come to its end: members are let go. */
+void rollout_close(struct rollout *rollout, const struct moment *now);
+/* Facts count: it is started, and not over or still follows somebody. */
+bool rollout_is_followed(const struct rollout *rollout);
+/* SKIPPED, for the rollout is over. */
+void member_give_up(struct rollout *rollout, struct member *member, const struct moment *now);
+/* As others see it: who still waits when the rollout is over is SKIPPED. */
+enum rollout_device_state member_state(const struct rollout *rollout, const struct member *member);
 
 /* --- rollouts.c ------------------------------------------------------------------------------------------------------
  */

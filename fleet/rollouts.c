@@ -183,7 +183,7 @@ const struct rollout *rollouts_holding(const struct rollouts *rollouts, struct s
 /* What must not be forgotten: what is under way, the last word on a type, and what keeps an image back. */
 static bool is_needed(const struct rollouts *rollouts, const struct rollout *rollout)
 {
-    if (!rollout_is_over(rollout)) {
+    if (!rollout_is_over(rollout) || !rollout->table->closed) {
         return true;
     }
     for (const struct rollout *newer = rollout->table->newer; newer != NULL; newer = newer->table->newer) {
@@ -365,27 +365,60 @@ struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout
     rollout->since_ms = loop_time_of(rollout->since_s, now);
     rollout->news_ms = now->ms;
     rollout->table->stands_ms = loop_time_of(rollout->created_s, now);
-    if (!rollout_is_over(rollout)) { /* they are counted again as they come; those of one that is over stand */
+    rollout->in_flight = 0;
+    bool over = rollout_is_over(rollout), follows = false;
+    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
+        follows =
+            follows || (over && as_written->devices[i] > 0 && rollout_device_is_open((enum rollout_device_state)i));
+    }
+    rollout->table->closed = over && !follows;
+    if (!over || follows) { /* they are counted again as they come; those of one that is closed stand */
         memset(rollout->devices, 0, sizeof rollout->devices);
-        rollout->members = rollout->canaries = rollout->canaries_confirmed = rollout->in_flight = 0;
+        rollout->canaries = rollout->canaries_confirmed = 0;
+    }
+    rollout->members = over ? rollout->members : 0;
+    if (follows) { /* whoever waited at the end, or was left out before, may not have been written down */
+        rollout->devices[ROLLOUT_DEVICE_SKIPPED] = rollout->members;
     }
     return rollout;
+}
+
+/* One of those counted so far without a name. */
+static void restore_followed(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
+                             const struct moment *now)
+{
+    struct rollout_member member = *as_written;
+    if (rollout->devices[ROLLOUT_DEVICE_SKIPPED] == 0) {
+        return;
+    }
+    rollout->devices[ROLLOUT_DEVICE_SKIPPED]--;
+    rollout->members--;
+    if (member.state == ROLLOUT_DEVICE_DOWNLOADING) { /* the server's end was the download's; or it had all of it */
+        member.state = ROLLOUT_DEVICE_TRIGGERED;
+    } else if (member.state == ROLLOUT_DEVICE_QUEUED) {
+        member.state = ROLLOUT_DEVICE_SKIPPED;
+    }
+    member_restore(rollout, &member, site, now);
 }
 
 void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_member *as_written,
                             uint64_t site, const struct moment *now)
 {
     (void)rollouts;
-    bool over = rollout_is_over(rollout);
+    bool closed = rollout->table->closed;
     bool listed = as_written->state == ROLLOUT_DEVICE_FAILED || as_written->state == ROLLOUT_DEVICE_SILENT ||
                   as_written->state == ROLLOUT_DEVICE_SKIPPED;
-    size_t max = over ? ROLLOUT_LISTED_MAX : ROLLOUT_DEVICES_MAX;
-    if (rollout->table->member_count >= max || (over && !listed) || member_find(rollout, &as_written->mac) != NULL) {
+    size_t max = closed ? ROLLOUT_LISTED_MAX : ROLLOUT_DEVICES_MAX;
+    if (rollout->table->member_count >= max || (closed && !listed) || member_find(rollout, &as_written->mac) != NULL) {
+        return;
+    }
+    if (rollout_is_over(rollout) && !closed) {
+        restore_followed(rollout, as_written, site, now);
         return;
     }
     struct rollout before = *rollout;
     member_restore(rollout, as_written, site, now);
-    if (over) { /* its counts stand; the member is for the list alone */
+    if (closed) { /* its counts stand; the member is for the list alone */
         *rollout = before;
     }
 }

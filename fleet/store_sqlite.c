@@ -225,7 +225,7 @@ static int write_rollout(struct sqlite *store, const struct store_rollout *row)
     struct row_cursor cursor = begin(store, PUT_ROLLOUT);
     row_put_rollout(&cursor, &row->rollout, counts);
     code = step(store, PUT_ROLLOUT);
-    if (code != SQLITE_OK || !rollout_is_over(&row->rollout)) {
+    if (code != SQLITE_OK || !rollout_is_over(&row->rollout) || row->rollout.in_flight > 0) { /* all are needed */
         return code;
     }
     cursor = begin(store, THIN_MEMBERS);

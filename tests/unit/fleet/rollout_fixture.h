@@ -293,6 +293,17 @@ static inline void fails(struct world *world, int device)
     check_in(world, &fact);
 }
 
+/* After the rollout was aborted, and it was told or at it. */
+static inline void came_after(struct world *world, int device, bool runs_it, const char *failed)
+{
+    struct rollout_fact fact = fact_of(device);
+    fact.runs_target = runs_it;
+    fact.failed = failed;
+    assert_non_null(rollouts_following(world->rollouts, &fact.mac, fact.type, false));
+    rollouts_came_after(world->rollouts, &fact, &world->now);
+    rollout_check(world->rollout);
+}
+
 static inline void is_withheld(struct world *world, int device, const char *why)
 {
     struct rollout_fact fact = fact_of(device);

@@ -551,17 +551,73 @@ static void test_what_is_kept_is_bounded(void **unused)
     world->order.in_flight = 10;
     set_going(world, 5000);
     is_withheld(world, 4999, "pinned: 1.0");
+    unsigned written = world->written_members;
     assert_int_equal(op_abort(world), STATUS_OK);
     assert_int_equal(world->rollout->members, 5000);
-    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SILENT], 4999);
-    assert_int_equal(world->rollout->in_flight, 0);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SKIPPED], 4990);
+    assert_int_equal(world->rollout->in_flight, 10);
+    assert_in_range(world->written_members - written, 1, ROLLOUT_LISTED_MAX);
+    assert_string_equal(state_of(world, 4998), "skipped"); /* not by its own row */
+    for (int i = 0; i < 10; i++) {
+        broker_says(world, i, false);
+    }
     struct rollout_member *listed = calloc(5000, sizeof *listed);
     assert_int_equal(rollout_members(world->rollout, ROLLOUT_DEVICE_STATES, 0, listed, 5000), ROLLOUT_LISTED_MAX);
-    assert_int_equal(number_of(&listed[0].mac), 0);
     free(listed);
     for (int i = 0; i < 10; i++) {
         pass(world, 1000);
     }
+    world_free(world);
+}
+
+/* Else an abort calls silent who was never told, and what those did who were at it is never known. */
+static void test_what_an_abort_leaves(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 6;
+    set_going(world, 9);
+    updates(world, 0);
+    for (int i = 1; i < 7; i++) {
+        broker_says(world, i, i != 6);
+    }
+    world->now.ms += 1000;
+    takes_it(world, 1);
+    takes_it(world, 2);
+    assert_true(asks(world, 3));
+    begins(world, 3);
+    assert_true(asks(world, 4));
+    begins(world, 4);
+    assert_int_equal(op_abort(world), STATUS_OK);
+    assert_string_equal(word_of(world), "aborted");
+    static const char *const at_once[] = { "confirmed", "flashed", "flashed",   "downloading", "downloading",
+                                           "triggered", "failed",  "triggered", "skipped" };
+    for (int i = 0; i < 9; i++) {
+        assert_string_equal(state_of(world, i), at_once[i]);
+    }
+    assert_string_equal(member_of(world, 8).why, "not told: the rollout was aborted");
+    assert_int_equal(world->rollout->in_flight, 6);
+    broker_says(world, 7, false); /* taken back in time */
+    assert_string_equal(state_of(world, 7), "skipped");
+    assert_string_equal(member_of(world, 7).why, "not told: the rollout was aborted");
+    ends(world, 3, true, NULL);
+    ends(world, 4, false, "cut at 50 %");
+    assert_string_equal(member_of(world, 4).why, "the rollout was aborted");
+    came_after(world, 1, true, NULL);
+    came_after(world, 2, false, "came back with the old build");
+    assert_string_equal(state_of(world, 1), "confirmed");
+    assert_string_equal(state_of(world, 2), "failed");
+    came_after(world, 3, false, NULL); /* it may ask besides */
+    assert_string_equal(state_of(world, 3), "flashed");
+    came_after(world, 5, false, NULL); /* it has heard, and is held back */
+    assert_string_equal(state_of(world, 5), "skipped");
+    size_t told = world->told_count;
+    pass(world, 120000);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SILENT], 1); /* 3 never came back */
+    assert_int_equal(world->rollout->in_flight, 0);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 2);
+    assert_int_equal(world->told_count, told);
+    assert_int_equal(op_resume(world), STATUS_INVALID);
     world_free(world);
 }
 
@@ -694,6 +750,7 @@ int main(void)
         cmocka_unit_test(test_an_endless_download_narrows_the_window),
         cmocka_unit_test(test_done),
         cmocka_unit_test(test_what_is_kept_is_bounded),
+        cmocka_unit_test(test_what_an_abort_leaves),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_seconds_left),
     };

@@ -10,7 +10,8 @@
  *  - a command repeated after a crash has the id it had; a new one follows only when the one before has come to its
  * end;
  *  - no device takes the image more often than ROLLOUT_ATTEMPTS_MAX and once more for each crash;
- *  - nothing waits for ever: in the end the rollout is over, and each device is in exactly one state.
+ *  - nothing waits for ever: in the end the rollout is over, and each device is in exactly one state, which is a final
+ *    one or SILENT.
  */
 #include "fleet/rollout.h"
 
@@ -234,6 +235,9 @@ static void ask(struct history *history, struct one *one)
     fact.withheld = !one->runs_new && !is_fit(one) ? "wrong-chip" : NULL;
     one->owes = false;
     one->doing = IDLE;
+    if (rollouts_following(history->rollouts, &one->mac, type, false) != NULL) {
+        rollouts_came_after(history->rollouts, &fact, &history->now);
+    }
     bool under_way = word != NULL && !rollout_is_over(word);
     rollouts_checked_in(history->rollouts, &fact, &history->now);
     if (fact.served && under_way) {
@@ -436,6 +440,8 @@ static void interfere(struct history *history)
         }
     } else if (what == 0) {
         (void)rollout_pause(history->rollouts, history->rollout, &history->now, &why);
+    } else if (what == 1) {
+        (void)rollout_abort(history->rollouts, history->rollout, "by an operator", &history->now, &why);
     }
 }
 
@@ -512,6 +518,14 @@ static void check_end(struct history *history)
     assert_int_equal(rollout->devices[ROLLOUT_DEVICE_QUEUED], 0);
 }
 
+/* After the end, too: those who were told, or were at it, are followed to theirs. */
+static bool goes_on(const struct rollout *rollout)
+{
+    bool over = rollout_is_over(rollout);
+    assert_true(!over || rollout->devices[ROLLOUT_DEVICE_QUEUED] == 0);
+    return !over || rollout->in_flight > 0;
+}
+
 static void run(uint64_t seed, struct write *writes)
 {
     struct history *history = calloc(1, sizeof *history);
@@ -520,7 +534,7 @@ static void run(uint64_t seed, struct write *writes)
     history->now = (struct moment){ .ms = 1000000, .unix_s = 1000000000 };
     unsigned crashes = below(history, 3) == 0 ? 1 + below(history, 10) : 0;
     begin(history);
-    for (unsigned second = 0; !rollout_is_over(history->rollout); second++) {
+    for (unsigned second = 0; goes_on(history->rollout); second++) {
         uint64_t step_ms = second < 7200 ? 1000 : 600000; /* then hours go by */
         history->now.ms += step_ms;
         history->now.unix_s += (uint32_t)(step_ms / 1000);
@@ -535,7 +549,7 @@ static void run(uint64_t seed, struct write *writes)
         if (second % 16 == 0) {
             rollout_check(history->rollout);
         }
-        if (crashes > 0 && below(history, 60) == 0 && !rollout_is_over(history->rollout)) {
+        if (crashes > 0 && below(history, 60) == 0 && goes_on(history->rollout)) {
             crashes--;
             crash(history);
         }

@@ -376,6 +376,50 @@ static void test_over(void **unused)
     store_free(store);
 }
 
+/* Else who was at it when the rollout was aborted stays at it for ever, where the server is killed meanwhile. */
+static void test_followed_after(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    world->order.in_flight = 5;
+    set_going(world, 20);
+    updates(world, 0);
+    is_withheld(world, 19, "wrong-chip");
+    for (int i = 1; i < 6; i++) {
+        broker_says(world, i, true);
+    }
+    for (int i = 1; i < 4; i++) {
+        takes_it(world, i);
+    }
+    assert_true(asks(world, 4));
+    begins(world, 4);
+    assert_int_equal(op_abort(world), STATUS_OK);
+    came_after(world, 1, true, NULL);
+    assert_int_equal(world->rollout->in_flight, 4);
+    crash(store, 0, false, true);
+    rollout_check(world->rollout);
+    assert_string_equal(word_of(world), "aborted");
+    assert_int_equal(world->rollout->members, 20);
+    assert_int_equal(world->rollout->in_flight, 4);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 2);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SKIPPED], 14);
+    assert_int_equal(world->told_count, 0);
+    came_after(world, 2, true, NULL);
+    came_after(world, 3, false, NULL); /* it has another build, and its record knows no transfer */
+    came_after(world, 4, true, NULL);  /* the last bytes had left before the kill */
+    pass(world, 60000);
+    assert_string_equal(state_of(world, 3), "failed");
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 4);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SILENT], 1);
+    assert_int_equal(world->rollout->in_flight, 0);
+    crash(store, 0, false, true); /* it stands as it ended */
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 4);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SKIPPED], 14);
+    rollout_check(world->rollout);
+    store_free(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,6 +434,7 @@ int main(void)
         cmocka_unit_test(test_called_over_it),
         cmocka_unit_test(test_handed_over_over_it),
         cmocka_unit_test(test_over),
+        cmocka_unit_test(test_followed_after),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
