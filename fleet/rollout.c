@@ -63,7 +63,8 @@ void rollout_say(struct rollout *rollout)
     const char *newer = rollout->table->yielded_to;
     bool said = newer[0] == '\0' || strstr(rollout->why, newer) != NULL;
     if (!said && rollout->state != ROLLOUT_ABORTED) {
-        snprintf(words, sizeof words, ROLLOUT_SUPERSEDED "%s in the devices that both mean", newer);
+        snprintf(words, sizeof words, ROLLOUT_SUPERSEDED "%s in the devices that both mean%s", newer,
+                 rollout_is_over(rollout) ? "" : "; it goes on with the rest");
         add_words(rollout->why, sizeof rollout->why, words);
     }
 }
@@ -141,8 +142,8 @@ static bool is_to_halt(const struct rollout *rollout, char *why, size_t size)
     char last[120];
     if (exceeds(rollout, failures, finished)) {
         name_failure(rollout, last, sizeof last);
-        snprintf(why, size, "%zu of %zu finished devices failed, more than %u %%%s", failures, finished,
-                 rollout->order.max_failures, last);
+        snprintf(why, size, "%zu failed of %zu finished; the limit is %u %% of at least %zu%s", failures, finished,
+                 rollout->order.max_failures, sample_of(rollout, 0), last);
         return true;
     }
     if (exceeds(rollout, lost, returned)) {
@@ -166,11 +167,9 @@ static const struct member *find_canary(const struct rollout *rollout, enum roll
     return member;
 }
 
-/* One that ran it already, or is not for it, proves nothing: another takes its place. */
 bool rollout_lacks_canaries(const struct rollout *rollout)
 {
-    size_t useless = rollout->table->canaries_of[ROLLOUT_DEVICE_SKIPPED];
-    return rollout->state == ROLLOUT_CANARY && rollout->canaries - useless < rollout->order.canary;
+    return rollout->state == ROLLOUT_CANARY && rollout->canaries < rollout->order.canary;
 }
 
 static void choose_canaries(struct rollout *rollout)
@@ -189,7 +188,7 @@ static void await_canaries(struct rollout *rollout, const struct moment *now)
     char why[200];
     bool may_come = rollout_awaits_strangers(rollout) ||
                     (rollout->canaries_confirmed == 0 && rollout->devices[ROLLOUT_DEVICE_SILENT] > 0);
-    if (!rollout_lacks_canaries(rollout) || !may_come || rollout->table->canaries_suffice) {
+    if (!rollout_lacks_canaries(rollout) || !may_come) {
         rollout_set(rollout, ROLLOUT_RUNNING, "", now);
     } else if (now->ms - rollout->table->stands_ms >= ROLLOUT_STAND_MS) {
         snprintf(why, sizeof why,
@@ -200,9 +199,18 @@ static void await_canaries(struct rollout *rollout, const struct moment *now)
     }
 }
 
-bool rollout_has_bad_canary(const struct rollout *rollout)
+/* Where the devices' own records refuse it to more than were asked, the rest of the fleet is hardly better off. */
+static bool are_refused(struct rollout *rollout, const struct moment *now)
 {
-    return rollout->table->canaries_of[ROLLOUT_DEVICE_FAILED] + rollout->table->canaries_of[ROLLOUT_DEVICE_SILENT] > 0;
+    char why[200];
+    const struct refusals *refusals = &rollout->table->refused_canaries;
+    if (refusals->count <= rollout->order.canary) {
+        return false;
+    }
+    snprintf(why, sizeof why, "%zu canaries were refused, %u were asked for; the last: %s", refusals->count,
+             rollout->order.canary, refusals->why);
+    rollout_set(rollout, ROLLOUT_HALTED, why, now);
+    return true;
 }
 
 static void judge_canaries(struct rollout *rollout, const struct moment *now)
@@ -218,6 +226,9 @@ static void judge_canaries(struct rollout *rollout, const struct moment *now)
             halt(rollout, why, now);
             return;
         }
+    }
+    if (are_refused(rollout, now)) {
+        return;
     }
     choose_canaries(rollout);
     bool open = rollout->table->canaries.count > 0 || rollout->in_flight > 0 || rollout->table->armed.count > 0 ||

@@ -231,8 +231,8 @@ enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, co
  */
 
 /* Which rollout's word goes for this device: one under way that means it, else the last of its type and mode that was
- * DONE and meant all (the type's word: its target stays the offer until a version above `passed_over` comes); NULL =
- * none. With `published`: else any DONE one that means it, the newest first. */
+ * DONE and meant it: `published`, its target is what is offered; else only where it went back, and until a version
+ * above `passed_over` comes. NULL = none. */
 const struct rollout *rollouts_for(const struct rollouts *rollouts, const struct mac *mac, struct slice type, bool fs,
                                    bool published);
 
@@ -287,7 +287,8 @@ void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, c
 void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, enum status status,
                    const char *why, const struct moment *now);
 
-/* It said over MQTT that it failed, or is there again. */
+/* It said over MQTT that it failed. Before it had all of it, that is a transfer that broke off, perhaps told before
+ * this end saw it: it counts once. */
 void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac, const char *why,
                                const struct moment *now);
 

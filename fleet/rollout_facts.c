@@ -70,6 +70,11 @@ static void skip(struct rollout *rollout, struct member *member, const char *why
     bool waits = member->state == ROLLOUT_DEVICE_QUEUED || member->state == ROLLOUT_DEVICE_TRIGGERED ||
                  member->state == ROLLOUT_DEVICE_SILENT;
     if (waits) {
+        if (member->canary) {
+            struct refusals *refusals = &rollout->table->refused_canaries;
+            refusals->count++;
+            snprintf(refusals->why, sizeof refusals->why, "%s", why);
+        }
         member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
     }
 }
@@ -188,6 +193,15 @@ void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, 
     }
 }
 
+static void break_off(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
+{
+    if (++member->cuts >= ROLLOUT_ATTEMPTS_MAX) {
+        fail(rollout, member, why, now);
+    } else {
+        member_requeue(rollout, member, true, now);
+    }
+}
+
 static void end_download(struct rollout *rollout, struct member *member, bool whole, uint64_t ms, const char *why,
                          const struct moment *now)
 {
@@ -201,11 +215,7 @@ static void end_download(struct rollout *rollout, struct member *member, bool wh
         return;
     }
     window_stalled(&rollout->window, now->ms);
-    if (++member->cuts >= ROLLOUT_ATTEMPTS_MAX) {
-        fail(rollout, member, why, now);
-    } else {
-        member_requeue(rollout, member, true, now);
-    }
+    break_off(rollout, member, why, now);
 }
 
 void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16], bool whole,
@@ -334,7 +344,8 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
         older = rollout->table->older;
         if (member != NULL && !member->handed_over && member_takes_slot(member)) {
             rollout->news_ms = now->ms;
-            fail(rollout, member, why, now);
+            bool whole = member->state == ROLLOUT_DEVICE_FLASHED;
+            whole ? fail(rollout, member, why, now) : break_off(rollout, member, why, now);
             rollout_step(rollout, now);
         }
     }

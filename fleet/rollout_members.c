@@ -210,6 +210,14 @@ static void move(struct rollout *rollout, struct member *member, enum rollout_de
     enter(rollout, member, rests);
 }
 
+/* It is no canary any more. */
+static void unmark(struct rollout *rollout, struct member *member)
+{
+    rollout->canaries -= member->canary;
+    rollout->table->canaries_of[member->state] -= member->canary;
+    member->canary = false;
+}
+
 void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
                 const struct moment *now)
 {
@@ -217,6 +225,9 @@ void member_set(struct rollout *rollout, struct member *member, enum rollout_dev
     member->why = find_why(rollout->table, why);
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
+    if (state == ROLLOUT_DEVICE_SKIPPED) { /* it proves nothing: another takes its place */
+        unmark(rollout, member);
+    }
     move(rollout, member, state, 0, false);
     rollout->canaries_confirmed = rollout->table->canaries_of[ROLLOUT_DEVICE_CONFIRMED];
     (void)write_down(rollout, member);
@@ -334,12 +345,11 @@ void members_forgive(struct rollout *rollout)
         bool bad = member->state == ROLLOUT_DEVICE_FAILED || member->state == ROLLOUT_DEVICE_SILENT;
         member->failed = member->lost = false;
         if (member->canary && bad) {
-            member->canary = false;
-            rollout->canaries--;
-            rollout->table->canaries_of[member->state]--;
+            unmark(rollout, member);
             (void)write_down(rollout, member);
         }
     }
+    rollout->table->refused_canaries.count = 0;
     rollout->forgiven = rollout->failures;
     rollout->lost_forgiven = rollout->lost;
 }
@@ -350,7 +360,7 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     struct member *member = member_add(rollout, &as_written->mac, site, now);
     leave(rollout, member);
     member->state = (uint8_t)as_written->state;
-    member->canary = as_written->canary;
+    member->canary = as_written->canary && as_written->state != ROLLOUT_DEVICE_SKIPPED;
     member->attempts = as_written->attempts;
     /* who was told, or was about to be, has perhaps taken it while nobody could write that down */
     member->took = as_written->attempts > 0 || as_written->armed > 0;

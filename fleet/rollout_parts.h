@@ -64,6 +64,12 @@ struct why_text {
     char text[120];
 };
 
+/* What a resume forgives. */
+struct refusals {
+    size_t count;
+    char why[60]; /* of the last */
+};
+
 struct rollout_table {
     struct rollouts *rollouts;
     struct member **blocks; /* of MEMBER_BLOCK, in the order they joined */
@@ -99,7 +105,7 @@ struct rollout_table {
     struct rollout *older, *newer;     /* of all */
     char yielded_to[ANNOUNCE_ID_SIZE]; /* the newer one that last took devices of it; "" = none */
     size_t yielded;                    /* members that went to newer ones unfinished */
-    bool canaries_suffice;             /* an operator said so, who saw how few came */
+    struct refusals refused_canaries;  /* by what is known of the device, since the start or the last resume */
     uint64_t busy_until_ms;            /* no command leaves before: the broker's side had no room */
 };
 
@@ -159,7 +165,7 @@ const char *member_why(const struct rollout *rollout, const struct member *membe
 /* As it was written down; no one writes it down again. */
 void member_restore(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
                     const struct moment *now);
-/* What failed or was lost so far counts no more; canaries among them are none any more: others take their places. */
+/* What failed or was lost so far counts no more; canaries among them are none any more. */
 void members_forgive(struct rollout *rollout);
 bool member_site_is_full(const struct rollout *rollout, const struct site *site);
 const struct site *member_site(const struct rollout *rollout, uint64_t key);
@@ -174,7 +180,6 @@ void rollout_set(struct rollout *rollout, enum rollout_state state, const char *
 bool rollout_awaits_strangers(const struct rollout *rollout);
 /* Strangers are canaries, as long as there are too few. */
 bool rollout_lacks_canaries(const struct rollout *rollout);
-bool rollout_has_bad_canary(const struct rollout *rollout); /* FAILED or SILENT */
 /* Writes into `why` that it waits for strangers, that devices of it went to a newer one; what stopped it stays. */
 void rollout_say(struct rollout *rollout);
 /* Fills free slots, and looks whether it is to halt, to go on, or over. After every fact. */

@@ -149,8 +149,7 @@ const struct rollout *rollouts_for(const struct rollouts *rollouts, const struct
             return rollout;
         }
         bool counts = rollout->state == ROLLOUT_DONE && word == NULL &&
-                      (rollout_means_all(&rollout->order) ||
-                       (published && mac != NULL && rollout_selects(rollouts, rollout, mac)));
+                      (rollout_means_all(&rollout->order) || (mac != NULL && rollout_selects(rollouts, rollout, mac)));
         if (counts) {
             word = rollout;
         }
@@ -324,9 +323,11 @@ enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, c
         *why = "only a rollout that is paused or halted can be resumed";
         return STATUS_INVALID;
     }
-    rollout->table->canaries_suffice = rollout->state == ROLLOUT_HALTED && !rollout_has_bad_canary(rollout) &&
-                                       now->ms - rollout->table->stands_ms >= ROLLOUT_STAND_MS;
+    bool halted = rollout->state == ROLLOUT_HALTED;
     members_forgive(rollout);
+    if (halted && rollout->before == ROLLOUT_CANARY) { /* those that are left must confirm, and suffice */
+        rollout->order.canary = (unsigned)rollout->canaries;
+    }
     rollout_set(rollout, rollout->before, "", now);
     rollout_step(rollout, now);
     return STATUS_OK;

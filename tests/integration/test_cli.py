@@ -336,7 +336,7 @@ def test_how_it_ended_is_the_exit_code(stand_in, tmp_path, last, devices, code, 
 
 def test_a_halted_rollout_ends_the_waiting(stand_in, tmp_path):
     """Nothing more happens until an operator says what: who waits must learn of it, and what to type."""
-    why = "3 of 9 finished devices failed, more than 20 %"
+    why = "3 failed of 9 finished; the limit is 20 % of at least 9"
     last = rollout("halted", members=20, confirmed=6, failed=3, queued=11, failures=3, why=why)
     publishes(stand_in, rollout(), with_devices(last, [(MAC, "failed", "it rolled back")]))
     code, out, error = run("d1_mini", cwd=tmp_path, program="publish-update")

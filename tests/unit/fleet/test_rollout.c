@@ -57,12 +57,54 @@ static void test_a_canary_fails(void **unused)
     assert_string_equal(word_of(world), "halted");
     assert_string_equal(world->rollout->why, "canary 5ccf7f000000 failed: came back with the old build");
     assert_false(asks(world, 5));
-    assert_int_equal(op_resume(world), STATUS_OK); /* another one takes its place */
-    assert_string_equal(word_of(world), "canary");
-    assert_int_equal(world->told_count, 2);
-    assert_true(member_of(world, last_told(world)->device).canary);
+    assert_int_equal(op_resume(world), STATUS_OK);
     assert_false(member_of(world, 0).canary);
-    updates(world, last_told(world)->device);
+    assert_string_equal(word_of(world), "running"); /* no other is under way */
+    world_free(world);
+}
+
+/* Else who resumes after a canary failed sees others take its place, and the next of them halts it again. */
+static void test_resume_needs_those_that_are_left(void **unused)
+{
+    (void)unused;
+    struct world *world = world_with_canaries(3, 30);
+    flashes_in_vain(world, 0);
+    assert_string_equal(word_of(world), "halted");
+    assert_int_equal(op_resume(world), STATUS_OK);
+    for (int i = 0; i < 3; i++) { /* taken back, and told anew */
+        no_room(world, i);
+    }
+    pass(world, ROLLOUT_BUSY_MS);
+    assert_string_equal(word_of(world), "canary");
+    assert_int_equal(world->rollout->canaries, 2);
+    updates(world, 1);
+    assert_string_equal(word_of(world), "canary");
+    for (int i = 3; i < 30; i++) {
+        assert_int_equal(times_told(world, i), 0);
+    }
+    updates(world, 2);
+    assert_string_equal(word_of(world), "running");
+    world_free(world);
+}
+
+/* Else a whole fleet that cannot take the image is asked one by one, as canaries, and it ends as if all were well. */
+static void test_canaries_that_are_refused(void **unused)
+{
+    (void)unused;
+    struct world *world = world_with_canaries(2, 30);
+    for (int i = 0; i < 2; i++) {
+        is_withheld(world, i, "loop-guard: sent whole 3 times");
+        assert_false(member_of(world, i).canary);
+        assert_int_equal(world->rollout->canaries, 2);
+        assert_string_equal(word_of(world), "canary");
+    }
+    is_withheld(world, 2, "loop-guard: sent whole 3 times");
+    assert_string_equal(word_of(world), "halted");
+    assert_string_equal(world->rollout->why,
+                        "3 canaries were refused, 2 were asked for; the last: loop-guard: sent whole 3 times");
+    assert_int_equal(op_resume(world), STATUS_OK);
+    assert_string_equal(word_of(world), "canary");
+    updates(world, 3);
     assert_string_equal(word_of(world), "running");
     world_free(world);
 }
@@ -185,8 +227,9 @@ static void test_the_share_is_of_those_finished(void **unused)
     }
     flashes_in_vain(world, 100);
     assert_string_equal(word_of(world), "halted");
-    assert_non_null(strstr(world->rollout->why, "11 of 101 finished devices failed, more than 10 %; the last: "
-                                                "5ccf7f000064, came back with the old build"));
+    assert_non_null(strstr(world->rollout->why,
+                           "11 failed of 101 finished; the limit is 10 % of at least 20; the last: "
+                           "5ccf7f000064, came back with the old build"));
     world_free(world);
 }
 
@@ -574,6 +617,8 @@ int main(void)
         cmocka_unit_test(test_canaries_first),
         cmocka_unit_test(test_canaries_of_several_sites),
         cmocka_unit_test(test_a_canary_fails),
+        cmocka_unit_test(test_resume_needs_those_that_are_left),
+        cmocka_unit_test(test_canaries_that_are_refused),
         cmocka_unit_test(test_a_canary_is_silent),
         cmocka_unit_test(test_a_canary_is_none),
         cmocka_unit_test(test_a_canary_is_cut),

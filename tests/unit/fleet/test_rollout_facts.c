@@ -138,7 +138,7 @@ static const struct {
     { "has all of it", whole, { Q, T, D, F, C, X, S, O }, { Q, T, F, F, C, X, S, O } },
     { "is cut", cut, { Q, T, D, F, C, X, S, O }, { Q, T, Q, F, C, X, S, O } },
     { "has a part of it", part, { Q, T, D, F, C, X, S, O }, { Q, T, D, F, C, X, S, O } },
-    { "says that it failed", reported, { Q, T, D, F, C, X, S, O }, { Q, X, X, X, C, X, S, O } },
+    { "says that it failed", reported, { Q, T, D, F, C, X, S, O }, { Q, Q, Q, X, C, X, S, O } },
     { "was told", acknowledged, { Q, T, D, F, C, X, S, O }, { Q, T, D, F, C, X, S, O } },
     { "could not be told", refused, { Q, T, D, F, C, X, S, O }, { Q, X, D, F, C, X, S, O } },
     { "is late", late, { Q, T, D, F, C, X, S, O }, { Q, S, S, S, C, X, S, O } },
@@ -543,6 +543,29 @@ static void test_done(void **unused)
     world_free(world);
 }
 
+/* Else one download that broke off is a failure where the device says so, and three are for the others. */
+static void test_a_cut_that_is_reported(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    struct mac mac = mac_of(0);
+    set_going(world, 2);
+    for (int i = 0; i < ROLLOUT_ATTEMPTS_MAX; i++) {
+        assert_string_equal(state_of(world, 0), "triggered");
+        assert_true(asks(world, 0));
+        begins(world, 0);
+        rollouts_reported_failure(world->rollouts, &mac, "it reported: closed halfway", &world->now);
+        ends(world, 0, false, "cut at 50 %"); /* this end saw it later: the same */
+        rollouts_reported_failure(world->rollouts, &mac, "it reported: closed halfway", &world->now);
+        pass(world, ROLLOUT_RETRY_MS);
+        no_room(world, 1); /* the other one waits */
+        pass(world, ROLLOUT_BUSY_MS);
+    }
+    assert_string_equal(state_of(world, 0), "failed");
+    assert_int_equal(world->rollout->failures, 1);
+    world_free(world);
+}
+
 /* Else the memory of what is over grows with the fleet, or the loop stands still while it goes. */
 static void test_what_is_kept_is_bounded(void **unused)
 {
@@ -749,6 +772,7 @@ int main(void)
         cmocka_unit_test(test_no_room_for_the_command_to_all),
         cmocka_unit_test(test_an_endless_download_narrows_the_window),
         cmocka_unit_test(test_done),
+        cmocka_unit_test(test_a_cut_that_is_reported),
         cmocka_unit_test(test_what_is_kept_is_bounded),
         cmocka_unit_test(test_what_an_abort_leaves),
         cmocka_unit_test(test_pages),

@@ -319,6 +319,29 @@ static void test_the_word_of_a_type(void **unused)
     world_free(world);
 }
 
+/* Else a few that an operator took back to an older image are offered the newest again at their next check; or never.
+ */
+static void test_the_word_to_some(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->group_last = 3;
+    ask_all_of(world, "upstairs");
+    snprintf(world->order.target.passed_over, sizeof world->order.target.passed_over, "3.0");
+    finish(world, ID_A);
+    assert_string_equal(word_for(world, 3, false), ID_A);
+    assert_string_equal(word_for(world, 4, false), "none");
+    assert_null(rollouts_for(world->rollouts, NULL, porch(), false, false));
+    world->order.target.passed_over[0] = '\0';
+    world->group_last = 2;
+    finish(world, ID_B); /* forward again */
+    assert_string_equal(word_for(world, 2, false), "none");
+    world->group_last = 3;
+    finish(world, ID_C);
+    assert_string_equal(word_for(world, 3, false), "none");
+    world_free(world);
+}
+
 /* Where only what was published is given: to those it was published to. */
 static void test_published_to_some(void **unused)
 {
@@ -454,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_gathering_behind_a_newer_one),
         cmocka_unit_test(test_a_download_across),
         cmocka_unit_test(test_the_word_of_a_type),
+        cmocka_unit_test(test_the_word_to_some),
         cmocka_unit_test(test_published_to_some),
         cmocka_unit_test(test_what_keeps_an_image_back),
         cmocka_unit_test(test_abort_distrusts),
