@@ -64,7 +64,7 @@ void rollout_say(struct rollout *rollout)
     bool said = newer[0] == '\0' || strstr(rollout->why, newer) != NULL;
     if (!said && rollout->state != ROLLOUT_ABORTED) {
         snprintf(words, sizeof words, ROLLOUT_SUPERSEDED "%s in the devices that both mean%s", newer,
-                 rollout_is_over(rollout) ? "" : "; it goes on with the rest");
+                 goes_on ? "; it goes on with the rest" : "");
         add_words(rollout->why, sizeof rollout->why, words);
     }
 }
@@ -174,10 +174,8 @@ bool rollout_lacks_canaries(const struct rollout *rollout)
 
 static void choose_canaries(struct rollout *rollout)
 {
-    struct rollout_table *table = rollout->table;
-    while (rollout_lacks_canaries(rollout) && table->ring != NULL) {
-        struct member *member = table->ring->queue.head;
-        table->ring = table->ring->next;
+    struct member *member;
+    while (rollout_lacks_canaries(rollout) && (member = sites_next(rollout)) != NULL) {
         member_make_canary(rollout, member);
     }
 }
@@ -402,7 +400,8 @@ static bool may_tell_type(const struct rollout *rollout)
     bool fits = rollout->members <= window_size(&rollout->window) && rollout->devices[ROLLOUT_DEVICE_QUEUED] > 0 &&
                 rollout->members - rollout->devices[ROLLOUT_DEVICE_SKIPPED] == rollout->devices[ROLLOUT_DEVICE_QUEUED];
     for (const struct site *site = rollout->table->sites; fits && site != NULL; site = site->hh.next) {
-        fits = order->site_in_flight == 0 || site->queue.count <= order->site_in_flight;
+        fits = order->site_in_flight == 0 ||
+               site->queues[0].members.count + site->queues[1].members.count <= order->site_in_flight;
     }
     return rollout->table->type_topic && all && (fits || rollout->members == 0) && !rollout_has_newer(rollout);
 }

@@ -207,6 +207,7 @@ struct rollout_joiner {
     struct mac mac;
     uint64_t site;
     bool came_back;       /* it was confirmed after an earlier update: one that can be missed */
+    bool stale;           /* not heard of lately: its turn is after those who were */
     bool away;            /* it said that it is gone: SILENT until it comes */
     const char *skip_why; /* NULL = it is to get the image */
 };

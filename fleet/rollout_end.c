@@ -49,7 +49,8 @@ static void give_up_waiting(struct rollout *rollout, const struct moment *now)
         room -= give_up(rollout, queues[i], room, now);
     }
     for (const struct site *site = table->sites; site != NULL && room > 0; site = site->hh.next) {
-        room -= give_up(rollout, &site->queue, room, now);
+        room -= give_up(rollout, &site->queues[0].members, room, now);
+        room -= give_up(rollout, &site->queues[1].members, room, now);
     }
     member_write_left_out(rollout, room);
     rollout->devices[ROLLOUT_DEVICE_SKIPPED] += rollout->devices[ROLLOUT_DEVICE_QUEUED];

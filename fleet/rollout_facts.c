@@ -114,6 +114,7 @@ static void take_fact(struct rollout *rollout, struct member *member, const stru
 {
     uint64_t moves_before = rollout->table->moves;
     find_again(rollout, member);
+    member_set_stale(rollout, member, false);
     if (fact->runs_target) {
         confirm(rollout, member, now);
     } else if (fact->failed != NULL && member->took) { /* what failed before this rollout is another story */

@@ -79,55 +79,6 @@ const char *member_why(const struct rollout *rollout, const struct member *membe
     return member->why > 0 ? rollout->table->whys[member->why - 1].text : "";
 }
 
-/* --- sites ----------------------------------------------------------------------------------------------------------
- */
-
-bool member_site_is_full(const struct rollout *rollout, const struct site *site)
-{
-    return rollout->order.site_in_flight > 0 && site->taken >= rollout->order.site_in_flight;
-}
-
-/* Who has a network of IPv6 chooses among many sites, so they have a secret hash, too. */
-static struct site *find_site(const struct rollout_table *table, uint64_t key, unsigned *hash)
-{
-    struct site *site;
-    *hash = seeded_hash(&table->rollouts->seed, key >> 32, (uint32_t)key);
-    HASH_FIND_BYHASHVALUE(hh, table->sites, &key, sizeof key, *hash, site);
-    return site;
-}
-
-const struct site *member_site(const struct rollout *rollout, uint64_t key)
-{
-    unsigned hash;
-    return find_site(rollout->table, key, &hash);
-}
-
-static struct site *take_site(struct rollout_table *table, uint64_t key)
-{
-    unsigned hash;
-    struct site *site = find_site(table, key, &hash);
-    if (site == NULL) {
-        site = calloc(1, sizeof *site);
-        assert(site != NULL);
-        site->key = key;
-        HASH_ADD_BYHASHVALUE(hh, table->sites, key, sizeof site->key, hash, site);
-    }
-    return site;
-}
-
-/* In the ring or not, as its queue and its slots now are. */
-static void place_site(struct rollout *rollout, struct site *site)
-{
-    struct rollout_table *table = rollout->table;
-    bool belongs = site->queue.head != NULL && !member_site_is_full(rollout, site);
-    if (belongs && !site->in_ring) {
-        CDL_APPEND(table->ring, site);
-    } else if (!belongs && site->in_ring) {
-        CDL_DELETE(table->ring, site);
-    }
-    site->in_ring = belongs;
-}
-
 /* --- lists ----------------------------------------------------------------------------------------------------------
  */
 
@@ -144,7 +95,7 @@ static struct member_list *list_for(struct rollout *rollout, struct member *memb
     return member->armed > 0 ? &table->armed
            : rests           ? &table->resting
            : member->canary  ? &table->canaries
-                             : &member->site->queue;
+                             : &member->site->queues[member->stale].members;
 }
 
 static bool takes_site(const struct member *member)
@@ -175,7 +126,7 @@ static void enter(struct rollout *rollout, struct member *member, bool rests)
     rollout->table->moves++;
     rollout->in_flight += member_takes_slot(member);
     member->site->taken += takes_site(member);
-    place_site(rollout, member->site);
+    site_place(rollout, member->site);
 }
 
 static uint64_t write_down(struct rollout *rollout, const struct member *member)
@@ -193,7 +144,7 @@ struct member *member_add(struct rollout *rollout, const struct mac *mac, uint64
 {
     assert(rollout->members < ROLLOUT_DEVICES_MAX);
     struct member *member = member_lay(rollout, mac);
-    member->site = take_site(rollout->table, site);
+    member->site = site_take(rollout, site);
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
     rollout->members++;
@@ -265,6 +216,18 @@ void member_requeue(struct rollout *rollout, struct member *member, bool rest, c
     (void)write_down(rollout, member);
 }
 
+void member_set_stale(struct rollout *rollout, struct member *member, bool stale)
+{
+    bool waits = member->list == &member->site->queues[member->stale].members;
+    if (waits) {
+        leave(rollout, member);
+    }
+    member->stale = stale;
+    if (waits) {
+        enter(rollout, member, false);
+    }
+}
+
 void member_rested(struct rollout *rollout, struct member *member)
 {
     move(rollout, member, ROLLOUT_DEVICE_QUEUED, 0, false);
@@ -304,12 +267,7 @@ static struct member *pick(struct rollout *rollout)
             return canary;
         }
     }
-    if (rollout->state == ROLLOUT_CANARY || table->ring == NULL) {
-        return NULL;
-    }
-    struct member *member = table->ring->queue.head;
-    table->ring = table->ring->next; /* the next site's turn */
-    return member;
+    return rollout->state != ROLLOUT_CANARY ? sites_next(rollout) : NULL;
 }
 
 bool member_arm_next(struct rollout *rollout, const struct moment *now)
@@ -452,17 +410,24 @@ static void check_lists(const struct rollout *rollout)
         listed += table->of_state[i].count;
     }
     for (const struct site *site = table->sites; site != NULL; site = site->hh.next) {
-        size_t queued = 0;
-        for (const struct member *member = site->queue.head; member != NULL; member = member->next) {
-            queued++;
+        for (size_t i = 0; i < 2; i++) {
+            const struct site_queue *queue = &site->queues[i];
+            size_t queued = 0;
+            for (const struct member *member = queue->members.head; member != NULL; member = member->next) {
+                assert(member->stale == i);
+                queued++;
+            }
+            assert(queued == queue->members.count);
+            assert(queue->in_ring == (queued > 0 && !member_site_is_full(rollout, site)));
+            listed += queued;
+            in_ring += queue->in_ring;
         }
-        assert(queued == site->queue.count);
-        assert(site->in_ring == (queued > 0 && !member_site_is_full(rollout, site)));
-        listed += queued;
-        in_ring += site->in_ring;
     }
-    for (const struct site *site = table->ring; site != NULL; site = site->next != table->ring ? site->next : NULL) {
-        ring++;
+    for (size_t i = 0; i < 2; i++) {
+        const struct site_queue *first = table->rings[i];
+        for (const struct site_queue *at = first; at != NULL; at = at->next != first ? at->next : NULL) {
+            ring++;
+        }
     }
     assert(listed == table->member_count && ring == in_ring);
 }

@@ -20,13 +20,19 @@ struct member_list {
     size_t count;
 };
 
-/* Whose uplink is shared. In the ring while it has a queue and may have one more under way. */
+/* Who waits at a site, in two kinds: those heard of lately, and those who are perhaps not there. In its kind's ring
+ * while it has any, and the site may have one more under way. */
+struct site_queue {
+    struct member_list members;
+    bool in_ring;
+    struct site_queue *prev, *next; /* ring */
+};
+
+/* Whose uplink is shared. */
 struct site {
     uint64_t key;
-    struct member_list queue;
-    size_t taken; /* slots, and armed ones */
-    bool in_ring;
-    struct site *prev, *next; /* ring */
+    struct site_queue queues[2]; /* fresh, stale */
+    size_t taken;                /* slots, and armed ones */
     UT_hash_handle hh;
 };
 
@@ -37,6 +43,7 @@ struct member { /* stays where it is until the rollout is over */
     uint8_t cuts;      /* transfers that broke off */
     uint8_t transfers; /* at this moment: two devices may call themselves the same */
     bool canary : 1;
+    bool stale : 1;       /* not heard of lately: its turn is after the others' */
     bool told : 1;        /* TRIGGERED: the broker has taken the command, or it came by itself */
     bool withdrawn : 1;   /* its command was taken back, and the broker's side has not answered yet */
     bool took : 1;        /* was answered with the image, in this rollout */
@@ -76,7 +83,7 @@ struct rollout_table {
     size_t member_count;    /* of them; once it is over, fewer than rollout.members */
     struct mac_index index;
     struct site *sites;          /* hash by key */
-    struct site *ring;           /* the next to be asked first */
+    struct site_queue *rings[2]; /* fresh, stale: the next to be asked first */
     struct member_list canaries; /* queued ones */
     struct member_list armed;
     struct member_list resting; /* QUEUED again after a transfer that broke off */
@@ -136,6 +143,11 @@ struct member *member_lay(struct rollout *rollout, const struct mac *mac); /* ze
  * room: each says why. The work is done by waste_sweep. */
 void members_thin(struct rollout *rollout);
 void members_free(struct rollout *rollout);
+struct site *site_take(struct rollout *rollout, uint64_t key); /* a new one where there is none */
+/* In its rings or not, as its queues and its slots now are. */
+void site_place(struct rollout *rollout, struct site *site);
+/* The next in turn of all sites, the stale ones last; NULL = nobody may be. */
+struct member *sites_next(struct rollout *rollout);
 bool waste_sweep(struct rollouts *rollouts); /* a piece of it; false = there is none left */
 
 /* --- rollout_members.c: who is in which list ------------------------------------------------------------------------
@@ -149,6 +161,8 @@ void member_set(struct rollout *rollout, struct member *member, enum rollout_dev
 /* SKIPPED before the start: it follows from the order, so nobody writes it down before the end. */
 void member_leave_out(struct rollout *rollout, struct member *member, const char *why);
 void member_write_left_out(struct rollout *rollout, size_t max);
+/* Its turn is after, or among, the others'. */
+void member_set_stale(struct rollout *rollout, struct member *member, bool stale);
 /* QUEUED again: at the end of its site's queue, or resting first. */
 void member_requeue(struct rollout *rollout, struct member *member, bool rest, const struct moment *now);
 void member_rested(struct rollout *rollout, struct member *member);

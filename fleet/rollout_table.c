@@ -52,6 +52,68 @@ struct member *member_lay(struct rollout *rollout, const struct mac *mac)
     return member;
 }
 
+/* --- sites ----------------------------------------------------------------------------------------------------------
+ */
+
+bool member_site_is_full(const struct rollout *rollout, const struct site *site)
+{
+    return rollout->order.site_in_flight > 0 && site->taken >= rollout->order.site_in_flight;
+}
+
+/* Who has a network of IPv6 chooses among many sites, so they have a secret hash, too. */
+static struct site *find_site(const struct rollout_table *table, uint64_t key, unsigned *hash)
+{
+    struct site *site;
+    *hash = seeded_hash(&table->rollouts->seed, key >> 32, (uint32_t)key);
+    HASH_FIND_BYHASHVALUE(hh, table->sites, &key, sizeof key, *hash, site);
+    return site;
+}
+
+const struct site *member_site(const struct rollout *rollout, uint64_t key)
+{
+    unsigned hash;
+    return find_site(rollout->table, key, &hash);
+}
+
+struct site *site_take(struct rollout *rollout, uint64_t key)
+{
+    struct rollout_table *table = rollout->table;
+    unsigned hash;
+    struct site *site = find_site(table, key, &hash);
+    if (site == NULL) {
+        site = calloc(1, sizeof *site);
+        assert(site != NULL);
+        site->key = key;
+        HASH_ADD_BYHASHVALUE(hh, table->sites, key, sizeof site->key, hash, site);
+    }
+    return site;
+}
+
+void site_place(struct rollout *rollout, struct site *site)
+{
+    struct rollout_table *table = rollout->table;
+    bool full = member_site_is_full(rollout, site);
+    for (size_t i = 0; i < 2; i++) {
+        struct site_queue *queue = &site->queues[i];
+        bool belongs = queue->members.head != NULL && !full;
+        if (belongs && !queue->in_ring) {
+            CDL_APPEND(table->rings[i], queue);
+        } else if (!belongs && queue->in_ring) {
+            CDL_DELETE(table->rings[i], queue);
+        }
+        queue->in_ring = belongs;
+    }
+}
+
+struct member *sites_next(struct rollout *rollout)
+{
+    struct rollout_table *table = rollout->table;
+    struct site_queue **ring = &table->rings[table->rings[0] == NULL];
+    struct member *member = *ring != NULL ? (*ring)->members.head : NULL;
+    *ring = *ring != NULL ? (*ring)->next : NULL; /* the next site's turn */
+    return member;
+}
+
 /* --- letting go -----------------------------------------------------------------------------------------------------
  */
 
@@ -68,7 +130,7 @@ static void put_aside(struct rollout_table *table)
     mac_index_clear(&table->index);
     table->blocks = NULL;
     table->member_count = 0;
-    table->ring = NULL;
+    table->rings[0] = table->rings[1] = NULL;
     table->canaries = table->armed = table->resting = table->telling = (struct member_list){ NULL, 0 };
     memset(table->of_state, 0, sizeof table->of_state);
     table->moves++;

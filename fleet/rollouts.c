@@ -297,6 +297,7 @@ void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const stru
     }
     if (member != NULL) {
         member->came_back = joiner->came_back;
+        member_set_stale(rollout, member, joiner->stale);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define MAC_SHOWN_SIZE 18
+#define STALE_S        3600 /* not heard of for so long: others first */
 
 void survey_begin(struct survey *survey, struct trigger *trigger, const struct trigger_order *order,
                   const struct trigger_plan *plan)
@@ -212,6 +213,7 @@ enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed)
         joiner->site = fleet_site(device->address);
         joiner->came_back = device->came_back;
         joiner->away = device->said_online && !device->online;
+        joiner->stale = !device->online && device->seen_s + STALE_S < clock_moment(survey->trigger->loop).unix_s;
     }
     if (device != NULL && runs_it(survey, device)) {
         survey->current++;

@@ -260,6 +260,32 @@ static void test_after_a_halt(void **unused)
     world_free(world);
 }
 
+/* Else devices long gone hold the few slots there are, for minutes each, while others wait. */
+static void test_those_heard_of_lately_first(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    begin_as(world, ROLLOUT_ID);
+    for (int i = 0; i < 8; i++) { /* 0 to 3 are gone: two at the site of the others, two at their own */
+        struct rollout_joiner joiner = { .mac = mac_of(i), .site = i == 2 || i == 3 ? (uint64_t)i : 9, .stale = i < 4 };
+        rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+    }
+    start(world);
+    for (int i = 4; i < 7; i++) {
+        assert_int_equal(times_told(world, i - 4), 0);
+        updates(world, i);
+    }
+    assert_int_equal(times_told(world, 7), 1);
+    updates(world, 7);
+    size_t told = 0;
+    for (int i = 0; i < 4; i++) {
+        told += times_told(world, i);
+    }
+    assert_int_equal(told, 2); /* now it is their turn */
+    world_free(world);
+}
+
 /* Else one resume is not enough, or the next failure halts at once. */
 static void test_resume_forgives(void **unused)
 {
@@ -626,6 +652,7 @@ int main(void)
         cmocka_unit_test(test_thresholds),
         cmocka_unit_test(test_the_share_is_of_those_finished),
         cmocka_unit_test(test_after_a_halt),
+        cmocka_unit_test(test_those_heard_of_lately_first),
         cmocka_unit_test(test_resume_forgives),
         cmocka_unit_test(test_a_failure_that_was_none),
         cmocka_unit_test(test_lost_devices_halt),
