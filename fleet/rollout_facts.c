@@ -355,6 +355,8 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
 /* --- deadlines ------------------------------------------------------------------------------------------------------
  */
 
+#define DUE_MAX 512 /* at a time: thousands that fall silent together are not looked at in one turn of the loop */
+
 static struct member *due(const struct member_list *list, uint64_t wait_ms, const struct moment *now)
 {
     return list->head != NULL && now->ms - list->head->since_ms >= wait_ms ? list->head : NULL;
@@ -381,8 +383,10 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
           "took all of it, and has not come back" },
     };
     struct member *member;
+    size_t count = 0;
     for (size_t i = 0; i < sizeof deadlines / sizeof deadlines[0]; i++) {
-        while ((member = due(deadlines[i].list, deadlines[i].wait_ms, now)) != NULL) {
+        while (count < DUE_MAX && (member = due(deadlines[i].list, deadlines[i].wait_ms, now)) != NULL) {
+            count++;
             if (member->unsure && table->device_topic &&
                 !rollout_is_over(rollout)) { /* it may have come: asked again, it says so */
                 member_requeue(rollout, member, false, now);

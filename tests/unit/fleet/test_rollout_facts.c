@@ -593,6 +593,25 @@ static void test_what_is_kept_is_bounded(void **unused)
     world_free(world);
 }
 
+/* Else thousands of deadlines that are due together hold up the loop. */
+static void test_many_are_late(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 1200;
+    set_going(world, 1200);
+    for (int i = 0; i < 1200; i++) {
+        broker_says(world, i, true);
+    }
+    pass(world, 60000);
+    assert_in_range(world->rollout->devices[ROLLOUT_DEVICE_SILENT], 100, 600);
+    pass(world, 1000);
+    pass(world, 1000);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_SILENT], 1200);
+    assert_string_equal(word_of(world), "done");
+    world_free(world);
+}
+
 /* Else an abort calls silent who was never told, and what those did who were at it is never known. */
 static void test_what_an_abort_leaves(void **unused)
 {
@@ -775,6 +794,7 @@ int main(void)
         cmocka_unit_test(test_a_cut_that_is_reported),
         cmocka_unit_test(test_what_is_kept_is_bounded),
         cmocka_unit_test(test_what_an_abort_leaves),
+        cmocka_unit_test(test_many_are_late),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_seconds_left),
     };
