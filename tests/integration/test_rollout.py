@@ -74,8 +74,8 @@ def test_an_ill_image_halts(fleet, ill):
         fleet.add("2.0.0")
         rollout = fleet.order(in_flight=20)
         halted = fleet.wait(rollout, lambda now: now["state"] == "halted", "the halt")
-        assert "failed, more than 20 %" in halted["why"]
-        failures, finished = map(int, re.match(r"(\d+) of (\d+) finished", halted["why"]).groups())
+        assert "the limit is 20 %" in halted["why"]
+        failures, finished = map(int, re.match(r"(\d+) failed of (\d+) finished", halted["why"]).groups())
         assert failures * 100 > 20 * max(20, finished) and halted["devices"]["queued"] > 100
         assert (failures - 1) * 100 <= 20 * max(20, finished - 1), "and not before: with the first that was too many"
         stranger = check(fleet.server, "/update/door", version="0.1.0")
