@@ -68,7 +68,9 @@ static void on_fact(void *owner, const struct device_fact *fact)
                         : known != NULL              ? slice_of(words_text(app->fleet.words, known->type->name))
                                                      : slice_of("");
     if (fact->report.state == REPORT_ONLINE || fact->report.state == REPORT_OFFLINE) {
-        if (type.len > 0 && catalog_has_type(app->catalog, type)) {
+        bool stranger_left =
+            known == NULL && fact->report.state == REPORT_OFFLINE; /* an old broker keeps such for ever */
+        if (type.len > 0 && !stranger_left && catalog_has_type(app->catalog, type)) {
             fleet_said_online(&app->fleet, mac, type, fact->report.state == REPORT_ONLINE, &now);
         }
     } else if (!fact->retained) {

@@ -491,9 +491,11 @@ def test_ten_thousand_by_name(house):
 def test_who_said_that_it_is_gone_is_not_waited_for(house):
     """Retired and sleeping devices neither block a rollout nor count as silent."""
     with Listener(house.broker, "nothing") as speaker:
+        speaker.publish("updraft/d1_mini/5ccf7f000009/online", "1", retain=True)
         speaker.publish("updraft/d1_mini/5ccf7f000009/online", "0", retain=True)
         speaker.publish("updraft/d1_mini/5ccf7f000008/online", "1", retain=True)
-    wait_until(lambda: reports(house.admin)["ok"] == 2, "both are heard")
+        speaker.publish("updraft/d1_mini/5ccf7f000007/online", "0", retain=True)  # was never here: no device of ours
+    wait_until(lambda: reports(house.admin)["ok"] == 4, "all are heard")
     answer = house.order()
     devices = house.wait_rollout(answer, lambda now: now["devices"]["triggered"] == 1, "the one that is there")["devices"]
     assert devices["members"] == 2 and devices["silent"] == 1, "the other is waited for by nobody"
