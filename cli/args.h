@@ -38,7 +38,7 @@ struct flag {
 #define COMMON_FLAGS                                                                                                   \
     { "json", FLAG_SWITCH, "", "print one JSON document instead of text for people" },                                 \
     { "admin-socket", FLAG_TEXT, "PATH",                                                                               \
-      "the server's admin socket (default: ./state/admin.sock, else /var/lib/updraft/admin.sock)" },                   \
+      "the server's admin socket (default: ./state/admin.sock, else /run/updraft/admin.sock)" },                   \
     { "server", FLAG_TEXT, "URL", "the server's --admin-listen, as http://HOST:PORT, instead of a socket" },           \
     { "token", FLAG_TEXT, "T",                                                                                         \
       "for --server; all users of this machine can see it here, so rather name a file in UPDRAFT_TOKEN_FILE" },        \

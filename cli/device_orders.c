@@ -21,19 +21,43 @@ static enum cli_exit not_text(const struct cli *cli)
     return CLI_USAGE;
 }
 
-static void print_policy(const struct cli *cli, const json_t *device)
+/* What was done first where it leaves nothing to be seen ("unpinned"), then what holds from now on. */
+static void print_standing(const json_t *device, const char *done)
 {
-    (void)cli;
     char text[1024];
     device_policy_text(device, text, sizeof text);
     shown_print(stdout, field_text(device, "mac"));
-    fputs(": ", stdout);
-    shown_print(stdout, text[0] != '\0' ? text : "nothing is decided of it");
+    printf(": %s%s", done, done[0] != '\0' && text[0] != '\0' ? "; " : "");
+    shown_print(stdout, text[0] == '\0' && done[0] == '\0' ? "nothing is decided of it" : text);
     putchar('\n');
 }
 
+static void print_policy(const struct cli *cli, const json_t *device)
+{
+    (void)cli;
+    print_standing(device, "");
+}
+
+static void print_unpinned(const struct cli *cli, const json_t *device)
+{
+    (void)cli;
+    print_standing(device, "unpinned");
+}
+
+static void print_unassigned(const struct cli *cli, const json_t *device)
+{
+    (void)cli;
+    print_standing(device, "unassigned");
+}
+
+static void print_unblocked(const struct cli *cli, const json_t *device)
+{
+    (void)cli;
+    print_standing(device, "unblocked");
+}
+
 /* Sends `policy` (taken over), with the note. NULL = a word was no text. */
-static enum cli_exit patch(struct cli *cli, json_t *policy)
+static enum cli_exit patch(struct cli *cli, json_t *policy, print_fn print)
 {
     struct api_path path;
     enum cli_exit code = CLI_USAGE;
@@ -41,7 +65,7 @@ static enum cli_exit patch(struct cli *cli, json_t *policy)
     if (policy == NULL || (note != NULL && json_object_set_new(policy, "note", json_string(note)) != 0)) {
         code = not_text(cli);
     } else if (device_path(cli, &path)) {
-        code = cli_change(cli, "PATCH", &path, policy, print_policy);
+        code = cli_change(cli, "PATCH", &path, policy, print);
     }
     json_decref(policy);
     return code;
@@ -49,39 +73,39 @@ static enum cli_exit patch(struct cli *cli, json_t *policy)
 
 static enum cli_exit run_pin(struct cli *cli)
 {
-    return patch(cli, json_pack("{s:s}", "pin", cli->args->words[1]));
+    return patch(cli, json_pack("{s:s}", "pin", cli->args->words[1]), print_policy);
 }
 
 static enum cli_exit run_unpin(struct cli *cli)
 {
-    return patch(cli, json_pack("{s:n}", "pin"));
+    return patch(cli, json_pack("{s:n}", "pin"), print_unpinned);
 }
 
 static enum cli_exit run_assign(struct cli *cli)
 {
     const struct args *args = cli->args;
     const char *label = args->word_count > 2 ? args->words[2] : "";
-    return patch(cli, json_pack("{s:{s:s, s:s}}", "assign", "type", args->words[1], "label", label));
+    return patch(cli, json_pack("{s:{s:s, s:s}}", "assign", "type", args->words[1], "label", label), print_policy);
 }
 
 static enum cli_exit run_unassign(struct cli *cli)
 {
-    return patch(cli, json_pack("{s:n}", "assign"));
+    return patch(cli, json_pack("{s:n}", "assign"), print_unassigned);
 }
 
 static enum cli_exit run_block(struct cli *cli)
 {
-    return patch(cli, json_pack("{s:b}", "blocked", 1));
+    return patch(cli, json_pack("{s:b}", "blocked", 1), print_policy);
 }
 
 static enum cli_exit run_unblock(struct cli *cli)
 {
-    return patch(cli, json_pack("{s:b}", "blocked", 0));
+    return patch(cli, json_pack("{s:b}", "blocked", 0), print_unblocked);
 }
 
 static enum cli_exit run_approve(struct cli *cli)
 {
-    return patch(cli, json_pack("{s:b}", "approved", 1));
+    return patch(cli, json_pack("{s:b}", "approved", 1), print_policy);
 }
 
 /* "+kitchen -cellar": into one, out of the other. */
@@ -114,7 +138,7 @@ static enum cli_exit run_group(struct cli *cli)
         json_decref(policy);
         return not_text(cli);
     }
-    return patch(cli, policy);
+    return patch(cli, policy, print_policy);
 }
 
 static void print_forgotten(const struct cli *cli, const json_t *reply)
@@ -122,7 +146,7 @@ static void print_forgotten(const struct cli *cli, const json_t *reply)
     (void)cli;
     char room[SHOWN_SIZE];
     shown_print(stdout, field_text(reply, "mac"));
-    printf(": %s forgotten that it failed with; it is offered everything again\n",
+    printf(": %s forgotten that it failed with; no failure keeps an image from it any more\n",
            shown_count(field_number(reply, "forgotten"), "image", room));
 }
 
@@ -163,7 +187,7 @@ const struct verb verb_devices_pin = {
     .words_max = 2,
     .flags = note_flags,
     .summary = "keep a device at exactly this version, also an older one",
-    .more = "",
+    .more = "It goes there at its next check; \"publish-update TYPE --to MAC\" tells it to check now.",
     .run = run_pin,
 };
 const struct verb verb_devices_unpin = {
@@ -253,7 +277,8 @@ const struct verb verb_devices_forget = {
     .words_max = 1,
     .flags = plain_flags,
     .summary = "forget a device, and what was decided of it",
-    .more = "",
+    .more = "One whose retained \"online\" message the broker still keeps comes back with it: docs/mqtt.md says how to "
+            "clear that.",
     .run = run_forget,
 };
 const struct verb verb_devices_group = {

@@ -68,6 +68,20 @@ void device_policy_text(const json_t *device, char *to, size_t size)
 
 /* --- ls ----------------------------------------------------------------------------------------------------------- */
 
+/* Whoever mistyped a type or a group is to read it. */
+static void print_nobody(const struct args *args)
+{
+    const char *type = args_get(args, "type"), *group = args_get(args, "group");
+    if (args->given_count == 1 && (type != NULL || group != NULL)) {
+        printf("no device that is known here is %s ", type != NULL ? "of type" : "in group");
+        shown_print(stdout, type != NULL ? type : group);
+        puts(type != NULL ? "; \"updraft devices\" lists all" : "; \"updraft devices groups\" lists the groups");
+        return;
+    }
+    puts(args->given_count > 0 ? "no such devices; \"updraft devices\" lists all"
+                               : "no devices yet: each is listed when it has asked for the first time");
+}
+
 static void print_devices(const struct cli *cli, const json_t *reply)
 {
     static const struct table_column columns[] = {
@@ -76,8 +90,7 @@ static void print_devices(const struct cli *cli, const json_t *reply)
     };
     const json_t *devices = json_object_get(reply, "devices"), *device;
     if (json_array_size(devices) == 0) {
-        puts(cli->args->given_count > 0 ? "no such devices; \"updraft devices\" lists all"
-                                        : "no devices yet: each is listed when it has asked for the first time");
+        print_nobody(cli->args);
         return;
     }
     struct table *table = table_new(columns, sizeof columns / sizeof columns[0]);
@@ -181,8 +194,9 @@ static void print_chip(const json_t *device)
     struct words words = { text, 0, sizeof text };
     const char *const members[] = { "chip", "client", "flash_mode" }, *const first[] = { "", "", "flash mode" };
     for (size_t i = 0; i < sizeof members / sizeof members[0]; i++) {
-        if (field_text(device, members[i])[0] != '\0') {
-            add_words(&words, first[i], field_text(device, members[i]));
+        const char *value = field_text(device, members[i]);
+        if (value[0] != '\0' && strcmp(value, "plain") != 0) { /* plain: it names no updater, or has not asked yet */
+            add_words(&words, first[i], value);
         }
     }
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -199,7 +213,9 @@ static void print_seen(const json_t *device)
     const json_t *online = json_object_get(device, "online");
     const char *first = field_text(device, "first_seen"), *last = field_text(device, "last_seen");
     if (last[0] == '\0') {
-        print_line("seen", "never");
+        print_line("seen", json_is_true(online)    ? "it has not asked yet; online (MQTT)"
+                           : json_is_false(online) ? "it has not asked yet; offline (MQTT)"
+                                                   : "never");
         return;
     }
     snprintf(text, sizeof text, "%s (%s), first %s%s", shown_ago(last, ago), last, first,
@@ -243,15 +259,18 @@ static void print_standing(const json_t *device)
     {
         uint64_t failures = field_number(one, "failures");
         bool went_back = field_true(one, "rolled_back");
-        snprintf(text, sizeof text, "md5 %s, %s, %s%s", field_text(one, "md5"),
+        const char *version = field_text(one, "version"), *file = field_text(one, "file");
+        snprintf(text, sizeof text, "%s%s%s%smd5 %s, %s, %s%s", version, version[0] != '\0' ? ", " : "", file,
+                 file[0] != '\0' ? ", " : "", field_text(one, "md5"),
                  went_back ? "it rolled back from it" : shown_count(failures, "failure", room), field_text(one, "at"),
                  went_back || failures > 1 ? ": not offered again" : "");
         print_line(i == 0 ? "failed" : "", text);
     }
     json_array_foreach(json_object_get(device, "rollouts"), i, one)
     {
-        snprintf(text, sizeof text, "%s %s: it is %s", field_text(one, "id"), field_text(one, "state"),
-                 field_text(one, "member"));
+        const char *version = field_text(one, "version"), *why = field_text(one, "why");
+        snprintf(text, sizeof text, "%s%s%s %s: it is %s%s%s", field_text(one, "id"), version[0] != '\0' ? ", " : "",
+                 version, field_text(one, "state"), field_text(one, "member"), why[0] != '\0' ? ": " : "", why);
         print_line(i == 0 ? "rollouts" : "", text);
     }
 }
@@ -269,6 +288,7 @@ static void print_device(const struct cli *cli, const json_t *device)
     print_seen(device);
     print_outcome(device);
     print_standing(device);
+    print_line("kept", field_text(device, "kept"));
     print_line("time-line", field_text(device, "events_why"));
     if (json_array_size(events) == 0) {
         return;
@@ -313,8 +333,8 @@ const struct verb verb_devices_ls = {
     .sub = "ls",
     .words = "",
     .flags = ls_flags,
-    .summary = "list the devices, in the order in which they were first seen",
-    .more = "",
+    .summary = "list the devices, in the order in which the server met them",
+    .more = "After a restart those written down come first, in the order in which they are read.",
     .run = run_ls,
 };
 const struct verb verb_devices_show = {

@@ -62,6 +62,8 @@ def test_a_fleet_comes_whole_and_filtered_by_the_server(stand_in, tmp_path):
     stand_in.answers[("GET", "/api/v1/devices")] = [(200, {"total": 0, "devices": []})]
     says("^no devices yet", "devices", cwd=tmp_path)
     says("^no such devices", "devices", "ls", "--online", cwd=tmp_path)
+    says("^no device that is known here is of type nosuch; ", "devices", "--type", "nosuch", cwd=tmp_path)
+    says("^no device that is known here is in group nosuch; ", "devices", "--group", "nosuch", cwd=tmp_path)
 
 
 def test_one_device_is_shown_with_its_time_line(stand_in, tmp_path):
@@ -90,6 +92,20 @@ def test_one_device_is_shown_with_its_time_line(stand_in, tmp_path):
     stand_in.answers[("GET", PLACE)] = [(200, device(last_seen=None, events=[], events_why="the disk is full"))]
     out = run("devices", "show", MAC, cwd=tmp_path)[1]
     assert "seen      never\n" in out and "time-line the disk is full\n" in out and "address" not in out
+    unasked = device(last_seen=None, online=True, client="plain", chip="", flash_mode="", flash_bytes=0, free_bytes=0,
+                     rollouts=[{"id": ID, "state": "done", "version": "1.0", "member": "skipped", "why": "pinned"}],
+                     kept="2.0 is newer", events=[], events_why="",
+                     never_again=[{"md5": "cd" * 16, "failures": 1, "rolled_back": False, "version": "2.0",
+                                   "file": "door/2.0.bin", "at": "2026-11-21T07:00:00Z"}])
+    stand_in.answers[("GET", PLACE)] = [(200, unasked)]
+    out = run("devices", "show", MAC, cwd=tmp_path)[1]
+    for text in ("seen      it has not asked yet; online (MQTT)\n", f"rollouts  {ID}, 1.0 done: it is skipped: pinned\n",
+                 "kept      2.0 is newer\n", "failed    2.0, door/2.0.bin, md5 "):
+        assert text in out, (text, out)
+    assert "hardware" not in out and "not offered again" not in out
+
+
+DONE = {"unpin": "unpinned; ", "unassign": "unassigned; ", "unblock": "unblocked; "}  # said first
 
 
 @pytest.mark.parametrize("words, body", [
@@ -111,7 +127,7 @@ def test_what_is_decided_of_a_device_is_one_order(stand_in, tmp_path, words, bod
     stand_in.answers[("PATCH", PLACE)] = [(200, answer)]
     code, out, error = run("devices", *words, cwd=tmp_path)
     assert (code, error) == (0, "")
-    assert json.loads(out) == answer if "--json" in words else out == f"{MAC}: pin 0.4.9, in kitchen\n"
+    assert json.loads(out) == answer if "--json" in words else out == f"{MAC}: {DONE.get(words[0], '')}pin 0.4.9, in kitchen\n"
     assert [(method, path, json.loads(sent)) for method, path, sent in stand_in.asked] == [("PATCH", PLACE, body)]
 
 
@@ -120,6 +136,8 @@ def test_what_was_not_written_down_is_said(stand_in, tmp_path):
     code, out, error = run("devices", "block", MAC, cwd=tmp_path)
     assert (code, out, error) == (0, f"{MAC}: nothing is decided of it\n",
                                   "warning: not written down yet: the disk is full\n")
+    for word in ("unpin", "unassign", "unblock"):
+        assert run("devices", word, MAC, cwd=tmp_path)[1] == f"{MAC}: {DONE[word].strip('; ')}\n"
     stand_in.answers[("PATCH", PLACE)] = [(503, {"error": {"code": "store-failing", "message": "disk", "remedy": "mend"}})]
     says("updraft: disk\n  remedy: mend", "devices", "pin", MAC, "1", code=1, cwd=tmp_path)
 
@@ -129,7 +147,7 @@ def test_groups_retry_and_forget(stand_in, tmp_path):
     stand_in.answers[("POST", PLACE + "/retry")] = [(200, {"mac": MAC, "forgotten": 2})]
     stand_in.answers[("DELETE", PLACE)] = [(200, {"removed": MAC})]
     says(r"^GROUP    DEVICES\nkitchen       12\n$", "devices", "groups", cwd=tmp_path)
-    says(f"^{MAC}: 2 images forgotten", "devices", "retry", MAC, cwd=tmp_path)
+    says(f"^{MAC}: 2 images forgotten that it failed with; no failure keeps ", "devices", "retry", MAC, cwd=tmp_path)
     assert stand_in.asked[-1] == ("POST", PLACE + "/retry", b"{}")
     says(f"^forgot {MAC} and what was decided", "devices", "forget", MAC, cwd=tmp_path)
     stand_in.answers[("GET", "/api/v1/groups")] = [(200, {"total": 0, "groups": []})]
