@@ -31,7 +31,13 @@ static void print_line(const char *label, const char *text)
 static void print_next(const struct cli *cli, const json_t *reply)
 {
     const json_t *next = json_object_get(reply, "next"), *step;
+    const char *word = cli->args->word_count > 0 ? cli->args->words[0] : "";
+    char mac[ARGS_MAC_SIZE], line[120];
     size_t i;
+    if (strcmp(field_text(reply, "reason"), "unknown-type") == 0 && args_mac(word, mac)) {
+        snprintf(line, sizeof line, "the first word is a type, and this is a MAC: did you mean --mac %s?", mac);
+        print_line("next", line);
+    }
     json_array_foreach(next, i, step)
     {
         print_line("next", json_is_string(step) ? json_string_value(step) : "");
@@ -59,7 +65,7 @@ static void print_explanation(const struct cli *cli, const json_t *reply)
     print_line("known", field_text(json_object_get(reply, "remembered"), "text"));
     if (json_is_object(assignment)) {
         snprintf(text, sizeof text, "%s %s", field_text(assignment, "type"), field_text(assignment, "label"));
-        print_line("assigned", text);
+        print_line(field_true(assignment, "pinned") ? "pinned" : "assigned", text);
     }
     if (json_is_object(running)) {
         const char *mode = field_text(running, "flash_mode");

@@ -6,6 +6,7 @@
  */
 #include "base/buf.h"
 #include "server/admin_parts.h"
+#include "server/check.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -15,7 +16,6 @@
 
 #define DEVICES_SHOWN_MAX 1000
 #define LIST_BYTES_MAX    ((size_t)64 << 20) /* far more than a thousand devices can fill */
-#define EVENTS_SHOWN_MAX  STORE_EVENTS_OF_DEVICE
 #define SEEN_WITHIN_MAX_S UINT32_MAX
 
 /* --- one device --------------------------------------------------------------------------------------------------- */
@@ -85,9 +85,14 @@ static json_t *never_again_json(const struct admin_api *api, const struct mac *m
     json_t *list = json_array();
     for (size_t i = 0; entry != NULL && i < entry->count; i++) {
         const struct never_again_image *image = &entry->images[i];
-        json_array_append_new(list, json_pack("{s:o, s:i, s:b, s:o}", "md5", admin_hex(image->md5, 16), "failures",
-                                              (int)image->failures, "rolled_back", image->rolled_back, "at",
-                                              admin_time(image->unix_s)));
+        uint8_t mode;
+        const struct image *file = catalog_find_md5(api->catalog, image->md5, slice_of(""), &mode);
+        json_array_append_new(
+            list, json_pack("{s:o, s:i, s:b, s:b, s:o, s:o, s:o}", "md5", admin_hex(image->md5, 16), "failures",
+                            (int)image->failures, "rolled_back", image->rolled_back, "held",
+                            never_again_holds(api->fleet->never_again, mac, image->md5) != NULL, "file",
+                            admin_text(file != NULL ? file->path : ""), "version",
+                            admin_text(file != NULL ? build_name(&file->build) : ""), "at", admin_time(image->unix_s)));
     }
     return list;
 }
@@ -99,9 +104,10 @@ static json_t *memberships_json(const struct admin_api *api, const struct mac *m
     for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
         const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
         if (rollout_member(rollout, mac, &member)) {
-            json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "id", rollout->id, "state",
-                                                  rollout_state_word(rollout->state), "member",
-                                                  rollout_device_word(member.state)));
+            json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:s, s:o}", "id", rollout->id, "state",
+                                                  rollout_state_word(rollout->state), "version",
+                                                  admin_text(rollout->order.target.version), "member",
+                                                  rollout_device_word(member.state), "why", admin_text(member.why)));
         }
     }
     return list;
@@ -174,52 +180,6 @@ bool admin_knows_device(struct admin_call *call, const struct mac *mac)
                  "`updraft devices` lists those that are known; is it the MAC that the device itself prints?",
                  "no device with this MAC has ever asked, and nothing was said of it");
     return false;
-}
-
-/* --- with its time-line ------------------------------------------------------------------------------------------- */
-
-struct events_call {
-    struct admin_api *api;
-    struct http_later *later;
-    struct mac mac;
-};
-
-static void on_events(void *owner, enum status status, const struct store_event *events, size_t count, const char *why)
-{
-    struct events_call *asked = owner;
-    struct http_answer answer = { .status = 200 };
-    json_t *json = admin_device_json(asked->api, &asked->mac), *list = json_array();
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "at", admin_time(events[i].unix_s), "word",
-                                              admin_text(events[i].word), "text", admin_text(events[i].text)));
-    }
-    json_object_set_new(json, "events", list);
-    json_object_set_new(json, "events_why", admin_text(status == STATUS_OK ? "" : why));
-    admin_answer(&answer, 200, json);
-    admin_answer_later(asked->api, asked->later, &answer);
-    free(asked);
-}
-
-void admin_get_device(struct admin_call *call)
-{
-    struct admin_api *api = call->api;
-    struct mac mac;
-    if (!admin_read_query(call, NULL, 0) || !admin_read_mac(call, &mac) || !admin_knows_device(call, &mac)) {
-        return;
-    }
-    if (api->store == NULL) {
-        json_t *json = admin_device_json(api, &mac);
-        json_object_set_new(json, "events", json_array());
-        json_object_set_new(json, "events_why", json_string("nothing is written down here"));
-        admin_answer(call->answer, 200, json);
-        return;
-    }
-    struct events_call *asked = calloc(1, sizeof *asked);
-    assert(asked != NULL);
-    asked->api = api;
-    asked->mac = mac;
-    asked->later = call->answer->later = http_later_new();
-    store_queue_events_of(api->store, &mac, EVENTS_SHOWN_MAX, on_events, asked);
 }
 
 /* --- many of them ------------------------------------------------------------------------------------------------- */
@@ -341,6 +301,15 @@ static bool on_turn(void *owner, struct turn_budget *budget)
     return true;
 }
 
+/* "none, open, …": all of them. */
+static void list_outcomes(char *to, size_t size)
+{
+    size_t used = (size_t)snprintf(to, size, "give one of ");
+    for (enum outcome i = 0; i < OUTCOME_COUNT && used < size; i++) {
+        used += (size_t)snprintf(to + used, size - used, "%s%s", i > 0 ? ", " : "", outcome_word(i));
+    }
+}
+
 static bool refuse_word(struct admin_call *call, const char *name, const char *value, const char *remedy)
 {
     admin_refuse(call->answer, 400, "bad-request", remedy, "%s=%s is not known", name, admin_show(value).text);
@@ -357,7 +326,9 @@ static bool read_words(struct admin_call *call, struct device_filter *filter, co
         filter->reason++;
     }
     if (filter->outcome == OUTCOME_COUNT) {
-        return refuse_word(call, "outcome", outcome, "docs/openapi.json lists the outcomes");
+        char remedy[200];
+        list_outcomes(remedy, sizeof remedy);
+        return refuse_word(call, "outcome", outcome, remedy);
     }
     if (filter->reason == REASON_COUNT) {
         return refuse_word(call, "reason", reason, "docs/reasons.md lists the reasons");

@@ -38,7 +38,7 @@ struct explain {
     char client[HTTP_PARAMETER_MAX + 1];
     char values[SAID_COUNT][HTTP_PARAMETER_MAX + 1];
     bool has_type, has_client, given[SAID_COUNT]; /* by the operator */
-    const struct device *device;                  /* as it was when it last asked; NULL = it never did */
+    const struct device *device;                  /* as it was when it last asked, if it did; NULL = not known */
     bool recalled_type, recalled_client, recalled[SAID_COUNT];
     char names[SAID_COUNT][40];
     struct header headers[SAID_COUNT + 1];
@@ -67,13 +67,12 @@ static bool read_question(struct admin_call *call, struct explain *explain)
     return true;
 }
 
-/* The device that the operator means, where it has asked. */
+/* The device that the operator means, where it is known: it asked, or spoke over MQTT. */
 static const struct device *find_device(const struct admin_api *api, const struct explain *explain)
 {
     struct mac mac;
     bool named = explain->given[SAID_MAC] && mac_parse(slice_of(explain->values[SAID_MAC]), &mac);
-    const struct device *device = named ? devices_find(api->fleet->devices, &mac) : NULL;
-    return device != NULL && device->client != CLIENT_PLAIN ? device : NULL;
+    return named ? devices_find(api->fleet->devices, &mac) : NULL;
 }
 
 static void recall_text(struct explain *explain, enum said i, const char *text)
@@ -105,7 +104,7 @@ static void recall(struct explain *explain, const struct fleet *fleet)
         snprintf(explain->type, sizeof explain->type, "%s", words_text(fleet->words, device->type->name));
         explain->has_type = explain->recalled_type = true;
     }
-    if (!explain->has_client) {
+    if (!explain->has_client && device->client != CLIENT_PLAIN) {
         snprintf(explain->client, sizeof explain->client, "%s", device->client == CLIENT_ESP32 ? "esp32" : "esp8266");
         explain->recalled_client = true;
     }
@@ -198,8 +197,8 @@ static json_t *check_json(const struct check *check)
     json_t *assignment =
         policy->type[0] == '\0' && policy->wanted[0] == '\0'
             ? json_null()
-            : json_pack("{s:o, s:o, s:s}", "type", admin_text(policy->type), "label", admin_text(policy->wanted),
-                        "source", policy->by_operator ? "operator" : "configuration");
+            : json_pack("{s:o, s:o, s:s, s:b}", "type", admin_text(policy->type), "label", admin_text(policy->wanted),
+                        "source", policy->by_operator ? "operator" : "configuration", "pinned", policy->pinned);
     return json_pack("{s:s, s:i, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", reason_word(reason), "status",
                      (int)reason_http_status(reason), "serves", decision_serves(&check->decision), "text",
                      admin_text(text), "detail", admin_text(check->decision.detail), "type", admin_text(type),
@@ -238,10 +237,28 @@ static json_t *remembered_json(const struct explain *explain)
         json_decref(facts);
         return json_null();
     }
-    json_t *seen = admin_time(explain->device->seen_s);
+    bool asked = explain->device->seen_s > 0;
+    json_t *seen = asked ? admin_time(explain->device->seen_s) : json_null();
     size_t used = strlen(text);
-    snprintf(text + used, sizeof text - used, "; as it said when it last asked, %s", json_string_value(seen));
+    snprintf(text + used, sizeof text - used, "; as it said %s%s", asked ? "when it last asked, " : "over MQTT",
+             asked ? json_string_value(seen) : "");
     return json_pack("{s:o, s:o, s:s}", "seen", seen, "facts", facts, "text", text);
+}
+
+/* --- a type that stays on an older version ------------------------------------------------------------------------ */
+
+void admin_kept_text(const struct check *check, char *text, size_t size)
+{
+    const struct direction *direction = &check->direction;
+    const struct rollout *rollout = direction->rollout;
+    text[0] = '\0';
+    if (rollout != NULL && direction->unless_above != NULL && direction->unless_above[0] != '\0') {
+        snprintf(text, size,
+                 "%s is newer; the type is kept on %s by rollout %s until there is a version above %s; "
+                 "`publish-update %s` ends it",
+                 direction->unless_above, rollout->order.target.version, rollout->id, direction->unless_above,
+                 rollout->order.target.type);
+    }
 }
 
 /* --- what to do next ---------------------------------------------------------------------------------------------- */
@@ -249,6 +266,52 @@ static json_t *remembered_json(const struct explain *explain)
 #define SAY_MORE                                                                                                       \
     "give what the device reports, and the answer is the one that it will get: --version V, and --md5 MD5 (of an "     \
     "ESP32: --client esp32 --sha256 SHA256)"
+
+/* The rollout that keeps the image, where it stands or ended badly; NULL = none. */
+static const struct rollout *keeper_of(const struct admin_api *api, const struct check *check)
+{
+    const struct build *build = check->decision.build;
+    for (size_t i = 0; build != NULL && i < rollouts_count(api->fleet->rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+        const struct rollout_target *target = &rollout->order.target;
+        for (size_t form = 0; form < target->image_count; form++) {
+            if (memcmp(target->md5[form], build->facts.md5, sizeof target->md5[form]) == 0) {
+                return rollout;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* The reason's own step, with the names that belong into its commands where they are known. */
+static json_t *reason_step(const struct admin_api *api, const struct explain *explain, const struct check *check)
+{
+    char line[600], type[TYPE_TEXT_MAX * 4 + 1];
+    enum reason reason = check->decision.reason;
+    const struct rollout *keeper = keeper_of(api, check);
+    text_escape(check->type, type, sizeof type);
+    if (reason == REASON_HELD_BACK && keeper != NULL && keeper->state == ROLLOUT_HALTED) {
+        snprintf(line, sizeof line,
+                 "rollout %s is halted: `updraft rollouts resume %s` goes on, `updraft rollouts abort %s` ends it, "
+                 "`publish-update %s --version OLD` goes back",
+                 keeper->id, keeper->id, keeper->id, type);
+    } else if (reason == REASON_HELD_BACK && keeper != NULL && keeper->state == ROLLOUT_ABORTED) {
+        snprintf(line, sizeof line,
+                 "rollout %s of it was aborted, and it is kept back since: `publish-update %s --version %s` publishes "
+                 "it again",
+                 keeper->id, type, keeper->order.target.version);
+    } else if (reason == REASON_LOOP_GUARD && explain->given[SAID_MAC]) {
+        snprintf(line, sizeof line,
+                 "look at the device: does it start, or does it roll back? A new build is sent at once, this one again "
+                 "after `updraft devices retry %s`",
+                 admin_show(explain->values[SAID_MAC]).text);
+    } else if (reason == REASON_UNPUBLISHED && check->type.len > 0) {
+        snprintf(line, sizeof line, "`publish-update %s` publishes an image to its type", type);
+    } else {
+        snprintf(line, sizeof line, "%s", reason_next(reason));
+    }
+    return admin_text(line);
+}
 
 /* The reason's own step last: what the question lacks, or what else is odd, comes first. */
 static json_t *next_json(const struct admin_api *api, const struct explain *explain, const struct check *check)
@@ -259,6 +322,9 @@ static json_t *next_json(const struct admin_api *api, const struct explain *expl
     if (explain->given[SAID_MAC] && explain->device == NULL && !says_build) {
         json_array_append_new(next, json_string("no device with this MAC has ever asked, so "
                                                 "nothing is remembered of it"));
+    } else if (explain->given[SAID_MAC] && explain->device != NULL && explain->device->seen_s == 0 && !says_build) {
+        json_array_append_new(next, json_string("it is known over MQTT and has not asked yet, so nobody knows what it "
+                                                "runs: `publish-update TYPE --to MAC` makes it ask"));
     }
     if (!says_build && check->decision.build != NULL) {
         json_array_append_new(next, json_string(SAY_MORE));
@@ -273,7 +339,11 @@ static json_t *next_json(const struct admin_api *api, const struct explain *expl
         known_types_remedy(api->catalog, check->type, line, sizeof line);
         json_array_append_new(next, admin_text(line));
     }
-    json_array_append_new(next, json_string(reason_next(check->decision.reason)));
+    admin_kept_text(check, line, sizeof line);
+    if (line[0] != '\0') {
+        json_array_append_new(next, admin_text(line));
+    }
+    json_array_append_new(next, reason_step(api, explain, check));
     return next;
 }
 

@@ -93,6 +93,10 @@ json_t *admin_target_json(const struct rollout_target *target);
 json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout);
 json_t *admin_device_json(const struct admin_api *api, const struct mac *mac); /* seen, or not */
 
+/* Where a rollout keeps the type on an older version than there is: which, which rollout, and what ends it; else "". */
+struct check;
+void admin_kept_text(const struct check *check, char *text, size_t size);
+
 /* The device named by the rest of the path; false with the refusal: it is no MAC, or nobody ever heard of it. */
 bool admin_read_mac(struct admin_call *call, struct mac *mac);
 bool admin_knows_device(struct admin_call *call, const struct mac *mac);

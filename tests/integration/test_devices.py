@@ -109,6 +109,12 @@ def test_lists(server, admin):
     assert (devices["seen"], devices["known"]) == (6, 6)
 
 
+def test_an_outcome_that_there_is_not(server, admin):
+    answer = admin.get("/api/v1/devices?outcome=bogus")
+    assert (answer.status, answer.json["error"]["remedy"]) == (400, "give one of none, open, confirmed, old-build, "
+                                                               "rolled-back, other-build, cut, reported, silent")
+
+
 def test_a_fleet_larger_than_a_turn_of_the_loop(folder):
     """The list is looked through in steps: it has each device once, in pages too."""
     with Server(folder, log_level="warn") as server:
@@ -133,7 +139,7 @@ def test_a_pin_goes_back_and_ends(server, admin):
     reply = check(server, "/update/door", version="2.0")
     assert (reply.reason, reply.body) == ("pinned", bytes_of(server, "door/1.0.bin"))
     explained = admin.get(f"/api/v1/explain?mac={MAC}").json
-    assert explained["assignment"] == {"type": "", "label": "1.0", "source": "operator"}
+    assert explained["assignment"] == {"type": "", "label": "1.0", "source": "operator", "pinned": True}
     assert explained["reason"] == "pinned"
     assert change(admin, pin=None)["policy"]["pin"] == ""
     assert check(server, "/update/door", version="2.0").reason == "up-to-date"

@@ -8,7 +8,8 @@ import urllib.parse
 import pytest
 
 from tests.support.admin import Admin
-from tests.support.updraft import BIN, ESP32, ESP8266, PATIENCE_S, Server, check, make_image
+from tests.support.mqtt import Broker, Listener
+from tests.support.updraft import BIN, ESP32, ESP8266, PATIENCE_S, Server, check, make_image, wait_until
 
 MAC = "5C:CF:7F:B1:E0:42"
 OTHER_MD5 = "0123456789abcdef0123456789abcdef"
@@ -105,6 +106,40 @@ def test_what_is_not_remembered(server, admin):
     assert not any("--md5" in step for step in explain(admin, type="door", version="1.0")["next"])
     check(server, "/update/shed")  # of a type that nobody has
     assert explain(admin, type="door", mac=MAC)["remembered"] is None
+
+
+def test_a_device_that_spoke_over_mqtt_alone(tmp_path):
+    """Else an operator hears that nobody knows a device that the list shows, blocked or pinned as it is."""
+    make_image("esp8266", tmp_path / "firmware/door/1.0.bin", seed=1)
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=2)
+    with Broker(tmp_path / "broker") as broker, Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{broker.port}") as server:
+        admin, mac = Admin(server.folder / "state/admin.sock"), "5ccf7fb1e042"
+        with Listener(broker, "nothing") as speaker:
+            speaker.publish(f"updraft/door/{mac}/online", "1", retain=True)
+        wait_until(lambda: admin.get("/api/v1/devices").json["total"] == 1, "it is heard")
+        answer = explain(admin, mac=mac)
+        assert (answer["type"], answer["reason"], answer["remembered"]["seen"]) == ("door", "unknown-build", None)
+        assert answer["remembered"]["text"] == "type door; as it said over MQTT"
+        assert "has not asked yet" in answer["next"][0]
+        for word, reason in (({"blocked": True}, "blocked"), ({"blocked": False, "pin": "1.0"}, "pinned")):
+            admin.ask("PATCH", f"/api/v1/devices/{mac}", word)
+            assert explain(admin, mac=mac)["reason"] == reason
+        assert explain(admin, mac=mac)["assignment"]["pinned"]
+
+
+def test_a_type_that_is_kept_on_an_older_version(server, admin):
+    """Else everything looks as if the newest were out, and nobody remembers why it is not."""
+    check(server, "/update/door", version="2.0", md5=OTHER_MD5)
+    order = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0"})
+    assert order.status in (200, 202), order
+    check(server, "/update/door", version="1.0", md5=md5_of(admin, "door/1.0.bin"))
+    place = f"/api/v1/devices/{MAC.replace(':', '').lower()}"
+    wait_until(lambda: admin.get(place).json["kept"] != "", "the rollout is over")
+    kept = admin.get(place).json["kept"]
+    assert kept.startswith("2.0 is newer; the type is kept on 1.0 by rollout ") and "`publish-update door` ends" in kept
+    assert kept in explain(admin, mac=MAC)["next"]
+    admin.post("/api/v1/rollouts", {"type": "door"})
+    assert admin.get(place).json["kept"] == ""
 
 
 def test_a_question_about_another_type(server, admin):
