@@ -142,6 +142,32 @@ def test_a_type_that_is_kept_on_an_older_version(server, admin):
     assert admin.get(place).json["kept"] == ""
 
 
+def test_silence_stands_in_the_time_line(tmp_path):
+    """Else the outcome says silent, and the time-line beside it nothing."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=2)
+    with Server(tmp_path, reboot_timeout="1s") as server:
+        admin, place = Admin(server.folder / "state/admin.sock"), f"/api/v1/devices/{MAC.replace(':', '').lower()}"
+        check(server, "/update/door", version="1.0", md5=OTHER_MD5)
+        wait_until(lambda: admin.get(place).json["outcome"] == "silent", "its time is over")
+        first = admin.get(place).json["events"][0]
+        assert (first["word"], first["text"]) == ("silent", "it had all of 2.0, and did not come back within 1 s")
+
+
+def test_an_image_whose_rollout_was_aborted_can_be_ordered_again(server, admin):
+    """Else the remedy is to resume what cannot be resumed."""
+    rollout = admin.post("/api/v1/rollouts", {"type": "door", "to": ["5ccf7fb1e042"]}).json["id"]
+    assert admin.post(f"/api/v1/rollouts/{rollout}/abort", {}).status == 200
+    answer = explain(admin, type="door", mac=MAC, version="1.0")
+    assert answer["reason"] == "held-back"
+    assert answer["next"][-1].endswith("`publish-update door --version 2.0` publishes it again"), answer["next"]
+
+
+def test_a_mac_where_a_type_belongs(server):
+    done = subprocess.run([BIN / "updraft", "explain", "5ccf7fb1e042", "--admin-socket", "state/admin.sock"],
+                          cwd=server.folder, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert "did you mean --mac 5ccf7fb1e042?" in " ".join(done.stdout.split()), done
+
+
 def test_a_question_about_another_type(server, admin):
     """Else a slip in the type looks like the device's fault."""
     check(server, "/update/door", version="1.0", md5=OTHER_MD5)
