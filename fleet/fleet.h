@@ -76,6 +76,10 @@ struct candidate {
 void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
                   const struct candidate *candidate, const struct moment *now, struct permission *permission);
 
+/* Its record's part alone, as it stands while the device is not asking: false = LOOP_GUARD or NEVER_AGAIN. */
+bool fleet_record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
+                          const struct moment *now, struct permission *permission);
+
 /* --- told -----------------------------------------------------------------------------------------------------------
  */
 

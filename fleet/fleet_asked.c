@@ -98,32 +98,62 @@ static bool fails_again(const struct fleet *fleet, const struct mac *mac, const 
            (loop_guard_served(fleet->guard, &key, candidate->run_md5) >= most || device->failures + 1u >= most);
 }
 
-/* What the device has proved with this build. */
+/* What it proved with this build before. */
+static bool never_again_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
+                                struct permission *permission)
+{
+    const struct never_again_image *failed = never_again_holds(fleet->never_again, mac, candidate->run_md5);
+    if (failed == NULL) {
+        return true;
+    }
+    if (failed->rolled_back) {
+        snprintf(permission->detail, sizeof permission->detail, "it ran this build and went back to the one before");
+    } else {
+        snprintf(permission->detail, sizeof permission->detail, "it failed with this build %u times", failed->failures);
+    }
+    return refuse(permission, REASON_NEVER_AGAIN);
+}
+
+static bool guard_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
+                          const struct moment *now, struct permission *permission)
+{
+    struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
+    uint64_t wait_ms;
+    if (!loop_guard_holds(fleet->guard, &key, candidate->run_md5, candidate->served_max, now->ms, &wait_ms)) {
+        return true;
+    }
+    unsigned served = loop_guard_served(fleet->guard, &key, candidate->run_md5);
+    snprintf(permission->detail, sizeof permission->detail,
+             "sent whole %u time%s and asked for again%s; the next try is in %" PRIu64 " min", served,
+             served == 1 ? "" : "s", candidate->is_blind ? " without a version, so nobody can tell what it has" : "",
+             (wait_ms + 59999) / 60000);
+    return refuse(permission, REASON_LOOP_GUARD);
+}
+
+bool fleet_record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
+                          const struct moment *now, struct permission *permission)
+{
+    return never_again_permits(fleet, mac, candidate, permission) &&
+           guard_permits(fleet, mac, candidate, now, permission);
+}
+
+/* The same, and what this very check proves. */
 static bool record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
                            const struct moment *now, struct permission *permission)
 {
-    const struct never_again_image *failed = never_again_holds(fleet->never_again, mac, candidate->run_md5);
-    struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
-    uint64_t wait_ms;
-    if ((failed != NULL && failed->rolled_back) || rolls_back(fleet, mac, candidate)) {
+    if (rolls_back(fleet, mac, candidate)) {
         snprintf(permission->detail, sizeof permission->detail, "it ran this build and went back to the one before");
         return refuse(permission, REASON_NEVER_AGAIN);
     }
-    if (failed != NULL || fails_again(fleet, mac, candidate)) {
+    if (!never_again_permits(fleet, mac, candidate, permission)) {
+        return false;
+    }
+    if (fails_again(fleet, mac, candidate)) {
         snprintf(permission->detail, sizeof permission->detail, "it failed with this build %u times",
-                 failed != NULL ? failed->failures : NEVER_AGAIN_FAILURES);
+                 NEVER_AGAIN_FAILURES);
         return refuse(permission, REASON_NEVER_AGAIN);
     }
-    if (loop_guard_holds(fleet->guard, &key, candidate->run_md5, candidate->served_max, now->ms, &wait_ms)) {
-        unsigned served = loop_guard_served(fleet->guard, &key, candidate->run_md5);
-        snprintf(permission->detail, sizeof permission->detail,
-                 "sent whole %u time%s and asked for again%s; the next try is in %" PRIu64 " min", served,
-                 served == 1 ? "" : "s",
-                 candidate->is_blind ? " without a version, so nobody can tell what it has" : "",
-                 (wait_ms + 59999) / 60000);
-        return refuse(permission, REASON_LOOP_GUARD);
-    }
-    return true;
+    return guard_permits(fleet, mac, candidate, now, permission);
 }
 
 static bool is_target(const struct rollout *rollout, const struct candidate *candidate)

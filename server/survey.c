@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAC_SHOWN_SIZE 18
-#define STALE_S        3600 /* not heard of for so long: others first */
+#define STALE_S 3600 /* not heard of for so long: others first */
 
 void survey_begin(struct survey *survey, struct trigger *trigger, const struct trigger_order *order,
                   const struct trigger_plan *plan)
@@ -74,7 +73,7 @@ static bool runs_it(const struct survey *survey, const struct device *device)
     return false;
 }
 
-/* A pin, a block, an assignment to another build; or what it proved with this one. */
+/* A pin, a block, an assignment to another build. */
 static bool is_withheld(const struct survey *survey, const struct mac *mac, struct decision *decision)
 {
     const struct fleet *fleet = survey->trigger->fleet;
@@ -88,10 +87,31 @@ static bool is_withheld(const struct survey *survey, const struct mac *mac, stru
                        : other              ? direction.source
                                             : REASON_COUNT;
     snprintf(decision->detail, sizeof decision->detail, "%s", other ? policy->wanted : "");
-    if (decision->reason == REASON_COUNT && never_again_holds(fleet->never_again, mac, target->run_md5[0]) != NULL) {
-        decision->reason = REASON_NEVER_AGAIN;
-    }
     return decision->reason != REASON_COUNT;
+}
+
+/* What it proved with this build: it would be refused it if it asked now. */
+static bool is_held(const struct survey *survey, const struct mac *mac, const struct device *device,
+                    struct decision *decision)
+{
+    const struct trigger *trigger = survey->trigger;
+    const struct rollout_target *target = &survey->plan->target;
+    struct moment now = clock_moment(trigger->loop);
+    struct permission permission = { .reason = REASON_COUNT };
+    bool is_blind = target->fs && device != NULL && words_text(trigger->fleet->words, device->fs_version)[0] == '\0';
+    struct candidate candidate = {
+        .type = survey->order->type,
+        .fs = target->fs,
+        .run_md5 = target->run_md5[0],
+        .served_max = is_blind ? 1 : trigger->fleet->settings.loop_guard_max,
+        .is_blind = is_blind,
+    };
+    if (fleet_record_permits(trigger->fleet, mac, &candidate, &now, &permission)) {
+        return false;
+    }
+    decision->reason = permission.reason;
+    snprintf(decision->detail, sizeof decision->detail, "%s", permission.detail);
+    return true;
 }
 
 static enum survey_finding find_against(const struct survey *survey, const struct mac *mac, const struct device *device,
@@ -99,6 +119,9 @@ static enum survey_finding find_against(const struct survey *survey, const struc
 {
     if (is_withheld(survey, mac, decision)) {
         return SURVEY_POLICY;
+    }
+    if (is_held(survey, mac, device, decision)) {
+        return SURVEY_RECORD;
     }
     if (device == NULL) {
         return SURVEY_NEVER_SEEN;
@@ -109,19 +132,23 @@ static enum survey_finding find_against(const struct survey *survey, const struc
     return is_refused(survey, device, decision) ? SURVEY_REFUSED : SURVEY_NOTHING;
 }
 
-/* Where it belongs; NULL where there is no place left: a dozen other types and reasons have been found. */
+/* Where it belongs: those alike; where there is no place left for a further kind, those of the same reason. NULL = a
+ * dozen other types and reasons have been found. */
 static struct survey_found *find_place(struct survey *survey, enum survey_finding finding, enum reason reason,
-                                       const char *type)
+                                       const char *text)
 {
+    bool by_text = finding == SURVEY_OTHER_TYPE || finding == SURVEY_POLICY;
+    struct survey_found *akin = NULL;
     for (size_t i = 0; i < survey->found_count; i++) {
         struct survey_found *found = &survey->found[i];
-        bool same_text = finding != SURVEY_OTHER_TYPE || strcmp(found->text, type) == 0;
-        if (found->finding == finding && found->reason == reason && same_text) {
+        bool is_akin = found->finding == finding && found->reason == reason;
+        if (is_akin && (!by_text || strcmp(found->text, text) == 0)) {
             return found;
         }
+        akin = is_akin ? found : akin;
     }
     if (survey->found_count == SURVEY_FINDINGS_MAX) {
-        return NULL;
+        return finding == SURVEY_POLICY ? akin : NULL;
     }
     struct survey_found *found = &survey->found[survey->found_count++];
     *found = (struct survey_found){ .finding = finding, .reason = reason };
@@ -150,7 +177,7 @@ static void note(struct survey *survey, const struct mac *mac, const struct devi
     struct decision decision = { .reason = REASON_COUNT };
     enum survey_finding finding = find_against(survey, mac, device, &decision);
     const char *type = device != NULL ? words_text(survey->trigger->fleet->words, device->type->name) : "";
-    bool decided = finding == SURVEY_REFUSED || finding == SURVEY_POLICY;
+    bool decided = finding == SURVEY_REFUSED || finding == SURVEY_POLICY || finding == SURVEY_RECORD;
     why[0] = '\0';
     if (finding == SURVEY_NOTHING) {
         return;
@@ -233,22 +260,15 @@ enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed)
 
 /* --- saying ------------------------------------------------------------------------------------------------------- */
 
-/* As devices and their labels have it: 5C:CF:7F:00:00:01. */
-static void print_mac(const struct mac *mac, char text[MAC_SHOWN_SIZE])
-{
-    const uint8_t *b = mac->bytes;
-    snprintf(text, MAC_SHOWN_SIZE, "%02X:%02X:%02X:%02X:%02X:%02X", b[0], b[1], b[2], b[3], b[4], b[5]);
-}
-
 /* "A", "A and B", "A, B, C and 7 others". */
 static void print_who(const struct survey_found *found, char *to, size_t size)
 {
     size_t named = found->count < SURVEY_NAMED ? found->count : SURVEY_NAMED;
     size_t others = found->count - named, used = 0;
     for (size_t i = 0; i < named; i++) {
-        char mac[MAC_SHOWN_SIZE];
+        char mac[MAC_TEXT_SIZE];
         const char *before = i == 0 ? "" : i + 1 == named && others == 0 ? " and " : ", ";
-        print_mac(&found->first[i], mac);
+        mac_print(&found->first[i], mac);
         used += (size_t)snprintf(to + used, size - used, "%s%s", before, mac);
     }
     if (others > 0) {
@@ -256,11 +276,32 @@ static void print_who(const struct survey_found *found, char *to, size_t size)
     }
 }
 
+static bool is_there(const struct survey *survey, const char *version)
+{
+    struct offer offer = { NULL, NULL };
+    enum reason missing;
+    struct catalog_query query = { .type = survey->order->type,
+                                   .kind = survey->order->fs ? OFFER_FS : OFFER_SKETCH,
+                                   .wanted = version };
+    catalog_offer(survey->trigger->catalog, &query, &offer, &missing);
+    return offer.plain != NULL || offer.gzip != NULL;
+}
+
+/* "A and B are left out, pinned to 1.0.0", and what is wrong with that. */
+static void print_policy(const struct survey *survey, const struct survey_found *found, const char *who, char *to,
+                         size_t size)
+{
+    bool kept = found->text[0] != '\0';
+    snprintf(to, size, "%s %s left out, %s%s%s%s", who, found->count == 1 ? "is" : "are", reason_word(found->reason),
+             kept ? " to " : "", found->text,
+             kept && !is_there(survey, found->text) ? ", which is not in the repository: add it, or unpin" : "");
+}
+
 static void print_sentence(const struct survey *survey, const struct survey_found *found, char *to, size_t size)
 {
     const char *type = survey->plan->target.type;
     bool one = found->count == 1;
-    char who[SURVEY_NAMED * (MAC_SHOWN_SIZE + 4) + 40];
+    char who[SURVEY_NAMED * (MAC_TEXT_SIZE + 4) + 40];
     struct trigger_message message;
     print_who(found, who, sizeof who);
     switch (found->finding) {
@@ -279,8 +320,12 @@ static void print_sentence(const struct survey *survey, const struct survey_foun
                  one ? "was" : "were", one ? "it" : "each", one ? "" : "like ", message.topic);
         break;
     case SURVEY_POLICY:
-        snprintf(to, size, "%s %s left out: %s%s%s", who, one ? "is" : "are", reason_text(found->reason),
-                 found->text[0] != '\0' ? ": " : "", found->text);
+        print_policy(survey, found, who, to, size);
+        break;
+    case SURVEY_RECORD:
+        snprintf(to, size, "%s %s left out, %s: %s%s; `updraft devices retry MAC` lets %s try again", who,
+                 one ? "is" : "are", reason_word(found->reason), found->text, one ? "" : " (the first of them)",
+                 one ? "it" : "each");
         break;
     default:
         snprintf(to, size, "%s would be refused, %s: %s%s", who, reason_word(found->reason), found->text,

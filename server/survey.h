@@ -18,7 +18,8 @@ enum survey_finding {
     SURVEY_OTHER_TYPE, /* of the device's own */
     SURVEY_NEVER_SEEN,
     SURVEY_POLICY,  /* an operator's word on it goes before */
-    SURVEY_REFUSED, /* by what it said of itself when it last asked, or by what it proved with this build */
+    SURVEY_RECORD,  /* it proved something with this build: LOOP_GUARD, NEVER_AGAIN */
+    SURVEY_REFUSED, /* by what it said of itself when it last asked */
     SURVEY_FINDINGS
 };
 
@@ -26,7 +27,7 @@ enum survey_finding {
 struct survey_found {
     enum survey_finding finding;
     enum reason reason;
-    char text[200]; /* the type that they ask as; the figures of the first that would be refused */
+    char text[200]; /* the type that they ask as; the build that they are kept on; the figures of the first refused */
     size_t count;
     struct mac first[SURVEY_NAMED];
 };

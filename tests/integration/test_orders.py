@@ -65,4 +65,4 @@ def test_a_plan_without_a_broker_promises_no_command(tmp_path):
     with Fleet(tmp_path, broker=False) as fleet:
         some = plan(fleet, to=MACS[:1])
         assert (some["url"], some["messages"], some["message_count"]) == ("", [], 0)
-        assert some["notes"] == ["5C:CF:7F:00:00:00 was never seen here: it gets the update when it asks"]
+        assert some["notes"] == ["5ccf7f000000 was never seen here: it gets the update when it asks"]
