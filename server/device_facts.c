@@ -63,9 +63,14 @@ static void log_verdict(const struct visit *visit, const struct device *device, 
     log_end(&line);
 }
 
+/* Whether it gets what the rollout that means it gives: a pin or an assignment to the same build is no other word. */
 static bool is_of_rollout(const struct check *check)
 {
     const struct rollout *rollout = check->direction.rollout;
+    if (rollout == NULL && (check->direction.policy.pinned || check->direction.policy.assigned)) {
+        rollout = rollouts_for(check->sources->fleet->rollouts, &check->device.mac, check->type,
+                               check->device.mode == DEVICE_MODE_FS, false);
+    }
     const struct build *build = check->decision.build;
     for (size_t i = 0; rollout != NULL && build != NULL && i < rollout->order.target.image_count; i++) {
         if (memcmp(rollout->order.target.md5[i], build->facts.md5, 16) == 0) {
