@@ -6,6 +6,7 @@
 #include "cli/shown.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,26 @@ static double now_s(void)
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
+/* "44 run it already, 3 pinned". */
+static void read_skipped(const json_t *skipped, struct progress *progress)
+{
+    const json_t *one;
+    char *to = progress->skipped_why;
+    size_t i, used = 0, size = sizeof progress->skipped_why;
+    json_array_foreach(skipped, i, one)
+    {
+        char reason[80];
+        uint64_t count = field_number(one, "count");
+        bool runs_it = strcmp(field_text(one, "reason"), FOLLOW_RUNS_IT) == 0;
+        shown_text(field_text(one, "reason"), reason, sizeof reason);
+        progress->all_run_it = runs_it && json_array_size(skipped) == 1;
+        if (used < size) {
+            used += (size_t)snprintf(to + used, size - used, "%s%" PRIu64 " %s", used > 0 ? ", " : "", count,
+                                     runs_it && count > 1 ? "run it already" : reason);
+        }
+    }
+}
+
 void follow_read(const json_t *rollout, struct progress *progress)
 {
     memset(progress, 0, sizeof *progress);
@@ -69,6 +90,7 @@ void follow_read(const json_t *rollout, struct progress *progress)
     for (size_t i = 0; i < PROGRESS_COUNTS; i++) {
         progress->devices[i] = field_number(devices, progress_word((enum progress_count)i));
     }
+    read_skipped(json_object_get(rollout, "skipped"), progress);
     progress->members = field_number(devices, "members");
     progress->anonymous = field_number(devices, "anonymous");
     progress->canaries = field_number(canaries, "members");

@@ -5,6 +5,8 @@
 #include "cli/progress.h"
 #include "cli/verb.h"
 
+#define FOLLOW_RUNS_IT "runs it already" /* the server's word for why such a device is skipped */
+
 /* Shows `rollout` (taken over), asks for it until it is over or halted, and says how it ended. An interrupt ends the
  * watching and nothing else. */
 enum cli_exit follow_rollout(struct cli *cli, json_t *rollout);

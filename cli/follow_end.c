@@ -12,7 +12,6 @@
 #define TROUBLED_ASKED "1000" /* of each state, to count their reasons; the server gives no more at once */
 #define REASONS_FROM   6      /* fewer devices are their own list */
 #define REASONS_SHOWN  8
-#define RUNS_IT        "runs it already" /* the server's word for why such a device is skipped */
 
 struct end {
     struct cli *cli;
@@ -33,10 +32,37 @@ static uint64_t count_of(const struct end *end, enum progress_count count)
 
 /* --- who has not got it ------------------------------------------------------------------------------------------- */
 
-static bool is_refused(const json_t *device)
+static bool begins(const char *text, const char *with)
 {
-    return strcmp(field_text(device, "state"), progress_word(COUNT_SKIPPED)) == 0 &&
-           strcmp(field_text(device, "why"), RUNS_IT) != 0;
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* It needed the image and could not get it. Who is kept from it by an operator's own word was left out on purpose,
+ * unless this very one was named. */
+static bool is_refused(const struct end *end, const json_t *device)
+{
+    static const char *const words[] = { "pinned", "assigned", "blocked", "unapproved", "superseded" };
+    const char *why = field_text(device, "why");
+    bool by_word = false;
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        by_word = by_word || begins(why, words[i]);
+    }
+    return strcmp(field_text(device, "state"), progress_word(COUNT_SKIPPED)) == 0 && why[0] != '\0' &&
+           strcmp(why, FOLLOW_RUNS_IT) != 0 && (end->named || !by_word);
+}
+
+/* Whether one was refused for what it did before. */
+static bool is_held_by_record(const struct end *end)
+{
+    const json_t *device;
+    size_t i;
+    bool held = false;
+    json_array_foreach(end->troubled, i, device)
+    {
+        const char *why = field_text(device, "why");
+        held = held || begins(why, "loop-guard") || begins(why, "never-again");
+    }
+    return held;
 }
 
 static void ask_state(struct end *end, enum progress_count state)
@@ -56,7 +82,7 @@ static void ask_state(struct end *end, enum progress_count state)
     }
     json_array_foreach(json_object_get(reply, "device_list"), i, device)
     {
-        bool refused = is_refused(device);
+        bool refused = is_refused(end, device);
         if (state != COUNT_SKIPPED || refused) {
             json_array_append(end->troubled, device);
             end->refused += refused;
@@ -65,14 +91,13 @@ static void ask_state(struct end *end, enum progress_count state)
     json_decref(reply);
 }
 
-/* A state at a time: of a large fleet, those that have it are not asked for. Whoever was skipped matters where devices
- * were named, or where nobody was left. */
+/* A state at a time: of a large fleet, those that have it are not asked for. */
 static void ask_troubled(struct end *end)
 {
     static const enum progress_count states[] = { COUNT_FAILED, COUNT_SILENT, COUNT_SKIPPED };
     end->troubled = must(json_array());
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
-        bool matters = states[i] != COUNT_SKIPPED || end->named || progress_devices(&end->progress) == 0;
+        bool matters = states[i] != COUNT_SKIPPED || end->named || !end->progress.all_run_it;
         if (matters && count_of(end, states[i]) > 0) {
             ask_state(end, states[i]);
         }
@@ -229,6 +254,15 @@ static enum cli_exit judge_standing(struct end *end)
     return CLI_FAILED;
 }
 
+static void say_refused(struct end *end)
+{
+    snprintf(end->remedy, sizeof end->remedy,
+             is_held_by_record(end) ? "\"updraft devices retry MAC\" lets one try again that this image failed on; "
+                                      "\"updraft explain %s --mac MAC\" says more of each"
+                                    : "\"updraft explain %s --mac MAC\" says more of each",
+             end->progress.type);
+}
+
 /* Nobody has it, and nobody failed. */
 static enum cli_exit judge_nothing(struct end *end)
 {
@@ -238,8 +272,14 @@ static enum cli_exit judge_nothing(struct end *end)
         return CLI_DONE; /* who names himself nowhere is counted, not judged */
     }
     if (progress_devices(progress) == 0 && count_of(end, COUNT_SKIPPED) > 0) {
-        snprintf(end->message, sizeof end->message, "no device of this type can take it");
-        snprintf(end->remedy, sizeof end->remedy, "\"updraft explain %s --mac MAC\" says more of each", progress->type);
+        if (end->refused < count_of(end, COUNT_SKIPPED)) {
+            snprintf(end->message, sizeof end->message,
+                     "not updated: %" PRIu64 " of %" PRIu64 " devices cannot take it", end->refused,
+                     count_of(end, COUNT_SKIPPED));
+        } else {
+            snprintf(end->message, sizeof end->message, "no device of this type can take it");
+        }
+        say_refused(end);
         return end->refused > 0 ? CLI_FAILED : CLI_DONE;
     }
     if (!sent && progress_has_no_broker(progress)) {
@@ -282,23 +322,26 @@ static enum cli_exit judge_devices(struct end *end)
     char counted[96], room[SHOWN_SIZE];
     const struct progress *progress = &end->progress;
     uint64_t failed = count_of(end, COUNT_FAILED), silent = count_of(end, COUNT_SILENT);
-    uint64_t all = progress_devices(progress) + (end->named ? count_of(end, COUNT_SKIPPED) : 0);
+    uint64_t all = progress_devices(progress) + (end->named ? count_of(end, COUNT_SKIPPED) : end->refused);
     uint64_t good = count_of(end, COUNT_CONFIRMED) + (end->named ? count_of(end, COUNT_SKIPPED) - end->refused : 0);
     if (failed == 0 && good == 0 && (!end->named || end->refused == 0)) {
         return judge_nothing(end);
     }
-    if (failed == 0 && (!end->named || silent + end->refused == 0)) {
+    if (failed + end->refused == 0 && (!end->named || silent == 0)) {
         return CLI_DONE;
     }
     count_troubled(end, counted, sizeof counted);
+    say_refused(end);
     snprintf(end->message, sizeof end->message, "not updated: %s of %s", counted,
              shown_count(all, end->named ? "named device" : "device", room));
+    if (failed + silent == 0) {
+        return CLI_FAILED;
+    }
     snprintf(end->remedy, sizeof end->remedy,
              failed > 0 ? "\"updraft devices show MAC\" has what happened to it; \"updraft devices retry MAC\" lets it "
                           "try again"
-             : silent > 0 ? "check that they are on and that their firmware subscribes to the command topic, which "
-                            "\"publish-update %s --plan\" shows; they are served whenever they ask"
-                          : "\"updraft explain %s --mac MAC\" says more of each",
+                        : "check that they are on and that their firmware subscribes to the command topic, which "
+                          "\"publish-update %s --plan\" shows; they are served whenever they ask",
              progress->type);
     return CLI_FAILED;
 }

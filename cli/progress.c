@@ -168,7 +168,9 @@ static bool add_counts(struct text *text, const struct progress *progress, const
                  noun[0] != '\0' && all != 1 ? "s" : "");
     }
     if (skipped > 0) {
-        text_add(text, "%s%" PRIu64 " %s", between, skipped, count_word(progress, COUNT_SKIPPED));
+        const char *why = progress->skipped_why;
+        text_add(text, "%s%" PRIu64 " %s%s%s%s", between, skipped, count_word(progress, COUNT_SKIPPED),
+                 why[0] != '\0' ? " (" : "", why, why[0] != '\0' ? ")" : "");
         between = ", ";
     }
     if (progress->anonymous > 0) {
@@ -233,7 +235,9 @@ void progress_summary(const struct progress *progress, char *to, size_t size)
     char room[SHOWN_SIZE];
     text_add(&text, "%s %s: %s in %s: ", progress->type, progress->version, progress->state,
              shown_age(progress->elapsed_s > 0 ? (uint64_t)progress->elapsed_s : 0, room));
-    if (!add_counts(&text, progress, "device")) {
+    if (progress_is(progress, "done") && progress->all_run_it && progress_devices(progress) == 0) {
+        text_add(&text, "nothing to do, all %" PRIu64 " run it already", progress->devices[COUNT_SKIPPED]);
+    } else if (!add_counts(&text, progress, "device")) {
         text_add(&text, progress_nobody_was_told(progress) ? "no device was told" : "no device came");
     }
     text_add(&text, ", %s", shown_bytes(progress->bytes, room));
@@ -290,7 +294,7 @@ static void figure_text(enum figure figure, const struct progress *progress, con
         text_add(&text, "  %s/s", shown_bytes((uint64_t)pace->per_s, room));
     } else if (figure == FIGURE_LEFT && goes_on && progress->seconds_left >= 0) {
         text_add(&text, "  %s left", shown_clock((uint64_t)progress->seconds_left, room)); /* restarts and all */
-    } else if (figure == FIGURE_LEFT && moves && pace->bytes_expected > pace->bytes) {
+    } else if (figure == FIGURE_LEFT && moves && goes_on && pace->bytes_expected > pace->bytes) {
         double left = (double)(pace->bytes_expected - pace->bytes) / pace->per_s;
         text_add(&text, "  %s left", shown_clock(left < 3.6e6 ? (uint64_t)left : 3600000, room));
     }

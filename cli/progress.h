@@ -34,6 +34,8 @@ enum progress_count {
 struct progress {
     char id[33], type[80], version[80], state[16], why[2048];
     uint64_t devices[PROGRESS_COUNTS], members, anonymous;
+    char skipped_why[200]; /* "44 run it already, 3 pinned"; "" = not known */
+    bool all_run_it;       /* nobody was skipped for another reason */
     uint64_t canaries, canaries_confirmed;
     uint64_t window, in_flight; /* at once: at most, and now */
     bool adaptive;

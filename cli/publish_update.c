@@ -132,10 +132,11 @@ static void print_notes(const json_t *plan)
     }
 }
 
-/* "120 known, 3 run it already, 12 to update, of the group kitchen, 10 % of them; 5 of them first" */
+/* "120 known, 3 run it already, 56 to update, of the group kitchen, 10 % of them: about 6; 5 of them first" */
 static void print_selected(const json_t *plan, const json_t *selected)
 {
     const json_t *devices = json_object_get(plan, "devices");
+    uint64_t chosen = field_number(devices, "chosen"), canary = field_number(selected, "canary");
     char text[512];
     size_t used;
     snprintf(text, sizeof text, "%" PRIu64 " known, %" PRIu64 " run it already, %" PRIu64 " to update",
@@ -146,11 +147,17 @@ static void print_selected(const json_t *plan, const json_t *selected)
             (size_t)snprintf(text + used, sizeof text - used, ", of the group %.128s", field_text(selected, "group"));
     }
     if (selected != NULL && field_number(selected, "percent") < 100) {
-        used += (size_t)snprintf(text + used, sizeof text - used, ", %" PRIu64 " %% of them",
-                                 field_number(selected, "percent"));
+        used += (size_t)snprintf(text + used, sizeof text - used, ", %" PRIu64 " %% of them: about %" PRIu64,
+                                 field_number(selected, "percent"), chosen);
     }
-    if (field_number(selected, "canary") > 0) {
-        snprintf(text + used, sizeof text - used, "; %" PRIu64 " of them first", field_number(selected, "canary"));
+    if (canary > 0 && chosen > 0 && canary >= chosen) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "; all of them as canaries");
+    } else if (canary > 0) {
+        used += (size_t)snprintf(text + used, sizeof text - used, "; %" PRIu64 " of them first", canary);
+    }
+    if (field_number(devices, "away") > 0) {
+        snprintf(text + used, sizeof text - used, "; %" PRIu64 " said that they are gone, and get it when they come",
+                 field_number(devices, "away"));
     }
     print_sentence("devices", text);
 }

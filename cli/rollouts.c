@@ -19,12 +19,13 @@ static const struct flag plain_flags[] = { COMMON_FLAGS };
 static void add_rollout(struct table *table, const json_t *rollout)
 {
     struct progress progress;
-    char confirmed[48], failed[24], silent[24], ago[SHOWN_SIZE];
+    char confirmed[48], failed[24], silent[24], skipped[24], note[700], ago[SHOWN_SIZE];
     follow_read(rollout, &progress);
     snprintf(confirmed, sizeof confirmed, "%" PRIu64 "/%" PRIu64, progress.devices[COUNT_CONFIRMED],
              progress_devices(&progress));
     snprintf(failed, sizeof failed, "%" PRIu64, progress.devices[COUNT_FAILED]);
     snprintf(silent, sizeof silent, "%" PRIu64, progress.devices[COUNT_SILENT]);
+    snprintf(skipped, sizeof skipped, "%" PRIu64, progress.devices[COUNT_SKIPPED]);
     table_row(table, (const char *const[]){
                          field_text(rollout, "id"),
                          field_text(rollout, "type"),
@@ -34,18 +35,22 @@ static void add_rollout(struct table *table, const json_t *rollout)
                          confirmed,
                          failed,
                          silent,
+                         skipped,
                          shown_ago(field_text(rollout, "created"), ago),
                      });
-    table_note(table, field_text(rollout, "why"));
+    const char *why = field_text(rollout, "why");
+    snprintf(note, sizeof note, "%s%s%s%s", why, why[0] != '\0' && progress.skipped_why[0] != '\0' ? "; " : "",
+             progress.skipped_why[0] != '\0' ? "skipped: " : "", progress.skipped_why);
+    table_note(table, note);
 }
 
 static void print_rollouts(const struct cli *cli, const json_t *reply)
 {
     (void)cli;
     static const struct table_column columns[] = {
-        { "ID", TABLE_LEFT },      { "TYPE", TABLE_LEFT },    { "VERSION", TABLE_LEFT },
-        { "MODE", TABLE_LEFT },    { "STATE", TABLE_LEFT },   { "CONFIRMED", TABLE_RIGHT },
-        { "FAILED", TABLE_RIGHT }, { "SILENT", TABLE_RIGHT }, { "BEGUN", TABLE_RIGHT },
+        { "ID", TABLE_LEFT },       { "TYPE", TABLE_LEFT },       { "VERSION", TABLE_LEFT }, { "MODE", TABLE_LEFT },
+        { "STATE", TABLE_LEFT },    { "CONFIRMED", TABLE_RIGHT }, { "FAILED", TABLE_RIGHT }, { "SILENT", TABLE_RIGHT },
+        { "SKIPPED", TABLE_RIGHT }, { "BEGUN", TABLE_RIGHT },
     };
     const json_t *rollouts = json_object_get(reply, "rollouts"), *rollout;
     if (json_array_size(rollouts) == 0) {
@@ -143,8 +148,9 @@ static enum cli_exit not_one(const struct cli *cli, const struct meant *meant, c
     return CLI_FAILED;
 }
 
-/* The path of the rollout that the first word names; else says why there is none, and *code is the exit code. */
-static bool find_path(struct cli *cli, struct api_path *path, enum cli_exit *code)
+/* The path of the rollout that the first word names; else says why there is none, and *code is the exit code. The last
+ * of a type will do where it is only to be looked at. */
+static bool find_path(struct cli *cli, bool to_look, struct api_path *path, enum cli_exit *code)
 {
     json_t *reply = NULL;
     struct meant meant = { .count = 0 };
@@ -154,14 +160,18 @@ static bool find_path(struct cli *cli, struct api_path *path, enum cli_exit *cod
         return false;
     }
     find_meant(json_object_get(reply, "rollouts"), cli->args->words[0], &meant);
+    if (to_look && meant.count == 0 && meant.past != NULL) {
+        meant.one = meant.past;
+    }
     if (meant.one != NULL) {
         api_path_begin(path, ROLLOUTS);
         api_path_name(path, field_text(meant.one, "id"));
     } else {
         *code = not_one(cli, &meant, cli->args->words[0]);
     }
+    bool found = meant.one != NULL;
     json_decref(reply);
-    return meant.one != NULL;
+    return found;
 }
 
 /* --- show --------------------------------------------------------------------------------------------------------- */
@@ -235,7 +245,7 @@ static void print_facts(const json_t *rollout)
     snprintf(text, sizeof text, "%s (%s)", shown_ago(field_text(rollout, "created"), a),
              field_text(rollout, "created"));
     print_line("begun", text);
-    print_line("instead of", field_text(rollout, "supersedes"));
+    print_line("follows", field_text(rollout, "supersedes"));
     cli_image_text(json_object_get(rollout, "image"), members, text, sizeof text);
     print_line("image", text);
     print_order(json_object_get(rollout, "order"));
@@ -290,6 +300,12 @@ static enum api_result add_state(struct cli *cli, const struct api_path *rollout
     return result;
 }
 
+/* What went wrong and what goes on first; of the many that wait, last. */
+static const enum progress_count members_order[PROGRESS_COUNTS] = {
+    COUNT_FAILED, COUNT_DOWNLOADING, COUNT_FLASHED, COUNT_TRIGGERED,
+    COUNT_SILENT, COUNT_CONFIRMED,   COUNT_SKIPPED, COUNT_QUEUED,
+};
+
 /* State by state, so that of a large fleet only as much is asked for as is shown. */
 static enum cli_exit print_members(struct cli *cli, const struct api_path *path, const json_t *rollout)
 {
@@ -303,15 +319,16 @@ static enum cli_exit print_members(struct cli *cli, const struct api_path *path,
     size_t all = 0;
     follow_read(rollout, &progress);
     for (size_t i = 0; result == API_DONE && i < PROGRESS_COUNTS; i++) {
-        const char *state = progress_word((enum progress_count)i);
+        enum progress_count count = members_order[i];
+        const char *state = progress_word(count);
         size_t rows = 0;
-        if (progress.devices[i] == 0 || (wanted != NULL && strcmp(wanted, state) != 0)) {
+        if (progress.devices[count] == 0 || (wanted != NULL && strcmp(wanted, state) != 0)) {
             continue;
         }
         result = add_state(cli, path, state, wanted != NULL ? 0 : MEMBERS_SHOWN, table, &rows);
-        if (rows > 0 && progress.devices[i] > rows) {
+        if (rows > 0 && progress.devices[count] > rows) {
             char more[96];
-            snprintf(more, sizeof more, "and %" PRIu64 " more%s%s", progress.devices[i] - rows,
+            snprintf(more, sizeof more, "and %" PRIu64 " more%s%s", progress.devices[count] - rows,
                      wanted == NULL && rows == MEMBERS_SHOWN ? ": --state " : "",
                      wanted == NULL && rows == MEMBERS_SHOWN ? state : "");
             table_note(table, more);
@@ -351,7 +368,7 @@ static enum cli_exit run_show(struct cli *cli)
     struct api_path path;
     enum cli_exit code = CLI_FAILED;
     json_t *reply = NULL;
-    if (!find_path(cli, &path, &code)) {
+    if (!find_path(cli, true, &path, &code)) {
         return code;
     }
     if (cli->json) {
@@ -389,7 +406,7 @@ static enum cli_exit change(struct cli *cli, const char *word)
     if (why != NULL && json_object_set_new(body, "why", json_string(why)) != 0) {
         shown_problem(cli->program, "--why is not valid UTF-8", "say it in other letters");
         code = CLI_USAGE;
-    } else if (find_path(cli, &path, &code)) {
+    } else if (find_path(cli, false, &path, &code)) {
         api_path_name(&path, word);
         code = cli_change(cli, "POST", &path, body, print_changed);
     }
@@ -438,7 +455,7 @@ const struct verb verb_rollouts_show = {
     .words_max = 1,
     .flags = show_flags,
     .summary = "show one, and its devices by state",
-    .more = NAMING,
+    .more = NAMING "Where none is, the last of the type is shown.",
     .run = run_show,
 };
 const struct verb verb_rollouts_pause = {

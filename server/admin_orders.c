@@ -317,9 +317,9 @@ static json_t *plan_json(const struct admin_api *api, const struct survey *surve
                                     : to_type ? "one command to the type's topic"
                                               : "a command to each device, as its turn comes"));
     json_object_set_new(json, "devices",
-                        json_pack("{s:I, s:I, s:I}", "known", (json_int_t)survey->known, "current",
-                                  (json_int_t)survey->current, "to_update",
-                                  (json_int_t)(survey->met - survey->skipped)));
+                        json_pack("{s:I, s:I, s:I, s:I, s:I}", "known", (json_int_t)survey->known, "current",
+                                  (json_int_t)survey->current, "to_update", (json_int_t)(survey->met - survey->skipped),
+                                  "chosen", (json_int_t)to_update(survey), "away", (json_int_t)survey->away));
     json_object_set_new(json, "selected",
                         json_pack("{s:I, s:o, s:o, s:i, s:i, s:o}", "members", (json_int_t)survey->met, "first",
                                   first_json(survey), "skipped", skipped_json(survey), "canary", (int)order->canary,

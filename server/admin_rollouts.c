@@ -9,6 +9,8 @@
 #define DEVICE_LIST_MAX  1000
 #define NAMED_SHOWN      100
 #define PROGRESS_LOOK_MS 250
+#define REASONS_MAX      12
+#define REASONS_OF_MAX   20000 /* members; looking through more would keep the loop */
 
 /* --- showing ------------------------------------------------------------------------------------------------------ */
 
@@ -73,6 +75,45 @@ static json_t *devices_json(const struct rollout *rollout)
     return json;
 }
 
+/* "loop-guard: sent whole 3 times" and "loop-guard: sent whole 4 times" are one reason. */
+static size_t reason_bytes(const char *why)
+{
+    return strcspn(why, ":");
+}
+
+static void count_reason(json_t *list, const char *why)
+{
+    json_t *one;
+    size_t i;
+    json_array_foreach(list, i, one)
+    {
+        const char *reason = json_string_value(json_object_get(one, "reason"));
+        if (strlen(reason) == reason_bytes(why) && strncmp(reason, why, reason_bytes(why)) == 0) {
+            json_t *count = json_object_get(one, "count");
+            json_integer_set(count, json_integer_value(count) + 1);
+            return;
+        }
+    }
+    if (json_array_size(list) < REASONS_MAX) {
+        json_array_append_new(list, json_pack("{s:s%, s:i}", "reason", why, reason_bytes(why), "count", 1));
+    }
+}
+
+/* Why they were left out: of the first thousand. */
+static json_t *skipped_json(const struct rollout *rollout)
+{
+    static struct rollout_member members[DEVICE_LIST_MAX]; /* the loop's */
+    json_t *list = json_array();
+    bool is_few = rollout_is_over(rollout) || rollout->members <= REASONS_OF_MAX;
+    size_t count = is_few && rollout->devices[ROLLOUT_DEVICE_SKIPPED] > 0
+                       ? rollout_members(rollout, ROLLOUT_DEVICE_SKIPPED, 0, members, DEVICE_LIST_MAX)
+                       : 0;
+    for (size_t i = 0; i < count; i++) {
+        count_reason(list, members[i].why);
+    }
+    return list;
+}
+
 static json_t *notes_json(const struct admin_api *api, const struct rollout *rollout)
 {
     const char *note;
@@ -104,7 +145,12 @@ static uint64_t bytes_expected(const struct rollout *rollout)
 
 static json_t *seconds_left_json(const struct rollout *rollout)
 {
-    int64_t seconds = rollout_is_over(rollout) ? 0 : rollout_seconds_left(rollout);
+    bool stands_still = rollout->state == ROLLOUT_HALTED || rollout->state == ROLLOUT_PAUSED;
+    int64_t seconds = rollout_is_over(rollout) ? 0 : stands_still ? -1 : rollout_seconds_left(rollout);
+    size_t waited_for = rollout->in_flight + rollout->devices[ROLLOUT_DEVICE_QUEUED];
+    if (seconds == 0 && !rollout_is_over(rollout) && waited_for > 0) {
+        return json_null(); /* they take longer than others did */
+    }
     return seconds >= 0 ? json_integer((json_int_t)seconds) : json_null();
 }
 
@@ -131,6 +177,7 @@ json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout)
                         json_pack("{s:I, s:I, s:I}", "sent", (json_int_t)rollout->commands, "acknowledged",
                                   (json_int_t)rollout->acknowledged, "failed", (json_int_t)rollout->commands_failed));
     json_object_set_new(json, "devices", devices_json(rollout));
+    json_object_set_new(json, "skipped", skipped_json(rollout));
     json_object_set_new(json, "canaries",
                         json_pack("{s:I, s:I}", "members", (json_int_t)rollout->canaries, "confirmed",
                                   (json_int_t)rollout->canaries_confirmed));

@@ -312,6 +312,11 @@ def test_without_a_terminal_a_line_a_change(stand_in, tmp_path):
     (rollout("done", skipped=3), [(MAC, "skipped", "runs it already")], 0, "done in 12 s: 3 skipped"),
     (rollout("done", skipped=1, members=1), [(MAC, "skipped", "wrong-chip")], 1,
      f"no device of this type can take it\n  {MAC} skipped: wrong-chip\n  remedy: .updraft explain d1_mini --mac MAC"),
+    (rollout("done", skipped=3) | {"skipped": [{"reason": "runs it already", "count": 3}]}, [], 0,
+     "done in 12 s: nothing to do, all 3 run it already"),
+    (rollout("done", confirmed=1, skipped=3) | {"skipped": [{"reason": "runs it already", "count": 2},
+                                                            {"reason": "pinned", "count": 1}]}, [], 0,
+     r"1 confirmed of 1 device, 3 skipped \(2 run it already, 1 pinned\)"),
     (rollout("done", confirmed=2, failed=1), [], 1, "not updated: 1 failed of 3 devices\n.*updraft devices show MAC.* retry"),
     (rollout("done", silent=3), [], 1, "no device came for the update.*subscribes to the command topic.*can reach the url"),
     (rollout("done", silent=3, bytes=9), [], 1, "none came back with the new build in time"),
@@ -376,7 +381,13 @@ OTHER = "5ccf7fb1e043"
      f"publish-update: not updated: 1 skipped of 2 named devices\n  {OTHER} skipped: wrong-chip\n  remedy: \"updraft ex"),
     (["--to", f"{MAC},{OTHER}"], [("confirmed", ""), ("skipped", "runs it already")], 0, ""),
     ([], [("confirmed", ""), ("silent", "")], 0, ""),
-    ([], [("confirmed", ""), ("skipped", "wrong-chip")], 0, ""),
+    ([], [("confirmed", ""), ("skipped", "wrong-chip: for another chip")], 1,
+     f"publish-update: not updated: 1 skipped of 2 devices\n  {OTHER} skipped: wrong-chip: for another chip\n  remedy: \"updraft ex"),
+    ([], [("confirmed", ""), ("skipped", "loop-guard: sent whole 3 times")], 1,
+     f"publish-update: not updated: 1 skipped of 2 devices\n  {OTHER} skipped: loop-guard: sent whole 3 times\n"
+     "  remedy: \"updraft devices retry MAC\""),
+    ([], [("confirmed", ""), ("skipped", "pinned: 1.0")], 0, ""),
+    ([], [("confirmed", ""), ("skipped", "runs it already")], 0, ""),
 ])
 def test_each_named_device_counts(stand_in, tmp_path, words, devices, code, expected):
     listed = [(mac, state, why) for mac, (state, why) in zip([MAC, OTHER], devices)]
@@ -417,7 +428,8 @@ def test_notes_are_said_and_no_more(stand_in, tmp_path):
 
 
 def test_a_plan_says_who_how_and_how_long(stand_in, tmp_path):
-    plan = {"type": "d1_mini", "version": "0.4.10", "mode": "sketch", "devices": {"known": 120, "current": 3, "to_update": 12},
+    plan = {"type": "d1_mini", "version": "0.4.10", "mode": "sketch", "devices": {"known": 120, "current": 3, "to_update": 56,
+                                                                                     "chosen": 6, "away": 0},
             "selected": {"members": 15, "canary": 5, "percent": 10, "group": "kitchen", "skipped": [
                 {"reason": "wrong-chip", "count": 3, "detail": "the image is for another chip", "first": [MAC, OTHER]},
                 {"reason": "pinned", "count": 1, "detail": "", "first": [MAC]}]},
@@ -425,15 +437,18 @@ def test_a_plan_says_who_how_and_how_long(stand_in, tmp_path):
             "how": "a command to each device", "broker": {"state": "connected", "error": ""}, "notes": []}
     stand_in.answers[("POST", "/api/v1/rollouts")] = [(200, {"plan": plan})]
     out = run("publish-update", "d1_mini", "--plan", cwd=tmp_path)[1]
-    assert ("devices   120 known, 3 run it already, 12 to update, of the group kitchen, 10 % of them; 5 of them first\n"
+    assert ("devices   120 known, 3 run it already, 56 to update, of the group kitchen, 10 % of them: "
+            "about 6; 5 of them first\n"
             f"skipped   3 wrong-chip: the image is for another chip ({MAC}, {OTHER}, ...)\n          1 pinned ({MAC})\n"
             "how       a command to each device\n"
             "at once   as many as the network carries, found out while it goes\n"
             "takes     about 7 min at 12 devices a minute\nbroker    connected\n") in out, out
     stand_in.answers[("POST", "/api/v1/rollouts")] = [(200, {"plan": {**plan, "in_flight": 7, "seconds": None,
                                                                       "seconds_text": ""}})]
+    plan["devices"] |= {"chosen": 3, "away": 2}
     out = run("publish-update", "d1_mini", "--plan", cwd=tmp_path)[1]
     assert "\nat once   7 devices at most\ntakes     nothing was measured yet\n" in out
+    assert "about 3; all of them as canaries; 2 said that they are gone, and get it when they come" in " ".join(out.split())
 
 
 def test_failed_and_silent_devices_are_named_with_why(stand_in, tmp_path):

@@ -162,13 +162,13 @@ def remembers(stand_in, *rollouts):
 
 def test_rollouts_are_a_table(stand_in, tmp_path):
     both = [rollout("halted", members=5, confirmed=2, failed=1, queued=1, skipped=1, why="1 of 3 failed") |
-            {"created": ago(30)}, rollout("done", confirmed=3) | {"id": OTHER_ID, "mode": "fs"}]
+            {"created": ago(30), "skipped": [{"reason": "pinned", "count": 1}]}, rollout("done", confirmed=3) | {"id": OTHER_ID, "mode": "fs"}]
     remembers(stand_in, *both)
     out = run("rollouts", cwd=tmp_path)[1].splitlines()
-    assert out[0].split() == ["ID", "TYPE", "VERSION", "MODE", "STATE", "CONFIRMED", "FAILED", "SILENT", "BEGUN"]
+    assert out[0].split() == ["ID", "TYPE", "VERSION", "MODE", "STATE", "CONFIRMED", "FAILED", "SILENT", "SKIPPED", "BEGUN"]
     assert out[1].split()[:8] == [ID, "d1_mini", "0.4.10", "sketch", "halted", "2/4", "1", "0"] and out[1].endswith(" s ago")
-    assert out[2] == "    1 of 3 failed"
-    assert out[3].split()[:8] == [OTHER_ID, "d1_mini", "0.4.10", "fs", "done", "3/3", "0", "0"] and len(out) == 4
+    assert out[2] == "    1 of 3 failed; skipped: 1 pinned"
+    assert out[3].split()[:9] == [OTHER_ID, "d1_mini", "0.4.10", "fs", "done", "3/3", "0", "0", "0"] and len(out) == 4
     assert json.loads(run("rollouts", "ls", "--json", cwd=tmp_path)[1]) == {"total": 2, "rollouts": both}
     remembers(stand_in)
     says('^there are no rollouts; "publish-update TYPE"', "rollouts", cwd=tmp_path)
@@ -233,12 +233,12 @@ def test_a_rollout_is_shown_with_its_devices_by_state(stand_in, tmp_path):
         assert line + "\n" in out, (line, out)
     table = out[out.index("\n\n") + 2:].splitlines()
     assert table[0].split() == ["MAC", "STATE", "TRIES", "CHANGED", "CANARY", "WHY"]
-    assert [line.split()[1] for line in table[1:21]] == ["queued"] * 20
-    assert table[21] == "    and 80 more: --state queued"
-    assert table[22].startswith("5ccf7fb1e043  confirmed") and table[23].startswith(f"{MAC}  failed")
-    assert table[23].endswith(r"  -       it rolled \x1b back") and table[24].startswith("5ccf7fb1e044  skipped")
+    assert table[1].startswith(f"{MAC}  failed") and table[1].endswith(r"  -       it rolled \x1b back")
+    assert table[2].startswith("5ccf7fb1e043  confirmed") and table[3].startswith("5ccf7fb1e044  skipped")
+    assert [line.split()[1] for line in table[4:24]] == ["queued"] * 20
+    assert table[24] == "    and 80 more: --state queued"
     assert [path.split("?")[1] for _, path, _ in stand_in.asked[2:]] == [
-        f"devices=yes&state={state}&limit=20" for state in ["queued", "confirmed", "failed", "skipped"]]
+        f"devices=yes&state={state}&limit=20" for state in ["failed", "confirmed", "skipped", "queued"]]
     out = run("rollouts", "show", ID, "--state", "queued", cwd=tmp_path)[1]
     assert out.count("  queued  ") == 100 and "more" not in out and "confirmed  " not in out
     shown = json.loads(run("rollouts", "show", ID, "--json", cwd=tmp_path)[1])
@@ -252,6 +252,6 @@ def test_one_that_is_over_says_who_is_not_listed(stand_in, tmp_path):
     one = rollout("done", members=3, confirmed=2, failed=1)
     remembers(stand_in, one)
     stand_in.answers[("GET", f"/api/v1/rollouts/{ID}")] = [(200, with_devices(one, [(MAC, "failed", "cut")]))]
-    out = run("rollouts", "show", ID, cwd=tmp_path)[1]
+    out = run("rollouts", "show", "d1_mini", cwd=tmp_path)[1]
     assert "state     done after 12 s\n" in out and "\npace " not in out and f"\n{MAC}  failed" in out
     assert out.endswith("who has it is not listed once a rollout is over; \"updraft devices\" shows what each device runs\n")

@@ -44,6 +44,7 @@ def test_a_device_that_its_record_refuses_is_left_out(server, admin):
     assert "`updraft devices retry MAC`" in plan["notes"][0]
     rollout = admin.post("/api/v1/rollouts", {"type": "door", "canary": 1}).json["id"]
     done = wait_until(lambda: (now := admin.get(f"/api/v1/rollouts/{rollout}").json)["state"] == "done" and now, "the end")
+    assert done["skipped"] == [{"reason": "loop-guard", "count": 1}]
     assert done["devices"]["skipped"] == 1 and done["canaries"]["members"] == 0
 
 
