@@ -59,6 +59,23 @@ static void add_warning(json_t *warnings, const char *name, const char *text)
     }
 }
 
+/* What waits for an operator's word. */
+static void warn_of_halted(json_t *warnings, const struct admin_api *api)
+{
+    char text[500];
+    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
+        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+        if (rollout->state == ROLLOUT_HALTED) {
+            snprintf(text, sizeof text,
+                     "%s of %s %s is halted: %s; see to the cause, then `updraft rollouts resume %s`, or `abort`, or "
+                     "`publish-update %s --version OLD`",
+                     rollout->id, rollout->order.target.type, rollout->order.target.version, rollout->why, rollout->id,
+                     rollout->order.target.type);
+            add_warning(warnings, "rollout", text);
+        }
+    }
+}
+
 static json_t *warnings_json(const struct admin_api *api, const struct public_url *url)
 {
     json_t *warnings = json_array();
@@ -71,6 +88,7 @@ static json_t *warnings_json(const struct admin_api *api, const struct public_ur
     if (api->store != NULL && store_queue_view(api->store)->health != STORE_GOOD) {
         add_warning(warnings, "store", store_queue_view(api->store)->why);
     }
+    warn_of_halted(warnings, api);
     if (rejected > 0) {
         snprintf(text, sizeof text, "%zu file%s not served: `updraft firmware rejected` says why", rejected,
                  rejected == 1 ? " is" : "s are");

@@ -133,6 +133,8 @@ def test_one_bad_canary_halts(fleet):
         rollout = fleet.order(canary=2, in_flight=1)
         halted = fleet.wait(rollout, lambda now: now["state"] == "halted", "the halt")
         assert "canary" in halted["why"] and halted["devices"]["queued"] == 19
+        warnings = fleet.admin.get("/api/v1/status").json["warnings"]
+        assert any("is halted: " + halted["why"] in said and "updraft rollouts resume" in said for said in warnings), warnings
         assert len(witness.ids()) == 1
         sim.stop()
 
