@@ -95,6 +95,24 @@ static void list_versions(const struct catalog *catalog, const struct trigger_or
     }
 }
 
+/* The file of this version that failed its checks; NULL = there is none. */
+static const struct rejection *find_rejected(const struct catalog *catalog, const struct trigger_order *order)
+{
+    struct filename name;
+    struct filename_refusal ignored;
+    for (size_t i = 0; i < catalog_rejection_count(catalog); i++) {
+        const struct rejection *rejection = catalog_rejection_at(catalog, i);
+        bool is_fs = rejection->role == FILENAME_FS || rejection->role == FILENAME_SHARED_FS;
+        bool meant = is_fs == order->fs && (is_fs || rejection->role == FILENAME_SKETCH) &&
+                     (rejection->type[0] == '\0' || slice_is(order->type, rejection->type));
+        if (meant && filename_parse(slice_of(rejection->path), &name, &ignored) == FILENAME_OK &&
+            version_same_text(slice_of(name.version.text), slice_of(order->version))) {
+            return rejection;
+        }
+    }
+    return NULL;
+}
+
 static bool refuse_missing(const struct trigger *trigger, const struct trigger_order *order, enum reason missing,
                            struct trigger_problem *problem)
 {
@@ -113,6 +131,13 @@ static bool refuse_missing(const struct trigger *trigger, const struct trigger_o
                       "the %s of type \"%s\" is still being copied in", kind, type);
     default:
         break;
+    }
+    const struct rejection *rejected = order->version != NULL ? find_rejected(trigger->catalog, order) : NULL;
+    if (rejected != NULL) {
+        char path[160];
+        text_escape(slice_of(rejected->path), path, sizeof path);
+        return refuse(problem, TRIGGER_REJECTED, rejected->verdict.remedy, "%s failed its checks: %s: %.100s", path,
+                      image_fault_word(rejected->verdict.fault), rejected->verdict.detail);
     }
     if (order->version != NULL) {
         char version[3 * VERSION_TEXT_MAX];
