@@ -300,6 +300,29 @@ static void take_back(struct said_call *said, const struct moment *now)
     }
 }
 
+/* What it is to run is not there: it may come later, or be a slip of the pen. */
+static void warn_of_missing(const struct said_call *said, json_t *json)
+{
+    const struct policy_entry *now = &said->word.entry, *before = &said->before;
+    const struct device *device = devices_find(said->api->fleet->devices, &now->mac);
+    struct slice asked = slice_of(device != NULL ? words_text(said->api->fleet->words, device->type->name) : "");
+    struct direction to;
+    struct offer offer = { NULL, NULL };
+    enum reason missing;
+    char warning[400];
+    fleet_direct(said->api->fleet, &now->mac, asked, false, NULL, &to);
+    bool is_said = now->pin != before->pin || now->type != before->type || now->label != before->label;
+    const char *wanted = to.policy.wanted[0] != '\0' ? to.policy.wanted : NULL;
+    struct catalog_query query = { .type = to.type, .kind = OFFER_SKETCH, .wanted = wanted };
+    catalog_offer(said->api->catalog, &query, &offer, &missing);
+    bool is_missing = to.type.len > 0 && offer.plain == NULL && offer.gzip == NULL;
+    if (is_said && is_missing && (now->pin | now->type | now->label) != 0) {
+        snprintf(warning, sizeof warning, "there is no sketch%s%s of type %.*s: it gets nothing until there is",
+                 wanted != NULL ? " " : "", to.policy.wanted, (int)to.type.len, to.type.at);
+        json_object_set_new(json, "warning", admin_sentence(warning));
+    }
+}
+
 static void answer_said(struct said_call *said, struct http_answer *answer, enum status status, const char *why)
 {
     struct admin_api *api = said->api;
@@ -316,6 +339,7 @@ static void answer_said(struct said_call *said, struct http_answer *answer, enum
                       said->word.said[i].text);
     }
     json_t *json = admin_device_json(api, &said->before.mac);
+    warn_of_missing(said, json);
     if (status != STATUS_OK) {
         snprintf(warning, sizeof warning, "not written down yet, a restart would forget it: %s", why);
         json_object_set_new(json, "warning", admin_sentence(warning));

@@ -69,3 +69,22 @@ def test_who_is_pinned_to_what_is_ordered_is_a_member(server, admin):
     wait_until(lambda: admin.get(at).json["devices"]["flashed"] == 1, "its download to count")
     check(server, "/update/door", mac=MACS[0], version="1.0", md5=md5(image))
     assert admin.get(at).json["devices"]["confirmed"] == 1
+
+
+def test_a_pin_to_what_is_not_there_is_warned_of(server, admin):
+    check(server, "/update/door", mac=MACS[0], version="1.0")
+    at = f"/api/v1/devices/{MACS[0]}"
+    assert "warning" not in admin.ask("PATCH", at, {"pin": "1.0"}).json
+    assert "no sketch 9.9 of type door" in admin.ask("PATCH", at, {"pin": "9.9"}).json["warning"]
+    assert "warning" not in admin.ask("PATCH", at, {"note": "the relay clicks"}).json
+    never_seen = admin.ask("PATCH", f"/api/v1/devices/{MACS[1]}", {"assign": {"type": "nosuch"}}).json
+    assert "no sketch of type nosuch" in never_seen["warning"]
+
+
+def test_a_version_that_failed_its_checks_is_no_unknown_one(server, admin):
+    (server.repo / "door/3.0.bin").write_bytes((server.repo / "door/2.0.bin").read_bytes()[:-600])
+    wait_until(lambda: admin.get("/api/v1/status").json["repository"]["rejected"] == 1, "the file to be rejected")
+    refused = admin.post("/api/v1/rollouts", {"type": "door", "version": "3.0"})
+    assert (refused.status, refused.json["error"]["code"]) == (409, "rejected")
+    assert refused.json["error"]["message"].startswith("door/3.0.bin failed its checks: ")
+    assert refused.json["error"]["remedy"]
