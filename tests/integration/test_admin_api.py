@@ -1237,7 +1237,7 @@ def test_plan_publishes_nothing(away):
     assert first["topic"] == "updraft/door/5ccf7fb1e030/update"
     payload = json.loads(first["payload"])
     assert (payload["window_s"], payload["mode"], payload["version"]) == (7, "sketch", "1.0")
-    assert plan["devices"] == {"known": 1, "current": 0, "to_update": 30}
+    assert plan["devices"] == {"known": 1, "current": 0, "to_update": 30, "chosen": 30, "away": 0}
     first = plan["selected"].pop("first")
     assert len(first) == 20 and first[0] == "5ccf7fb1e030" and plan["message_count"] == 30
     assert plan["selected"] == {"members": 30, "skipped": [], "canary": 0, "percent": 100, "group": ""}
