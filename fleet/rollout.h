@@ -35,7 +35,7 @@
 #define ROLLOUT_QUIET_MS         15000    /* a fleet that nobody knew: over after so long without news */
 #define ROLLOUT_UNKNOWN_WINDOW_S 30       /* where nobody is known and the order names no window */
 #define ROLLOUT_DOWNLOAD_MS      3600000  /* no download takes longer */
-#define ROLLOUT_RETRY_MS         5000     /* after a transfer that broke off, times the attempt */
+#define ROLLOUT_RETRY_MS         5000     /* after a transfer that broke off, unless it asks before */
 #define ROLLOUT_TELL_MS          86400000 /* the broker's side answers long before */
 #define ROLLOUT_STAND_MS         604800000 /* devices that nobody can tell: they ask by themselves within it, or are silent */
 #define ROLLOUT_BUSY_MS          1000       /* a command found no room to wait in: so long none follows */

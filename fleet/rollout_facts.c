@@ -98,6 +98,10 @@ static void reserve(struct rollout *rollout, struct member *member, const struct
 /* It is there, and could not be served: it will be told, or told again. */
 static void wait_again(struct rollout *rollout, struct member *member, const struct moment *now)
 {
+    if (member->list == &rollout->table->resting) { /* after a cut; it is back */
+        member_rested(rollout, member);
+        return;
+    }
     bool triggered = member->state == ROLLOUT_DEVICE_TRIGGERED;
     if (!triggered && member->state != ROLLOUT_DEVICE_SILENT) {
         return;
@@ -345,8 +349,9 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
         older = rollout->table->older;
         if (member != NULL && !member->handed_over && member_takes_slot(member)) {
             rollout->news_ms = now->ms;
-            bool whole = member->state == ROLLOUT_DEVICE_FLASHED;
-            whole ? fail(rollout, member, why, now) : break_off(rollout, member, why, now);
+            bool is_cut =
+                member->state == ROLLOUT_DEVICE_DOWNLOADING; /* here, too, in a moment: it is one try of some */
+            is_cut ? break_off(rollout, member, why, now) : fail(rollout, member, why, now);
             rollout_step(rollout, now);
         }
     }

@@ -138,7 +138,7 @@ static const struct {
     { "has all of it", whole, { Q, T, D, F, C, X, S, O }, { Q, T, F, F, C, X, S, O } },
     { "is cut", cut, { Q, T, D, F, C, X, S, O }, { Q, T, Q, F, C, X, S, O } },
     { "has a part of it", part, { Q, T, D, F, C, X, S, O }, { Q, T, D, F, C, X, S, O } },
-    { "says that it failed", reported, { Q, T, D, F, C, X, S, O }, { Q, Q, Q, X, C, X, S, O } },
+    { "says that it failed", reported, { Q, T, D, F, C, X, S, O }, { Q, X, Q, X, C, X, S, O } },
     { "was told", acknowledged, { Q, T, D, F, C, X, S, O }, { Q, T, D, F, C, X, S, O } },
     { "could not be told", refused, { Q, T, D, F, C, X, S, O }, { Q, X, D, F, C, X, S, O } },
     { "is late", late, { Q, T, D, F, C, X, S, O }, { Q, S, S, S, C, X, S, O } },
@@ -566,6 +566,21 @@ static void test_a_cut_that_is_reported(void **unused)
     world_free(world);
 }
 
+/* Else the slots stay empty at the end while those that were cut sit out their rest, though they ask. */
+static void test_a_cut_one_that_asks(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 1;
+    set_going(world, 2);
+    is_cut(world, 0);
+    assert_int_equal(last_told(world)->device, 1);
+    held(world);
+    updates(world, 1);
+    assert_int_equal(times_told(world, 0), 2);
+    world_free(world);
+}
+
 /* Else the memory of what is over grows with the fleet, or the loop stands still while it goes. */
 static void test_what_is_kept_is_bounded(void **unused)
 {
@@ -792,6 +807,7 @@ int main(void)
         cmocka_unit_test(test_an_endless_download_narrows_the_window),
         cmocka_unit_test(test_done),
         cmocka_unit_test(test_a_cut_that_is_reported),
+        cmocka_unit_test(test_a_cut_one_that_asks),
         cmocka_unit_test(test_what_is_kept_is_bounded),
         cmocka_unit_test(test_what_an_abort_leaves),
         cmocka_unit_test(test_many_are_late),
