@@ -70,8 +70,9 @@ struct candidate {
     const uint8_t *run_md5;
     const uint8_t *sketch_md5; /* fleet_digest of what the device reports now */
     unsigned served_max;
-    bool is_blind; /* what it says can never tell that it has it */
-    bool by_name;  /* it asked for this image, whatever `direction` offers it */
+    bool is_blind;       /* what it says can never tell that it has it */
+    bool by_name;        /* it asked for this image, whatever `direction` offers it */
+    bool ignores_record; /* and gets it, whatever it proved with it; what is kept from all is kept from it, too */
 };
 void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
                   const struct candidate *candidate, const struct moment *now, struct permission *permission);

@@ -213,7 +213,8 @@ void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t sit
     if (!policy_permits(direction, permission)) {
         return;
     }
-    if (mac != NULL && candidate->form_count > 0 && !record_permits(fleet, mac, candidate, now, permission)) {
+    bool has_record = mac != NULL && candidate->form_count > 0 && !candidate->ignores_record;
+    if (has_record && !record_permits(fleet, mac, candidate, now, permission)) {
         return;
     }
     bool is_operators = (direction->source == REASON_PINNED || direction->source == REASON_ASSIGNED) &&

@@ -227,6 +227,9 @@ enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, c
                            const char **why);
 enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, const char *because,
                           const struct moment *now, const char **why);
+/* ABORTED, and nobody has said a word against its image: it is as good as before. */
+void rollout_call_off(struct rollouts *rollouts, struct rollout *rollout, const char *because,
+                      const struct moment *now);
 
 /* --- asked before a device is answered; changes nothing ------------------------------------------------------------
  */

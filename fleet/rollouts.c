@@ -347,6 +347,14 @@ enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, co
     return STATUS_OK;
 }
 
+void rollout_call_off(struct rollouts *rollouts, struct rollout *rollout, const char *because, const struct moment *now)
+{
+    (void)rollouts;
+    if (!rollout_is_over(rollout)) {
+        rollout_end(rollout, ROLLOUT_ABORTED, because, now);
+    }
+}
+
 /* --- after a restart
  * -------------------------------------------------------------------------------------------------- */
 

@@ -390,13 +390,12 @@ static void on_written(void *owner, enum status status, const char *why)
     struct http_answer answer = { .status = 202 };
     struct rollout *rollout = rollouts_find(begun->api->fleet->rollouts, slice_of(begun->id));
     struct moment now = clock_moment(begun->api->loop);
-    const char *ignored;
     if (status == STATUS_OK && rollout != NULL) {
         snprintf(answer.location, sizeof answer.location, "/api/v1/rollouts/%s", begun->id);
         admin_answer(&answer, 202, admin_rollout_json(begun->api, rollout));
     } else {
-        if (rollout != NULL && !rollout_is_over(rollout)) {
-            (void)rollout_abort(begun->api->fleet->rollouts, rollout, "it could not be written down", &now, &ignored);
+        if (rollout != NULL) {
+            rollout_call_off(begun->api->fleet->rollouts, rollout, "it could not be written down", &now);
         }
         admin_refuse(&answer, 503, "store-failing", "mend that, and give the order again",
                      "the order was not taken, for it cannot be written down: %s", why);

@@ -28,6 +28,7 @@ void app_on_tick(uv_timer_t *timer)
         rollouts_tick(app->fleet.rollouts, &now);
         if (app->url_said) { /* the doors are open */
             app_say_public_url(app);
+            trigger_restore(&app->trigger);
         }
     } else if (app->changes_awaited && app->admin.changes == NULL) {
         app->changes_awaited = false;

@@ -81,7 +81,8 @@ void check_permit(struct check *check)
                                    .sketch_md5 = fleet_digest(&check->device, running_md5),
                                    .served_max = check_served_max(check),
                                    .is_blind = is_blind(check),
-                                   .by_name = check->by_name };
+                                   .by_name = check->by_name,
+                                   .ignores_record = check->ignores_record };
     struct moment now = clock_moment(check->sources->loop);
     struct permission *permission = &check->permission;
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
@@ -92,8 +93,7 @@ void check_permit(struct check *check)
     }
     fleet_permit(check->sources->fleet, mac_of(check), fleet_site(check->address), &check->direction, &candidate, &now,
                  permission);
-    bool of_record = permission->reason == REASON_LOOP_GUARD || permission->reason == REASON_NEVER_AGAIN;
-    check->input.withheld = permission->reason != REASON_COUNT && !(check->ignores_record && of_record);
+    check->input.withheld = permission->reason != REASON_COUNT;
     check->input.withheld_by = permission->reason;
     check->input.withheld_why = permission->detail;
 }

@@ -63,7 +63,6 @@ struct dispatch {
 
 struct rollout *dispatch_rollout(const struct dispatch *dispatch); /* NULL = forgotten */
 bool dispatch_is_over(const struct dispatch *dispatch);
-struct dispatch *dispatch_find(const struct trigger *trigger, const char *id);
 void dispatch_go_on(struct dispatch *dispatch); /* in turns */
 
 /* --- dispatch_commands.c -------------------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ bool trigger_message(const struct trigger *trigger, const struct trigger_order *
 struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem);
 
-/* Goes on with the rollouts that a restart interrupted. Once the first catalog and the publisher are there. */
+/* Goes on with the rollouts that a restart interrupted, as far as it can: to be called once the first catalog and the
+ * publisher are there, and again and again, since a drive or a network may come later. */
 void trigger_restore(struct trigger *trigger);
 
 /* The fleet's rollouts act by these (fleet/rollout.h). */

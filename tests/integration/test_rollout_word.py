@@ -1,0 +1,121 @@
+"""What an operator was told of a rollout holds: at every address, and after a restart that finds half of the world missing."""
+
+import contextlib
+import gzip
+import hashlib
+import os
+import sqlite3
+
+import pytest
+
+from tests.support.admin import Admin
+from tests.support.updraft import Server, check, make_image, wait_until
+
+
+def mac(n):
+    return ":".join(f"5ccf7f{n:06x}"[i:i + 2] for i in range(0, 12, 2))
+
+
+class House:
+    """A server without a broker, whose five devices run 1.0.0 of door."""
+
+    def __init__(self, folder, **flags):
+        self.folder, self.flags = folder, flags
+        self.admin = Admin(folder / "state/admin.sock")
+        self.one = make_image("esp8266", folder / "firmware/door/1.0.0.bin", size="40K", seed=1)
+        self.start()
+        for n in range(1, 6):
+            assert self.ask(n).reason == "same-digest"
+
+    def start(self):
+        self.server = Server(self.folder, **self.flags)
+
+    def kill(self):
+        self.server.process.kill()
+        self.server.process.wait()
+        self.server.process.stdout.close()
+        self.server.log_file.close()
+
+    def ask(self, n, path="/update/door"):
+        return check(self.server, path, mac=mac(n), version="1.0.0", md5=hashlib.md5(self.one).hexdigest())
+
+    def add(self, name="door/2.0.0.bin", pack=False):
+        data = make_image("esp8266", self.folder / "new.bin", size="40K", seed=2)
+        (self.folder / ".part").write_bytes(gzip.compress(data) if pack else data)
+        (self.folder / ".part").rename(self.folder / "firmware" / name)
+        wait_until(lambda: name in self.admin.get("/api/v1/firmware?type=door").text, f"{name} is known")
+
+    def order(self, expect=202, **members):
+        answer = self.admin.post("/api/v1/rollouts", {"type": "door", **members})
+        assert answer.status == expect, answer
+        return answer.json
+
+    def rollout(self, order):
+        return self.admin.get(f"/api/v1/rollouts/{order['id']}").json
+
+
+@pytest.fixture
+def house(tmp_path):
+    made = House(tmp_path)
+    yield made
+    made.server.stop()
+
+
+@pytest.mark.parametrize("path", ["/latest/door.bin", "/firmware/door/2.0.0.bin"])
+def test_a_halted_image_is_kept_from_those_that_failed_with_it(house, path):
+    """Else it is kept from everybody but them."""
+    house.add()
+    order = house.order(in_flight=5, max_failures=0)
+    for n in (1, 2):
+        assert house.ask(n).status == 200
+        house.ask(n)
+    assert house.rollout(order)["state"] == "halted"
+    for n in (1, 2, 5):
+        assert (house.ask(n, path).status, house.ask(n, path).reason) == (304, "held-back")
+
+
+def test_a_drive_that_comes_late(house):
+    """No reason to give a rollout up, nor a word on its image."""
+    house.add()
+    order = house.order(in_flight=2)
+    house.kill()
+    os.rename(house.folder / "firmware", house.folder / "away")
+    (house.folder / "firmware").mkdir()
+    house.start()
+    stands = house.rollout(order)
+    assert stands["state"] == "running" and stands["why"].startswith("it waits: "), stands
+    wait_until(lambda: "event=rollout_waits" in house.server.log(), "it is said")
+    os.rename(house.folder / "away/door", house.folder / "firmware/door")
+    wait_until(lambda: house.rollout(order)["why"] == "", "it goes on")
+    assert house.ask(3).status == 200
+
+
+def test_the_same_build_in_another_form(house):
+    house.add("door/2.0.0.bin.gz", pack=True)
+    order = house.order(in_flight=2)
+    house.add()
+    house.kill()
+    house.start()
+    assert house.rollout(order)["state"] == "running", house.rollout(order)
+
+
+def test_a_group_that_everybody_left(house):
+    house.add()
+    path = "/api/v1/devices/5ccf7f000001"
+    assert house.admin.ask("PATCH", path, {"groups_add": ["kitchen"]}).status == 200
+    order = house.order(group="kitchen")
+    assert house.admin.ask("PATCH", path, {"groups_remove": ["kitchen"]}).status == 200
+    house.kill()
+    house.start()
+    assert house.rollout(order)["state"] != "aborted", house.rollout(order)
+
+
+def test_an_order_that_was_not_taken_says_nothing_of_its_image(house):
+    """Another program holds the database: the operator hears which trouble it is, and the image is as good as before."""
+    house.add()
+    with contextlib.closing(sqlite3.connect(house.folder / "state/updraft.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = house.order(expect=503)
+        assert "locked" in str(refused) or "another program" in str(refused), refused
+    wait_until(lambda: house.admin.get("/api/v1/status").json["store"]["state"] == "good", "it is written again")
+    assert house.ask(3).status == 200
