@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.support.fleet import FAST, Fleet, Gauge, Witness, accounts
+from tests.support.fleet import FAST, Fleet, Gauge, Kill, Witness, accounts, most_transfers
 from tests.support.pace import Pace, transfer_s
 from tests.support.updraft import check, wait_until
 
@@ -142,9 +142,10 @@ def test_one_bad_canary_halts(fleet):
 # --- killed ---------------------------------------------------------------------------------------------------------
 
 def kill_and_start(fleet, rollout):
-    """Returns when it was killed and started, and after how many seconds the rollout stood where it was."""
-    killed = time.time()
+    """Returns the kill, when it was started, and after how many seconds the rollout stood where it was."""
+    at = time.time()
     fleet.kill()
+    killed = Kill(at, time.time(), fleet.stored_under_way())
     started = time.time()
     fleet.start(wait=True)
     state = fleet.rollout(rollout)["state"]
@@ -188,10 +189,11 @@ def test_server_killed_ten_times(tmp_path):
         log = fleet.server.log()
     assert len(kills) == 10 and end["state"] == "done" and summary["violation_count"] == 0
     assert accounts(end) == wanted(summary) and end["devices"]["members"] == 1500
-    times = [killed for killed, _started, _took in kills]
-    assert unasked(witness, log, times) == []
+    killed = [kill for kill, _started, _took in kills]
+    assert unasked(witness, log, [kill.at for kill in killed]) == []
     assert gauge.largest <= 40, "by the server's own count"
-    assert witness.largest(log, 10, REBOOT_S, times) <= 40, "by the broker's"
+    assert witness.largest(log, 10, REBOOT_S, killed) <= 40, "by the broker's"
+    assert 20 < most_transfers(log, killed) <= 40, "and no more transfers, whoever was told"
     back = [min(when for when, _mac, _id in witness.commands() if when > started) - started for _, started, _ in kills]
     resumed = [took for _killed, _started, took in kills]
     print(f"resumed after {max(resumed):.2f} s at most, with a command after {max(back):.2f} s")

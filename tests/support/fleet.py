@@ -9,9 +9,15 @@ rollout: the server's own figures, looked at all the time, and whoever subscribe
 
 import json
 import re
+import shutil
+import sqlite3
+import tempfile
 import threading
 import time
+from collections import namedtuple
+from contextlib import closing
 from datetime import datetime
+from pathlib import Path
 
 from tests.support.admin import Admin
 from tests.support.mqtt import Broker, Listener, free_port, wait_connected
@@ -22,6 +28,9 @@ STATES = ["queued", "triggered", "downloading", "flashed", "confirmed", "failed"
 OVER = ("done", "aborted")
 FAST = {"time_scale": 0.02}
 LOG_LAG_S, DEADLINE_LAG_S = 0.02, 0.5
+
+# `at`: it lived until then, at least; `over`: by then it was dead; `under_way`: the MACs in a slot, by what it left.
+Kill = namedtuple("Kill", "at over under_way")
 
 
 class Fleet:
@@ -50,6 +59,15 @@ class Fleet:
         self.server.process.wait()
         self.server.process.stdout.close()
         self.server.log_file.close()
+
+    def stored_under_way(self):
+        """Of a copy: the next server is to find the store as the last one left it."""
+        with tempfile.TemporaryDirectory() as copy:
+            for file in (self.folder / "s/state").glob("updraft.db*"):
+                shutil.copy(file, copy)
+            with closing(sqlite3.connect(Path(copy) / "updraft.db")) as store:
+                return {f"{mac:012x}" for mac, in
+                        store.execute("SELECT mac FROM member WHERE state IN ('triggered', 'flashed')")}
 
     def store(self):
         return self.admin.get("/api/v1/status").json["store"]
@@ -207,46 +225,60 @@ class Witness(Listener):
 
     def largest(self, log, timeout_s, reboot_s, kills=()):
         """The most devices that were told and not yet done: each command from when it was heard here, which is never
-        too early; each end from when the server logged it, less what it may take from the slot to the line. A server
-        that was killed (at these times) took its last lines and all transfers along: what has no later end ended there."""
-        events, seen = [], set()
-        ends = slot_ends(log, kills)
+        too early; each end from when the server logged it, less what it may take from the slot to the line. A kill takes
+        the last lines along, transfers, and commands that left before their slot was written free: behind it those count
+        that the store has in a slot, and whoever is told again."""
+        events, counted = [], set()
+        ends = slot_ends(log)
         for when, mac, id_ in self.commands():
-            if (mac, id_) in seen:
+            lost = [kill.at for kill in kills if kill.over >= when and mac not in kill.under_way][:1]
+            if (mac, id_, *lost) in counted:
                 continue
-            seen.add((mac, id_))
-            later = [end - LOG_LAG_S for end in ends.get(mac, []) if end >= when - LOG_LAG_S]
-            killed = [kill for kill in kills if kill > when]
+            counted.add((mac, id_, *lost))
+            logged = [at for at in ends.get(mac, []) if at >= when - LOG_LAG_S]
             deadline = when + min(timeout_s, reboot_s) - DEADLINE_LAG_S
-            end = min(later + [deadline] + ([] if later else killed[:1]))
+            end = min([deadline] + [at - LOG_LAG_S for at in logged + lost])
             events += [(when, 1), (max(when, end), -1)]
-        taken = largest = 0
-        for _when, step in sorted(events):
-            taken += step
-            largest = max(largest, taken)
-        return largest
+        return most(events)
 
 
-def slot_ends(log, kills=()):
-    """{mac: times at which its slot came free}: a transfer that was cut, by a kill too; a check behind a transfer, or one
-    that is not answered with the image: nobody in flight is held back."""
-    ends, transferred, transfers = {}, set(), set()
-    kills = list(kills)
+def most(events):
+    taken = largest = 0
+    for _when, step in sorted(events):
+        taken += step
+        largest = max(largest, taken)
+    return largest
+
+
+def transfer_events(log):
+    """[(when, event, status, mac)] of checks, and of transfers that ended."""
     for line in log.splitlines():
         found = re.match(r"(?:time|ts)=(\S+).* event=(check|update_sent|update_cut) (?:.*?status=(\d+) )?.*?device=(\S+)", line)
-        if found is None:
-            continue
-        when = datetime.fromisoformat(found[1].replace("Z", "+00:00")).timestamp()
-        while kills and when > kills[0]:
-            for mac in transfers:
-                ends.setdefault(mac, []).append(kills[0])
-            transfers.clear()
-            del kills[0]
-        event, status, mac = found[2], found[3], found[4].replace(":", "").lower()
+        if found is not None:
+            when = datetime.fromisoformat(found[1].replace("Z", "+00:00")).timestamp()
+            yield when, found[2], found[3], found[4].replace(":", "").lower()
+
+
+def slot_ends(log):
+    """{mac: times at which its slot came free}: a transfer that was cut; a check behind a transfer, or one that is not
+    answered with the image: nobody in flight is held back."""
+    ends, transferred = {}, set()
+    for when, event, status, mac in transfer_events(log):
         if event == "update_cut" or (event == "check" and (mac in transferred or status == "304")):
             ends.setdefault(mac, []).append(when)
             transferred.discard(mac)
-        (transfers.add if status == "200" else transfers.discard)(mac)
         if event == "update_sent":
             transferred.add(mac)
     return ends
+
+
+def most_transfers(log, kills=()):
+    """The most that went on at once, by the server's log: from the answer with the image to its end, or the server's."""
+    largest, under_way, kills = 0, set(), list(kills)
+    for when, event, status, mac in transfer_events(log):
+        while kills and when > kills[0].over:
+            under_way.clear()
+            del kills[0]
+        (under_way.add if status == "200" else under_way.discard)(mac)
+        largest = max(largest, len(under_way))
+    return largest
