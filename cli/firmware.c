@@ -342,7 +342,7 @@ const struct verb verb_firmware_rm = {
     .words_max = 1,
     .flags = rm_flags,
     .summary = "remove an image, named as \"firmware ls\" lists it",
-    .more = "",
+    .more = "Who relied on it is named: devices that are pinned or assigned to it, and a rollout that gives it.",
     .run = run_rm,
 };
 const struct verb verb_firmware_rejected = {

@@ -5,6 +5,8 @@
 
 #include "base/log.h"
 #include "repo/place.h"
+#include "server/check.h"
+#include "server/reliance.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -23,6 +25,8 @@ struct firmware_change {
     uint64_t written_ms;
     struct place_order order;
     struct place_outcome outcome;
+    struct reliance reliance; /* of a removal */
+    char given[200];          /* by which rollout, of a removal */
     char root[CONFIG_TEXT_MAX];
     char path[4096]; /* of a removal, or order.path */
 };
@@ -72,6 +76,20 @@ static bool is_served(const struct firmware_change *change, const struct image *
     return *image != NULL && memcmp((*image)->build.facts.sha256, change->outcome.facts.sha256, 32) == 0;
 }
 
+/* Whoever relied on it is named now: it may be what the operator did not know. */
+static json_t *removed_json(const struct firmware_change *change)
+{
+    char devices[400], warning[sizeof devices + sizeof change->given + 4];
+    json_t *json = json_pack("{s:o}", "removed", admin_text(change->path));
+    reliance_text(&change->reliance, devices, sizeof devices);
+    if (devices[0] != '\0' || change->given[0] != '\0') {
+        bool both = devices[0] != '\0' && change->given[0] != '\0';
+        snprintf(warning, sizeof warning, "%s%s%s", devices, both ? "; " : "", change->given);
+        json_object_set_new(json, "warning", admin_sentence(warning));
+    }
+    return json;
+}
+
 /* Looks whether the catalog has followed. Ends the change where it has, or will not. */
 static void change_look(struct firmware_change *change, bool too_late)
 {
@@ -81,7 +99,7 @@ static void change_look(struct firmware_change *change, bool too_late)
     const struct rejection *rejection = catalog_find_rejection(api->catalog, slice_of(change->path));
     if (change->removal) {
         if (catalog_find_path(api->catalog, slice_of(change->path)) == NULL && rejection == NULL) {
-            admin_answer(&answer, 200, json_pack("{s:o}", "removed", admin_text(change->path)));
+            admin_answer(&answer, 200, removed_json(change));
         }
     } else if (is_served(change, &image)) {
         admin_answer(&answer, 201, admin_image_json(api->catalog, image));
@@ -197,15 +215,19 @@ static struct firmware_change *change_begin(struct admin_call *call, struct slic
     return change;
 }
 
-static void change_start(struct admin_call *call, struct firmware_change *change)
+static void change_work(void *owner)
 {
-    struct admin_api *api = call->api;
-    change->next = api->changes;
-    api->changes = change;
-    change->later = call->answer->later = http_later_new();
-    int error = uv_queue_work(api->loop, &change->work, on_work, on_worked);
+    struct firmware_change *change = owner;
+    int error = uv_queue_work(change->api->loop, &change->work, on_work, on_worked);
     assert(error == 0);
     (void)error;
+}
+
+static void change_wait(struct admin_call *call, struct firmware_change *change)
+{
+    change->next = call->api->changes;
+    call->api->changes = change;
+    change->later = call->answer->later = http_later_new();
 }
 
 /* --- adding ------------------------------------------------------------------------------------------------------- */
@@ -344,24 +366,57 @@ void admin_add_firmware(struct admin_call *call)
     if (change != NULL) {
         change->order = order;
         change->order.root = change->root;
-        change_start(call, change);
+        change_wait(call, change);
+        change_work(change);
     }
 }
 
 /* --- removing ----------------------------------------------------------------------------------------------------- */
 
+/* The rollout that gives it: one that stands, or one that is done and keeps its type on it. NULL = none. */
 static const struct rollout *rollout_of(const struct admin_api *api, const struct image *image)
 {
+    struct check check;
     for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
         const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
         const struct rollout_target *target = &rollout->order.target;
-        for (size_t k = 0; k < target->image_count && !rollout_is_over(rollout); k++) {
-            if (memcmp(target->md5[k], image->build.facts.md5, 16) == 0) {
+        for (size_t k = 0; k < target->image_count; k++) {
+            if (memcmp(target->md5[k], image->build.facts.md5, 16) == 0 &&
+                (!rollout_is_over(rollout) || admin_keeps(api, rollout, &check))) {
                 return rollout;
             }
         }
     }
     return NULL;
+}
+
+static void say_given(struct firmware_change *change, const struct rollout *rollout)
+{
+    const char *type = rollout->order.target.type;
+    if (rollout_is_over(rollout)) {
+        snprintf(change->given, sizeof change->given,
+                 "rollout %s keeps the type on it: `publish-update %s` gives it another", rollout->id, type);
+    } else {
+        snprintf(change->given, sizeof change->given,
+                 "rollout %s gives it, and can no longer: `updraft rollouts abort %s` ends it", rollout->id,
+                 rollout->id);
+    }
+}
+
+static void remove_image(struct firmware_change *change, const struct image *image, const struct rollout *rollout)
+{
+    struct admin_api *api = change->api;
+    change->reliance = (struct reliance){ .fleet = api->fleet,
+                                          .catalog = &api->catalog,
+                                          .fs = image->role == FILENAME_FS || image->role == FILENAME_SHARED_FS,
+                                          .turns = trigger_turns(api->trigger),
+                                          .on_done = change_work,
+                                          .owner = change };
+    snprintf(change->reliance.path, sizeof change->reliance.path, "%s", image->path);
+    if (rollout != NULL) {
+        say_given(change, rollout);
+    }
+    reliance_count(&change->reliance);
 }
 
 void admin_remove_firmware(struct admin_call *call)
@@ -380,15 +435,21 @@ void admin_remove_firmware(struct admin_call *call)
         return;
     }
     const struct rollout *rollout = image != NULL ? rollout_of(api, image) : NULL;
-    if (rollout != NULL && !force) {
+    if (rollout != NULL && !rollout_is_over(rollout) && !force) {
         admin_refuse(call->answer, 409, "in-rollout", "wait until it has ended, or --force",
                      "rollout %s is sending this image to devices", rollout->id);
         return;
     }
     struct firmware_change *change = change_begin(call, call->rest);
-    if (change != NULL) {
-        change->removal = true;
-        change_start(call, change);
+    if (change == NULL) {
+        return;
+    }
+    change->removal = true;
+    change_wait(call, change);
+    if (image != NULL) {
+        remove_image(change, image, rollout);
+    } else {
+        change_work(change);
     }
 }
 

@@ -256,6 +256,32 @@ def test_a_device_that_is_forgotten(server, admin):
     assert words_of(admin) == ["first-seen"]
 
 
+# --- the file that somebody relies on ---------------------------------------------------------------------------------
+
+def test_an_image_is_removed_that_devices_are_pinned_to(server, admin):
+    """It goes, and says who relied on it: of the same type alone, and where nothing else is there for them."""
+    macs = [f"5ccf7f0000{i:02x}" for i in range(5)]
+    for i, mac in enumerate(macs):
+        check(server, "/update/door" if i < 4 else "/update/lamp", mac=mac, version="2.0")
+        change(admin, f"/api/v1/devices/{mac}", pin="1.0")
+    change(admin, "/api/v1/devices/5ccf7f0000aa", assign={"type": "gate", "label": "1.0"})  # never seen
+    said = admin.delete("/api/v1/firmware/door/1.0.bin").json
+    assert said["removed"] == "door/1.0.bin"
+    assert "4 devices are pinned or assigned to it (" + ", ".join(macs[:3]) + ", ...)" in said["warning"]
+    assert check(server, "/update/door", mac=macs[0], version="2.0").reason == "no-image"
+    assert admin.delete("/api/v1/firmware/door/2.0.bin").json == {"removed": "door/2.0.bin"}
+    assert "1 device is pinned or assigned to it (5ccf7f0000aa)" in admin.delete(
+        "/api/v1/firmware/gate/1.0.bin").json["warning"]
+
+
+def test_more_pins_than_a_turn_of_the_loop(folder):
+    with Server(folder, log_level="warn") as server:
+        admin, count = admin_of(server), 2500
+        for i in range(count):
+            change(admin, f"/api/v1/devices/5ccf7f{i:06x}", assign={"type": "door", "label": "1.0"})
+        assert f"{count} devices are" in admin.delete("/api/v1/firmware/door/1.0.bin").json["warning"]
+
+
 # --- written down -----------------------------------------------------------------------------------------------------
 
 def kill(server):

@@ -452,7 +452,8 @@ def test_an_image_of_a_running_rollout(server):
     assert admin.post("/api/v1/rollouts", {"type": "d1_mini"}).status == 202
     address = "/api/v1/firmware/truc_0_4_9.ino.d1_mini.bin"
     refused(server, "removeFirmware", 409, "in-rollout", address)
-    assert admin.delete(address + "?force=yes").json == {"removed": "truc_0_4_9.ino.d1_mini.bin"}
+    removed = admin.delete(address + "?force=yes").json
+    assert removed["removed"] == "truc_0_4_9.ino.d1_mini.bin" and " gives it, and can no longer" in removed["warning"]
     assert not (server.repo / "truc_0_4_9.ino.d1_mini.bin").exists()
 
 
