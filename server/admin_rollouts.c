@@ -277,6 +277,18 @@ struct changed_call {
     char id[ANNOUNCE_ID_SIZE];
 };
 
+/* `unwritten`: why it could not be written down; "" = it is. */
+static json_t *changed_json(struct admin_api *api, const struct rollout *rollout, const char *unwritten)
+{
+    json_t *json = admin_rollout_json(api, rollout);
+    if (unwritten[0] != '\0') {
+        char warning[500];
+        snprintf(warning, sizeof warning, "not written down yet, a restart would forget it: %s", unwritten);
+        json_object_set_new(json, "warning", admin_sentence(warning));
+    }
+    return json;
+}
+
 /* It acts whether or not it could be written down: stopping must not wait for a disk. */
 static void on_written(void *owner, enum status status, const char *why)
 {
@@ -286,13 +298,7 @@ static void on_written(void *owner, enum status status, const char *why)
     if (rollout == NULL) {
         admin_refuse(&answer, 404, "unknown-rollout", "nothing", "it was forgotten meanwhile");
     } else {
-        json_t *json = admin_rollout_json(changed->api, rollout);
-        if (status != STATUS_OK) {
-            char warning[500];
-            snprintf(warning, sizeof warning, "not written down yet, a restart would forget it: %s", why);
-            json_object_set_new(json, "warning", admin_sentence(warning));
-        }
-        admin_answer(&answer, 200, json);
+        admin_answer(&answer, 200, changed_json(changed->api, rollout, status == STATUS_OK ? "" : why));
     }
     admin_answer_later(changed->api, changed->later, &answer);
     free(changed);
@@ -303,7 +309,8 @@ static void answer_changed(struct admin_call *call, const struct rollout *rollou
     struct admin_api *api = call->api;
     uint64_t ticket = journal_rollout(api->fleet->journal, rollout, true);
     if (ticket == 0 || ticket == JOURNAL_REFUSED) {
-        admin_answer(call->answer, 200, admin_rollout_json(api, rollout));
+        const char *unwritten = ticket == JOURNAL_REFUSED ? "the store's backlog is full" : "";
+        admin_answer(call->answer, 200, changed_json(api, rollout, unwritten));
         return;
     }
     struct changed_call *changed = calloc(1, sizeof *changed);

@@ -8,7 +8,7 @@ import urllib.parse
 
 import pytest
 
-from tests.support.admin import Admin
+from tests.support.admin import Admin, UnixConnection
 from tests.support.download import md5
 from tests.support.updraft import ESP32, ESP8266, Server, check, device_request, make_image, wait_until
 
@@ -323,6 +323,33 @@ def held(server):
 
 def store_of(admin):
     return admin.get("/api/v1/status").json["store"]
+
+
+def fill_backlog(server, admin):
+    """With what is never refused while the store fails: blocks, many on one connection."""
+    unused = iter(range(100000))
+    while (backlog := store_of(admin)["backlog"]) < 16384:
+        connection = UnixConnection(server.folder / "state/admin.sock")
+        for _ in range(min(16384 - backlog, 2000)):
+            connection.request("PATCH", f"/api/v1/devices/5ccf80{next(unused):06x}", '{"blocked":true}',
+                               {"Content-Type": "application/json"})
+            assert connection.getresponse().read()
+        connection.close()
+
+
+def test_a_pause_that_finds_no_room(folder):
+    """The backlog is full: it goes all the same, and says that a restart would forget it, the first time too."""
+    with Server(folder, log_level="error") as server:
+        admin = admin_of(server)
+        check(server, "/update/door", version="2.0")
+        rollout = admin.post("/api/v1/rollouts", {"type": "door", "to": [MAC], "version": "1.0"}).json["id"]
+        with held(server):
+            change(admin, "/api/v1/devices/5ccf7f0000ff", blocked=True)
+            wait_until(lambda: store_of(admin)["state"] == "failing", "the store fails")
+            fill_backlog(server, admin)
+            for word in ("pause", "resume"):
+                answer = admin.post(f"/api/v1/rollouts/{rollout}/{word}", {})
+                assert answer.status == 200 and "the store's backlog is full" in answer.json["warning"], answer
 
 
 def test_while_nothing_can_be_written(folder):
