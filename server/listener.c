@@ -168,7 +168,9 @@ static bool remove_stale(const char *path, const char **why)
 enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *flag,
                                const char *path, char *message, size_t size)
 {
-    const char *why = "the old socket cannot be removed: look at the folder's permissions";
+    const char *why =
+        "the old socket cannot be removed: the server's user must be able to write to its folder; or name "
+        "another place, such as --admin-socket /run/updraft/admin.sock";
     struct sockaddr_un address = { .sun_family = AF_UNIX };
     int error = listener_init(listener, loop, server, AF_UNIX);
     if (!file_socket_name(path, listener->path, sizeof listener->path)) {
@@ -188,8 +190,10 @@ enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struc
     umask(mask);
     listener->is_ours = error == 0;
     if (error != 0) {
-        snprintf(message, size, "--%s %s: %s: the server's user must be able to write to its folder", flag, path,
-                 uv_strerror(-error));
+        snprintf(message, size,
+                 "--%s %s: %s: the server's user must be able to write to its folder; or name another place, such as "
+                 "--%s /run/updraft/admin.sock",
+                 flag, path, uv_strerror(-error), flag);
         return STATUS_IO;
     }
     return STATUS_OK;

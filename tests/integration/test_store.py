@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import sqlite3
+import stat
 import subprocess
 import time
 
@@ -293,6 +294,23 @@ def test_a_start_on_a_disk_that_cannot_be_written(full_house, trouble, end):
     assert len(seen(fleet.admin)) == 4
     pins = [fleet.admin.get(f"/api/v1/devices/{mac_of(number)}").json["policy"]["pin"] for number in (1, 2)]
     assert pins == ["0.1.0", "0.1.0"]
+
+
+@needs_disk
+@pytest.mark.parametrize("stale", [False, True], ids=["", "stale"])
+def test_a_socket_on_a_read_only_disk(tmp_path, stale):
+    """The operator's door is by default where nothing can be made: it is said where else it can be."""
+    (tmp_path / "firmware").mkdir()
+    with small_disk.SmallDisk(tmp_path / "state", "3m") as disk:
+        (disk.path / "lock").touch()
+        if stale:
+            os.mknod(disk.path / "admin.sock", stat.S_IFSOCK | 0o600)
+        disk.read_only()
+        done = subprocess.run([BIN / "updraftd", "--listen", "127.0.0.1:0", "--repo", tmp_path / "firmware", "--state",
+                               tmp_path / "state"], capture_output=True, text=True, preexec_fn=disk.enter, timeout=30)
+    assert done.returncode == 1 and "state/admin.sock: " in done.stderr, done
+    assert "such as --admin-socket /run/updraft/admin.sock" in done.stderr
+    assert ("old socket cannot be removed" if stale else "read-only file system") in done.stderr
 
 
 @needs_disk
