@@ -24,6 +24,16 @@ static const struct flag ls_flags[] = {
     COMMON_FLAGS,
 };
 
+/* Whether it is what its type gets: the newest, unless a rollout went back. */
+static const char *standing_of(const json_t *image)
+{
+    bool is_kept = field_text(image, "kept_by")[0] != '\0';
+    if (field_true(image, "newest")) {
+        return is_kept ? "newest, not offered" : "newest";
+    }
+    return is_kept ? "kept" : "";
+}
+
 static void add_image(struct table *table, const json_t *image)
 {
     char size[SHOWN_SIZE], md5[9], kind[48];
@@ -39,8 +49,13 @@ static void add_image(struct table *table, const json_t *image)
                          field_text(image, "chip"),
                          shown_bytes(field_number(image, "bytes"), size),
                          md5,
-                         field_true(image, "newest") ? "newest" : "",
+                         standing_of(image),
                      });
+    if (field_text(image, "kept_by")[0] != '\0' && !field_true(image, "newest")) {
+        char note[80];
+        snprintf(note, sizeof note, "rollout %s keeps the type on it", field_text(image, "kept_by"));
+        table_note(table, note);
+    }
 }
 
 static void print_images(const struct cli *cli, const json_t *reply)

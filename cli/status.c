@@ -14,6 +14,16 @@ static void print_line(const char *label, const char *text)
     putchar('\n');
 }
 
+static void print_lines(const char *label, const json_t *lines)
+{
+    const json_t *line;
+    size_t i;
+    json_array_foreach(lines, i, line)
+    {
+        print_line(label, json_is_string(line) ? json_string_value(line) : "");
+    }
+}
+
 static void print_listeners(const json_t *reply)
 {
     const json_t *listener;
@@ -82,7 +92,7 @@ static void print_status(const struct cli *cli, const json_t *reply)
 {
     (void)cli;
     char text[1200], a[SHOWN_SIZE], b[SHOWN_SIZE];
-    const json_t *repository = json_object_get(reply, "repository"), *warning;
+    const json_t *repository = json_object_get(reply, "repository");
     snprintf(text, sizeof text, "%s, %s, up %s since %s", field_text(reply, "version"),
              field_true(reply, "ready") ? "ready" : "not ready yet", shown_age(field_number(reply, "uptime_s"), a),
              field_text(reply, "started"));
@@ -100,11 +110,8 @@ static void print_status(const struct cli *cli, const json_t *reply)
              shown_count(field_number(reply, "transfers"), "transfer", b),
              shown_count(field_number(reply, "rollouts_running"), "rollout", (char[SHOWN_SIZE]){ 0 }));
     print_line("now", text);
-    size_t i;
-    json_array_foreach(json_object_get(reply, "warnings"), i, warning)
-    {
-        print_line("warning", json_is_string(warning) ? json_string_value(warning) : "");
-    }
+    print_lines("note", json_object_get(reply, "notes"));
+    print_lines("warning", json_object_get(reply, "warnings"));
 }
 
 static enum cli_exit run(struct cli *cli)

@@ -3,7 +3,7 @@
  *
  * admin_api.c is the door: who may enter, which room, how large a body, and the form of every refusal. The rooms are
  * admin_status.c, admin_explain.c, admin_images.c, admin_firmware.c, admin_kept.c, admin_orders.c, admin_rollouts.c,
- * admin_devices.c, admin_policies.c, admin_tokens.c.
+ * admin_devices.c, admin_policies.c, admin_tokens.c, admin_warnings.c.
  */
 #ifndef SERVER_ADMIN_API_H
 #define SERVER_ADMIN_API_H

@@ -5,7 +5,6 @@
 
 #include "base/log.h"
 #include "repo/place.h"
-#include "server/check.h"
 #include "server/reliance.h"
 
 #include <assert.h>
@@ -376,13 +375,13 @@ void admin_add_firmware(struct admin_call *call)
 /* The rollout that gives it: one that stands, or one that is done and keeps its type on it. NULL = none. */
 static const struct rollout *rollout_of(const struct admin_api *api, const struct image *image)
 {
-    struct check check;
+    struct admin_keeping keeping;
     for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
         const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
         const struct rollout_target *target = &rollout->order.target;
         for (size_t k = 0; k < target->image_count; k++) {
             if (memcmp(target->md5[k], image->build.facts.md5, 16) == 0 &&
-                (!rollout_is_over(rollout) || admin_keeps(api, rollout, &check))) {
+                (!rollout_is_over(rollout) || admin_keeps(api, rollout, &keeping))) {
                 return rollout;
             }
         }

@@ -60,8 +60,24 @@ json_t *admin_image_json(const struct catalog *catalog, const struct image *imag
     return json;
 }
 
+/* Marks what a type is kept on, and the newer one that it does not get therefore. */
+static void mark_kept(const struct image *image, const struct admin_keeping *keeping, size_t count, json_t *json)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct rollout_target *target = &keeping[i].rollout->order.target;
+        bool is_fs = image->role == FILENAME_FS || image->role == FILENAME_SHARED_FS;
+        bool is_on = &image->build == keeping[i].on;
+        if (strcmp(image->type, target->type) == 0 && is_fs == target->fs &&
+            (is_on || json_is_true(json_object_get(json, "newest")))) {
+            json_object_set_new(json, "kept_by", json_string(keeping[i].rollout->id));
+        }
+    }
+}
+
 void admin_get_firmware(struct admin_call *call)
 {
+    struct admin_keeping keeping[ROLLOUTS_MAX];
+    size_t keepings = 0;
     const struct catalog *catalog = call->api->catalog;
     char type[HTTP_PARAMETER_MAX + 1] = "";
     uint64_t offset = 0, limit = LIST_MAX;
@@ -76,13 +92,18 @@ void admin_get_firmware(struct admin_call *call)
         return;
     }
     json_t *images = json_array();
+    for (size_t i = 0; i < rollouts_count(call->api->fleet->rollouts); i++) {
+        keepings += admin_keeps(call->api, rollouts_at(call->api->fleet->rollouts, i), &keeping[keepings]);
+    }
     for (size_t i = 0; i < catalog_image_count(catalog); i++) {
         const struct image *image = catalog_image_at(catalog, i);
         if (of_type && strcmp(image->type, type) != 0) {
             continue;
         }
         if (total >= offset && total - offset < limit) {
-            json_array_append_new(images, admin_image_json(catalog, image));
+            json_t *json = admin_image_json(catalog, image);
+            mark_kept(image, keeping, keepings, json);
+            json_array_append_new(images, json);
         }
         total++;
     }

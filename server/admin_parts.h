@@ -97,8 +97,15 @@ json_t *admin_device_json(const struct admin_api *api, const struct mac *mac); /
 struct check;
 void admin_kept_text(const struct check *check, char *text, size_t size);
 
-/* Whether the rollout is done and keeps its type on an older version than there is; `check` tells which. */
-bool admin_keeps(const struct admin_api *api, const struct rollout *rollout, struct check *check);
+/* Whether the rollout is done and keeps its type on an older version than there is. */
+struct admin_keeping {
+    const struct rollout *rollout;
+    const struct build *on, *newest; /* on: NULL = its file is gone */
+};
+bool admin_keeps(const struct admin_api *api, const struct rollout *rollout, struct admin_keeping *keeping);
+
+json_t *admin_warnings_json(const struct admin_api *api, const struct public_url *url);
+json_t *admin_notes_json(const struct admin_api *api);
 
 /* The device named by the rest of the path; false with the refusal: it is no MAC, or nobody ever heard of it. */
 bool admin_read_mac(struct admin_call *call, struct mac *mac);

@@ -50,53 +50,6 @@ static const char *url_source(enum public_url_kind kind)
     return words[kind];
 }
 
-static void add_warning(json_t *warnings, const char *name, const char *text)
-{
-    char line[600];
-    if (text[0] != '\0') {
-        snprintf(line, sizeof line, "%s: %s", name, text);
-        json_array_append_new(warnings, admin_text(line));
-    }
-}
-
-/* What waits for an operator's word. */
-static void warn_of_halted(json_t *warnings, const struct admin_api *api)
-{
-    char text[500];
-    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
-        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
-        if (rollout->state == ROLLOUT_HALTED) {
-            snprintf(text, sizeof text,
-                     "%s of %s %s is halted: %s; see to the cause, then `updraft rollouts resume %s`, or `abort`, or "
-                     "`publish-update %s --version OLD`",
-                     rollout->id, rollout->order.target.type, rollout->order.target.version, rollout->why, rollout->id,
-                     rollout->order.target.type);
-            add_warning(warnings, "rollout", text);
-        }
-    }
-}
-
-static json_t *warnings_json(const struct admin_api *api, const struct public_url *url)
-{
-    json_t *warnings = json_array();
-    size_t rejected = catalog_rejection_count(api->catalog);
-    char text[120] = "";
-    add_warning(warnings, "public-url", url->warning);
-    if (api->session != NULL && session_view(api->session)->state != SESSION_CONNECTED) {
-        add_warning(warnings, "mqtt", session_view(api->session)->error);
-    }
-    if (api->store != NULL && store_queue_view(api->store)->health != STORE_GOOD) {
-        add_warning(warnings, "store", store_queue_view(api->store)->why);
-    }
-    warn_of_halted(warnings, api);
-    if (rejected > 0) {
-        snprintf(text, sizeof text, "%zu file%s not served: `updraft firmware rejected` says why", rejected,
-                 rejected == 1 ? " is" : "s are");
-        add_warning(warnings, "repository", text);
-    }
-    return warnings;
-}
-
 static size_t rollouts_running(const struct admin_api *api)
 {
     size_t running = 0;
@@ -161,7 +114,8 @@ void admin_get_status(struct admin_call *call)
     json_object_set_new(json, "transfers", json_integer((json_int_t)api->device_http->transfers));
     json_object_set_new(json, "connections", json_integer((json_int_t)api->device_http->connections));
     json_object_set_new(json, "rollouts_running", json_integer((json_int_t)rollouts_running(api)));
-    json_object_set_new(json, "warnings", warnings_json(api, &url));
+    json_object_set_new(json, "notes", admin_notes_json(api));
+    json_object_set_new(json, "warnings", admin_warnings_json(api, &url));
     admin_answer(call->answer, 200, json);
 }
 

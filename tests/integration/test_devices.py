@@ -2,6 +2,7 @@
 changes at the next check, what outlives a restart, and what is promised while nothing can be written down."""
 
 import contextlib
+import re
 import sqlite3
 import time
 import urllib.parse
@@ -9,6 +10,7 @@ import urllib.parse
 import pytest
 
 from tests.support.admin import Admin, UnixConnection
+from tests.support.cli import run
 from tests.support.download import md5
 from tests.support.updraft import ESP32, ESP8266, Server, check, device_request, make_image, wait_until
 
@@ -280,6 +282,42 @@ def test_more_pins_than_a_turn_of_the_loop(folder):
         for i in range(count):
             change(admin, f"/api/v1/devices/5ccf7f{i:06x}", assign={"type": "door", "label": "1.0"})
         assert f"{count} devices are" in admin.delete("/api/v1/firmware/door/1.0.bin").json["warning"]
+
+
+def go_back(server, admin):
+    """The type, to 1.0; returns the rollout."""
+    old, new = (md5(bytes_of(server, f"door/{version}.bin")) for version in ("1.0", "2.0"))
+    check(server, "/update/door", version="2.0", md5=new)
+    rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0"}).json["id"]
+    assert check(server, "/update/door", version="2.0", md5=new).status == 200
+    server.wait_log("event=update_sent")
+    check(server, "/update/door", version="1.0", md5=old)
+    assert admin.get(f"/api/v1/rollouts/{rollout}").json["state"] == "done"
+    return rollout
+
+
+def kept_by(admin):
+    return {image["file"]: image.get("kept_by") for image in admin.get("/api/v1/firmware").json["images"]}
+
+
+def test_a_type_that_is_kept_on_an_older_version(server, admin):
+    """Easily forgotten: it is said until a newer one ends it."""
+    nobody = dict.fromkeys(["door/1.0.bin", "door/2.0.bin", "gate/1.0.bin", "lamp/1.0.bin"])
+    assert admin.get("/api/v1/status").json["notes"] == [] and kept_by(admin) == nobody
+    rollout = go_back(server, admin)
+    assert admin.get("/api/v1/status").json["notes"] == [
+        f"door is kept on 1.0 by rollout {rollout}; 2.0 is newer; `publish-update door` ends it"]
+    assert kept_by(admin) == {**nobody, "door/1.0.bin": rollout, "door/2.0.bin": rollout}
+    code, out, _ = run("firmware", cwd=server.folder)
+    assert code == 0 and re.search(r"^door/2.0.bin .* newest, not offered *$", out, re.M), out
+    assert re.search(rf"^door/1.0.bin .* kept *\n *rollout {rollout} keeps the type on it", out, re.M), out
+    assert f"note        door is kept on 1.0 by rollout {rollout};" in run("status", cwd=server.folder)[1]
+    said = admin.delete("/api/v1/firmware/door/1.0.bin").json["warning"]
+    assert said == f"rollout {rollout} keeps the type on it: `publish-update door` gives it another"
+    assert "door is kept on 1.0" in admin.get("/api/v1/status").json["notes"][0]
+    make_image("esp8266", server.repo / "door/2.1.bin", seed=9)
+    wait_until(lambda: "door/2.1.bin" in kept_by(admin), "it is served")
+    assert admin.get("/api/v1/status").json["notes"] == [] and set(kept_by(admin).values()) == {None}
 
 
 # --- written down -----------------------------------------------------------------------------------------------------
