@@ -38,6 +38,13 @@ static bool by_version(const struct checkin *checkin)
     return checkin->request->mode == DEVICE_MODE_FS || digest_of(checkin) == NULL;
 }
 
+static bool is_in_rollout(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
+{
+    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    return fleet_stands(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
+           rollouts_following(fleet->rollouts, &device->mac, checkin->type, fs) != NULL;
+}
+
 /* A device that asks again and comes back with the old build is tried as often as the loop guard lets it; that, or
  * failing within a rollout, is one failure with the image. However late it comes: one that asks once a day would else
  * be flashed every day. The guard forgets at a restart, the record does not. */
@@ -45,8 +52,7 @@ static bool is_one_failure(const struct fleet *fleet, const struct device *devic
 {
     bool fs = checkin->request->mode == DEVICE_MODE_FS;
     struct loop_guard_key key = { .mac = device->mac, .fs = fs };
-    return fleet_stands(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
-           rollouts_following(fleet->rollouts, &device->mac, checkin->type, fs) != NULL ||
+    return is_in_rollout(fleet, device, checkin) ||
            loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max ||
            device->failures >= fleet->settings.loop_guard_max;
 }
@@ -87,6 +93,19 @@ static bool runs_sent(const struct fleet *fleet, const struct device *device, co
     return rollout != NULL && is_of_rollout(device, rollout) && runs_target(rollout, checkin);
 }
 
+/* What nobody counts but a rollout, and there is none. */
+static void count_failure(struct fleet *fleet, const struct device *device, const struct checkin *checkin,
+                          const struct moment *now)
+{
+    bool came_back_old = device->outcome == OUTCOME_OLD_BUILD || device->outcome == OUTCOME_ROLLED_BACK;
+    if (came_back_old && !is_in_rollout(fleet, device, checkin)) {
+        image_failures_failed(fleet->failures, device->transfer.md5, device->transfer_fs, checkin->type, &device->mac,
+                              now->unix_s);
+    } else if (device->outcome == OUTCOME_CONFIRMED) {
+        image_failures_confirmed(fleet->failures, device->transfer.md5, &device->mac);
+    }
+}
+
 static void judge(struct fleet *fleet, struct device *device, const struct checkin *checkin, const struct moment *now,
                   struct outcome_verdict *verdict)
 {
@@ -108,6 +127,7 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
         return;
     }
     device->outcome = (uint8_t)verdict->outcome;
+    count_failure(fleet, device, checkin, now);
     if (verdict->outcome == OUTCOME_CONFIRMED) {
         struct loop_guard_key key = { .mac = device->mac, .fs = fs };
         device->failures = 0;

@@ -9,6 +9,7 @@
 
 #include "fleet/assignment.h"
 #include "fleet/device.h"
+#include "fleet/image_failures.h"
 #include "fleet/journal.h"
 #include "fleet/loop_guard.h"
 #include "fleet/never_again.h"
@@ -32,7 +33,8 @@ struct fleet {
     struct never_again *never_again;
     struct loop_guard *guard;
     struct rollouts *rollouts;
-    struct journal *journal; /* NULL = nothing is written down */
+    struct image_failures *failures; /* outside rollouts; NULL = nobody counts */
+    struct journal *journal;         /* NULL = nothing is written down */
     struct fleet_settings settings;
 };
 

@@ -55,6 +55,7 @@ struct recall {
     struct policies *policies;
     struct never_again *never_again;
     struct rollouts *rollouts;
+    struct image_failures *failures; /* NULL = nobody counts */
     const struct moment *now;
     uint64_t (*site_of)(const uint8_t address[16]); /* fleet_site */
     size_t rows;

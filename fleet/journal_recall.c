@@ -1,8 +1,19 @@
 /* Back, at the start: records from rows. */
+#include "fleet/image_failures.h"
 #include "fleet/journal.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* When it failed is not written down: not before it was sent. */
+static void recall_failure(const struct recall *recall, const struct device *device, struct slice type)
+{
+    bool came_back_old = device->outcome == OUTCOME_OLD_BUILD || device->outcome == OUTCOME_ROLLED_BACK;
+    uint32_t sent_s = device->transfer.unix_s, now_s = recall->now->unix_s;
+    if (came_back_old && (sent_s > now_s || now_s - sent_s <= IMAGE_FAILURES_FOR_S)) {
+        image_failures_failed(recall->failures, device->transfer.md5, device->transfer_fs, type, &device->mac, sent_s);
+    }
+}
 
 static void recall_device(struct recall *recall, const struct store_device *row)
 {
@@ -40,6 +51,7 @@ static void recall_device(struct recall *recall, const struct store_device *row)
     device->transfer.unix_s = row->transfer_s;
     words_set(words, &device->transfer.version, slice_of(row->transfer_version));
     never_again_restore(recall->never_again, &row->never_again);
+    recall_failure(recall, device, slice_of(row->type));
 }
 
 static void recall_policy(struct recall *recall, const struct store_policy *row)

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FAILED_DEVICES 3 /* so many within a day are not the devices' fault */
+
 /* --- warnings ----------------------------------------------------------------------------------------------------- */
 
 static void add_warning(json_t *warnings, const char *name, const char *text)
@@ -35,6 +37,40 @@ static void warn_of_halted(json_t *warnings, const struct admin_api *api)
     }
 }
 
+/* The image that its type is offered now; NULL where that is another, or nothing. */
+static const struct image *still_offered(const struct admin_api *api, const struct failing_image *failing)
+{
+    struct check check;
+    check_init(&check, &api->device_api->sources); /* as a device asks that nobody has said anything of */
+    check.device.mode = failing->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH;
+    check.type = slice_of(failing->type);
+    check_update(&check, true, NULL);
+    const struct build *build = check.input.offer.plain != NULL ? check.input.offer.plain : check.input.offer.gzip;
+    bool is_it = build != NULL && memcmp(build->facts.run_md5[0], failing->md5, sizeof failing->md5) == 0;
+    return is_it && !check.input.withheld ? image_of_build(build) : NULL;
+}
+
+/* Outside rollouts, which have their own limit. */
+static void warn_of_failing(json_t *warnings, const struct admin_api *api)
+{
+    char text[500];
+    const struct image_failures *failures = api->fleet->failures;
+    for (size_t i = 0; i < failures->count; i++) {
+        const struct failing_image *failing = &failures->images[i];
+        size_t devices = failing_image_devices(failing, clock_moment(api->loop).unix_s);
+        const struct image *image = devices >= FAILED_DEVICES ? still_offered(api, failing) : NULL;
+        if (image != NULL) {
+            snprintf(text, sizeof text,
+                     "%.150s was sent to %zu devices%s within a day that came back with what they ran before: "
+                     "`updraft devices --type %s --outcome old-build` (and `rolled-back`) lists them; `publish-update "
+                     "%s%s --version OLD` goes back",
+                     image->path, devices, devices == IMAGE_FAILURES_DEVICES ? " or more" : "", failing->type,
+                     failing->type, failing->fs ? " --mode fs" : "");
+            add_warning(warnings, "image", text);
+        }
+    }
+}
+
 json_t *admin_warnings_json(const struct admin_api *api, const struct public_url *url)
 {
     json_t *warnings = json_array();
@@ -48,6 +84,7 @@ json_t *admin_warnings_json(const struct admin_api *api, const struct public_url
         add_warning(warnings, "store", store_queue_view(api->store)->why);
     }
     warn_of_halted(warnings, api);
+    warn_of_failing(warnings, api);
     if (rejected > 0) {
         snprintf(text, sizeof text, "%zu file%s not served: `updraft firmware rejected` says why", rejected,
                  rejected == 1 ? " is" : "s are");

@@ -116,6 +116,7 @@ static int open_store(struct app *app)
                              .policies = app->fleet.policies,
                              .never_again = app->fleet.never_again,
                              .rollouts = app->fleet.rollouts,
+                             .failures = app->fleet.failures,
                              .now = &now,
                              .site_of = fleet_site };
     if (app->config.store == CONFIG_STORE_NONE) {
@@ -123,6 +124,9 @@ static int open_store(struct app *app)
     }
     app->store = store_queue_open(&app->loop, &store_sqlite, app->config.state, &events, recall_row, &recall, message,
                                   sizeof message);
+    for (size_t i = 0; i < rollouts_count(app->fleet.rollouts); i++) { /* which counts, and counted, by itself */
+        image_failures_forget(app->fleet.failures, rollouts_at(app->fleet.rollouts, i)->order.target.run_md5[0]);
+    }
     return app->store != NULL ? 0 : app_say_error(message);
 }
 
@@ -151,6 +155,7 @@ int app_fleet_open(struct app *app)
     fleet->never_again = never_again_new(NEVER_AGAIN_DEVICES_MAX);
     fleet->guard = loop_guard_new(LOOP_GUARD_DEVICES_MAX);
     fleet->rollouts = rollouts_new(&effects);
+    fleet->failures = image_failures_new();
     if (open_store(app) != 0) {
         return 1;
     }
@@ -184,6 +189,7 @@ void app_fleet_free(struct app *app)
 {
     struct fleet *fleet = &app->fleet;
     journal_free(fleet->journal);
+    image_failures_free(fleet->failures);
     rollouts_free(fleet->rollouts);
     loop_guard_free(fleet->guard);
     never_again_free(fleet->never_again);

@@ -258,6 +258,48 @@ def test_a_device_that_is_forgotten(server, admin):
     assert words_of(admin) == ["first-seen"]
 
 
+def fails(server, mac):
+    """It is sent the newest, and comes back with what it ran before, until it is sent it no more."""
+    old = md5(bytes_of(server, "door/1.0.bin"))
+    sent = server.log().count("event=update_sent")
+    while check(server, "/update/door", mac=mac, version="1.0", md5=old).status == 200:
+        sent += 1
+        wait_until(lambda: server.log().count("event=update_sent") == sent, "it is sent")
+    assert admin_of(server).get(f"/api/v1/devices/{mac}").json["outcome"] == "old-build"
+
+
+def image_warnings(server):
+    return [line for line in admin_of(server).get("/api/v1/status").json["warnings"] if line.startswith("image: ")]
+
+
+def test_an_image_that_fails_on_several_devices(folder):
+    """Outside any rollout nobody counts: status does, until the image is offered no more; over a restart, too."""
+    with Server(folder) as server:
+        for i in range(3):
+            assert image_warnings(server) == []
+            fails(server, f"5ccf7f0000{i:02x}")
+        warned = image_warnings(server)
+        assert len(warned) == 1 and warned[0].startswith("image: door/2.0.bin was sent to 3 devices within a day"), warned
+        assert "`publish-update door --version OLD`" in warned[0]
+        wait_until(lambda: admin_of(server).get("/api/v1/status").json["devices"]["dirty"] == 0, "they are written")
+    with Server(folder) as server:
+        assert image_warnings(server) == warned
+        rollout = admin_of(server).post("/api/v1/rollouts", {"type": "door", "version": "1.0"}).json["id"]
+        for i in range(3):
+            check(server, "/update/door", mac=f"5ccf7f0000{i:02x}", version="1.0",
+                  md5=md5(bytes_of(server, "door/1.0.bin")))
+        assert admin_of(server).get(f"/api/v1/rollouts/{rollout}").json["state"] == "done"
+        assert image_warnings(server) == []
+
+
+def test_failures_within_a_rollout_are_its_own(server, admin):
+    macs = [f"5ccf7f0000{i:02x}" for i in range(3)]
+    assert admin.post("/api/v1/rollouts", {"type": "door", "to": macs, "max_failures": 100}).status == 202
+    for mac in macs:
+        fails(server, mac)
+    assert image_warnings(server) == []
+
+
 # --- the file that somebody relies on ---------------------------------------------------------------------------------
 
 def test_an_image_is_removed_that_devices_are_pinned_to(server, admin):
