@@ -177,7 +177,8 @@ static bool make_fact(const struct device *device, const struct checkin *checkin
                                    .type = checkin->type,
                                    .fs = checkin->request->mode == DEVICE_MODE_FS,
                                    .site = fleet_site(device->address),
-                                   .runs_target = runs_target(rollout, checkin) };
+                                   .runs_target = runs_target(rollout, checkin),
+                                   .is_blind = by_version(checkin) && checkin->request->label.len == 0 };
     if (outcome_is_failure(verdict->outcome) && verdict->outcome != OUTCOME_CUT && is_of_rollout(device, rollout)) {
         fact->failed = verdict->detail;
     }
@@ -314,7 +315,6 @@ void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice 
                        const struct moment *now)
 {
     struct device *device = devices_find(fleet->devices, mac);
-    (void)now;
     if (type.len > 0 && (device == NULL || device->seen_s == 0)) { /* what it asks for counts more than a topic */
         struct device *placed = devices_take(fleet->devices, mac, type);
         device = placed != NULL ? placed : device;
@@ -322,6 +322,9 @@ void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice 
     if (device != NULL) {
         device->online = online;
         device->said_online = true;
+    }
+    if (online) {
+        rollouts_came_online(fleet->rollouts, mac, now);
     }
 }
 

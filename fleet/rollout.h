@@ -267,6 +267,7 @@ struct rollout_fact {
     bool runs_target;     /* by digest (a file system: by version): CONFIRMED, or SKIPPED where it never was told */
     const char *failed;   /* why its last transfer of the target failed for good; NULL = it did not. Counts where it was
                              answered with the image in this rollout */
+    bool is_blind;        /* it says neither digest nor version: what it has cannot be told, now or ever */
     bool served;          /* it is answered with the image */
     const char *withheld; /* why it is not answered with the image for a reason that will not pass (wrong-chip, pinned,
                              never-again): SKIPPED; NULL = it is answered with it, or waits its turn */
@@ -295,6 +296,8 @@ void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const str
  * this end saw it: it counts once. */
 void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac, const char *why,
                                const struct moment *now);
+/* It is there again, and does not ask by itself: one that was silent is told in its turn. */
+void rollouts_came_online(struct rollouts *rollouts, const struct mac *mac, const struct moment *now);
 
 /* What was changed up to this ticket is written down: who was armed with it may be told. */
 void rollouts_written(struct rollouts *rollouts, uint64_t ticket, const struct moment *now);

@@ -40,6 +40,8 @@ static void fail(struct rollout *rollout, struct member *member, const char *why
     }
 }
 
+#define SAYS_NOTHING "took all of it, and asks without a version: nobody can tell what it has"
+
 /* It is there: what was believed lost is not. */
 static void find_again(struct rollout *rollout, struct member *member)
 {
@@ -103,7 +105,7 @@ static void wait_again(struct rollout *rollout, struct member *member, const str
         return;
     }
     bool triggered = member->state == ROLLOUT_DEVICE_TRIGGERED;
-    if (!triggered && member->state != ROLLOUT_DEVICE_SILENT) {
+    if (!triggered && member->state != ROLLOUT_DEVICE_SILENT && !member_is_untold(rollout, member)) {
         return;
     }
     if (member->attempts < ROLLOUT_COMMANDS_MAX) {
@@ -111,6 +113,12 @@ static void wait_again(struct rollout *rollout, struct member *member, const str
     } else if (triggered) {
         member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "was told again and again, and could never be served", now);
     }
+}
+
+static bool has_taken_all(const struct rollout *rollout, const struct member *member)
+{
+    return member->state == ROLLOUT_DEVICE_FLASHED ||
+           (member->state == ROLLOUT_DEVICE_SILENT && strcmp(member_why(rollout, member), SAYS_NOTHING) == 0);
 }
 
 static void take_fact(struct rollout *rollout, struct member *member, const struct rollout_fact *fact,
@@ -125,6 +133,10 @@ static void take_fact(struct rollout *rollout, struct member *member, const stru
         fail(rollout, member, fact->failed, now);
     } else if (member->unsure && member->state == ROLLOUT_DEVICE_FLASHED) { /* its record knows no transfer any more */
         fail(rollout, member, "took all of it, and asks with another build", now);
+    } else if (fact->is_blind && has_taken_all(rollout, member)) {
+        if (member->state == ROLLOUT_DEVICE_FLASHED) {
+            member_set(rollout, member, ROLLOUT_DEVICE_SILENT, SAYS_NOTHING, now);
+        }
     } else if (fact->withheld != NULL) {
         skip(rollout, member, fact->withheld, now);
     } else if (fact->served) {
@@ -352,6 +364,23 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
             bool is_cut =
                 member->state == ROLLOUT_DEVICE_DOWNLOADING; /* here, too, in a moment: it is one try of some */
             is_cut ? break_off(rollout, member, why, now) : fail(rollout, member, why, now);
+            rollout_step(rollout, now);
+        }
+    }
+}
+
+void rollouts_came_online(struct rollouts *rollouts, const struct mac *mac, const struct moment *now)
+{
+    struct rollout *older;
+    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+        bool goes_on = !rollout_is_over(rollout) && rollout->table->started;
+        struct member *member = goes_on ? member_find(rollout, mac) : NULL;
+        older = rollout->table->older;
+        if (member != NULL && member->state == ROLLOUT_DEVICE_SILENT) {
+            find_again(rollout, member);
+            member_set_stale(rollout, member, false);
+            wait_again(rollout, member, now);
+            rollout->news_ms = now->ms;
             rollout_step(rollout, now);
         }
     }

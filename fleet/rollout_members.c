@@ -312,6 +312,12 @@ void members_forgive(struct rollout *rollout)
     rollout->lost_forgiven = rollout->lost;
 }
 
+bool member_is_untold(const struct rollout *rollout, const struct member *member)
+{
+    return member->state == ROLLOUT_DEVICE_FAILED &&
+           strncmp(member_why(rollout, member), NOT_TOLD, strlen(NOT_TOLD)) == 0;
+}
+
 void member_restore(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
                     const struct moment *now)
 {

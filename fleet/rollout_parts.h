@@ -212,6 +212,8 @@ void rollout_close(struct rollout *rollout, const struct moment *now);
 /* Facts count: it is started, and not over or still follows somebody. */
 bool rollout_is_followed(const struct rollout *rollout);
 /* SKIPPED, for the rollout is over. */
+/* FAILED because no command reached it: nothing speaks against it, nor against the image. */
+bool member_is_untold(const struct rollout *rollout, const struct member *member);
 void member_give_up(struct rollout *rollout, struct member *member, const struct moment *now);
 /* As others see it: who still waits when the rollout is over is SKIPPED. */
 enum rollout_device_state member_state(const struct rollout *rollout, const struct member *member);

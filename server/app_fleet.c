@@ -181,7 +181,11 @@ void app_fleet_stop(struct app *app)
         app_part_closed(app);
         return;
     }
-    journal_flush(app->fleet.journal, app->fleet.rollouts);
+    size_t dirty;
+    do { /* a piece at a time */
+        dirty = devices_dirty_count(app->fleet.devices);
+        journal_flush(app->fleet.journal, app->fleet.rollouts);
+    } while (devices_dirty_count(app->fleet.devices) < dirty);
     store_queue_close(app->store, CLOSE_WAIT_MS, on_store_closed, app);
 }
 

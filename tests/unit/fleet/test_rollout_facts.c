@@ -581,6 +581,62 @@ static void test_a_cut_one_that_asks(void **unused)
     world_free(world);
 }
 
+/* Else a broker's outage that outlasts the commands shuts the whole fleet out. */
+static void test_an_untold_one_that_asks(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    set_going(world, 2);
+    broker_says(world, 1, true);
+    broker_says(world, 0, false);
+    assert_string_equal(state_of(world, 0), "failed");
+    assert_true(may(world, 0));
+    updates(world, 0);
+    assert_string_equal(state_of(world, 0), "confirmed");
+    world_free(world);
+}
+
+/* Else who only hears commands, and was off when it was ordered, never gets it. */
+static void test_a_silent_one_comes_online(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    struct mac mac = mac_of(0);
+    world->order.in_flight = 2;
+    set_going(world, 2);
+    broker_says(world, 0, true);
+    pass(world, world->order.timeout_ms);
+    assert_string_equal(state_of(world, 0), "silent");
+    rollouts_came_online(world->rollouts, &mac, &world->now);
+    store_catches_up(world);
+    assert_string_equal(state_of(world, 0), "triggered");
+    assert_int_equal(times_told(world, 0), 2);
+    rollouts_came_online(world->rollouts, &mac, &world->now); /* says it twice */
+    assert_int_equal(times_told(world, 0), 2);
+    world_free(world);
+}
+
+/* Else healthy devices whose file systems bear no version halt the rollout as lost. */
+static void test_who_cannot_say_what_it_has(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    struct rollout_fact blind = fact_of(0);
+    set_going(world, 2);
+    takes_it(world, 0);
+    blind.is_blind = true;
+    blind.withheld = "loop-guard: sent whole once";
+    for (int i = 0; i < 2; i++) {
+        rollouts_checked_in(world->rollouts, &blind, &world->now);
+        assert_string_equal(state_of(world, 0), "silent");
+        assert_string_equal(member_of(world, 0).why,
+                            "took all of it, and asks without a version: nobody can tell what it has");
+    }
+    assert_int_equal(world->rollout->lost, 0);
+    world_free(world);
+}
+
 /* Else the memory of what is over grows with the fleet, or the loop stands still while it goes. */
 static void test_what_is_kept_is_bounded(void **unused)
 {
@@ -808,6 +864,9 @@ int main(void)
         cmocka_unit_test(test_done),
         cmocka_unit_test(test_a_cut_that_is_reported),
         cmocka_unit_test(test_a_cut_one_that_asks),
+        cmocka_unit_test(test_an_untold_one_that_asks),
+        cmocka_unit_test(test_a_silent_one_comes_online),
+        cmocka_unit_test(test_who_cannot_say_what_it_has),
         cmocka_unit_test(test_what_is_kept_is_bounded),
         cmocka_unit_test(test_what_an_abort_leaves),
         cmocka_unit_test(test_many_are_late),
