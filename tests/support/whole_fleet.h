@@ -64,6 +64,7 @@ static inline void whole_fleet_make(struct fleet *fleet, size_t devices_max, con
     fleet->policies = policies_new(fleet->words);
     fleet->never_again = never_again_new(devices_max);
     fleet->guard = loop_guard_new(devices_max);
+    fleet->failures = image_failures_new();
     fleet->rollouts = whole_fleet_rollouts(trigger);
 }
 
@@ -71,6 +72,7 @@ static inline void whole_fleet_make(struct fleet *fleet, size_t devices_max, con
 static inline void whole_fleet_drop(struct fleet *fleet)
 {
     rollouts_free(fleet->rollouts);
+    image_failures_free(fleet->failures);
     loop_guard_free(fleet->guard);
     never_again_free(fleet->never_again);
     policies_free(fleet->policies);
