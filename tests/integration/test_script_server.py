@@ -85,6 +85,7 @@ def test_the_whole_circle(tmp_path):
         devices = rollout["devices"]
         assert (rollout["state"], devices["members"], devices["confirmed"]) == ("done", 3, 3), rollout
         assert devices["failed"] == devices["silent"] == 0, rollout
+        script.wait(r"event=rollout .*state=done")  # the log's lines come a moment later
         sent, ended = script.time_of("update_sent"), script.time_of("rollout")
         assert 0 < ended - sent < STRANGERS_S, script.said  # flashing and rebooting take five seconds
     finally:
