@@ -194,8 +194,9 @@ static json_t *check_json(const struct check *check)
     text_escape(check->type, type, sizeof type);
     check_explain(check, text, sizeof text);
     const struct policy *policy = &check->direction.policy;
+    bool asked = policy->type != NULL; /* of nobody, where the type was empty */
     json_t *assignment =
-        policy->type[0] == '\0' && policy->wanted[0] == '\0'
+        !asked || (policy->type[0] == '\0' && policy->wanted[0] == '\0')
             ? json_null()
             : json_pack("{s:o, s:o, s:s, s:b}", "type", admin_text(policy->type), "label", admin_text(policy->wanted),
                         "source", policy->by_operator ? "operator" : "configuration", "pinned", policy->pinned);
