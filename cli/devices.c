@@ -82,6 +82,14 @@ static void print_nobody(const struct args *args)
                                : "no devices yet: each is listed when it has asked for the first time");
 }
 
+/* "confirmed", "confirmed, fs old-build" */
+static void list_outcome(const json_t *device, char *text, size_t size)
+{
+    bool fs = json_is_object(json_object_get(device, "fs_transfer"));
+    snprintf(text, size, "%s%s%s", field_text(device, "outcome"), fs ? ", fs " : "",
+             fs ? field_text(device, "fs_outcome") : "");
+}
+
 static void print_devices(const struct cli *cli, const json_t *reply)
 {
     static const struct table_column columns[] = {
@@ -97,14 +105,15 @@ static void print_devices(const struct cli *cli, const json_t *reply)
     size_t i;
     json_array_foreach(devices, i, device)
     {
-        char policy[1024], ago[SHOWN_SIZE];
+        char policy[1024], outcome[100], ago[SHOWN_SIZE];
+        list_outcome(device, outcome, sizeof outcome);
         device_policy_text(device, policy, sizeof policy);
         table_row(table, (const char *const[]){
                              field_text(device, "mac"),
                              field_text(device, "type"),
                              field_text(device, "version"),
                              shown_ago(field_text(device, "last_seen"), ago),
-                             field_text(device, "outcome"),
+                             outcome,
                              field_text(device, "reason"),
                              policy,
                          });
@@ -230,21 +239,29 @@ static void print_seen(const json_t *device)
     print_line("answered", text);
 }
 
-static void print_outcome(const json_t *device)
+/* Of a sketch in two lines, of a file system, which few were sent, in one. */
+static void print_outcome(const json_t *device, bool fs)
 {
-    char text[512], a[SHOWN_SIZE], b[SHOWN_SIZE];
-    const json_t *transfer = json_object_get(device, "transfer");
-    uint64_t failures = field_number(device, "failures");
+    char sent[300] = "", outcome[100], both[402], a[SHOWN_SIZE], b[SHOWN_SIZE];
+    const json_t *transfer = json_object_get(device, fs ? "fs_transfer" : "transfer");
+    uint64_t failures = field_number(device, fs ? "fs_failures" : "failures");
     if (json_is_object(transfer)) {
-        snprintf(text, sizeof text, "%s (%s), %s of %s in %.1f s, %s", field_text(transfer, "version"),
+        snprintf(sent, sizeof sent, "%s (%s), %s of %s in %.1f s, %s", field_text(transfer, "version"),
                  field_text(transfer, "mode"), shown_bytes(field_number(transfer, "bytes"), a),
                  shown_bytes(field_number(transfer, "of"), b), field_real(transfer, "ms") / 1000,
                  field_text(transfer, "at"));
-        print_line("sent", text);
+    } else if (fs) {
+        return;
     }
-    snprintf(text, sizeof text, "%s%s%s", field_text(device, "outcome"), failures > 0 ? ", " : "",
-             failures > 0 ? shown_count(failures, "failure", a) : "");
-    print_line("outcome", text);
+    snprintf(outcome, sizeof outcome, "%s%s%s", field_text(device, fs ? "fs_outcome" : "outcome"),
+             failures > 0 ? ", " : "", failures > 0 ? shown_count(failures, "failure", a) : "");
+    if (fs) {
+        snprintf(both, sizeof both, "%s: %s", sent, outcome);
+        print_line("fs", both);
+        return;
+    }
+    print_line("sent", sent);
+    print_line("outcome", outcome);
 }
 
 static void print_standing(const json_t *device)
@@ -286,7 +303,8 @@ static void print_device(const struct cli *cli, const json_t *device)
     print_build(device);
     print_chip(device);
     print_seen(device);
-    print_outcome(device);
+    print_outcome(device, false);
+    print_outcome(device, true);
     print_standing(device);
     print_line("kept", field_text(device, "kept"));
     print_line("time-line", field_text(device, "events_why"));

@@ -16,16 +16,16 @@
 #include <string.h>
 #include <uthash.h>
 
-#define CACHE_LINE    64
-#define BLOCK_RECORDS 256
-#define BLOCKS        40 /* so many small ones; a fleet that fills them is large, and so is each page that follows */
-#define PAGE_RECORDS  (HUGE_PAGE_BYTES / sizeof(struct record))
-#define TAIL_BUCKETS  65536
+#define CACHE_LINE           64
+#define BLOCK_RECORDS        256
+#define BLOCKS               40 /* so many small ones; a fleet that fills them is large, and so is each page that follows */
+#define PAGE_RECORDS         (HUGE_PAGE_BYTES / sizeof(struct record))
+#define TAIL_BUCKETS         65536
+#define FS_TRANSFER_OVERHEAD (2 * sizeof(size_t)) /* what glibc keeps beside 48 bytes */
 
 struct record {
     struct device device; /* the first member: a device is its record */
     struct record *next_of_tail;
-    uint32_t number; /* its own, as long as the table lives */
 } __attribute__((aligned(CACHE_LINE)));
 
 struct type_entry {
@@ -47,19 +47,9 @@ struct devices {
     size_t dirty_count;
     size_t devices_max;
     size_t seen;
+    size_t fs_transfers; /* so many have one */
     uint64_t forgotten;
 };
-
-static const char *const outcome_words[] = {
-#define X(name, word) word,
-    OUTCOME_LIST(X)
-#undef X
-};
-
-const char *outcome_word(enum outcome outcome)
-{
-    return outcome_words[outcome];
-}
 
 struct devices *devices_new(struct words *words, size_t devices_max)
 {
@@ -73,6 +63,13 @@ struct devices *devices_new(struct words *words, size_t devices_max)
     return devices;
 }
 
+static void drop_fs_transfer(struct devices *devices, struct device *device)
+{
+    devices->fs_transfers -= device->fs_transfer != NULL;
+    free(device->fs_transfer);
+    device->fs_transfer = NULL;
+}
+
 void devices_free(struct devices *devices)
 {
     struct type_entry *type, *next_type;
@@ -84,6 +81,9 @@ void devices_free(struct devices *devices)
     {
         HASH_DEL(devices->types, type);
         free(type);
+    }
+    for (size_t i = 0; i < devices->count && devices->fs_transfers > 0; i++) {
+        drop_fs_transfer(devices, &devices->all[i]->device);
     }
     for (size_t i = 0; i < BLOCKS; i++) {
         free(devices->blocks[i]);
@@ -318,7 +318,7 @@ static struct record *number_record(struct devices *devices)
         add_page(devices);
     }
     struct record *record = record_at(devices, number);
-    record->number = (uint32_t)number;
+    record->device.number = (uint32_t)number;
     return record;
 }
 
@@ -330,7 +330,7 @@ static struct record *new_record(struct devices *devices)
     } else {
         record = number_record(devices);
     }
-    memset(&record->device, 0, sizeof record->device);
+    record->device = (struct device){ .number = record->device.number };
     record->next_of_tail = NULL;
     return record;
 }
@@ -351,7 +351,7 @@ static struct device *add(struct devices *devices, const struct mac *mac, struct
     record->device.flash_mode = FLASH_MODE_UNKNOWN;
     join_type(&record->device, type);
     index_tail(devices, record);
-    mac_index_add(&devices->index, mac, record->number);
+    mac_index_add(&devices->index, mac, record->device.number);
     devices->count++;
     return &record->device;
 }
@@ -383,6 +383,7 @@ static void drop_words(struct words *words, struct device *device)
         words_drop(words, *held[i]);
         *held[i] = 0;
     }
+    words_drop(words, device_sent(device, true)->version);
 }
 
 void devices_forget(struct devices *devices, struct device *device)
@@ -394,7 +395,8 @@ void devices_forget(struct devices *devices, struct device *device)
     unindex_tail(devices, record);
     leave_type(devices, device);
     drop_words(devices->words, device);
-    mac_index_remove(&devices->index, &device->mac, record->number);
+    drop_fs_transfer(devices, device);
+    mac_index_remove(&devices->index, &device->mac, record->device.number);
     devices->all[device->place] = devices->all[count - 1]; /* the last takes its place */
     devices->all[device->place]->device.place = device->place;
     devices->count--;
@@ -437,21 +439,14 @@ void device_saw(struct devices *devices, struct device *device, const struct dev
     }
 }
 
-void device_ask_again(const struct devices *devices, const struct device *device, enum device_mode mode,
-                      struct device_request *request)
+struct device_transfer *devices_take_sent(struct devices *devices, struct device *device, bool fs)
 {
-    word_id version = mode == DEVICE_MODE_FS ? device->fs_version : device->version;
-    *request = (struct device_request){ .client = (enum device_client)device->client,
-                                        .mode = mode,
-                                        .has_mac = true,
-                                        .has_md5 = device->has_md5,
-                                        .mac = device->mac,
-                                        .free_bytes = device->free_bytes,
-                                        .sketch_bytes = device->sketch_bytes,
-                                        .flash_bytes = device->flash_bytes,
-                                        .chip = (enum chip)device->chip,
-                                        .label = slice_of(words_text(devices->words, version)) };
-    memcpy(request->sketch_md5, device->md5, sizeof request->sketch_md5);
+    if (fs && device->fs_transfer == NULL) {
+        device->fs_transfer = calloc(1, sizeof *device->fs_transfer);
+        assert(device->fs_transfer != NULL);
+        devices->fs_transfers++;
+    }
+    return fs ? device->fs_transfer : &device->transfer;
 }
 
 /* --- all ------------------------------------------------------------------------------------------------------------
@@ -484,7 +479,8 @@ size_t devices_bytes(const struct devices *devices)
     blocks = blocks < BLOCKS ? blocks : BLOCKS;
     return blocks * BLOCK_RECORDS * sizeof(struct record) + devices->page_count * HUGE_PAGE_BYTES +
            (devices->page_room + devices->all_room + TAIL_BUCKETS) * sizeof(struct record *) +
-           devices->index.size * sizeof devices->index.slots[0];
+           devices->index.size * sizeof devices->index.slots[0] +
+           devices->fs_transfers * (sizeof(struct device_transfer) + FS_TRANSFER_OVERHEAD);
 }
 
 struct words *devices_words(const struct devices *devices)

@@ -2,7 +2,8 @@
  * the loop; fleet/journal writes it down behind.
  *
  * What makes it hard is a million of them: a record is flat, shares its texts (fleet/words), and asks 256 bytes at most
- * with its share of the tables; a check-in touches its own record alone.
+ * with its share of the tables; a check-in touches its own record alone. Only who was sent a file system has a second
+ * piece.
  */
 #ifndef FLEET_DEVICE_H
 #define FLEET_DEVICE_H
@@ -47,7 +48,8 @@ struct device_type { /* its devices in a list, newest first seen first */
     struct device *first;
 };
 
-/* The last sending of an image to it. */
+/* The last sending of an image to it, and what it came to. Sketches and file systems apart: one says nothing of the
+ * other. */
 struct device_transfer {
     uint8_t md5[16];    /* run_md5[0] of the build sent: names it, whatever its form */
     uint8_t before[8];  /* the first half of the digest that it ran before; zeros = not known */
@@ -55,6 +57,9 @@ struct device_transfer {
     uint32_t ms;        /* it took */
     uint32_t unix_s;    /* its end; 0 = there was none */
     word_id version;    /* of the image */
+    uint8_t outcome;    /* enum outcome */
+    uint8_t failures;   /* in a row, at most 255 */
+    uint16_t served;    /* whole, this image, since the device last proved that it has it: fleet/loop_guard */
 };
 
 struct device {
@@ -63,11 +68,9 @@ struct device {
     uint8_t client;     /* enum device_client */
     uint8_t flash_mode; /* deduced from the digest variant; FLASH_MODE_UNKNOWN */
     uint8_t reason;     /* enum reason: of the last answer */
-    uint8_t outcome;    /* enum outcome: of the last transfer of a sketch */
-    uint8_t failures;   /* in a row, at most 255 */
     bool has_md5 : 1;
     bool online : 1, said_online : 1;               /* over MQTT */
-    bool reason_fs : 1, transfer_fs : 1;            /* the last answer, transfer: of a file system */
+    bool reason_fs : 1;                             /* the last answer: of a file system */
     bool came_back : 1;                             /* was confirmed at least once: such a one can be missed */
     bool seen : 1;                                  /* since the start */
     bool dirty : 1;                                 /* is in the list of what is to be written down */
@@ -78,9 +81,11 @@ struct device {
     uint32_t first_seen_s, seen_s;                  /* 0 = known from MQTT alone */
     uint32_t flash_bytes, free_bytes, sketch_bytes; /* 0 = not said */
     word_id version, fs_version, sdk;
-    struct device_transfer transfer;
-    uint32_t place;           /* in the list of all */
-    struct device_type *type; /* never NULL */
+    struct device_transfer transfer;     /* of a sketch */
+    struct device_transfer *fs_transfer; /* of a file system; NULL = there was none, as with most devices */
+    uint32_t place;                      /* in the list of all */
+    uint32_t number;                     /* of its record, as long as the table lives */
+    struct device_type *type;            /* never NULL */
     struct device *next_of_type, *previous_of_type, *next_dirty, *previous_dirty;
 };
 
@@ -107,6 +112,10 @@ struct device_sighting {
 };
 void device_saw(struct devices *devices, struct device *device, const struct device_sighting *sighting,
                 const struct moment *now);
+
+/* The last sending of that kind; its unix_s is 0 where there was none. The second makes a place for it. */
+const struct device_transfer *device_sent(const struct device *device, bool fs);
+struct device_transfer *devices_take_sent(struct devices *devices, struct device *device, bool fs);
 
 /* The other way: *request as the device would ask now, by its record. Its label is borrowed from the record's words. */
 void device_ask_again(const struct devices *devices, const struct device *device, enum device_mode mode,

@@ -6,11 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const struct moment *now)
+enum outcome fleet_outcome(const struct device_transfer *sent, uint32_t reboot_s, const struct moment *now)
 {
-    bool late = device->outcome == OUTCOME_OPEN && now->unix_s > device->transfer.unix_s &&
-                now->unix_s - device->transfer.unix_s > reboot_s;
-    return late ? OUTCOME_SILENT : (enum outcome)device->outcome;
+    bool late = sent->outcome == OUTCOME_OPEN && now->unix_s > sent->unix_s && now->unix_s - sent->unix_s > reboot_s;
+    return late ? OUTCOME_SILENT : (enum outcome)sent->outcome;
 }
 
 /* --- told: a check-in ------------------------------------------------------------------------------------------------
@@ -32,29 +31,34 @@ static bool same_md5(const uint8_t *md5, const uint8_t other[16])
     return md5 != NULL && memcmp(md5, other, 16) == 0;
 }
 
+static bool is_fs(const struct checkin *checkin)
+{
+    return checkin->request->mode == DEVICE_MODE_FS;
+}
+
 /* A file system has no digest, nor has a sketch of an old core. */
 static bool by_version(const struct checkin *checkin)
 {
-    return checkin->request->mode == DEVICE_MODE_FS || digest_of(checkin) == NULL;
+    return is_fs(checkin) || digest_of(checkin) == NULL;
 }
 
 static bool is_in_rollout(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
 {
-    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    bool fs = is_fs(checkin);
     return fleet_stands(rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false)) ||
            rollouts_following(fleet->rollouts, &device->mac, checkin->type, fs) != NULL;
 }
 
 /* A device that asks again and comes back with the old build is tried as often as the loop guard lets it; that, or
  * failing within a rollout, is one failure with the image. However late it comes: one that asks once a day would else
- * be flashed every day. The guard forgets at a restart, the record does not. */
+ * be flashed every day. The guard forgets whom it served longest ago, the record does not. */
 static bool is_one_failure(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
 {
-    bool fs = checkin->request->mode == DEVICE_MODE_FS;
-    struct loop_guard_key key = { .mac = device->mac, .fs = fs };
+    const struct device_transfer *sent = device_sent(device, is_fs(checkin));
+    struct loop_guard_key key = { .mac = device->mac, .fs = is_fs(checkin) };
     return is_in_rollout(fleet, device, checkin) ||
-           loop_guard_served(fleet->guard, &key, device->transfer.md5) >= fleet->settings.loop_guard_max ||
-           device->failures >= fleet->settings.loop_guard_max;
+           loop_guard_served(fleet->guard, &key, sent->md5) >= fleet->settings.loop_guard_max ||
+           sent->failures >= fleet->settings.loop_guard_max;
 }
 
 static bool runs_target(const struct rollout *rollout, const struct checkin *checkin)
@@ -75,15 +79,16 @@ static bool runs_target(const struct rollout *rollout, const struct checkin *che
 static bool is_of_rollout(const struct device *device, const struct rollout *rollout)
 {
     const struct rollout_target *target = &rollout->order.target;
-    return target->run_md5_count > 0 && memcmp(device->transfer.md5, target->run_md5[0], 16) == 0;
+    return target->run_md5_count > 0 && memcmp(device_sent(device, target->fs)->md5, target->run_md5[0], 16) == 0;
 }
 
 /* The file may be gone since: then its own digest tells, and a rollout knows all of them. */
 static bool runs_sent(const struct fleet *fleet, const struct device *device, const struct checkin *checkin)
 {
-    const uint8_t *sent = device->transfer.md5;
+    const struct device_transfer *transfer = device_sent(device, is_fs(checkin));
+    const uint8_t *sent = transfer->md5;
     if (by_version(checkin)) {
-        return version_same_text(checkin->request->label, slice_of(words_text(fleet->words, device->transfer.version)));
+        return version_same_text(checkin->request->label, slice_of(words_text(fleet->words, transfer->version)));
     }
     if (same_md5(checkin->running_md5, sent) ||
         (checkin->request->has_md5 && same_md5(checkin->request->sketch_md5, sent))) {
@@ -97,54 +102,62 @@ static bool runs_sent(const struct fleet *fleet, const struct device *device, co
 static void count_failure(struct fleet *fleet, const struct device *device, const struct checkin *checkin,
                           const struct moment *now)
 {
-    bool came_back_old = device->outcome == OUTCOME_OLD_BUILD || device->outcome == OUTCOME_ROLLED_BACK;
+    const struct device_transfer *sent = device_sent(device, is_fs(checkin));
+    bool came_back_old = sent->outcome == OUTCOME_OLD_BUILD || sent->outcome == OUTCOME_ROLLED_BACK;
     if (came_back_old && !is_in_rollout(fleet, device, checkin)) {
-        image_failures_failed(fleet->failures, device->transfer.md5, device->transfer_fs, checkin->type, &device->mac,
-                              now->unix_s);
-    } else if (device->outcome == OUTCOME_CONFIRMED) {
-        image_failures_confirmed(fleet->failures, device->transfer.md5, &device->mac);
+        image_failures_failed(fleet->failures, sent->md5, is_fs(checkin), checkin->type, &device->mac, now->unix_s);
+    } else if (sent->outcome == OUTCOME_CONFIRMED) {
+        image_failures_confirmed(fleet->failures, sent->md5, &device->mac);
+    }
+}
+
+/* What the verdict means for it from now on. */
+static void take_verdict(struct fleet *fleet, struct device *device, const struct checkin *checkin,
+                         enum outcome outcome, const struct moment *now)
+{
+    struct device_transfer *sent = devices_take_sent(fleet->devices, device, is_fs(checkin));
+    sent->outcome = (uint8_t)outcome;
+    count_failure(fleet, device, checkin, now);
+    if (outcome == OUTCOME_CONFIRMED) {
+        struct loop_guard_key key = { .mac = device->mac, .fs = is_fs(checkin) };
+        sent->failures = 0;
+        sent->served = 0;
+        device->came_back = true;
+        loop_guard_forget(fleet->guard, &key);
+        never_again_confirmed(fleet->never_again, &device->mac, sent->md5);
+    } else if (outcome_is_failure(outcome)) {
+        sent->failures += sent->failures < UINT8_MAX;
+        if (outcome == OUTCOME_ROLLED_BACK ||
+            (outcome_is_images_fault(outcome) && is_one_failure(fleet, device, checkin))) {
+            never_again_failed(fleet->never_again, &device->mac, sent->md5, outcome == OUTCOME_ROLLED_BACK,
+                               now->unix_s);
+        }
     }
 }
 
 static void judge(struct fleet *fleet, struct device *device, const struct checkin *checkin, const struct moment *now,
                   struct outcome_verdict *verdict)
 {
-    bool fs = checkin->request->mode == DEVICE_MODE_FS;
-    const struct device_request *request = checkin->request;
-    const char *sent = words_text(fleet->words, device->transfer.version);
+    bool fs = is_fs(checkin);
+    const struct device_transfer *sent = device_sent(device, fs);
     struct outcome_case the_case = {
-        .device = device,
+        .sent = sent,
+        .md5_before = device->has_md5 ? device->md5 : NULL,
         .fs = fs,
         .md5 = digest_of(checkin),
         .runs_sent = runs_sent(fleet, device, checkin),
-        .version = request->label,
+        .version = checkin->request->label,
         .version_before = slice_of(words_text(fleet->words, fs ? device->fs_version : device->version)),
-        .sent_version = slice_of(sent),
+        .sent_version = slice_of(words_text(fleet->words, sent->version)),
         .knows_sent = checkin->sent_is_known,
     };
     outcome_judge(&the_case, verdict);
-    if (verdict->outcome == OUTCOME_NONE) {
-        return;
-    }
-    device->outcome = (uint8_t)verdict->outcome;
-    count_failure(fleet, device, checkin, now);
-    if (verdict->outcome == OUTCOME_CONFIRMED) {
-        struct loop_guard_key key = { .mac = device->mac, .fs = fs };
-        device->failures = 0;
-        device->came_back = true;
-        loop_guard_forget(fleet->guard, &key);
-        never_again_confirmed(fleet->never_again, &device->mac, device->transfer.md5);
-    } else if (outcome_is_failure(verdict->outcome)) {
-        device->failures += device->failures < UINT8_MAX;
-        if (verdict->outcome == OUTCOME_ROLLED_BACK ||
-            (outcome_is_images_fault(verdict->outcome) && is_one_failure(fleet, device, checkin))) {
-            never_again_failed(fleet->never_again, &device->mac, device->transfer.md5,
-                               verdict->outcome == OUTCOME_ROLLED_BACK, now->unix_s);
-        }
+    if (verdict->outcome != OUTCOME_NONE) {
+        take_verdict(fleet, device, checkin, verdict->outcome, now);
     }
 }
 
-static void write_line(struct fleet *fleet, const struct device *device, bool is_first,
+static void write_line(struct fleet *fleet, const struct device *device, bool fs, bool is_first,
                        const struct outcome_verdict *verdict, const struct moment *now)
 {
     if (is_first) {
@@ -153,8 +166,8 @@ static void write_line(struct fleet *fleet, const struct device *device, bool is
     }
     if (verdict->outcome != OUTCOME_NONE) {
         journal_event(fleet->journal, &device->mac, now, outcome_word(verdict->outcome), "%s%s%s",
-                      words_text(fleet->words, device->transfer.version), verdict->detail[0] != '\0' ? ": " : "",
-                      verdict->detail);
+                      words_text(fleet->words, device_sent(device, fs)->version),
+                      verdict->detail[0] != '\0' ? ": " : "", verdict->detail);
     }
 }
 
@@ -175,7 +188,7 @@ static bool make_fact(const struct device *device, const struct checkin *checkin
 {
     *fact = (struct rollout_fact){ .mac = device->mac,
                                    .type = checkin->type,
-                                   .fs = checkin->request->mode == DEVICE_MODE_FS,
+                                   .fs = is_fs(checkin),
                                    .site = fleet_site(device->address),
                                    .runs_target = runs_target(rollout, checkin),
                                    .is_blind = by_version(checkin) && checkin->request->label.len == 0 };
@@ -194,7 +207,7 @@ static bool make_fact(const struct device *device, const struct checkin *checkin
 static void tell_rollouts(struct fleet *fleet, const struct device *device, const struct checkin *checkin,
                           const struct outcome_verdict *verdict, const struct moment *now)
 {
-    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    bool fs = is_fs(checkin);
     const struct rollout *over = rollouts_following(fleet->rollouts, &device->mac, checkin->type, fs);
     const struct rollout *rollout = rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false);
     struct rollout_fact fact;
@@ -231,7 +244,7 @@ struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *check
     judge(fleet, device, checkin, now, verdict);
     device_saw(fleet->devices, device, &sighting, now);
     devices_mark(fleet->devices, device);
-    write_line(fleet, device, is_first, verdict, now); /* behind the record, see fleet/journal.h */
+    write_line(fleet, device, is_fs(checkin), is_first, verdict, now); /* behind the record, see fleet/journal.h */
     tell_rollouts(fleet, device, checkin, verdict, now);
     return device;
 }
@@ -244,10 +257,20 @@ void fleet_sending_begins(struct fleet *fleet, const struct sending *sending, co
     rollouts_transfer_begins(fleet->rollouts, sending->mac, sending->file_md5, now);
 }
 
+/* Of one image in a row, as the loop guard counts. */
+static void count_served(struct device_transfer *transfer, const uint8_t md5[16], bool whole)
+{
+    if (transfer->unix_s == 0 || memcmp(transfer->md5, md5, 16) != 0) {
+        transfer->served = 0;
+    }
+    transfer->served = (uint16_t)(transfer->served + (whole && transfer->served < UINT16_MAX));
+}
+
 static void remember_sending(struct fleet *fleet, struct device *device, const struct sending *sending,
                              const struct sending_end *end, const struct moment *now)
 {
-    struct device_transfer *transfer = &device->transfer;
+    struct device_transfer *transfer = devices_take_sent(fleet->devices, device, sending->fs);
+    count_served(transfer, sending->run_md5, end->whole);
     memcpy(transfer->md5, sending->run_md5, 16);
     memcpy(transfer->before, device->md5, sizeof transfer->before);
     transfer->bytes = (uint32_t)end->bytes;
@@ -255,9 +278,8 @@ static void remember_sending(struct fleet *fleet, struct device *device, const s
     transfer->ms = end->ms < UINT32_MAX ? (uint32_t)end->ms : UINT32_MAX;
     transfer->unix_s = now->unix_s;
     words_set(fleet->words, &transfer->version, slice_of(sending->version));
-    device->transfer_fs = sending->fs;
-    device->outcome = end->whole ? OUTCOME_OPEN : OUTCOME_CUT;
-    device->failures += !end->whole && device->failures < UINT8_MAX;
+    transfer->outcome = end->whole ? OUTCOME_OPEN : OUTCOME_CUT;
+    transfer->failures += !end->whole && transfer->failures < UINT8_MAX;
     devices_mark(fleet->devices, device);
     if (end->whole) {
         journal_event(fleet->journal, &device->mac, now, "sent", "%s, %" PRIu64 " bytes in %" PRIu64 " ms",
@@ -290,19 +312,29 @@ void fleet_sending_ended(struct fleet *fleet, const struct sending *sending, con
 /* --- told: over MQTT -------------------------------------------------------------------------------------------------
  */
 
+/* What it speaks of: it does not say which kind; NULL = nothing that is open. */
+static struct device_transfer *last_open(struct device *device)
+{
+    struct device_transfer *sketch = &device->transfer, *fs = device->fs_transfer;
+    sketch = sketch->outcome == OUTCOME_OPEN ? sketch : NULL;
+    fs = fs != NULL && fs->outcome == OUTCOME_OPEN ? fs : NULL;
+    return fs == NULL || (sketch != NULL && sketch->unix_s >= fs->unix_s) ? sketch : fs;
+}
+
 void fleet_reported(struct fleet *fleet, const struct mac *mac, const struct device_report *report,
                     const struct moment *now)
 {
     char why[160];
     struct device *device = devices_find(fleet->devices, mac);
+    struct device_transfer *sent = device != NULL ? last_open(device) : NULL;
     if (report->state != REPORT_FAILED) {
         return;
     }
     snprintf(why, sizeof why, "it reported: %s", report->error[0] != '\0' ? report->error : "failed");
-    if (device != NULL && device->outcome == OUTCOME_OPEN) {
-        device->outcome = OUTCOME_REPORTED;
-        device->failures += device->failures < UINT8_MAX;
-        never_again_failed(fleet->never_again, mac, device->transfer.md5, false, now->unix_s);
+    if (sent != NULL) {
+        sent->outcome = OUTCOME_REPORTED;
+        sent->failures += sent->failures < UINT8_MAX;
+        never_again_failed(fleet->never_again, mac, sent->md5, false, now->unix_s);
         devices_mark(fleet->devices, device);
     }
     if (device != NULL) {
@@ -356,7 +388,12 @@ size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct mome
         loop_guard_forget(fleet->guard, &keys[i]);
     }
     if (device != NULL) {
-        device->failures = 0;
+        device->transfer.failures = 0;
+        device->transfer.served = 0;
+        if (device->fs_transfer != NULL) {
+            device->fs_transfer->failures = 0;
+            device->fs_transfer->served = 0;
+        }
         devices_mark(fleet->devices, device);
         journal_event(fleet->journal, mac, now, "retry", "an operator lets it try again");
     }

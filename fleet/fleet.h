@@ -149,7 +149,7 @@ size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct mome
 bool fleet_forget(struct fleet *fleet, const struct mac *mac, const struct moment *now, uint64_t *ticket);
 
 /* The outcome as of now: OPEN past reboot_ms is SILENT. */
-enum outcome fleet_outcome(const struct device *device, uint32_t reboot_s, const struct moment *now);
+enum outcome fleet_outcome(const struct device_transfer *sent, uint32_t reboot_s, const struct moment *now);
 
 /* The site whose uplink an address shares: IPv4 /24 (several devices behind one NAT address share it all the more),
  * IPv6 /64. 0 = not known. */

@@ -74,7 +74,7 @@ static bool policy_permits(const struct direction *direction, struct permission 
 static bool rolls_back(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate)
 {
     const struct device *device = devices_find(fleet->devices, mac);
-    return device != NULL && device->outcome == OUTCOME_CONFIRMED && !device->transfer_fs && !candidate->fs &&
+    return device != NULL && device->transfer.outcome == OUTCOME_CONFIRMED && !candidate->fs &&
            candidate->sketch_md5 != NULL && memcmp(device->transfer.md5, candidate->run_md5, 16) == 0 &&
            memcmp(device->transfer.before, candidate->sketch_md5, sizeof device->transfer.before) == 0;
 }
@@ -92,10 +92,10 @@ static bool fails_again(const struct fleet *fleet, const struct mac *mac, const 
         failures = same ? entry->images[i].failures : failures;
     }
     unsigned most = fleet->settings.loop_guard_max;
-    return device != NULL && device->outcome == OUTCOME_OPEN && device->transfer_fs == candidate->fs &&
-           memcmp(device->transfer.md5, candidate->run_md5, sizeof device->transfer.md5) == 0 &&
-           failures + 1 >= NEVER_AGAIN_FAILURES &&
-           (loop_guard_served(fleet->guard, &key, candidate->run_md5) >= most || device->failures + 1u >= most);
+    const struct device_transfer *sent = device != NULL ? device_sent(device, candidate->fs) : NULL;
+    return sent != NULL && sent->outcome == OUTCOME_OPEN &&
+           memcmp(sent->md5, candidate->run_md5, sizeof sent->md5) == 0 && failures + 1 >= NEVER_AGAIN_FAILURES &&
+           (loop_guard_served(fleet->guard, &key, candidate->run_md5) >= most || sent->failures + 1u >= most);
 }
 
 /* What it proved with this build before. */

@@ -159,6 +159,20 @@ static void write_owed(struct journal *journal)
 /* --- a device's row --------------------------------------------------------------------------------------------------
  */
 
+static void fill_transfer(struct store_transfer *row, const struct words *words, const struct device_transfer *sent)
+{
+    memcpy(row->md5, sent->md5, sizeof row->md5);
+    memcpy(row->before, sent->before, sizeof row->before);
+    row->bytes = sent->bytes;
+    row->of = sent->of;
+    row->ms = sent->ms;
+    row->unix_s = sent->unix_s;
+    snprintf(row->version, sizeof row->version, "%s", words_text(words, sent->version));
+    row->outcome = sent->outcome;
+    row->failures = sent->failures;
+    row->served = sent->served;
+}
+
 static void fill_device(struct store_device *row, const struct words *words, const struct device *device)
 {
     row->mac = device->mac;
@@ -166,11 +180,8 @@ static void fill_device(struct store_device *row, const struct words *words, con
     row->chip = device->chip;
     row->flash_mode = device->flash_mode;
     row->reason = device->reason;
-    row->outcome = device->outcome;
-    row->failures = device->failures;
     row->has_md5 = device->has_md5;
     row->reason_fs = device->reason_fs;
-    row->transfer_fs = device->transfer_fs;
     row->came_back = device->came_back;
     row->via_proxy = device->via_proxy;
     memcpy(row->md5, device->md5, sizeof row->md5);
@@ -184,13 +195,8 @@ static void fill_device(struct store_device *row, const struct words *words, con
     snprintf(row->version, sizeof row->version, "%s", words_text(words, device->version));
     snprintf(row->fs_version, sizeof row->fs_version, "%s", words_text(words, device->fs_version));
     snprintf(row->sdk, sizeof row->sdk, "%s", words_text(words, device->sdk));
-    memcpy(row->transfer_md5, device->transfer.md5, sizeof row->transfer_md5);
-    memcpy(row->transfer_before, device->transfer.before, sizeof row->transfer_before);
-    row->transfer_bytes = device->transfer.bytes;
-    row->transfer_of = device->transfer.of;
-    row->transfer_ms = device->transfer.ms;
-    row->transfer_s = device->transfer.unix_s;
-    snprintf(row->transfer_version, sizeof row->transfer_version, "%s", words_text(words, device->transfer.version));
+    fill_transfer(&row->transfer, words, &device->transfer);
+    fill_transfer(&row->fs_transfer, words, device_sent(device, true));
 }
 
 static struct store_change *device_change(const struct journal *journal, const struct device *device)

@@ -6,13 +6,34 @@
 #include <string.h>
 
 /* When it failed is not written down: not before it was sent. */
-static void recall_failure(const struct recall *recall, const struct device *device, struct slice type)
+static void recall_failure(const struct recall *recall, const struct device *device, bool fs, struct slice type)
 {
-    bool came_back_old = device->outcome == OUTCOME_OLD_BUILD || device->outcome == OUTCOME_ROLLED_BACK;
-    uint32_t sent_s = device->transfer.unix_s, now_s = recall->now->unix_s;
+    const struct device_transfer *sent = device_sent(device, fs);
+    bool came_back_old = sent->outcome == OUTCOME_OLD_BUILD || sent->outcome == OUTCOME_ROLLED_BACK;
+    uint32_t sent_s = sent->unix_s, now_s = recall->now->unix_s;
     if (came_back_old && (sent_s > now_s || now_s - sent_s <= IMAGE_FAILURES_FOR_S)) {
-        image_failures_failed(recall->failures, device->transfer.md5, device->transfer_fs, type, &device->mac, sent_s);
+        image_failures_failed(recall->failures, sent->md5, fs, type, &device->mac, sent_s);
     }
+}
+
+static void recall_transfer(const struct recall *recall, struct device *device, bool fs,
+                            const struct store_transfer *row)
+{
+    if (row->unix_s == 0) {
+        return;
+    }
+    struct device_transfer *sent = devices_take_sent(recall->devices, device, fs);
+    memcpy(sent->md5, row->md5, sizeof sent->md5);
+    memcpy(sent->before, row->before, sizeof sent->before);
+    sent->bytes = row->bytes;
+    sent->of = row->of;
+    sent->ms = row->ms;
+    sent->unix_s = row->unix_s;
+    words_set(recall->words, &sent->version, slice_of(row->version));
+    sent->outcome = row->outcome;
+    sent->failures = row->failures;
+    sent->served = row->served;
+    recall_failure(recall, device, fs, slice_of(words_text(recall->words, device->type->name)));
 }
 
 static void recall_device(struct recall *recall, const struct store_device *row)
@@ -26,11 +47,8 @@ static void recall_device(struct recall *recall, const struct store_device *row)
     device->chip = row->chip;
     device->flash_mode = row->flash_mode;
     device->reason = row->reason;
-    device->outcome = row->outcome;
-    device->failures = row->failures;
     device->has_md5 = row->has_md5;
     device->reason_fs = row->reason_fs;
-    device->transfer_fs = row->transfer_fs;
     device->came_back = row->came_back;
     device->via_proxy = row->via_proxy;
     memcpy(device->md5, row->md5, sizeof device->md5);
@@ -43,15 +61,9 @@ static void recall_device(struct recall *recall, const struct store_device *row)
     words_set(words, &device->version, slice_of(row->version));
     words_set(words, &device->fs_version, slice_of(row->fs_version));
     words_set(words, &device->sdk, slice_of(row->sdk));
-    memcpy(device->transfer.md5, row->transfer_md5, sizeof device->transfer.md5);
-    memcpy(device->transfer.before, row->transfer_before, sizeof device->transfer.before);
-    device->transfer.bytes = row->transfer_bytes;
-    device->transfer.of = row->transfer_of;
-    device->transfer.ms = row->transfer_ms;
-    device->transfer.unix_s = row->transfer_s;
-    words_set(words, &device->transfer.version, slice_of(row->transfer_version));
     never_again_restore(recall->never_again, &row->never_again);
-    recall_failure(recall, device, slice_of(row->type));
+    recall_transfer(recall, device, false, &row->transfer);
+    recall_transfer(recall, device, true, &row->fs_transfer);
 }
 
 static void recall_policy(struct recall *recall, const struct store_policy *row)

@@ -10,18 +10,17 @@ typedef bool (*rule_fn)(const struct outcome_case *the_case);
 
 static bool is_open(const struct outcome_case *the_case)
 {
-    return the_case->device->outcome == OUTCOME_OPEN || the_case->device->outcome == OUTCOME_SILENT;
+    return the_case->sent->outcome == OUTCOME_OPEN;
 }
 
-/* A check of the other kind says nothing of this transfer. */
-static bool other_kind(const struct outcome_case *the_case)
+static bool nothing_sent(const struct outcome_case *the_case)
 {
-    return the_case->device->transfer.unix_s == 0 || the_case->device->transfer_fs != the_case->fs;
+    return the_case->sent->unix_s == 0;
 }
 
 static bool runs_sent(const struct outcome_case *the_case)
 {
-    return the_case->runs_sent && the_case->device->outcome != OUTCOME_CONFIRMED;
+    return the_case->runs_sent && the_case->sent->outcome != OUTCOME_CONFIRMED;
 }
 
 /* A file system has no digest, nor has a sketch of an old core: then the version judges. */
@@ -42,9 +41,8 @@ static bool same_slice(struct slice a, struct slice b)
 
 static bool same_as_before(const struct outcome_case *the_case)
 {
-    const struct device *device = the_case->device;
     return by_version(the_case) ? same_slice(the_case->version, the_case->version_before)
-                                : device->has_md5 && memcmp(the_case->md5, device->md5, 16) == 0;
+                                : the_case->md5_before != NULL && memcmp(the_case->md5, the_case->md5_before, 16) == 0;
 }
 
 static bool old_again(const struct outcome_case *the_case)
@@ -55,9 +53,9 @@ static bool old_again(const struct outcome_case *the_case)
 /* It was seen running it, and now runs what it ran before that. With a third build somebody else flashed it. */
 static bool left_it(const struct outcome_case *the_case)
 {
-    const struct device *device = the_case->device;
-    return device->outcome == OUTCOME_CONFIRMED && !by_version(the_case) && !the_case->runs_sent &&
-           memcmp(the_case->md5, device->transfer.before, sizeof device->transfer.before) == 0;
+    const struct device_transfer *sent = the_case->sent;
+    return sent->outcome == OUTCOME_CONFIRMED && !by_version(the_case) && !the_case->runs_sent &&
+           memcmp(the_case->md5, sent->before, sizeof sent->before) == 0;
 }
 
 static bool something_else(const struct outcome_case *the_case)
@@ -69,7 +67,7 @@ static const struct {
     rule_fn holds;
     enum outcome outcome;
 } rules[] = {
-    { other_kind, OUTCOME_NONE },     { said_nothing, OUTCOME_NONE },   { runs_sent, OUTCOME_CONFIRMED },
+    { nothing_sent, OUTCOME_NONE },   { said_nothing, OUTCOME_NONE },   { runs_sent, OUTCOME_CONFIRMED },
     { left_it, OUTCOME_ROLLED_BACK }, { old_again, OUTCOME_OLD_BUILD }, { something_else, OUTCOME_OTHER_BUILD },
 };
 

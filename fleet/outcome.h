@@ -15,14 +15,15 @@
 
 /* What the judge is shown: the record as it was before the check-in, and the check-in. */
 struct outcome_case {
-    const struct device *device; /* .transfer, .outcome, .md5 as they were */
-    bool fs;                     /* a file system check */
-    const uint8_t *md5;          /* of the running sketch; NULL = not said */
+    const struct device_transfer *sent; /* the last sending of the kind that is checked for, as it was */
+    const uint8_t *md5_before;          /* of the sketch that ran at the check-in before; NULL = not said */
+    bool fs;                            /* a file system check */
+    const uint8_t *md5;                 /* of the running sketch; NULL = not said */
     bool runs_sent;              /* the digest (a file system: the version) is one of the image last sent to it */
     struct slice version;        /* as said; "" = not */
     struct slice version_before; /* as said at the check-in before */
     struct slice sent_version;   /* of the image last sent */
-    bool knows_sent;             /* the image last sent is still in the catalog, so runs_sent can be true */
+    bool knows_sent; /* the image last sent is still in the catalog: all digests that it may be reported by are known */
 };
 
 struct outcome_verdict {

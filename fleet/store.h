@@ -25,18 +25,24 @@
 /* --- rows -----------------------------------------------------------------------------------------------------------
  */
 
+struct store_transfer { /* struct device_transfer; unix_s 0 = there was none */
+    uint8_t md5[16], before[8];
+    uint32_t bytes, of, ms, unix_s;
+    char version[STORE_TEXT_MAX + 1];
+    uint8_t outcome, failures;
+    uint16_t served;
+};
+
 struct store_device { /* key: mac; `gone`: the row is deleted, and its time-line */
     struct mac mac;
     bool gone;
     uint16_t chip;
-    uint8_t client, flash_mode, reason, outcome, failures;
-    bool has_md5, reason_fs, transfer_fs, came_back, via_proxy;
+    uint8_t client, flash_mode, reason;
+    bool has_md5, reason_fs, came_back, via_proxy;
     uint8_t md5[16], address[16];
     uint32_t first_seen_s, seen_s, flash_bytes, free_bytes, sketch_bytes;
     char type[STORE_TEXT_MAX + 1], version[STORE_TEXT_MAX + 1], fs_version[STORE_TEXT_MAX + 1], sdk[STORE_TEXT_MAX + 1];
-    uint8_t transfer_md5[16], transfer_before[8];
-    uint32_t transfer_bytes, transfer_of, transfer_ms, transfer_s;
-    char transfer_version[STORE_TEXT_MAX + 1];
+    struct store_transfer transfer, fs_transfer;
     struct never_again_entry never_again; /* count 0 = none */
 };
 

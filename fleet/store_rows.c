@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TRANSFER_COLUMNS 10
+
 /* --- values ---------------------------------------------------------------------------------------------------------
  */
 
@@ -133,6 +135,45 @@ static void unpack_images(const uint8_t *from, size_t bytes, struct never_again_
     }
 }
 
+/* Of none, nothing but that: most devices were never sent a file system. */
+static void put_transfer(struct row_cursor *to, const struct store_transfer *row)
+{
+    row_put_number(to, row->unix_s);
+    if (row->unix_s == 0) {
+        for (int i = 1; i < TRANSFER_COLUMNS; i++) {
+            (void)sqlite3_bind_null(to->statement, ++to->next); /* the statement still has those of the row before */
+        }
+        return;
+    }
+    put_bytes(to, row->md5, sizeof row->md5);
+    put_bytes(to, row->before, sizeof row->before);
+    row_put_number(to, row->bytes);
+    row_put_number(to, row->of);
+    row_put_number(to, row->ms);
+    row_put_text(to, row->version);
+    row_put_text(to, word_of_outcome(row->outcome));
+    row_put_number(to, row->failures);
+    row_put_number(to, row->served);
+}
+
+static void get_transfer(struct row_cursor *from, struct store_transfer *row)
+{
+    row->unix_s = (uint32_t)row_get_number(from);
+    if (row->unix_s == 0) {
+        from->next += TRANSFER_COLUMNS - 1;
+        return;
+    }
+    (void)get_bytes(from, row->md5, sizeof row->md5);
+    (void)get_bytes(from, row->before, sizeof row->before);
+    row->bytes = (uint32_t)row_get_number(from);
+    row->of = (uint32_t)row_get_number(from);
+    row->ms = (uint32_t)row_get_number(from);
+    row_get_text(from, row->version, sizeof row->version);
+    row->outcome = get_word(from, word_of_outcome, OUTCOME_COUNT);
+    row->failures = (uint8_t)row_get_number(from);
+    row->served = (uint16_t)row_get_number(from);
+}
+
 void row_put_device(struct row_cursor *to, const struct store_device *row, uint8_t images[ROW_IMAGES_BYTES])
 {
     row_put_number(to, row_mac_number(&row->mac));
@@ -140,11 +181,8 @@ void row_put_device(struct row_cursor *to, const struct store_device *row, uint8
     row_put_number(to, row->chip);
     row_put_number(to, row->flash_mode);
     row_put_text(to, word_of_reason(row->reason));
-    row_put_text(to, word_of_outcome(row->outcome));
-    row_put_number(to, row->failures);
     put_bytes(to, row->md5, row->has_md5 ? sizeof row->md5 : 0);
     row_put_number(to, row->reason_fs);
-    row_put_number(to, row->transfer_fs);
     row_put_number(to, row->came_back);
     row_put_number(to, row->via_proxy);
     put_bytes(to, row->address, sizeof row->address);
@@ -157,13 +195,8 @@ void row_put_device(struct row_cursor *to, const struct store_device *row, uint8
     row_put_text(to, row->version);
     row_put_text(to, row->fs_version);
     row_put_text(to, row->sdk);
-    put_bytes(to, row->transfer_md5, row->transfer_s > 0 ? sizeof row->transfer_md5 : 0);
-    put_bytes(to, row->transfer_before, row->transfer_s > 0 ? sizeof row->transfer_before : 0);
-    row_put_number(to, row->transfer_bytes);
-    row_put_number(to, row->transfer_of);
-    row_put_number(to, row->transfer_ms);
-    row_put_number(to, row->transfer_s);
-    row_put_text(to, row->transfer_version);
+    put_transfer(to, &row->transfer);
+    put_transfer(to, &row->fs_transfer);
     put_bytes(to, images, pack_images(&row->never_again, images));
 }
 
@@ -175,11 +208,8 @@ void row_get_device(struct row_cursor *from, struct store_device *row)
     row->chip = (uint16_t)row_get_number(from);
     row->flash_mode = (uint8_t)row_get_number(from);
     row->reason = get_word(from, word_of_reason, REASON_COUNT);
-    row->outcome = get_word(from, word_of_outcome, OUTCOME_COUNT);
-    row->failures = (uint8_t)row_get_number(from);
     row->has_md5 = get_bytes(from, row->md5, sizeof row->md5) == sizeof row->md5;
     row->reason_fs = row_get_number(from) != 0;
-    row->transfer_fs = row_get_number(from) != 0;
     row->came_back = row_get_number(from) != 0;
     row->via_proxy = row_get_number(from) != 0;
     (void)get_bytes(from, row->address, sizeof row->address);
@@ -192,13 +222,8 @@ void row_get_device(struct row_cursor *from, struct store_device *row)
     row_get_text(from, row->version, sizeof row->version);
     row_get_text(from, row->fs_version, sizeof row->fs_version);
     row_get_text(from, row->sdk, sizeof row->sdk);
-    (void)get_bytes(from, row->transfer_md5, sizeof row->transfer_md5);
-    (void)get_bytes(from, row->transfer_before, sizeof row->transfer_before);
-    row->transfer_bytes = (uint32_t)row_get_number(from);
-    row->transfer_of = (uint32_t)row_get_number(from);
-    row->transfer_ms = (uint32_t)row_get_number(from);
-    row->transfer_s = (uint32_t)row_get_number(from);
-    row_get_text(from, row->transfer_version, sizeof row->transfer_version);
+    get_transfer(from, &row->transfer);
+    get_transfer(from, &row->fs_transfer);
     size_t bytes = get_bytes(from, images, sizeof images);
     row->never_again.mac = row->mac;
     unpack_images(images, bytes < sizeof images ? bytes : sizeof images, &row->never_again);

@@ -16,12 +16,12 @@
  * tests/unit/fleet/store_schemas.h: a database as its version wrote it. */
 static const char *const migrations[STORE_SCHEMA_VERSION] = {
     "CREATE TABLE device (mac INTEGER PRIMARY KEY, client TEXT, chip INTEGER, flash_mode INTEGER, reason TEXT,"
-    " outcome TEXT, failures INTEGER, md5 BLOB, reason_fs INTEGER, transfer_fs INTEGER, came_back INTEGER,"
-    " via_proxy INTEGER, address BLOB, first_seen INTEGER, seen INTEGER, flash_bytes INTEGER, free_bytes INTEGER,"
-    " sketch_bytes INTEGER, type TEXT, version TEXT, fs_version TEXT, sdk TEXT, transfer_md5 BLOB,"
-    " transfer_before BLOB, transfer_bytes INTEGER, transfer_of INTEGER, transfer_ms INTEGER, transfer_at INTEGER, "
-    "transfer_version TEXT,"
-    " never_again BLOB);"
+    " md5 BLOB, reason_fs INTEGER, came_back INTEGER, via_proxy INTEGER, address BLOB, first_seen INTEGER, seen"
+    " INTEGER, flash_bytes INTEGER, free_bytes INTEGER, sketch_bytes INTEGER, type TEXT, version TEXT,"
+    " fs_version TEXT, sdk TEXT, sent_at INTEGER, sent_md5 BLOB, sent_before BLOB, sent_bytes INTEGER, sent_of"
+    " INTEGER, sent_ms INTEGER, sent_version TEXT, outcome TEXT, failures INTEGER, served INTEGER, fs_sent_at"
+    " INTEGER, fs_sent_md5 BLOB, fs_sent_before BLOB, fs_sent_bytes INTEGER, fs_sent_of INTEGER, fs_sent_ms"
+    " INTEGER, fs_sent_version TEXT, fs_outcome TEXT, fs_failures INTEGER, fs_served INTEGER, never_again BLOB);"
     "CREATE TABLE policy (mac INTEGER PRIMARY KEY, blocked INTEGER, approved INTEGER, type TEXT, label TEXT, pin TEXT,"
     " groups TEXT, note TEXT, at INTEGER);"
     "CREATE TABLE rollout (place INTEGER PRIMARY KEY, id TEXT UNIQUE, state TEXT, before TEXT, why TEXT,"

@@ -17,7 +17,7 @@ struct events_call {
 };
 
 /* Silence is no event that was written down: it follows from the clock. It stands where it belongs, newest first. */
-static void add_silence(const struct admin_api *api, const struct mac *mac, const struct store_event *events,
+static void add_silence(const struct admin_api *api, const struct mac *mac, bool fs, const struct store_event *events,
                         size_t count, json_t *list)
 {
     const struct device *device = devices_find(api->fleet->devices, mac);
@@ -25,15 +25,15 @@ static void add_silence(const struct admin_api *api, const struct mac *mac, cons
     struct moment now = clock_moment(api->loop);
     char text[160];
     size_t i = 0;
-    if (device == NULL || fleet_outcome(device, reboot_s, &now) != OUTCOME_SILENT) {
+    if (device == NULL || fleet_outcome(device_sent(device, fs), reboot_s, &now) != OUTCOME_SILENT) {
         return;
     }
-    uint32_t at = device->transfer.unix_s + reboot_s;
+    uint32_t at = device_sent(device, fs)->unix_s + reboot_s;
     while (i < count && events[i].unix_s > at) {
         i++;
     }
     snprintf(text, sizeof text, "it had all of %.64s, and did not come back within %u s",
-             words_text(api->fleet->words, device->transfer.version), (unsigned)reboot_s);
+             words_text(api->fleet->words, device_sent(device, fs)->version), (unsigned)reboot_s);
     json_array_insert_new(
         list, i, json_pack("{s:o, s:s, s:o}", "at", admin_time(at), "word", "silent", "text", admin_text(text)));
 }
@@ -65,7 +65,8 @@ static void on_events(void *owner, enum status status, const struct store_event 
         json_array_append_new(list, json_pack("{s:o, s:o, s:o}", "at", admin_time(events[i].unix_s), "word",
                                               admin_text(events[i].word), "text", admin_text(events[i].text)));
     }
-    add_silence(asked->api, &asked->mac, events, json_array_size(list), list);
+    add_silence(asked->api, &asked->mac, false, events, count, list);
+    add_silence(asked->api, &asked->mac, true, events, count, list);
     json_object_set_new(json, "events", list);
     json_object_set_new(json, "events_why", admin_text(status == STATUS_OK ? "" : why));
     json_object_set_new(json, "kept", kept_json(asked->api, &asked->mac));

@@ -41,15 +41,15 @@ static json_t *address_json(const uint8_t address[16])
     return json_string(text);
 }
 
-static json_t *transfer_json(const struct admin_api *api, const struct device *device)
+static json_t *transfer_json(const struct admin_api *api, const struct device *device, bool fs)
 {
-    const struct device_transfer *transfer = &device->transfer;
+    const struct device_transfer *transfer = device_sent(device, fs);
     if (transfer->unix_s == 0) {
         return json_null();
     }
     return json_pack("{s:o, s:I, s:I, s:I, s:o, s:s}", "version", word_json(api, transfer->version), "bytes",
                      (json_int_t)transfer->bytes, "of", (json_int_t)transfer->of, "ms", (json_int_t)transfer->ms, "at",
-                     admin_time(transfer->unix_s), "mode", device->transfer_fs ? "fs" : "sketch");
+                     admin_time(transfer->unix_s), "mode", fs ? "fs" : "sketch");
 }
 
 /* An operator's word goes before the configuration's, as in policy_of. */
@@ -141,7 +141,6 @@ json_t *admin_device_json(const struct admin_api *api, const struct mac *mac)
     char text[MAC_TEXT_SIZE];
     mac_print(mac, text);
     device = device != NULL ? device : &never_seen;
-    enum outcome outcome = fleet_outcome(device, (uint32_t)(api->trigger->reboot_ms / 1000), &now);
     json_t *json = json_pack("{s:s}", "mac", text);
     add_said(json, api, device);
     json_object_set_new(json, "first_seen", time_or_null(device->first_seen_s));
@@ -150,9 +149,13 @@ json_t *admin_device_json(const struct admin_api *api, const struct mac *mac)
     json_object_set_new(json, "reason",
                         json_string(device->seen_s > 0 ? reason_word((enum reason)device->reason) : ""));
     json_object_set_new(json, "reason_mode", json_string(device->reason_fs ? "fs" : "sketch"));
-    json_object_set_new(json, "transfer", transfer_json(api, device));
-    json_object_set_new(json, "outcome", json_string(outcome_word(outcome)));
-    json_object_set_new(json, "failures", json_integer(device->failures));
+    for (int fs = 0; fs < 2; fs++) {
+        const struct device_transfer *sent = device_sent(device, fs);
+        enum outcome outcome = fleet_outcome(sent, (uint32_t)(api->trigger->reboot_ms / 1000), &now);
+        json_object_set_new(json, fs ? "fs_transfer" : "transfer", transfer_json(api, device, fs));
+        json_object_set_new(json, fs ? "fs_outcome" : "outcome", json_string(outcome_word(outcome)));
+        json_object_set_new(json, fs ? "fs_failures" : "failures", json_integer(sent->failures));
+    }
     json_object_set_new(json, "policy", policy_json(api, mac));
     json_object_set_new(json, "never_again", never_again_json(api, mac));
     json_object_set_new(json, "rollouts", memberships_json(api, mac));
@@ -205,6 +208,15 @@ struct list_job {
     struct buf text;
 };
 
+/* Its last sketch or its last file system; "none" is who was sent neither. */
+static bool came_to(const struct list_job *job, const struct device *device, const struct moment *now)
+{
+    uint32_t reboot_s = (uint32_t)(job->api->trigger->reboot_ms / 1000);
+    enum outcome sketch = fleet_outcome(device_sent(device, false), reboot_s, now);
+    enum outcome fs = fleet_outcome(device_sent(device, true), reboot_s, now), wanted = job->filter.outcome;
+    return wanted == OUTCOME_NONE ? sketch == wanted && fs == wanted : sketch == wanted || fs == wanted;
+}
+
 static bool matches(const struct list_job *job, const struct device *device, const struct moment *now)
 {
     const struct device_filter *filter = &job->filter;
@@ -219,8 +231,7 @@ static bool matches(const struct list_job *job, const struct device *device, con
     if (filter->of_reason && (device->seen_s == 0 || device->reason != filter->reason)) {
         return false;
     }
-    if (filter->of_outcome &&
-        fleet_outcome(device, (uint32_t)(job->api->trigger->reboot_ms / 1000), now) != filter->outcome) {
+    if (filter->of_outcome && !came_to(job, device, now)) {
         return false;
     }
     if (filter->of_online && (!device->said_online || device->online != filter->online)) {

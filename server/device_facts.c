@@ -48,6 +48,7 @@ static void log_verdict(const struct visit *visit, const struct device *device, 
 {
     struct log_line line;
     char mac[MAC_TEXT_SIZE];
+    bool fs = visit->check.device.mode == DEVICE_MODE_FS;
     if (verdict->outcome == OUTCOME_NONE) {
         return;
     }
@@ -56,7 +57,7 @@ static void log_verdict(const struct visit *visit, const struct device *device, 
     log_text(&line, "device", mac);
     log_slice(&line, "type", visit->check.type);
     log_text(&line, "outcome", outcome_word(verdict->outcome));
-    log_text(&line, "of", words_text(visit->api->fleet->words, device->transfer.version));
+    log_text(&line, "of", words_text(visit->api->fleet->words, device_sent(device, fs)->version));
     if (verdict->detail[0] != '\0') {
         log_text(&line, "why", verdict->detail);
     }
@@ -85,8 +86,10 @@ static bool is_sent_known(const struct check *check)
 {
     uint8_t mode;
     const struct device *device = devices_find(check->sources->fleet->devices, &check->device.mac);
-    return device != NULL && device->outcome == OUTCOME_OPEN &&
-           catalog_find_md5(check->sources->catalog, device->transfer.md5, check->type, &mode) != NULL;
+    const struct device_transfer *sent =
+        device != NULL ? device_sent(device, check->device.mode == DEVICE_MODE_FS) : NULL;
+    return sent != NULL && sent->outcome == OUTCOME_OPEN &&
+           catalog_find_md5(check->sources->catalog, sent->md5, check->type, &mode) != NULL;
 }
 
 /* A device that says who it is was here: what it runs is a fact, whatever it is answered. */

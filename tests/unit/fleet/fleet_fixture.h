@@ -42,7 +42,8 @@ struct asking {
     struct mac mac;
     const char *type; /* "" on /update */
     bool fs;
-    const struct build *runs; /* NULL = a build that nobody knows */
+    const struct build *runs;   /* of the kind it asks for; NULL = a build that nobody knows */
+    const struct build *sketch; /* a file system check says this one's digest; NULL = none */
     bool says_no_digest, says_no_version;
     bool says_sha256;  /* in place of the MD5 */
     const char *label; /* NULL = as its build is called */
@@ -308,35 +309,37 @@ static inline void tell_check(struct yard *yard, const struct asking *asking, co
     if (asking->runs != NULL) {
         version_text(asking->runs, label);
     }
+    const struct build *sketch = asking->fs ? asking->sketch : asking->runs;
+    bool says_digest = !asking->says_no_digest && (!asking->fs || sketch != NULL);
     struct device_request request = { .client = CLIENT_ESP8266,
                                       .mode = asking->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH,
                                       .has_mac = true,
                                       .mac = asking->mac,
-                                      .has_md5 = !asking->says_no_digest && !asking->says_sha256,
+                                      .has_md5 = says_digest && !asking->says_sha256,
                                       .has_sha256 = asking->says_sha256,
                                       .chip = CHIP_ESP8266 };
     if (!asking->says_no_version) {
         request.label = slice_of(asking->label != NULL ? asking->label : label);
     }
     memset(request.sketch_md5, 0xee, sizeof request.sketch_md5);
-    if (asking->runs != NULL) {
-        memcpy(request.sketch_md5, asking->runs->run, 16);
+    if (sketch != NULL) {
+        memcpy(request.sketch_md5, sketch->run, 16);
     }
-    memset(request.sketch_sha256, asking->runs != NULL ? asking->runs->run[0] : 0xdd, sizeof request.sketch_sha256);
+    memset(request.sketch_sha256, sketch != NULL ? sketch->run[0] : 0xdd, sizeof request.sketch_sha256);
     const struct device *device = devices_find(yard->fleet.devices, &asking->mac);
     bool sent_is_known = false;
     for (size_t i = 0; device != NULL && i < yard->build_count; i++) {
-        sent_is_known =
-            sent_is_known || (!yard->builds[i].gone && memcmp(yard->builds[i].run, device->transfer.md5, 16) == 0);
+        sent_is_known = sent_is_known || (!yard->builds[i].gone &&
+                                          memcmp(yard->builds[i].run, device_sent(device, asking->fs)->md5, 16) == 0);
     }
-    bool known = asking->runs != NULL && !asking->runs->gone && !asking->says_no_digest;
+    bool known = sketch != NULL && !sketch->gone && !asking->says_no_digest;
     struct checkin checkin = { .request = &request,
                                .type = reply->direction.type,
                                .reason = reply->reason,
                                .detail = reply->detail,
                                .serves = reply->served != NULL,
                                .of_rollout = is_rollouts(&reply->direction, build),
-                               .running_md5 = known ? asking->runs->run : NULL,
+                               .running_md5 = known ? sketch->run : NULL,
                                .sent_is_known = sent_is_known,
                                .flash_mode = FLASH_MODE_UNKNOWN,
                                .chip = CHIP_UNKNOWN };

@@ -147,16 +147,17 @@ static inline struct store_change *full_device(unsigned seed)
     TEXT(row, version, seed);
     TEXT(row, fs_version, seed);
     TEXT(row, sdk, seed);
-    TEXT(row, transfer_version, seed);
+    TEXT(row, transfer.version, seed);
+    TEXT(row, fs_transfer.version, seed);
     memset(row->sdk, 'x', sizeof row->sdk - 1); /* the longest */
     row->mac = mac_of(0xfedcba000000 + seed);
     row->gone = false;
     row->client = (uint8_t)(seed % (CLIENT_ESP32 + 1));
     row->reason = (uint8_t)(seed % REASON_COUNT);
-    row->outcome = (uint8_t)(seed % OUTCOME_COUNT);
+    row->transfer.outcome = (uint8_t)(seed % OUTCOME_COUNT);
+    row->fs_transfer.outcome = (uint8_t)((seed + 1) % OUTCOME_COUNT);
     FLAG(row, has_md5, seed);
     FLAG(row, reason_fs, seed);
-    FLAG(row, transfer_fs, seed);
     FLAG(row, came_back, seed);
     FLAG(row, via_proxy, seed);
     if (!row->has_md5) {

@@ -26,7 +26,11 @@ static inline void check_1(const struct loaded *loaded)
     assert_int_equal(policy->unix_s, 1700000009);
     assert_int_equal(mac_number(&device->mac), 0x5ccf7f000001);
     assert_int_equal(device->reason, REASON_UP_TO_DATE);
-    assert_int_equal(device->outcome, OUTCOME_CONFIRMED);
+    assert_int_equal(device->transfer.outcome, OUTCOME_CONFIRMED);
+    assert_int_equal(device->transfer.unix_s, 1700000003);
+    assert_int_equal(device->fs_transfer.outcome, OUTCOME_OPEN);
+    assert_int_equal(device->fs_transfer.served, 2);
+    assert_string_equal(device->fs_transfer.version, "0_2");
     assert_true(device->has_md5 && device->came_back && device->md5[15] == 0x0f);
     assert_int_equal(device->sketch_bytes, 400000);
     assert_string_equal(device->sdk, "2.2.2-dev(38a443e)");
@@ -49,12 +53,13 @@ static const struct {
     void (*check)(const struct loaded *loaded);
 } store_schemas[] = {
     { "", check_empty },
-    { "CREATE TABLE device (mac INTEGER PRIMARY KEY, client TEXT, chip INTEGER, flash_mode INTEGER, reason TEXT,"
-      " outcome TEXT, failures INTEGER, md5 BLOB, reason_fs INTEGER, transfer_fs INTEGER, came_back INTEGER,"
-      " via_proxy INTEGER, address BLOB, first_seen INTEGER, seen INTEGER, flash_bytes INTEGER, free_bytes INTEGER,"
-      " sketch_bytes INTEGER, type TEXT, version TEXT, fs_version TEXT, sdk TEXT, transfer_md5 BLOB, transfer_before "
-      "BLOB,"
-      " transfer_bytes INTEGER, transfer_of INTEGER, transfer_ms INTEGER, transfer_at INTEGER, transfer_version TEXT,"
+    { "CREATE TABLE device (mac INTEGER PRIMARY KEY, client TEXT, chip INTEGER, flash_mode INTEGER, reason"
+      " TEXT, md5 BLOB, reason_fs INTEGER, came_back INTEGER, via_proxy INTEGER, address BLOB, first_seen"
+      " INTEGER, seen INTEGER, flash_bytes INTEGER, free_bytes INTEGER, sketch_bytes INTEGER, type TEXT, version"
+      " TEXT, fs_version TEXT, sdk TEXT, sent_at INTEGER, sent_md5 BLOB, sent_before BLOB, sent_bytes INTEGER,"
+      " sent_of INTEGER, sent_ms INTEGER, sent_version TEXT, outcome TEXT, failures INTEGER, served INTEGER,"
+      " fs_sent_at INTEGER, fs_sent_md5 BLOB, fs_sent_before BLOB, fs_sent_bytes INTEGER, fs_sent_of INTEGER,"
+      " fs_sent_ms INTEGER, fs_sent_version TEXT, fs_outcome TEXT, fs_failures INTEGER, fs_served INTEGER,"
       " never_again BLOB);"
       "CREATE TABLE policy (mac INTEGER PRIMARY KEY, blocked INTEGER, approved INTEGER, type TEXT, label TEXT, pin "
       "TEXT,"
@@ -76,11 +81,11 @@ static const struct {
       "PRAGMA application_id = 1433429106; PRAGMA user_version = 1;"
       "INSERT INTO policy VALUES (102046258692097,1,0,'d1_mini','','0_4_9','cellar' || char(10) || 'attic','wet',"
       "1700000009);"
-      "INSERT INTO device VALUES (102046258692097,'esp8266',4,2,'up-to-date','confirmed',0,"
-      "x'000102030405060708090a0b0c0d0e0f',0,0,1,0,x'00000000000000000000ffff0a000001',1700000001,1700000002,4194304,"
-      "3000000,400000,'d1_mini','0_4_9','','2.2.2-dev(38a443e)',x'101112131415161718191a1b1c1d1e1f',x'0001020304050607'"
-      ","
-      "524288,524288,4000,1700000003,'0_4_9',x'202122232425262728292a2b2c2d2e2f020001020304');"
+      "INSERT INTO device VALUES (102046258692097,'esp8266',4,2,'up-to-date',x'000102030405060708090a0b0c0d0e0f',0,1,0,"
+      "x'00000000000000000000ffff0a000001',1700000001,1700000002,4194304,3000000,400000,'d1_mini','0_4_9','',"
+      "'2.2.2-dev(38a443e)',1700000003,x'101112131415161718191a1b1c1d1e1f',x'0001020304050607',524288,524288,4000,"
+      "'0_4_9','confirmed',0,0,1700000004,x'404142434445464748494a4b4c4d4e4f',x'0001020304050607',65536,65536,900,"
+      "'0_2','open',1,2,x'202122232425262728292a2b2c2d2e2f020001020304');"
       "INSERT INTO rollout VALUES (1,'00000000000000aa','running','canary','','','d1_mini/0_4_9.bin','d1_mini','0_4_9',"
       "0,524288,x'303132333435363738393a3b3c3d3e3f',x'101112131415161718191a1b1c1d1e1f','',0,x'','cellar',100,2,0,10,5,"
       "0,60000,30000,20000,1700000004,0,1700000007,0,1,0,0,32,0,15,'queued 12 failed "

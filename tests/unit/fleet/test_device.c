@@ -321,7 +321,8 @@ static void test_against_an_array(void **state)
     table_free(&table);
 }
 
-/* 256 bytes a device at most, tables and texts that many share included. */
+/* 256 bytes a device at most, tables included; texts, which many share, are fleet/words', and file systems are sent to
+ * few. */
 static void test_bytes(void **state)
 {
     (void)state;
@@ -330,6 +331,16 @@ static void test_bytes(void **state)
         (void)take(&table, i / 65536, i * 7, "porch");
     }
     assert_in_range(devices_bytes(table.devices) / 120000, sizeof(struct device), 256);
+    size_t bytes = devices_bytes(table.devices);
+    for (unsigned i = 0; i < 1000; i++) {
+        (void)devices_take_sent(table.devices, take(&table, 0, i * 7, "porch"), true);
+        (void)devices_take_sent(table.devices, take(&table, 0, i * 7, "porch"), true);
+    }
+    assert_int_equal(devices_bytes(table.devices) - bytes, 64000);
+    for (unsigned i = 0; i < 1000; i++) {
+        devices_forget(table.devices, take(&table, 0, i * 7, "porch"));
+    }
+    assert_int_equal(devices_bytes(table.devices), bytes);
     table_free(&table);
 }
 

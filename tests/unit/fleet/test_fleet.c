@@ -27,7 +27,12 @@ static const struct device *record(const struct yard *yard, unsigned device)
 
 static const char *outcome_of(const struct yard *yard, unsigned device)
 {
-    return outcome_word((enum outcome)record(yard, device)->outcome);
+    return outcome_word((enum outcome)record(yard, device)->transfer.outcome);
+}
+
+static const char *fs_outcome_of(const struct yard *yard, unsigned device)
+{
+    return outcome_word((enum outcome)device_sent(record(yard, device), true)->outcome);
 }
 
 /* It is served, takes it whole, and comes back with `then`. */
@@ -300,7 +305,7 @@ static void test_tries_in_the_open(void **state)
     }
     assert_int_equal(asks(yard, 1, one), REASON_LOOP_GUARD);
     assert_string_equal(outcome_of(yard, 1), "old-build");
-    assert_int_equal(record(yard, 1)->failures, 3);
+    assert_int_equal(record(yard, 1)->transfer.failures, 3);
     pass_ms(yard, LOOP_GUARD_BACKOFF_MS);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
     send_whole(yard, &mac, two);
@@ -309,7 +314,7 @@ static void test_tries_in_the_open(void **state)
     assert_int_equal(asks(yard, 1, one), REASON_NEWER); /* a new build */
     send_whole(yard, &mac, three);
     assert_int_equal(asks(yard, 1, three), REASON_SAME_DIGEST);
-    assert_int_equal(record(yard, 1)->failures, 0);
+    assert_int_equal(record(yard, 1)->transfer.failures, 0);
     yard_free(yard);
 }
 
@@ -364,7 +369,7 @@ static void test_rolled_back(void **state)
     assert_string_equal(outcome_of(yard, 1), "rolled-back");
     assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
     assert_int_equal(fleet_retry(&yard->fleet, &mac, &yard->now), 1);
-    assert_int_equal(record(yard, 1)->failures, 0);
+    assert_int_equal(record(yard, 1)->transfer.failures, 0);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
     yard_free(yard);
 }
@@ -502,7 +507,7 @@ static void test_file_systems(void **state)
     assert_ptr_equal(ask(yard, &asking).served, two);
     send_whole(yard, &mac, two);
     (void)asks(yard, 1, sketch);
-    assert_string_equal(outcome_of(yard, 1), "open");
+    assert_string_equal(fs_outcome_of(yard, 1), "open");
     assert_string_equal(member_state(yard, rollout, 1), "flashed");
     asking.runs = two;
     assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
@@ -519,6 +524,61 @@ static void test_file_systems(void **state)
 }
 
 /* Else a device that is pinned, or has the wrong chip, is told again and again. */
+/* In whatever order they are sent and asked for: what is sent of one kind is no word on the other. Else a file system
+ * that was sent just before a sketch is never judged, and one that fails is sent for ever. */
+static void test_both_kinds_at_once(void **state)
+{
+    (void)state;
+    for (unsigned order = 0; order < 4; order++) {
+        struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+        const struct build *old = add_build(yard, "porch", false, 1), *old_fs = add_build(yard, "porch", true, 1);
+        const struct build *sketch = add_build(yard, "porch", false, 2), *fs = add_build(yard, "porch", true, 2);
+        struct mac mac = yard_mac(1);
+        struct asking asks_fs = porch(1, old_fs);
+        asks_fs.fs = true;
+        (void)ask(yard, &asks_fs);
+        (void)asks(yard, 1, old);
+        bool fs_first = order % 2 == 0, flashes = order < 2;
+        send_whole(yard, &mac, fs_first ? fs : sketch);
+        send_whole(yard, &mac, fs_first ? sketch : fs);
+        assert_string_equal(outcome_of(yard, 1), "open");
+        assert_string_equal(fs_outcome_of(yard, 1), "open");
+        (void)asks(yard, 1, sketch);
+        assert_string_equal(outcome_of(yard, 1), "confirmed");
+        assert_string_equal(fs_outcome_of(yard, 1), "open");
+        asks_fs.runs = flashes ? fs : old_fs;
+        assert_int_equal(ask(yard, &asks_fs).verdict.outcome, flashes ? OUTCOME_CONFIRMED : OUTCOME_OLD_BUILD);
+        assert_string_equal(outcome_of(yard, 1), "confirmed");
+        assert_int_equal(device_sent(record(yard, 1), true)->failures, !flashes);
+        assert_int_equal(record(yard, 1)->transfer.failures, 0);
+        (void)asks(yard, 1, old);
+        assert_string_equal(outcome_of(yard, 1), "rolled-back"); /* as ever, though a file system came between */
+        assert_string_equal(fs_outcome_of(yard, 1), flashes ? "confirmed" : "old-build");
+        yard_free(yard);
+    }
+}
+
+/* It does not say which: the last that is open. */
+static void test_a_report_of_two_kinds(void **state)
+{
+    (void)state;
+    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+    const struct build *old = add_build(yard, "porch", false, 1), *sketch = add_build(yard, "porch", false, 2);
+    const struct build *fs = add_build(yard, "porch", true, 2);
+    struct device_report report = { .state = REPORT_FAILED };
+    struct mac mac = yard_mac(1);
+    (void)asks(yard, 1, old);
+    send_whole(yard, &mac, sketch);
+    pass_ms(yard, 5000);
+    send_whole(yard, &mac, fs);
+    fleet_reported(&yard->fleet, &mac, &report, &yard->now);
+    assert_string_equal(outcome_of(yard, 1), "open");
+    assert_string_equal(fs_outcome_of(yard, 1), "reported");
+    fleet_reported(&yard->fleet, &mac, &report, &yard->now);
+    assert_string_equal(outcome_of(yard, 1), "reported");
+    yard_free(yard);
+}
+
 static void test_withheld(void **state)
 {
     (void)state;
@@ -563,7 +623,7 @@ static void test_cuts_and_ranges(void **state)
     send_begins(yard, &mac, two);
     send_ends(yard, &mac, two, false);
     assert_string_equal(outcome_of(yard, 1), "cut");
-    assert_int_equal(record(yard, 1)->failures, 1);
+    assert_int_equal(record(yard, 1)->transfer.failures, 1);
     assert_string_equal(member_state(yard, rollout, 1), "queued");
     assert_int_equal(never_again_count(yard->fleet.never_again), 0);
     send_whole(yard, NULL, two); /* a client that names no device */
@@ -626,13 +686,13 @@ static void test_silent(void **state)
     (void)asks(yard, 1, one);
     send_whole(yard, &mac, two);
     pass_ms(yard, 60000);
-    assert_int_equal(fleet_outcome(record(yard, 1), 60, &yard->now), OUTCOME_OPEN);
+    assert_int_equal(fleet_outcome(&record(yard, 1)->transfer, 60, &yard->now), OUTCOME_OPEN);
     pass_ms(yard, 1000);
-    assert_int_equal(fleet_outcome(record(yard, 1), 60, &yard->now), OUTCOME_SILENT);
+    assert_int_equal(fleet_outcome(&record(yard, 1)->transfer, 60, &yard->now), OUTCOME_SILENT);
     struct moment before = { .ms = yard->now.ms, .unix_s = 1000 }; /* the calendar jumped */
-    assert_int_equal(fleet_outcome(record(yard, 1), 60, &before), OUTCOME_OPEN);
+    assert_int_equal(fleet_outcome(&record(yard, 1)->transfer, 60, &before), OUTCOME_OPEN);
     (void)asks(yard, 1, two);
-    assert_int_equal(fleet_outcome(record(yard, 1), 60, &yard->now), OUTCOME_CONFIRMED);
+    assert_int_equal(fleet_outcome(&record(yard, 1)->transfer, 60, &yard->now), OUTCOME_CONFIRMED);
     yard_free(yard);
 }
 
@@ -696,6 +756,8 @@ int main(void)
         cmocka_unit_test(test_sha256_alone),
         cmocka_unit_test(test_the_file_is_gone),
         cmocka_unit_test(test_file_systems),
+        cmocka_unit_test(test_both_kinds_at_once),
+        cmocka_unit_test(test_a_report_of_two_kinds),
         cmocka_unit_test(test_withheld),
         cmocka_unit_test(test_cuts_and_ranges),
         cmocka_unit_test(test_reports),

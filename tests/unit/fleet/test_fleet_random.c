@@ -193,8 +193,7 @@ static void check_served(struct history *history, const struct thing *thing, con
     const struct tale *tale = tale_of(history, thing, build);
     bool is_one = !thing->is_twin; /* what two devices with one MAC do looks like anything */
     MUST(!is_one || yard->now.ms - tale->last_ms >= backoff_ms(tale->whole));
-    /* of two kinds only the last transfer is judged, so the loop guard alone may have to do */
-    MUST(!is_one || thing->has_fs || (tale->whole <= LOOP_GUARD_MAX && !tale->rolled_back));
+    MUST(!is_one || (tale->whole <= LOOP_GUARD_MAX && !tale->rolled_back));
 }
 
 /* Those that download by the word of a rollout under way, each MAC once. */
@@ -361,6 +360,7 @@ static void ask_for(struct history *history, struct thing *thing, bool fs)
                              .type = thing->type,
                              .fs = fs,
                              .runs = fs ? thing->fs_runs : thing->runs,
+                             .sketch = thing->runs,
                              .says_no_digest = thing->habit == NO_DIGEST,
                              .label = thing->habit == WRONG_LABEL ? "0.7" : NULL,
                              .site = (uint8_t)(thing->number % SITES) };

@@ -210,6 +210,21 @@ static struct slice random_text(char text[80], const char *name, uint32_t of)
     return slice_of(text);
 }
 
+static void random_transfer(struct words *words, struct device_transfer *sent)
+{
+    char text[80];
+    random_bytes(sent->md5, 16);
+    random_bytes(sent->before, 8);
+    sent->bytes = below(UINT32_MAX);
+    sent->of = below(UINT32_MAX);
+    sent->ms = below(UINT32_MAX);
+    sent->unix_s = 1 + below(UINT32_MAX - 1);
+    words_set(words, &sent->version, random_text(text, "sent", 50));
+    sent->outcome = (uint8_t)below(OUTCOME_COUNT);
+    sent->failures = (uint8_t)below(256);
+    sent->served = (uint16_t)below(UINT16_MAX);
+}
+
 static struct device *random_device(struct world *world, uint64_t number)
 {
     char text[80];
@@ -221,11 +236,8 @@ static struct device *random_device(struct world *world, uint64_t number)
     device->client = (uint8_t)below(CLIENT_ESP32 + 1);
     device->flash_mode = (uint8_t)below(256);
     device->reason = (uint8_t)below(REASON_COUNT);
-    device->outcome = (uint8_t)below(OUTCOME_COUNT);
-    device->failures = (uint8_t)below(256);
     device->has_md5 = below(2) == 0;
     device->reason_fs = below(2) == 0;
-    device->transfer_fs = below(2) == 0;
     device->came_back = below(2) == 0;
     device->via_proxy = below(2) == 0;
     random_bytes(device->md5, 16);
@@ -239,14 +251,10 @@ static struct device *random_device(struct world *world, uint64_t number)
     words_set(words, &device->version, random_text(text, "version", 50));
     words_set(words, &device->fs_version, below(2) == 0 ? slice_of("") : random_text(text, "fs", 50));
     words_set(words, &device->sdk, random_text(text, "sdk", 9));
-    if (below(2) == 0) {
-        random_bytes(device->transfer.md5, 16);
-        random_bytes(device->transfer.before, 8);
-        device->transfer.bytes = below(UINT32_MAX);
-        device->transfer.of = below(UINT32_MAX);
-        device->transfer.ms = below(UINT32_MAX);
-        device->transfer.unix_s = 1 + below(UINT32_MAX - 1);
-        words_set(words, &device->transfer.version, random_text(text, "sent", 50));
+    for (int fs = 0; fs < 2; fs++) {
+        if (below(2) == 0) {
+            random_transfer(words, devices_take_sent(world->fleet.devices, device, fs));
+        }
     }
     for (uint32_t i = below(20) == 0 ? below(7) : 0; i > 0; i--) {
         uint8_t md5[16];
@@ -349,6 +357,21 @@ static void same_word(const struct world *a, word_id left, const struct world *b
     assert_string_equal(words_text(a->words, left), words_text(b->words, right));
 }
 
+static void same_transfer(const struct world *a, const struct device_transfer *left, const struct world *b,
+                          const struct device_transfer *right)
+{
+    same_word(a, left->version, b, right->version);
+    assert_memory_equal(left->md5, right->md5, 16);
+    assert_memory_equal(left->before, right->before, 8);
+    assert_int_equal(left->bytes, right->bytes);
+    assert_int_equal(left->of, right->of);
+    assert_int_equal(left->ms, right->ms);
+    assert_int_equal(left->unix_s, right->unix_s);
+    assert_int_equal(left->outcome, right->outcome);
+    assert_int_equal(left->failures, right->failures);
+    assert_int_equal(left->served, right->served);
+}
+
 static void same_device(const struct world *a, const struct device *left, const struct world *b)
 {
     const struct device *right = devices_find(b->fleet.devices, &left->mac);
@@ -357,17 +380,16 @@ static void same_device(const struct world *a, const struct device *left, const 
     same_word(a, left->version, b, right->version);
     same_word(a, left->fs_version, b, right->fs_version);
     same_word(a, left->sdk, b, right->sdk);
-    same_word(a, left->transfer.version, b, right->transfer.version);
+    same_transfer(a, &left->transfer, b, &right->transfer);
+    assert_int_equal(left->fs_transfer != NULL, right->fs_transfer != NULL);
+    same_transfer(a, device_sent(left, true), b, device_sent(right, true));
 #define SAME(field) assert_int_equal(left->field, right->field)
     SAME(chip);
     SAME(client);
     SAME(flash_mode);
     SAME(reason);
-    SAME(outcome);
-    SAME(failures);
     SAME(has_md5);
     SAME(reason_fs);
-    SAME(transfer_fs);
     SAME(came_back);
     SAME(via_proxy);
     SAME(first_seen_s);
@@ -375,14 +397,8 @@ static void same_device(const struct world *a, const struct device *left, const 
     SAME(flash_bytes);
     SAME(free_bytes);
     SAME(sketch_bytes);
-    SAME(transfer.bytes);
-    SAME(transfer.of);
-    SAME(transfer.ms);
-    SAME(transfer.unix_s);
     assert_memory_equal(left->md5, right->md5, 16);
     assert_memory_equal(left->address, right->address, 16);
-    assert_memory_equal(left->transfer.md5, right->transfer.md5, 16);
-    assert_memory_equal(left->transfer.before, right->transfer.before, 8);
     assert_false(right->dirty); /* what was read is not written again */
     const struct never_again_entry *failed = never_again_find(a->fleet.never_again, &left->mac);
     const struct never_again_entry *again = never_again_find(b->fleet.never_again, &left->mac);
@@ -777,7 +793,7 @@ static void test_a_device_at_once(void **state)
     assert_a_restart_forgets_nothing(world);
     atomic_store(&gate_shut, true);
     fill_backlog(world);
-    device->failures ^= 1;
+    device->flash_mode ^= 1;
     assert_true(journal_device(world->fleet.journal, device) == JOURNAL_REFUSED); /* who asks keeps its mark */
     devices_mark(world->fleet.devices, device);
     atomic_store(&gate_shut, false);
@@ -859,9 +875,9 @@ static int count_contradictions(void)
     static const char query[] =
         "SELECT (SELECT count(*) FROM event e WHERE e.word IN ('first-seen', 'sent', 'confirmed') AND NOT EXISTS"
         " (SELECT 1 FROM device d WHERE d.mac = e.mac AND d.first_seen > 0 AND (e.word = 'first-seen' OR"
-        " d.transfer_at > 0) AND (e.word <> 'confirmed' OR (d.outcome = 'confirmed' AND d.md5 = ?1))))"
+        " d.sent_at > 0) AND (e.word <> 'confirmed' OR (d.outcome = 'confirmed' AND d.md5 = ?1))))"
         " + (SELECT count(*) FROM member m WHERE m.state IN ('flashed', 'confirmed') AND NOT EXISTS"
-        " (SELECT 1 FROM device d WHERE d.mac = m.mac AND d.transfer_at > 0 AND"
+        " (SELECT 1 FROM device d WHERE d.mac = m.mac AND d.sent_at > 0 AND"
         " (m.state = 'flashed' OR (d.outcome = 'confirmed' AND d.md5 = ?1))))";
     sqlite3 *db;
     sqlite3_stmt *statement;

@@ -14,54 +14,41 @@ static const uint8_t old_md5[16] = { 1 }, new_md5[16] = { 2 }, third_md5[16] = {
 static const struct {
     const char *name;
     enum outcome before;
-    bool transfer, transfer_fs, fs;
+    bool transfer, fs;
     const uint8_t *md5; /* NULL = not said */
     bool runs_sent;
     const char *version, *version_before;
     enum outcome proves;
     bool wrong_label;
 } cases[] = {
-    { "nothing was sent", OUTCOME_NONE, false, false, false, new_md5, false, "2.0", "1.0", OUTCOME_NONE, false },
-    { "it runs it", OUTCOME_OPEN, true, false, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
-    { "and calls itself otherwise", OUTCOME_OPEN, true, false, false, new_md5, true, "1.0", "1.0", OUTCOME_CONFIRMED,
-      true },
-    { "or spells it otherwise", OUTCOME_OPEN, true, false, false, new_md5, true, "v2_0", "1.0", OUTCOME_CONFIRMED,
+    { "nothing was sent", OUTCOME_NONE, false, false, new_md5, false, "2.0", "1.0", OUTCOME_NONE, false },
+    { "it runs it", OUTCOME_OPEN, true, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
+    { "and calls itself otherwise", OUTCOME_OPEN, true, false, new_md5, true, "1.0", "1.0", OUTCOME_CONFIRMED, true },
+    { "or spells it otherwise", OUTCOME_OPEN, true, false, new_md5, true, "v2_0", "1.0", OUTCOME_CONFIRMED, false },
+    { "or calls itself nothing", OUTCOME_OPEN, true, false, new_md5, true, "", "1.0", OUTCOME_CONFIRMED, false },
+    { "the old build, by the new name", OUTCOME_OPEN, true, false, old_md5, false, "2.0", "1.0", OUTCOME_OLD_BUILD,
       false },
-    { "or calls itself nothing", OUTCOME_OPEN, true, false, false, new_md5, true, "", "1.0", OUTCOME_CONFIRMED, false },
-    { "the old build, by the new name", OUTCOME_OPEN, true, false, false, old_md5, false, "2.0", "1.0",
-      OUTCOME_OLD_BUILD, false },
-    { "the old build", OUTCOME_OPEN, true, false, false, old_md5, false, "1.0", "1.0", OUTCOME_OLD_BUILD, false },
-    { "the old build, late", OUTCOME_SILENT, true, false, false, old_md5, false, "1.0", "1.0", OUTCOME_OLD_BUILD,
+    { "the old build", OUTCOME_OPEN, true, false, old_md5, false, "1.0", "1.0", OUTCOME_OLD_BUILD, false },
+    { "a third build", OUTCOME_OPEN, true, false, third_md5, false, "3.0", "1.0", OUTCOME_OTHER_BUILD, false },
+    { "confirmed again", OUTCOME_CONFIRMED, true, false, new_md5, true, "2.0", "2.0", OUTCOME_NONE, false },
+    { "it went back", OUTCOME_CONFIRMED, true, false, old_md5, false, "1.0", "2.0", OUTCOME_ROLLED_BACK, false },
+    { "somebody flashed it", OUTCOME_CONFIRMED, true, false, third_md5, false, "3.0", "2.0", OUTCOME_NONE, false },
+    { "the old build again", OUTCOME_OLD_BUILD, true, false, old_md5, false, "1.0", "1.0", OUTCOME_NONE, false },
+    { "back for good", OUTCOME_ROLLED_BACK, true, false, old_md5, false, "1.0", "1.0", OUTCOME_NONE, false },
+    { "after all", OUTCOME_OLD_BUILD, true, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
+    { "though it said it failed", OUTCOME_REPORTED, true, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED,
       false },
-    { "a third build", OUTCOME_OPEN, true, false, false, third_md5, false, "3.0", "1.0", OUTCOME_OTHER_BUILD, false },
-    { "confirmed again", OUTCOME_CONFIRMED, true, false, false, new_md5, true, "2.0", "2.0", OUTCOME_NONE, false },
-    { "it went back", OUTCOME_CONFIRMED, true, false, false, old_md5, false, "1.0", "2.0", OUTCOME_ROLLED_BACK, false },
-    { "somebody flashed it", OUTCOME_CONFIRMED, true, false, false, third_md5, false, "3.0", "2.0", OUTCOME_NONE,
-      false },
-    { "the old build again", OUTCOME_OLD_BUILD, true, false, false, old_md5, false, "1.0", "1.0", OUTCOME_NONE, false },
-    { "back for good", OUTCOME_ROLLED_BACK, true, false, false, old_md5, false, "1.0", "1.0", OUTCOME_NONE, false },
-    { "after all", OUTCOME_OLD_BUILD, true, false, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
-    { "though it said it failed", OUTCOME_REPORTED, true, false, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED,
-      false },
-    { "cut, and asks again", OUTCOME_CUT, true, false, false, old_md5, false, "1.0", "1.0", OUTCOME_NONE, false },
-    { "cut, and has it all the same", OUTCOME_CUT, true, false, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED,
-      false },
-    { "a file system check after a sketch", OUTCOME_OPEN, true, false, true, old_md5, false, "1.0", "1.0", OUTCOME_NONE,
-      false },
-    { "a sketch check after a file system", OUTCOME_OPEN, true, true, false, old_md5, false, "1.0", "1.0", OUTCOME_NONE,
-      false },
-    { "the file system sent", OUTCOME_OPEN, true, true, true, NULL, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
-    { "its version as before", OUTCOME_OPEN, true, true, true, NULL, false, "1.0", "1.0", OUTCOME_OLD_BUILD, false },
-    { "the sketch's digest tells nothing of it", OUTCOME_OPEN, true, true, true, old_md5, true, "2.0", "1.0",
+    { "cut, and asks again", OUTCOME_CUT, true, false, old_md5, false, "1.0", "1.0", OUTCOME_NONE, false },
+    { "cut, and has it all the same", OUTCOME_CUT, true, false, new_md5, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
+    { "the file system sent", OUTCOME_OPEN, true, true, NULL, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
+    { "its version as before", OUTCOME_OPEN, true, true, NULL, false, "1.0", "1.0", OUTCOME_OLD_BUILD, false },
+    { "the sketch's digest tells nothing of it", OUTCOME_OPEN, true, true, old_md5, true, "2.0", "1.0",
       OUTCOME_CONFIRMED, false },
-    { "a file system without a version", OUTCOME_OPEN, true, true, true, NULL, false, "", "", OUTCOME_NONE, false },
-    { "no digest, the version sent", OUTCOME_OPEN, true, false, false, NULL, true, "2.0", "1.0", OUTCOME_CONFIRMED,
-      false },
-    { "no digest, the version before", OUTCOME_OPEN, true, false, false, NULL, false, "1.0", "1.0", OUTCOME_OLD_BUILD,
-      false },
-    { "no digest, a third version", OUTCOME_OPEN, true, false, false, NULL, false, "3.0", "1.0", OUTCOME_OTHER_BUILD,
-      false },
-    { "neither digest nor version", OUTCOME_OPEN, true, false, false, NULL, false, "", "1.0", OUTCOME_NONE, false },
+    { "a file system without a version", OUTCOME_OPEN, true, true, NULL, false, "", "", OUTCOME_NONE, false },
+    { "no digest, the version sent", OUTCOME_OPEN, true, false, NULL, true, "2.0", "1.0", OUTCOME_CONFIRMED, false },
+    { "no digest, the version before", OUTCOME_OPEN, true, false, NULL, false, "1.0", "1.0", OUTCOME_OLD_BUILD, false },
+    { "no digest, a third version", OUTCOME_OPEN, true, false, NULL, false, "3.0", "1.0", OUTCOME_OTHER_BUILD, false },
+    { "neither digest nor version", OUTCOME_OPEN, true, false, NULL, false, "", "1.0", OUTCOME_NONE, false },
 };
 
 /* Else devices fail that run it, or are confirmed that do not. */
@@ -69,14 +56,10 @@ static void test_proofs(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct device device = { .outcome = (uint8_t)cases[i].before,
-                                 .transfer_fs = cases[i].transfer_fs,
-                                 .has_md5 = true,
-                                 .transfer = { .unix_s = cases[i].transfer ? 1000 : 0 } };
-        bool ran_it = cases[i].before == OUTCOME_CONFIRMED;
-        memcpy(device.md5, ran_it ? new_md5 : old_md5, 16);
-        memcpy(device.transfer.before, old_md5, sizeof device.transfer.before);
-        struct outcome_case the_case = { .device = &device,
+        struct device_transfer sent = { .outcome = (uint8_t)cases[i].before, .unix_s = cases[i].transfer ? 1000 : 0 };
+        memcpy(sent.before, old_md5, sizeof sent.before);
+        struct outcome_case the_case = { .sent = &sent,
+                                         .md5_before = cases[i].before == OUTCOME_CONFIRMED ? new_md5 : old_md5,
                                          .fs = cases[i].fs,
                                          .md5 = cases[i].md5,
                                          .runs_sent = cases[i].runs_sent,
@@ -99,8 +82,8 @@ static void test_proofs(void **state)
 static void test_nothing_known_before(void **state)
 {
     (void)state;
-    struct device device = { .outcome = OUTCOME_OPEN, .has_md5 = false, .transfer = { .unix_s = 1000 } };
-    struct outcome_case the_case = { .device = &device, .md5 = old_md5, .sent_version = slice_of("2.0") };
+    struct device_transfer sent = { .outcome = OUTCOME_OPEN, .unix_s = 1000 };
+    struct outcome_case the_case = { .sent = &sent, .md5 = old_md5, .sent_version = slice_of("2.0") };
     struct outcome_verdict verdict;
     outcome_judge(&the_case, &verdict);
     assert_int_equal(verdict.outcome, OUTCOME_OTHER_BUILD);
@@ -114,8 +97,9 @@ static void test_texts_are_escaped(void **state)
     char version[WORD_TEXT_MAX + 1];
     memset(version, '\n', WORD_TEXT_MAX);
     version[WORD_TEXT_MAX] = '\0';
-    struct device device = { .outcome = OUTCOME_OPEN, .has_md5 = true, .transfer = { .unix_s = 1000 } };
-    struct outcome_case the_case = { .device = &device,
+    struct device_transfer sent = { .outcome = OUTCOME_OPEN, .unix_s = 1000 };
+    struct outcome_case the_case = { .sent = &sent,
+                                     .md5_before = old_md5,
                                      .md5 = third_md5,
                                      .version = slice_of(version),
                                      .sent_version = slice_of(version),

@@ -69,7 +69,7 @@ static uint64_t digest_if_killed(void)
 /* --- batches ------------------------------------------------------------------------------------------------------*/
 
 #define BATCH_MAX   600
-#define LOG_DEVICES 10800
+#define LOG_DEVICES 8400
 
 /* All kinds, in an order and with keys that make each replace something of the one before. */
 static size_t make_batch(unsigned number, size_t size, struct store_change *batch[BATCH_MAX])

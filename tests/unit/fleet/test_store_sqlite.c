@@ -116,7 +116,7 @@ static void test_every_word_comes_back(void **state)
     for (unsigned i = 0; i < REASON_COUNT; i++, n++) {
         struct store_change *row = full_device(1000 + n);
         row->row.device.reason = (uint8_t)i;
-        row->row.device.outcome = (uint8_t)(i % OUTCOME_COUNT);
+        row->row.device.transfer.outcome = (uint8_t)(i % OUTCOME_COUNT);
         row->row.device.client = (uint8_t)(i % (CLIENT_ESP32 + 1));
         write_one(store, row);
     }
@@ -138,7 +138,7 @@ static void test_every_word_comes_back(void **state)
         unsigned k = next[row->kind]++;
         if (row->kind == STORE_DEVICE) {
             assert_int_equal(row->row.device.reason, k);
-            assert_int_equal(row->row.device.outcome, k % OUTCOME_COUNT);
+            assert_int_equal(row->row.device.transfer.outcome, k % OUTCOME_COUNT);
             assert_int_equal(row->row.device.client, k % (CLIENT_ESP32 + 1));
         } else if (row->kind == STORE_MEMBER) {
             assert_int_equal(row->row.member.state, k);
