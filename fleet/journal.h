@@ -12,6 +12,7 @@
 #define FLEET_JOURNAL_H
 
 #include "fleet/device.h"
+#include "fleet/loop_guard.h"
 #include "fleet/never_again.h"
 #include "fleet/policy.h"
 #include "fleet/rollout.h"
@@ -56,6 +57,8 @@ struct recall {
     struct never_again *never_again;
     struct rollouts *rollouts;
     struct image_failures *failures; /* NULL = nobody counts */
+    struct loop_guard *guard;        /* NULL = nobody guards */
+    unsigned loop_guard_max;
     const struct moment *now;
     uint64_t (*site_of)(const uint8_t address[16]); /* fleet_site */
     size_t rows;

@@ -16,6 +16,20 @@ static void recall_failure(const struct recall *recall, const struct device *dev
     }
 }
 
+/* A file system check without a version can never prove that it has it: such a device is sent it once, as in
+ * server/check. */
+static void recall_guard(const struct recall *recall, const struct device *device, bool fs)
+{
+    const struct device_transfer *sent = device_sent(device, fs);
+    struct loop_guard_key key = { .mac = device->mac, .fs = fs };
+    unsigned served_max = fs && device->fs_version == 0 ? 1 : recall->loop_guard_max;
+    uint32_t now_s = recall->now->unix_s, ago_s = now_s > sent->unix_s ? now_s - sent->unix_s : 0;
+    if (recall->guard != NULL && sent->served > 0) {
+        loop_guard_restore(recall->guard, &key, sent->md5, sent->served, served_max, (uint64_t)ago_s * 1000,
+                           recall->now->ms);
+    }
+}
+
 static void recall_transfer(const struct recall *recall, struct device *device, bool fs,
                             const struct store_transfer *row)
 {
@@ -33,6 +47,7 @@ static void recall_transfer(const struct recall *recall, struct device *device, 
     sent->outcome = row->outcome;
     sent->failures = row->failures;
     sent->served = row->served;
+    recall_guard(recall, device, fs);
     recall_failure(recall, device, fs, slice_of(words_text(recall->words, device->type->name)));
 }
 

@@ -90,12 +90,12 @@ static struct entry *entry_new(const struct loop_guard_key *key)
     return entry;
 }
 
-void loop_guard_sent(struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16],
-                     unsigned served_max, uint64_t now_ms)
+/* The device's entry, of this image, the youngest from now on; the caller puts it in. */
+static struct entry *take(struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16])
 {
     struct entry *entry = find(guard, key);
     if (entry != NULL) {
-        HASH_DEL(guard->entries, entry); /* to be inserted anew, as the youngest */
+        HASH_DEL(guard->entries, entry);
     } else {
         entry = entry_new(key);
     }
@@ -104,17 +104,47 @@ void loop_guard_sent(struct loop_guard *guard, const struct loop_guard_key *key,
         entry->served = 0;
         entry->backoff_ms = 0;
     }
-    if (++entry->served >= served_max) {
-        uint64_t next = entry->backoff_ms == 0 ? LOOP_GUARD_BACKOFF_MS : entry->backoff_ms * 2;
-        entry->backoff_ms = next < LOOP_GUARD_BACKOFF_MAX_MS ? next : LOOP_GUARD_BACKOFF_MAX_MS;
-        entry->free_at_ms = now_ms + entry->backoff_ms;
-    }
+    return entry;
+}
+
+static void put(struct loop_guard *guard, struct entry *entry)
+{
     if (HASH_COUNT(guard->entries) >= guard->devices_max) {
         struct entry *oldest = guard->entries;
         HASH_DEL(guard->entries, oldest);
         free(oldest);
     }
     HASH_ADD_BYHASHVALUE(hh, guard->entries, key, sizeof entry->key, hash(guard, entry->key), entry);
+}
+
+static void back_off(struct entry *entry)
+{
+    uint64_t next = entry->backoff_ms == 0 ? LOOP_GUARD_BACKOFF_MS : entry->backoff_ms * 2;
+    entry->backoff_ms = next < LOOP_GUARD_BACKOFF_MAX_MS ? next : LOOP_GUARD_BACKOFF_MAX_MS;
+}
+
+void loop_guard_sent(struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16],
+                     unsigned served_max, uint64_t now_ms)
+{
+    struct entry *entry = take(guard, key, md5);
+    if (++entry->served >= served_max) {
+        back_off(entry);
+        entry->free_at_ms = now_ms + entry->backoff_ms;
+    }
+    put(guard, entry);
+}
+
+void loop_guard_restore(struct loop_guard *guard, const struct loop_guard_key *key, const uint8_t md5[16],
+                        unsigned served, unsigned served_max, uint64_t ago_ms, uint64_t now_ms)
+{
+    struct entry *entry = take(guard, key, md5);
+    while (entry->served < served) {
+        if (++entry->served >= served_max) {
+            back_off(entry);
+        }
+    }
+    entry->free_at_ms = ago_ms < entry->backoff_ms ? now_ms + (entry->backoff_ms - ago_ms) : 0;
+    put(guard, entry);
 }
 
 void loop_guard_forget(struct loop_guard *guard, const struct loop_guard_key *key)

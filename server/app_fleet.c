@@ -117,6 +117,8 @@ static int open_store(struct app *app)
                              .never_again = app->fleet.never_again,
                              .rollouts = app->fleet.rollouts,
                              .failures = app->fleet.failures,
+                             .guard = app->fleet.guard,
+                             .loop_guard_max = (unsigned)app->config.loop_guard_max,
                              .now = &now,
                              .site_of = fleet_site };
     if (app->config.store == CONFIG_STORE_NONE) {

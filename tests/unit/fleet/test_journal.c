@@ -120,6 +120,8 @@ static struct world *world_open(void)
                              .policies = fleet->policies,
                              .never_again = fleet->never_again,
                              .rollouts = fleet->rollouts,
+                             .guard = fleet->guard,
+                             .loop_guard_max = 3,
                              .now = &now,
                              .site_of = fleet_site };
     struct store_queue_events events = { .on_written = on_written, .owner = world };
@@ -833,6 +835,53 @@ static void test_a_device_is_forgotten(void **state)
     world_close(world);
 }
 
+static void is_sent(struct world *world, const struct mac *mac, bool fs, const uint8_t md5[16], unsigned served_max)
+{
+    struct sending sending = {
+        .mac = mac, .fs = fs, .full = true, .file_md5 = md5, .run_md5 = md5, .version = "1.0", .served_max = served_max
+    };
+    struct sending_end end = { .whole = true, .bytes = 1000, .of = 1000, .ms = 10 };
+    fleet_sending_ended(&world->fleet, &sending, &end, &now);
+}
+
+/* Else a device that names no version of its file system is sent the whole of it after each restart, and one that never
+ * takes its sketch k times more. */
+static void test_the_loop_guard_holds_over_a_restart(void **state)
+{
+    (void)state;
+    static const uint8_t image[16] = { 7 };
+    uint64_t wait_ms = 0;
+    struct world *world = world_open();
+    struct mac blind = mac_of(1), sketch = mac_of(2), forgiven = mac_of(3);
+    for (uint64_t i = 1; i <= 3; i++) {
+        struct mac mac = mac_of(i);
+        (void)devices_take(world->fleet.devices, &mac, slice_of("porch"));
+    }
+    is_sent(world, &blind, true, image, 1);
+    is_sent(world, &forgiven, true, image, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        is_sent(world, &sketch, false, image, 3);
+    }
+    (void)fleet_retry(&world->fleet, &forgiven, &now);
+    turn_until_written(world);
+    uint64_t sent_ms = now.ms;
+    now.ms = 77; /* the machine's clock begins anew with it, the calendar does not */
+    now.unix_s += 600;
+    struct world *after = world_open();
+    struct loop_guard_key keys[] = { { blind, true }, { blind, false }, { sketch, false }, { forgiven, true } };
+    assert_true(loop_guard_holds(after->fleet.guard, &keys[0], image, 1, now.ms, &wait_ms));
+    assert_int_equal(wait_ms, 3000000);
+    assert_false(loop_guard_holds(after->fleet.guard, &keys[1], image, 1, now.ms, &wait_ms));
+    assert_true(loop_guard_holds(after->fleet.guard, &keys[2], image, 3, now.ms, &wait_ms));
+    assert_int_equal(wait_ms, 2 * 3600000 - 600000);
+    assert_false(loop_guard_holds(after->fleet.guard, &keys[3], image, 1, now.ms, &wait_ms));
+    world_close(after);
+    one = world;
+    now.ms = sent_ms;
+    now.unix_s -= 600;
+    world_close(world);
+}
+
 /* --- killed between any two rows -----------------------------------------------------------------------------------*/
 
 #define KILLED_DEVICES 3u
@@ -978,6 +1027,7 @@ int main(void)
         TEST(test_a_word_that_cannot_even_be_owed_is_refused),
         TEST(test_a_device_at_once),
         TEST(test_a_device_is_forgotten),
+        TEST(test_the_loop_guard_holds_over_a_restart),
         TEST(test_killed_between_any_two_rows),
         TEST(test_without_a_store),
     };

@@ -183,6 +183,28 @@ static void test_a_flood_of_devices(void **state)
     loop_guard_free(guard);
 }
 
+/* Else a restart lets every device have the image once more, or makes it wait anew. */
+static void test_restored(void **state)
+{
+    (void)state;
+    for (unsigned served = 1; served < 10; served++) {
+        struct loop_guard *before = loop_guard_new(10), *after = loop_guard_new(10);
+        struct loop_guard_key key = key_of(1, true);
+        send(before, &key, image, served, START_MS);
+        uint64_t wait_ms = wait_of(before, &key, image, MOST, START_MS);
+        loop_guard_restore(after, &key, image, served, MOST, 1000, 5000);
+        assert_int_equal(loop_guard_served(after, &key, image), served);
+        assert_int_equal(wait_of(after, &key, image, MOST, 5000), wait_ms > 0 ? wait_ms - 1000 : 0);
+        loop_guard_restore(after, &key, image, served, MOST, 100 * HOUR, 5000); /* long ago: it counts, and is over */
+        assert_int_equal(wait_of(after, &key, image, MOST, 5000), 0);
+        send(before, &key, image, 1, START_MS);
+        send(after, &key, image, 1, 5000);
+        assert_int_equal(wait_of(after, &key, image, MOST, 5000), wait_of(before, &key, image, MOST, START_MS));
+        loop_guard_free(before);
+        loop_guard_free(after);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +215,7 @@ int main(void)
         cmocka_unit_test(test_one_transfer_may_be_all),
         cmocka_unit_test(test_a_raised_limit_counts_at_once),
         cmocka_unit_test(test_forgotten_when_it_runs),
+        cmocka_unit_test(test_restored),
         cmocka_unit_test(test_bounded_the_oldest_goes_first),
         cmocka_unit_test(test_a_flood_of_devices),
     };
