@@ -368,7 +368,7 @@ enum status fleet_set_policy(struct fleet *fleet, const struct policy_entry *ent
 {
     struct policy_entry dated = *entry;
     *ticket = 0;
-    if (!journal_takes_word(fleet->journal)) {
+    if (!journal_takes_words(fleet->journal, 1)) {
         return STATUS_BUSY; /* it would be forgotten at the next start: rather nothing is changed */
     }
     dated.unix_s = now->unix_s;
@@ -400,13 +400,16 @@ size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct mome
     return forgotten;
 }
 
-bool fleet_forget(struct fleet *fleet, const struct mac *mac, const struct moment *now, uint64_t *ticket)
+enum status fleet_forget(struct fleet *fleet, const struct mac *mac, const struct moment *now, uint64_t *ticket)
 {
     struct device *device = devices_find(fleet->devices, mac);
     struct policy_entry nothing = { .mac = *mac };
     *ticket = 0;
     if (device == NULL && policies_find(fleet->policies, mac) == NULL) {
-        return false;
+        return STATUS_NOT_FOUND;
+    }
+    if (!journal_takes_words(fleet->journal, 2)) {
+        return STATUS_BUSY;
     }
     (void)fleet_retry(fleet, mac, now);
     if (device != NULL) {
@@ -416,5 +419,5 @@ bool fleet_forget(struct fleet *fleet, const struct mac *mac, const struct momen
     uint64_t of_policy = *ticket;
     *ticket = journal_device_gone(fleet->journal, mac);
     *ticket = of_policy == JOURNAL_REFUSED ? JOURNAL_REFUSED : *ticket;
-    return true;
+    return STATUS_OK;
 }

@@ -144,9 +144,9 @@ enum status fleet_set_policy(struct fleet *fleet, const struct policy_entry *ent
                              uint64_t *ticket);
 /* Forgets what holds it back: loop guard and never-again. Returns how many images. */
 size_t fleet_retry(struct fleet *fleet, const struct mac *mac, const struct moment *now);
-/* Forgets the device and all that was said of it; what comes again is new. Rollouts keep their account of it. Returns
- * whether there was anything. *ticket as above. */
-bool fleet_forget(struct fleet *fleet, const struct mac *mac, const struct moment *now, uint64_t *ticket);
+/* Forgets the device and all that was said of it; what comes again is new. Rollouts keep their account of it.
+ * STATUS_NOT_FOUND: there was nothing; STATUS_BUSY and *ticket as above. */
+enum status fleet_forget(struct fleet *fleet, const struct mac *mac, const struct moment *now, uint64_t *ticket);
 
 /* The outcome as of now: OPEN past reboot_ms is SILENT. */
 enum outcome fleet_outcome(const struct device_transfer *sent, uint32_t reboot_s, const struct moment *now);

@@ -81,9 +81,9 @@ static uint64_t put(struct journal *journal, struct store_change *change, enum s
 /* --- an operator's words ---------------------------------------------------------------------------------------------
  */
 
-bool journal_takes_word(const struct journal *journal)
+bool journal_takes_words(const struct journal *journal, size_t count)
 {
-    return is_off(journal) || store_queue_room(journal->queue) > 0 || journal->owed_count < JOURNAL_OWED_MAX;
+    return is_off(journal) || store_queue_room(journal->queue) + (JOURNAL_OWED_MAX - journal->owed_count) >= count;
 }
 
 static uint64_t put_owed(struct journal *journal, const struct mac *mac, bool gone, struct store_change *change)

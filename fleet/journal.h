@@ -30,7 +30,7 @@ void journal_free(struct journal *journal);
 /* What is said of the device, or that nothing is any more. Where it is refused it is owed: written by journal_flush as
  * it stands then. So many devices can be owed; of more nothing should be changed. */
 #define JOURNAL_OWED_MAX 16384
-bool journal_takes_word(const struct journal *journal);
+bool journal_takes_words(const struct journal *journal, size_t count);
 uint64_t journal_policy(struct journal *journal, const struct mac *mac);
 /* Devices are written by journal_flush; these two at once, durable, for an operator's word. One that is gone is owed,
  * too, unless it comes back. */

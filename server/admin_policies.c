@@ -18,6 +18,12 @@
 /* What goes all the same is written when there is room. */
 static const char no_room[] = "the store's backlog is full";
 
+static void refuse_for_room(struct admin_call *call)
+{
+    admin_refuse(call->answer, 503, "store-failing", "mend the store, and say it again",
+                 "nothing was changed, for it cannot be written down: %s", no_room);
+}
+
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
 /* What is to be said, on top of what was said before. */
@@ -369,8 +375,7 @@ static void act(struct admin_call *call, struct said_call *said)
     uint64_t ticket;
     enum status status = fleet_set_policy(api->fleet, &said->word.entry, &now, &ticket);
     if (status == STATUS_BUSY) {
-        admin_refuse(call->answer, 503, "store-failing", "mend the store, and say it again",
-                     "nothing was changed, for it cannot be written down: %s", no_room);
+        refuse_for_room(call);
         free_said(said);
     } else if (status != STATUS_OK) {
         admin_refuse(call->answer, 409, "limit", "say less of devices that are gone (`updraft devices forget MAC`)",
@@ -495,6 +500,9 @@ void admin_forget_device(struct admin_call *call)
         return;
     }
     mac_print(&mac, text);
-    (void)fleet_forget(call->api->fleet, &mac, &now, &ticket);
+    if (fleet_forget(call->api->fleet, &mac, &now, &ticket) == STATUS_BUSY) {
+        refuse_for_room(call);
+        return;
+    }
     answer_when_written(call, ticket, json_pack("{s:s}", "removed", text));
 }

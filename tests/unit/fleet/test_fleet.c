@@ -722,12 +722,12 @@ static void test_forgotten(void **state)
     const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     uint64_t ticket;
-    assert_false(fleet_forget(&yard->fleet, &mac, &yard->now, &ticket));
+    assert_int_equal(fleet_forget(&yard->fleet, &mac, &yard->now, &ticket), STATUS_NOT_FOUND);
     (void)asks(yard, 1, one);
     (void)takes(yard, 1, one, two, two);
     (void)asks(yard, 1, one);
     put_in_group(yard, 1, "upstairs");
-    assert_true(fleet_forget(&yard->fleet, &mac, &yard->now, &ticket));
+    assert_int_equal(fleet_forget(&yard->fleet, &mac, &yard->now, &ticket), STATUS_OK);
     assert_int_equal(devices_count(yard->fleet.devices), 0);
     assert_int_equal(policies_count(yard->fleet.policies), 0);
     assert_int_equal(words_count(yard->fleet.words), 0);

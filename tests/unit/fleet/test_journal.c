@@ -735,8 +735,9 @@ static void test_words_that_found_no_room_are_written(void **state)
     assert_int_equal(block(world, 7, &ticket), STATUS_OK);
     assert_int_equal(say_nothing_of(world, 7, &ticket), STATUS_OK); /* as it stands then */
     struct mac gone = mac_of(1), back = mac_of(2);
-    assert_true(fleet_forget(&world->fleet, &gone, &now, &ticket) && ticket == JOURNAL_REFUSED);
-    assert_true(fleet_forget(&world->fleet, &back, &now, &ticket));
+    assert_int_equal(fleet_forget(&world->fleet, &gone, &now, &ticket), STATUS_OK);
+    assert_true(ticket == JOURNAL_REFUSED);
+    assert_int_equal(fleet_forget(&world->fleet, &back, &now, &ticket), STATUS_OK);
     random_device(world, 2);
     turn(world);
     assert_int_equal(store_queue_room(world->queue), 0);
@@ -752,6 +753,39 @@ static void test_words_that_found_no_room_are_written(void **state)
     world_close(world);
 }
 
+/* Two rows: what is said of the device, and its own. Where one would be lost, nothing is forgotten. */
+static void test_a_device_is_forgotten_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    uint64_t ticket;
+    uint8_t md5[16] = { 1 };
+    struct world *world = world_open();
+    struct mac mac = mac_of(1);
+    (void)random_device(world, 1);
+    never_again_failed(world->fleet.never_again, &mac, md5, true, now.unix_s);
+    assert_int_equal(block(world, 1, &ticket), STATUS_OK);
+    turn_until_written(world);
+    atomic_store(&gate_shut, true);
+    fill_backlog(world);
+    for (uint64_t i = 2; i <= JOURNAL_OWED_MAX; i++) {
+        assert_int_equal(block(world, i, &ticket), STATUS_OK);
+    }
+    assert_true(journal_takes_words(world->fleet.journal, 1) && !journal_takes_words(world->fleet.journal, 2));
+    assert_int_equal(fleet_forget(&world->fleet, &mac, &now, &ticket), STATUS_BUSY);
+    assert_non_null(devices_find(world->fleet.devices, &mac));
+    assert_non_null(policies_find(world->fleet.policies, &mac));
+    assert_non_null(never_again_find(world->fleet.never_again, &mac));
+    atomic_store(&gate_shut, false);
+    for (int i = 0; i < 20 || store_queue_view(world->queue)->backlog > 0; i++) {
+        turn_until_written(world);
+    }
+    assert_a_restart_forgets_nothing(world);
+    assert_int_equal(fleet_forget(&world->fleet, &mac, &now, &ticket), STATUS_OK);
+    turn_until_written(world);
+    assert_a_restart_forgets_nothing(world);
+    world_close(world);
+}
+
 /* An operator who was told no finds it as it was, now and after a restart. */
 static void test_a_word_that_cannot_even_be_owed_is_refused(void **state)
 {
@@ -762,10 +796,10 @@ static void test_a_word_that_cannot_even_be_owed_is_refused(void **state)
     atomic_store(&gate_shut, true);
     fill_backlog(world);
     for (uint64_t i = 1; i <= JOURNAL_OWED_MAX; i++) {
-        assert_true(journal_takes_word(world->fleet.journal));
+        assert_true(journal_takes_words(world->fleet.journal, 1));
         assert_int_equal(block(world, i, &ticket), STATUS_OK);
     }
-    assert_false(journal_takes_word(world->fleet.journal));
+    assert_false(journal_takes_words(world->fleet.journal, 1));
     assert_int_equal(block(world, JOURNAL_OWED_MAX + 1, &ticket), STATUS_BUSY);
     assert_int_equal(say_nothing_of(world, 1, &ticket), STATUS_BUSY);
     assert_int_equal(policies_count(world->fleet.policies), JOURNAL_OWED_MAX);
@@ -820,11 +854,11 @@ static void test_a_device_is_forgotten(void **state)
     devices_mark(world->fleet.devices, device);
     turn_until_written(world);
     devices_mark(world->fleet.devices, device); /* and is not written once more behind */
-    assert_false(fleet_forget(&world->fleet, &stranger, &now, &ticket));
+    assert_int_equal(fleet_forget(&world->fleet, &stranger, &now, &ticket), STATUS_NOT_FOUND);
     assert_int_equal(ticket, 0);
-    assert_true(fleet_forget(&world->fleet, &mac, &now, &ticket));
+    assert_int_equal(fleet_forget(&world->fleet, &mac, &now, &ticket), STATUS_OK);
     assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
-    assert_true(fleet_forget(&world->fleet, &named, &now, &ticket));
+    assert_int_equal(fleet_forget(&world->fleet, &named, &now, &ticket), STATUS_OK);
     assert_null(devices_find(world->fleet.devices, &mac));
     assert_null(policies_find(world->fleet.policies, &mac));
     assert_null(never_again_find(world->fleet.never_again, &mac));
@@ -1002,7 +1036,7 @@ static void test_without_a_store(void **state)
         journal_event(nothing[i], &mac, &now, "cut", "%s", "");
         journal_flush(nothing[i], world->fleet.rollouts);
         assert_int_equal(journal_events_dropped(nothing[i]), 0);
-        assert_true(journal_takes_word(nothing[i]));
+        assert_true(journal_takes_words(nothing[i], 1));
         assert_null(journal_queue(nothing[i]));
         journal_free(nothing[i]);
     }
@@ -1025,6 +1059,7 @@ int main(void)
         TEST(test_forgotten_rollouts_stay_forgotten),
         TEST(test_words_that_found_no_room_are_written),
         TEST(test_a_word_that_cannot_even_be_owed_is_refused),
+        TEST(test_a_device_is_forgotten_whole_or_not_at_all),
         TEST(test_a_device_at_once),
         TEST(test_a_device_is_forgotten),
         TEST(test_the_loop_guard_holds_over_a_restart),
