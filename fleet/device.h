@@ -78,7 +78,7 @@ struct device {
     bool tail_crowded : 1;                          /* others with the same tail are not in the index of tails */
     uint8_t md5[16];                                /* of the running sketch, as last reported */
     uint8_t address[16];                            /* IPv6, or IPv4 mapped */
-    uint32_t first_seen_s, seen_s;                  /* 0 = known from MQTT alone */
+    uint32_t first_seen_s, seen_s;                  /* seen_s 0 = known from MQTT alone */
     uint32_t flash_bytes, free_bytes, sketch_bytes; /* 0 = not said */
     word_id version, fs_version, sdk;
     struct device_transfer transfer;     /* of a sketch */

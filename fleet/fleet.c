@@ -351,6 +351,12 @@ void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice 
         struct device *placed = devices_take(fleet->devices, mac, type);
         device = placed != NULL ? placed : device;
     }
+    if (device != NULL && device->first_seen_s == 0) {
+        device->first_seen_s = now->unix_s;
+        devices_mark(fleet->devices, device);
+        journal_event(fleet->journal, mac, now, "first-seen", "over MQTT, as %.60s",
+                      words_text(fleet->words, device->type->name));
+    }
     if (device != NULL) {
         device->online = online;
         device->said_online = true;

@@ -668,11 +668,15 @@ static void test_online(void **state)
     assert_int_equal(devices_forgotten(yard->fleet.devices), 0);
     fleet_said_online(&yard->fleet, &mac, slice_of("garage"), true, &yard->now);
     assert_true(record(yard, 1)->online);
+    assert_int_equal(record(yard, 1)->first_seen_s, yard->now.unix_s);
+    uint32_t met_s = yard->now.unix_s;
+    pass_ms(yard, 60000);
     (void)add_build(yard, "porch", false, 1);
     (void)asks(yard, 1, NULL);
     fleet_said_online(&yard->fleet, &mac, slice_of("garage"), false, &yard->now);
     assert_string_equal(words_text(yard->fleet.words, record(yard, 1)->type->name), "porch");
     assert_false(record(yard, 1)->online);
+    assert_int_equal(record(yard, 1)->first_seen_s, met_s); /* it was here before it asked */
     yard_free(yard);
 }
 
