@@ -83,9 +83,9 @@ def test_a_file_system_by_its_version(server):
     says = {"mode": "spiffs", "md5": "00" * 16}
     sent(server, "/update/door", version="1.0", **says)
     check(server, "/update/door", mode="version")
-    assert record(server)["outcome"] == "open"
+    assert record(server)["fs_outcome"] == "open"
     assert check(server, "/update/door", version="2.0", **says).reason == "up-to-date"
-    assert record(server)["outcome"] == "confirmed"
+    assert record(server)["fs_outcome"] == "confirmed"
     sent(server, "/update/door", version="1.0", mac="5C:CF:7F:B1:E0:43", **says)
     check(server, "/update/door", version="1.0", mac="5C:CF:7F:B1:E0:43", **says)
     assert words(server, "5ccf7fb1e043")[:2] == ["sent", "old-build"]
