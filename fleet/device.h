@@ -32,7 +32,7 @@
     X(OTHER_BUILD, "other-build") /* came back with a third build: somebody else flashed it, or the file is gone */    \
     X(CUT, "cut")                 /* the transfer broke off: network */                                                \
     X(REPORTED, "reported")       /* it said over MQTT that it failed */                                               \
-    X(SILENT, "silent")           /* had all of it, and has not come back within the deadline */
+    X(SILENT, "silent")           /* OPEN past its deadline: in no record, see fleet_outcome */
 
 enum outcome {
 #define X(name, word) OUTCOME_##name,

@@ -115,7 +115,6 @@ struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *check
 
 struct sending {
     const struct mac *mac; /* NULL = a client that names no device */
-    struct slice type;
     bool fs;
     bool full;               /* not a range of it */
     const uint8_t *file_md5; /* of the file */

@@ -34,8 +34,9 @@ struct outcome_verdict {
 
 void outcome_judge(const struct outcome_case *the_case, struct outcome_verdict *verdict);
 
-/* Whether it is the device's failure with this image: it counts for never-again and for the rollout. */
-bool outcome_is_failure(enum outcome outcome);      /* OLD_BUILD, ROLLED_BACK, CUT, REPORTED, OTHER_BUILD */
-bool outcome_is_images_fault(enum outcome outcome); /* OLD_BUILD, ROLLED_BACK, REPORTED: not the network's */
+/* Whether it did not come to run what it was sent: it counts in its failures in a row. */
+bool outcome_is_failure(enum outcome outcome); /* OLD_BUILD, ROLLED_BACK, CUT, REPORTED, OTHER_BUILD */
+/* Whether the image may be why, and neither the network nor somebody with a cable: it counts for never-again. */
+bool outcome_is_images_fault(enum outcome outcome); /* OLD_BUILD, ROLLED_BACK, REPORTED */
 
 #endif

@@ -369,7 +369,7 @@ static void finish(struct rollout *rollout, const struct moment *now)
 void rollout_step(struct rollout *rollout, const struct moment *now)
 {
     char why[200];
-    rollout_close(rollout, now);
+    rollout_close(rollout);
     if (!rollout->table->started || !rollout_may_trigger(rollout)) {
         return;
     }

@@ -95,13 +95,12 @@ bool rollout_is_followed(const struct rollout *rollout)
     return rollout_is_over(rollout) ? !rollout->table->closed : rollout->table->started;
 }
 
-void rollout_close(struct rollout *rollout, const struct moment *now)
+void rollout_close(struct rollout *rollout)
 {
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
     if (!rollout_is_over(rollout) || rollout->table->closed || rollout->in_flight > 0) {
         return;
     }
-    (void)now;
     rollout->table->closed = true;
     (void)effects->changed(effects->owner, rollout);
     members_thin(rollout);

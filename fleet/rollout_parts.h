@@ -208,7 +208,7 @@ bool rollout_may_trigger(const struct rollout *rollout); /* its state is CANARY 
 /* Over, at once: who waits is SKIPPED; who was told, or is at it, keeps its deadline, and facts go on to count. */
 void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
 /* Where the last one that was followed has come to its end: members are let go. */
-void rollout_close(struct rollout *rollout, const struct moment *now);
+void rollout_close(struct rollout *rollout);
 /* Facts count: it is started, and not over or still follows somebody. */
 bool rollout_is_followed(const struct rollout *rollout);
 /* SKIPPED, for the rollout is over. */

@@ -141,7 +141,6 @@ void device_answered(struct device_api *api, enum reason reason)
 static struct sending sending_of(const struct delivery *delivery)
 {
     return (struct sending){ .mac = delivery->has_mac && delivery->updater ? &delivery->key.mac : NULL,
-                             .type = slice_of(delivery->type),
                              .fs = delivery->fs,
                              .full = delivery->full,
                              .file_md5 = delivery->file_md5,

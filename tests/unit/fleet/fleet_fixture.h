@@ -381,7 +381,6 @@ static inline struct reply ask(struct yard *yard, const struct asking *asking)
 static inline struct sending sending_of(const struct mac *mac, const struct build *build, const char text[8])
 {
     return (struct sending){ .mac = mac,
-                             .type = slice_of(build->type),
                              .fs = build->fs,
                              .full = true,
                              .file_md5 = build->file,

@@ -941,7 +941,6 @@ static void takes_all(struct world *world, const struct rollout *rollout, uint64
 {
     struct mac mac = mac_of(number);
     struct sending sending = { .mac = &mac,
-                               .type = slice_of("porch"),
                                .full = true,
                                .file_md5 = rollout->order.target.md5[0],
                                .run_md5 = rollout->order.target.run_md5[0],
