@@ -105,6 +105,13 @@ static bool exceeds(const struct rollout *rollout, size_t count, size_t finished
            count * 100 > (size_t)rollout->order.max_failures * sample_of(rollout, finished);
 }
 
+bool rollout_fails_often(const struct rollout *rollout)
+{
+    size_t failures = rollout->failures - rollout->forgiven;
+    size_t finished = rollout->devices[ROLLOUT_DEVICE_CONFIRMED] + failures;
+    return failures * 200 > (size_t)rollout->order.max_failures * sample_of(rollout, finished);
+}
+
 static void name_failure(const struct rollout *rollout, char *text, size_t size)
 {
     char mac[MAC_TEXT_SIZE];

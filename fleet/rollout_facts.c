@@ -37,6 +37,9 @@ static void fail(struct rollout *rollout, struct member *member, const char *why
         member_set(rollout, member, ROLLOUT_DEVICE_FAILED, why, now);
         member->failed = true;
         rollout->failures++;
+        if (rollout_fails_often(rollout)) {
+            window_stalled(&rollout->window, now->ms);
+        }
     }
 }
 

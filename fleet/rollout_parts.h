@@ -200,6 +200,8 @@ void rollout_say(struct rollout *rollout);
 void rollout_step(struct rollout *rollout, const struct moment *now);
 void rollout_call_all(struct rollout *rollout, const struct moment *now);
 
+/* More than half the share with which it halts, of as many: the window shrinks with each that follows. */
+bool rollout_fails_often(const struct rollout *rollout);
 bool rollout_may_trigger(const struct rollout *rollout); /* its state is CANARY or RUNNING */
 
 /* --- rollout_end.c --------------------------------------------------------------------------------------------------

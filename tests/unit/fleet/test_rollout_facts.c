@@ -837,6 +837,61 @@ static void test_an_endless_download_narrows_the_window(void **unused)
     world_free(world);
 }
 
+/* So many of `count` come back with the old build, evenly spread, each long after the one before. */
+static void fail_among(struct world *world, int first, int count, int bad)
+{
+    for (int i = first; i < first + count; i++) {
+        if ((i - first + 1) * bad / count > (i - first) * bad / count) {
+            flashes_in_vain(world, i);
+        } else {
+            updates(world, i);
+        }
+        pass(world, WINDOW_FREEZE_MS);
+    }
+}
+
+/* Else a bad image runs into its halt at full speed. */
+static void test_a_failing_image_narrows_the_window(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 0;
+    world->order.timeout_ms = world->order.reboot_ms = 86400000;
+    set_going(world, 200);
+    fail_among(world, 0, 10, 2); /* of 20 at least: not above half of 20 % yet */
+    uint32_t wide = window_size(&world->rollout->window);
+    assert_true(wide > WINDOW_START);
+    flashes_in_vain(world, 10);
+    wide = window_size(&world->rollout->window);
+    assert_true(wide <= (WINDOW_START + 11) / 2);
+    flashes_in_vain(world, 11); /* of one cause */
+    assert_int_equal(window_size(&world->rollout->window), wide);
+    assert_string_equal(word_of(world), "running");
+    pass(world, WINDOW_FREEZE_MS);
+    flashes_in_vain(world, 12);
+    assert_int_equal(window_size(&world->rollout->window), wide / 2);
+    assert_string_equal(word_of(world), "halted");
+    assert_int_equal(op_resume(world), STATUS_OK);
+    pass(world, WINDOW_FREEZE_MS);
+    flashes_in_vain(world, 13); /* what was forgiven counts no more */
+    assert_int_equal(window_size(&world->rollout->window), wide / 2);
+    world_free(world);
+}
+
+/* Else the few that fail in every fleet leave the window at its least. */
+static void test_few_failures_leave_the_window(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 0;
+    world->order.timeout_ms = world->order.reboot_ms = 86400000;
+    set_going(world, 700);
+    fail_among(world, 0, 300, 9); /* 3 % */
+    assert_int_equal(world->rollout->failures, 9);
+    assert_int_equal(window_size(&world->rollout->window), WINDOW_START + 300);
+    world_free(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -861,6 +916,8 @@ int main(void)
         cmocka_unit_test(test_no_room_for_a_command),
         cmocka_unit_test(test_no_room_for_the_command_to_all),
         cmocka_unit_test(test_an_endless_download_narrows_the_window),
+        cmocka_unit_test(test_a_failing_image_narrows_the_window),
+        cmocka_unit_test(test_few_failures_leave_the_window),
         cmocka_unit_test(test_done),
         cmocka_unit_test(test_a_cut_that_is_reported),
         cmocka_unit_test(test_a_cut_one_that_asks),
