@@ -150,8 +150,9 @@ enum status fleet_forget(struct fleet *fleet, const struct mac *mac, const struc
 /* The outcome as of now: OPEN past reboot_ms is SILENT. */
 enum outcome fleet_outcome(const struct device_transfer *sent, uint32_t reboot_s, const struct moment *now);
 
-/* The site whose uplink an address shares: IPv4 /24 (several devices behind one NAT address share it all the more),
- * IPv6 /64. 0 = not known. */
+/* The site whose uplink an address shares. 0 = not known. A public IPv4 address is a site by itself: all that stand
+ * behind its NAT show it, and its neighbours in the /24 are other homes. A private one (also link-local, loopback, a
+ * provider's 100.64/10): its /24. IPv6: its /64; IPv4-mapped counts as IPv4. */
 uint64_t fleet_site(const uint8_t address[16]);
 
 #endif

@@ -231,13 +231,38 @@ void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t sit
     }
 }
 
+/* IPv4 addresses that are a site's own, so that many of a /24 belong to one: RFC 1918, 3927, 6598 and loopback. */
+static const struct {
+    uint32_t network, mask;
+} inner_networks[] = {
+    { 0x0a000000, 0xff000000 }, /* 10/8 */
+    { 0xac100000, 0xfff00000 }, /* 172.16/12 */
+    { 0xc0a80000, 0xffff0000 }, /* 192.168/16 */
+    { 0xa9fe0000, 0xffff0000 }, /* 169.254/16 */
+    { 0x64400000, 0xffc00000 }, /* 100.64/10 */
+    { 0x7f000000, 0xff000000 }, /* 127/8 */
+};
+
+static bool is_inner(uint32_t v4)
+{
+    for (size_t i = 0; i < sizeof inner_networks / sizeof inner_networks[0]; i++) {
+        if ((v4 & inner_networks[i].mask) == inner_networks[i].network) {
+            return true;
+        }
+    }
+    return false;
+}
+
 uint64_t fleet_site(const uint8_t address[16])
 {
     static const uint8_t v4_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+    bool is_v4 = memcmp(address, v4_mapped, sizeof v4_mapped) == 0;
     uint64_t site = 0;
-    bool v4 = memcmp(address, v4_mapped, sizeof v4_mapped) == 0;
-    for (size_t i = 0; i < (v4 ? 3 : 8); i++) {
-        site = site << 8 | address[(v4 ? 12 : 0) + i];
+    for (size_t i = 0; i < (is_v4 ? 4 : 8); i++) {
+        site = site << 8 | address[(is_v4 ? sizeof v4_mapped : 0) + i];
     }
-    return v4 ? site | UINT64_C(0xffff) << 48 : site;
+    if (!is_v4) {
+        return site;
+    }
+    return UINT64_C(0xffff) << 48 | (is_inner((uint32_t)site) ? site & 0xffffff00 : site);
 }

@@ -703,15 +703,29 @@ static void test_silent(void **state)
 /* Else one uplink counts as many, or many as one. */
 static void test_sites(void **state)
 {
+    static const struct {
+        uint8_t a[4], b[4];
+        bool same;
+    } rows[] = {
+        { { 192, 168, 1, 4 }, { 192, 168, 1, 99 }, true },    { { 192, 168, 1, 4 }, { 192, 168, 2, 4 }, false },
+        { { 10, 1, 2, 3 }, { 10, 1, 2, 4 }, true },           { { 10, 1, 2, 3 }, { 10, 1, 3, 3 }, false },
+        { { 172, 16, 0, 1 }, { 172, 16, 0, 2 }, true },       { { 172, 31, 255, 1 }, { 172, 31, 255, 2 }, true },
+        { { 172, 32, 0, 1 }, { 172, 32, 0, 2 }, false },      { { 169, 254, 7, 1 }, { 169, 254, 7, 2 }, true },
+        { { 127, 0, 0, 1 }, { 127, 0, 0, 2 }, true },         { { 100, 64, 0, 1 }, { 100, 64, 0, 2 }, true },
+        { { 100, 127, 255, 1 }, { 100, 127, 255, 2 }, true }, { { 100, 128, 0, 1 }, { 100, 128, 0, 2 }, false },
+        { { 100, 63, 255, 1 }, { 100, 63, 255, 2 }, false },  { { 203, 0, 113, 7 }, { 203, 0, 113, 7 }, true },
+        { { 203, 0, 113, 7 }, { 203, 0, 113, 8 }, false }, /* another home */
+    };
     (void)state;
-    uint8_t a[16] = { 0 }, b[16] = { 0 };
-    assert_int_equal(fleet_site(a), 0);
-    site_address(1, a);
-    site_address(1, b);
-    b[15] = 99;
-    assert_int_equal(fleet_site(a), fleet_site(b));
-    b[14] = 2;
-    assert_int_not_equal(fleet_site(a), fleet_site(b));
+    uint8_t none[16] = { 0 };
+    assert_int_equal(fleet_site(none), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint8_t a[16] = { [10] = 0xff, [11] = 0xff }, b[16] = { [10] = 0xff, [11] = 0xff };
+        memcpy(a + 12, rows[i].a, 4);
+        memcpy(b + 12, rows[i].b, 4);
+        assert_true(fleet_site(a) != 0);
+        assert_int_equal(fleet_site(a) == fleet_site(b), rows[i].same);
+    }
     uint8_t v6[16] = { 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 7, 1 }, same[16] = { 0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 7, 2 };
     assert_int_equal(fleet_site(v6), fleet_site(same));
     same[7] = 8;
