@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define EVENTS_MAX 200 /* of one reading */
+#define LOOKS      10  /* within STORE_HANG_MS: counted, as a process that was stopped has not waited meanwhile */
 
 struct waiter {
     uint64_t ticket, due_ms;
@@ -21,15 +22,28 @@ struct waiter {
     struct waiter *next;
 };
 
+struct reading {
+    store_events_fn on_events; /* NULL = answered */
+    void *owner;
+    struct reading *next;
+};
+
 struct store_queue {
     uv_loop_t *loop;
     struct store_queue_events events;
     struct store_writer writer;
     uv_thread_t thread;
-    uv_timer_t timer; /* of the waiters */
+    uv_timer_t timer;     /* of the waiters */
+    uv_timer_t watch;     /* whether the store hangs */
+    unsigned call, looks; /* of the writer's calls, and how often that was seen under way */
+    bool hangs;
+    enum store_health heard; /* from the writer */
+    char heard_why[STORE_WHY_SIZE];
+    char place[200]; /* for people */
     struct store_view view;
     uint64_t ticket, written;
     struct waiter *waiters, **waiters_end;
+    struct reading *readings;
     bool closing;
     unsigned handles;
     void (*on_closed)(void *owner);
@@ -103,6 +117,76 @@ static void set_health(struct store_queue *queue, enum store_health health, cons
     }
 }
 
+static void answer_reading(struct reading *reading, enum status status, const struct report *report, const char *why)
+{
+    store_events_fn on_events = reading->on_events;
+    reading->on_events = NULL;
+    if (on_events != NULL) {
+        on_events(reading->owner, status, report != NULL ? report->events : NULL, report != NULL ? report->count : 0,
+                  why);
+    }
+}
+
+/* --- a store that hangs ---------------------------------------------------------------------------------------------
+ */
+
+static void begin_hanging(struct store_queue *queue)
+{
+    char why[STORE_WHY_SIZE];
+    snprintf(
+        why, sizeof why,
+        "the disk of %s hangs: it has not answered for %d s; see what the system says of it (dmesg), and whether a "
+        "network drive is there",
+        queue->place, STORE_HANG_MS / 1000);
+    queue->hangs = true;
+    set_health(queue, STORE_FAILING, why);
+}
+
+static void on_watch(uv_timer_t *timer)
+{
+    struct store_queue *queue = timer->data;
+    unsigned call = atomic_load(&queue->writer.calls);
+    queue->looks = call % 2 == 1 && call == queue->call ? queue->looks + 1 : 0;
+    queue->call = call;
+    bool hangs = queue->looks >= LOOKS;
+    if (hangs && !queue->hangs) {
+        begin_hanging(queue);
+    } else if (!hangs && queue->hangs) { /* perhaps it has nothing to tell of that call */
+        queue->hangs = false;
+        set_health(queue, queue->heard, queue->heard_why);
+    }
+    for (struct reading *reading = queue->readings; hangs && reading != NULL; reading = reading->next) {
+        answer_reading(reading, STATUS_TIMEOUT, NULL, queue->view.why);
+    }
+}
+
+void store_queue_hangs_after(struct store_queue *queue, uint64_t ms)
+{
+    (void)uv_timer_start(&queue->watch, on_watch, ms / LOOKS, ms / LOOKS);
+}
+
+/* --- what the writer says -------------------------------------------------------------------------------------------
+ */
+
+static void hear_health(struct store_queue *queue, enum store_health health, const char *why)
+{
+    queue->hangs = false;
+    queue->heard = health;
+    snprintf(queue->heard_why, sizeof queue->heard_why, "%s", why);
+    set_health(queue, health, why);
+}
+
+static void hear_events(struct store_queue *queue, const struct report *report)
+{
+    struct reading **link = &queue->readings;
+    answer_reading(report->reading, report->status, report, report->why);
+    while (*link != report->reading) {
+        link = &(*link)->next;
+    }
+    *link = report->reading->next;
+    free(report->reading);
+}
+
 static void hear_written(struct store_queue *queue, const struct letter *letter)
 {
     struct store_view *view = &queue->view;
@@ -113,7 +197,7 @@ static void hear_written(struct store_queue *queue, const struct letter *letter)
     view->batches++;
     view->last_ms = report->took_ms;
     view->worst_ms = report->took_ms > view->worst_ms ? report->took_ms : view->worst_ms;
-    set_health(queue, report->why[0] != '\0' ? STORE_AILING : STORE_GOOD, report->why);
+    hear_health(queue, report->why[0] != '\0' ? STORE_AILING : STORE_GOOD, report->why);
     if (queue->events.on_written != NULL && !queue->closing) {
         queue->events.on_written(queue->events.owner, queue->written);
     }
@@ -135,6 +219,7 @@ static void on_box_closed(void *owner)
 {
     struct store_queue *queue = owner;
     uv_close((uv_handle_t *)&queue->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&queue->watch, on_handle_closed);
 }
 
 static void end(struct store_queue *queue)
@@ -160,10 +245,10 @@ static void on_mail(struct mailbox *box, void *owner)
             break;
         case LETTER_FAILED:
             queue->view.failures++;
-            set_health(queue, STORE_FAILING, report->why);
+            hear_health(queue, STORE_FAILING, report->why);
             break;
         case LETTER_EVENTS:
-            report->on_events(report->owner, report->status, report->events, report->count, report->why);
+            hear_events(queue, report);
             break;
         default:
             ended = true;
@@ -206,12 +291,16 @@ struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *op
     mailbox_open_loop(&queue->writer.to_loop, SIZE_MAX, loop, on_mail, queue);
     (void)uv_timer_init(loop, &queue->timer);
     queue->timer.data = queue;
-    queue->handles = 1;
+    (void)uv_timer_init(loop, &queue->watch);
+    queue->watch.data = queue;
+    queue->handles = 2;
+    snprintf(queue->place, sizeof queue->place, "%s", state_dir);
+    store_queue_hangs_after(queue, STORE_HANG_MS);
     int failed = uv_thread_create(&queue->thread, store_writer_run, &queue->writer);
     assert(failed == 0);
     (void)failed;
     if (why[0] != '\0') {
-        set_health(queue, STORE_FAILING, why);
+        hear_health(queue, STORE_FAILING, why);
     }
     return queue;
 }
@@ -254,10 +343,13 @@ void store_queue_events_of(struct store_queue *queue, const struct mac *mac, siz
                            void *owner)
 {
     struct letter *letter = store_letter_new(LETTER_READ);
+    struct reading *reading = calloc(1, sizeof *reading);
+    assert(reading != NULL);
+    *reading = (struct reading){ done, owner, queue->readings };
+    queue->readings = reading;
     letter->report->mac = *mac;
     letter->report->max = max < EVENTS_MAX ? max : EVENTS_MAX;
-    letter->report->on_events = done;
-    letter->report->owner = owner;
+    letter->report->reading = reading;
     bool posted = !queue->closing && mailbox_post(&queue->writer.to_writer, &letter->mail);
     assert(posted); /* not asked for after the close has begun */
     (void)posted;

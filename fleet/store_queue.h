@@ -4,7 +4,8 @@
  * durable whole. What makes it hard is the disk that fails: a batch that could not be written is kept and tried again
  * (after 1 s, doubling to 8 s, or when an operator says something new), behind it the backlog grows to its bound, and
  * then new changes are refused: the caller knows, keeps its own mark (a device stays dirty), and an operator is told
- * that nothing can be promised now.
+ * that nothing can be promised now. And the disk that hangs, whose answer never comes: the loop sees that the thread
+ * has not left the store for STORE_HANG_MS, and says the same; what is asked meanwhile is answered without it.
  */
 #ifndef FLEET_STORE_QUEUE_H
 #define FLEET_STORE_QUEUE_H
@@ -15,8 +16,10 @@
 
 #define STORE_BACKLOG_MAX 16384 /* changes that wait */
 #define STORE_BATCH_MAX   2048  /* in one transaction */
+#define STORE_HANG_MS     10000 /* no call of the store takes so long, but on a disk that hangs */
 
-/* The last write. AILING: all is written, but something must be mended. FAILING until one succeeds. */
+/* The last write. AILING: all is written, but something must be mended. FAILING until one succeeds; and while the store
+ * has not answered for STORE_HANG_MS. */
 enum store_health { STORE_GOOD, STORE_AILING, STORE_FAILING };
 
 struct store_view {
@@ -61,11 +64,14 @@ typedef void (*store_done_fn)(void *owner, enum status status, const char *why);
 void store_queue_when(struct store_queue *queue, uint64_t ticket, uint64_t timeout_ms, store_done_fn done, void *owner);
 
 /* Reads the time-line of a device, behind all changes given before (where these cannot be written: past them). Always
- * answered, STATUS_TIMEOUT where the close came first. */
+ * answered, STATUS_TIMEOUT where the store hangs or the close came first. */
 typedef void (*store_events_fn)(void *owner, enum status status, const struct store_event *events, size_t count,
                                 const char *why);
 void store_queue_events_of(struct store_queue *queue, const struct mac *mac, size_t max, store_events_fn done,
                            void *owner);
+
+/* For tests: instead of STORE_HANG_MS. */
+void store_queue_hangs_after(struct store_queue *queue, uint64_t ms);
 
 const struct store_view *store_queue_view(const struct store_queue *queue);
 

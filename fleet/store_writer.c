@@ -84,22 +84,32 @@ static void drop_first(struct writer *writer, size_t n)
 static struct letter *answer_to(const struct letter *reading)
 {
     struct letter *answer = store_letter_new(LETTER_EVENTS);
-    answer->report->on_events = reading->report->on_events;
-    answer->report->owner = reading->report->owner;
+    answer->report->reading = reading->report->reading;
     return answer;
 }
 
 static void read_events(struct writer *writer, const struct letter *letter)
 {
-    const struct store_writer *with = writer->with;
+    struct store_writer *with = writer->with;
     struct letter *answer = answer_to(letter);
     struct report *report = answer->report;
     size_t max = letter->report->max;
     report->events = calloc(max > 0 ? max : 1, sizeof *report->events);
     assert(report->events != NULL);
+    atomic_fetch_add(&with->calls, 1);
     report->status = with->ops->events(with->store, &letter->report->mac, report->events, max, &report->count,
                                        report->why, sizeof report->why);
+    atomic_fetch_add(&with->calls, 1);
     post(writer, answer);
+}
+
+static enum status write_store(struct store_writer *with, const struct store_change *const *changes, size_t count,
+                               bool durable, struct report *report)
+{
+    atomic_fetch_add(&with->calls, 1);
+    report->status = with->ops->write(with->store, changes, count, durable, report->why, sizeof report->why);
+    atomic_fetch_add(&with->calls, 1);
+    return report->status;
 }
 
 /* What could not be done before the end. */
@@ -139,10 +149,9 @@ static bool write_batch(struct writer *writer)
     struct letter *answer = store_letter_new(LETTER_WRITTEN);
     struct report *report = answer->report;
     uint64_t began_ns = uv_hrtime();
-    report->status = with->ops->write(with->store, changes, count, durable, report->why, sizeof report->why);
+    bool failed = write_store(with, changes, count, durable, report) != STATUS_OK;
     report->took_ms = (uv_hrtime() - began_ns) / 1000000;
     report->count = count;
-    bool failed = report->status != STATUS_OK;
     writer->failing = failed;
     if (failed) {
         answer->kind = LETTER_FAILED;
@@ -255,9 +264,7 @@ static void work(struct writer *writer)
 static void look(struct writer *writer)
 {
     struct letter *answer = store_letter_new(LETTER_FAILED);
-    struct report *report = answer->report;
-    report->status = writer->with->ops->write(writer->with->store, NULL, 0, false, report->why, sizeof report->why);
-    writer->failing = report->status != STATUS_OK;
+    writer->failing = write_store(writer->with, NULL, 0, false, answer->report) != STATUS_OK;
     if (writer->failing) {
         post(writer, answer);
     } else {

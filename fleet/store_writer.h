@@ -7,6 +7,8 @@
 #include "base/mailbox.h"
 #include "fleet/store_queue.h"
 
+#include <stdatomic.h>
+
 enum letter_kind { LETTER_CHANGE, LETTER_READ, LETTER_WRITTEN, LETTER_FAILED, LETTER_EVENTS, LETTER_ENDED };
 
 /* What goes between the two sides; to the writer the first two kinds, to the loop the rest. */
@@ -27,8 +29,7 @@ struct report {
     struct mac mac; /* of a reading */
     size_t max;
     struct store_event *events;
-    store_events_fn on_events;
-    void *owner;
+    struct reading *reading; /* whose answer it is; the queue's, here only carried */
 };
 
 struct letter *store_letter_new(enum letter_kind kind);
@@ -42,6 +43,7 @@ struct store_writer {
     struct mailbox to_writer; /* shut: it ends, and says LETTER_ENDED */
     struct mailbox to_loop;
     uint64_t close_by_ns; /* it gives up then; set before its box is shut */
+    atomic_uint calls;    /* entered and left: odd while it is in the store, which may never come back */
 };
 void store_writer_run(void *store_writer); /* the thread's function */
 

@@ -366,7 +366,7 @@ def test_a_database_that_goes_away_while_it_runs(fleet, how):
 
 
 class FaultyHouse(Fleet):
-    """Its database fails on command, with any error: fault_disk.so is preloaded into the server."""
+    """Its database fails on command, with any error, or HANGS: fault_disk.so is preloaded into the server."""
 
     def __init__(self, folder):
         assert (BIN / "fault_disk.so").exists(), "build all targets: fault_disk is one"
@@ -381,16 +381,20 @@ class FaultyHouse(Fleet):
         temporary.rename(self.order_path)
 
     def mend(self):
-        self.order_path.unlink()
+        self.order_path.unlink(missing_ok=True)
 
 
 @pytest.fixture
 def faulty_house(tmp_path):
     with FaultyHouse(tmp_path) as made:
         yield made
+        made.mend()
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS], ids=["EIO", "read-only"])
+HANGS = -1
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS, HANGS], ids=["EIO", "read-only", "hangs"])
 def test_a_disk_that_cannot_be_written(faulty_house, error):
     """In the midst of a rollout: it goes on, what was promised before is kept, and what came meanwhile is, too, once the
     disk is well."""
@@ -401,6 +405,8 @@ def test_a_disk_that_cannot_be_written(faulty_house, error):
         rollout = fleet.order(in_flight=3)
         fleet.fail(error)
         wait_until(lambda: fleet.store()["state"] == "failing", "the failure is noticed")
+        fleet.server.wait_log("event=store_failing")
+        assert error != HANGS or "hangs" in fleet.store()["why"]
         assert patch(fleet.admin, mac_of(98), expect=503, pin="0.1.0").error == "store-failing"
         assert fleet.order(expect=503, version="0.1.0").error == "store-failing"
         end = fleet.wait_over(rollout)

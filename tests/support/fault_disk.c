@@ -1,17 +1,22 @@
 /* A disk that fails on command, for a whole program: LD_PRELOAD it, name a file in UPDRAFT_FAULT, and write the number
- * of an error into that file. While there is one, writing and syncing files called updraft.db* fails with it.
+ * of an error into that file. While there is one, writing and syncing files called updraft.db* fails with it; while it
+ * is -1, they hang, and go on as if nothing had been.
  *
  * Calls go to the kernel directly, so that nothing needs to be looked up, and a sanitizer that has wrapped them too is
  * not in the way.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
+
+#define HANGS (-1)
 
 /* The error that is ordered; 0 = none. */
 static int ordered(void)
@@ -35,7 +40,10 @@ static int fails(int fd)
     if (n > 0) {
         path[n] = '\0';
         const char *name = strrchr(path, '/');
-        error = name != NULL && strncmp(name, "/updraft.db", 11) == 0 ? ordered() : 0;
+        bool is_ours = name != NULL && strncmp(name, "/updraft.db", 11) == 0;
+        while (is_ours && (error = ordered()) == HANGS) {
+            (void)syscall(SYS_nanosleep, &(struct timespec){ .tv_nsec = 10000000 }, NULL);
+        }
     }
     errno = error != 0 ? error : before;
     return error;

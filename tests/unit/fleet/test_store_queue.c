@@ -29,9 +29,10 @@ static struct {
     size_t count;
     size_t batches, durable_batches, largest;
     atomic_bool fails, ails;
-    atomic_uint why;      /* a number in the message */
-    atomic_uint slow_ms;  /* a batch takes */
-    atomic_uint attempts; /* writes, good or bad */
+    atomic_bool hangs, inside; /* a call does not come back as long as it does; whether one is in it */
+    atomic_uint why;           /* a number in the message */
+    atomic_uint slow_ms;       /* a batch takes */
+    atomic_uint attempts;      /* writes, good or bad */
     atomic_bool closed;
 } memory;
 
@@ -56,11 +57,21 @@ static enum status memory_load(void *store, store_row_fn on_row, void *owner, ch
     return STATUS_OK;
 }
 
+static void memory_hang(void)
+{
+    while (atomic_load(&memory.hangs)) {
+        atomic_store(&memory.inside, true);
+        uv_sleep(1);
+    }
+    atomic_store(&memory.inside, false);
+}
+
 static enum status memory_write(void *store, const struct store_change *const *changes, size_t count, bool durable,
                                 char *message, size_t size)
 {
     (void)store;
     atomic_fetch_add(&memory.attempts, 1);
+    memory_hang();
     if (atomic_load(&memory.slow_ms) > 0) {
         uv_sleep(atomic_load(&memory.slow_ms));
     }
@@ -90,6 +101,7 @@ static enum status memory_events(void *store, const struct mac *mac, struct stor
     (void)store;
     (void)message;
     (void)size;
+    memory_hang();
     *count = max > 0 ? 1 : 0;
     if (max > 0) {
         uv_mutex_lock(&memory.mutex);
@@ -174,6 +186,7 @@ static int tear_down(void **state)
     (void)state;
     if (at.queue != NULL) {
         atomic_store(&memory.fails, false);
+        atomic_store(&memory.hangs, false);
         close_queue(10000);
     }
     assert_true(atomic_load(&memory.closed));
@@ -619,6 +632,85 @@ static void test_reads_past_a_store_that_cannot_be_written(void **state)
     assert_int_equal(memory.kept[2], 3);
 }
 
+/* --- the store hangs ----------------------------------------------------------------------------------------------*/
+
+#define HANG_MS 200 /* in these tests */
+
+static bool is_inside(void)
+{
+    return atomic_load(&memory.inside);
+}
+
+/* Else rollouts wait for a ticket that never comes, and nobody says why. */
+static void test_a_store_that_hangs_is_failing(void **state)
+{
+    (void)state;
+    store_queue_hangs_after(at.queue, HANG_MS);
+    atomic_store(&memory.hangs, true);
+    put(1, STORE_DURABLE);
+    run_until(is_inside, 5000);
+    uint64_t began_ns = uv_hrtime();
+    run_until(is_failing, 5000);
+    assert_true(uv_hrtime() - began_ns >= HANG_MS / 2 * 1000000u);
+    assert_non_null(strstr(at.why, "hangs"));
+    assert_int_equal(at.health_told, 1);
+    put(2, STORE_DURABLE); /* it goes on taking changes */
+    atomic_store(&memory.hangs, false);
+    run_until(is_good, 5000);
+    run_until(nothing_waits, 5000);
+    assert_int_equal(memory.count, 2);
+    assert_string_equal(store_queue_view(at.queue)->why, "");
+}
+
+/* Else who looks at a device waits for ever; or is answered twice. */
+static void test_who_reads_from_a_store_that_hangs_is_answered(void **state)
+{
+    (void)state;
+    struct reading reading[3] = { 0 };
+    struct mac mac = mac_of(42);
+    readings = 0;
+    store_queue_hangs_after(at.queue, HANG_MS);
+    atomic_store(&memory.hangs, true);
+    store_queue_events_of(at.queue, &mac, 1, on_events, &reading[0]); /* the one that hangs */
+    store_queue_events_of(at.queue, &mac, 1, on_events, &reading[1]);
+    run_until(is_failing, 5000);
+    store_queue_events_of(at.queue, &mac, 1, on_events, &reading[2]);
+    run_until(three_read, 5000);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(reading[i].status, STATUS_TIMEOUT);
+    }
+    atomic_store(&memory.hangs, false);
+    run_until(is_good, 5000); /* a reading says nothing of health: what was heard last goes */
+    put(1, STORE_DURABLE);
+    run_until(nothing_waits, 5000);
+    assert_int_equal(readings, 3);
+}
+
+/* Else a store that failed and then hung is called good before it is. */
+static void test_what_failed_before_it_hung_is_failing_after_it(void **state)
+{
+    (void)state;
+    struct reading reading = { 0 };
+    struct mac mac = mac_of(42);
+    readings = 0;
+    store_queue_hangs_after(at.queue, HANG_MS);
+    fail_store(true);
+    put(1, STORE_DURABLE);
+    run_until(is_failing, 5000);
+    atomic_store(&memory.hangs, true);
+    store_queue_events_of(at.queue, &mac, 1, on_events, &reading);
+    run_until(one_read, 5000);
+    assert_int_equal(reading.status, STATUS_TIMEOUT);
+    assert_non_null(strstr(at.why, "hangs"));
+    atomic_store(&memory.hangs, false);
+    while (strstr(at.why, "hangs") != NULL) {
+        (void)uv_run(&at.loop, UV_RUN_ONCE);
+        assert_int_equal(at.health, STORE_FAILING);
+    }
+    fail_store(false);
+    run_until(is_good, 10000);
+}
+
 /* --- the end ------------------------------------------------------------------------------------------------------*/
 
 static void test_close_writes_what_is_left(void **state)
@@ -929,6 +1021,9 @@ int main(void)
         TEST(test_the_backlog_is_bounded),
         TEST(test_reads_behind_what_was_given),
         TEST(test_reads_past_a_store_that_cannot_be_written),
+        TEST(test_a_store_that_hangs_is_failing),
+        TEST(test_who_reads_from_a_store_that_hangs_is_answered),
+        TEST(test_what_failed_before_it_hung_is_failing_after_it),
         TEST(test_close_writes_what_is_left),
         TEST(test_close_does_not_wait_for_company),
         TEST(test_close_of_a_failing_store_in_time),
