@@ -26,6 +26,7 @@ void app_on_tick(uv_timer_t *timer)
         look_at_busy(app);
         struct moment now = clock_moment(&app->loop);
         rollouts_tick(app->fleet.rollouts, &now);
+        trigger_give_up_late(&app->trigger, &now);
         if (app->url_said) { /* the doors are open */
             app_say_public_url(app);
             trigger_restore(&app->trigger);

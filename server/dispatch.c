@@ -223,6 +223,7 @@ void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, 
     assert(dispatch != NULL);
     drop_forgotten(trigger);
     dispatch->trigger = trigger;
+    dispatch->began_ms = uv_now(trigger->loop);
     dispatch->job = (struct turn_job){ .step = on_turn, .owner = dispatch };
     dispatch->plan = *plan;
     image_ref(plan->image);
@@ -234,6 +235,22 @@ void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, 
     dispatch->survey.rollout = rollout;
     dispatch_go_on(dispatch);
     turns_run(trigger_turns(trigger));
+}
+
+void trigger_give_up_late(struct trigger *trigger, const struct moment *now)
+{
+    char why[160];
+    for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = dispatch->next) {
+        bool begins = dispatch->stage == DISPATCH_GATHERS || dispatch->stage == DISPATCH_LOADS;
+        if (begins && !dispatch_is_over(dispatch) && now->ms - dispatch->began_ms >= TRIGGER_BEGIN_MS) {
+            snprintf(why, sizeof why, "%s within %d minutes: order it again",
+                     dispatch->stage == DISPATCH_LOADS
+                         ? "its image could not be read (does the disk of the repository answer?)"
+                         : "its devices could not be gathered (is the server overloaded?)",
+                     TRIGGER_BEGIN_MS / 60000);
+            rollout_call_off(trigger->fleet->rollouts, dispatch_rollout(dispatch), why, now);
+        }
+    }
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */

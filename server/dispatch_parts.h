@@ -48,6 +48,7 @@ struct dispatch {
     struct shared_bytes *image_bytes;
     const char *unsendable; /* why none can be sent; NULL = they can */
     enum dispatch_stage stage;
+    uint64_t began_ms;
     bool loading;
     struct told *tolds[TOLD_PLACES]; /* lists, in the order of their telling */
     unsigned look;                   /* counts looks for what is to be taken back */

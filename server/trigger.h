@@ -143,6 +143,11 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
  * publisher are there, and again and again, since a drive or a network may come later. */
 void trigger_restore(struct trigger *trigger);
 
+/* To be called once a second: a rollout whose devices are still being gathered, or its image loaded, after so long is
+ * ABORTED. */
+#define TRIGGER_BEGIN_MS 600000
+void trigger_give_up_late(struct trigger *trigger, const struct moment *now);
+
 /* The fleet's rollouts act by these (fleet/rollout.h). */
 void trigger_tell(struct trigger *trigger, struct rollout *rollout, const struct mac *device, unsigned attempt);
 void trigger_withdraw(struct trigger *trigger, struct rollout *rollout);

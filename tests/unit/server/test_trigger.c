@@ -758,6 +758,34 @@ static void test_superseded_while_its_image_is_loaded(void **state)
     stop();
 }
 
+/* Else a disk that hangs leaves it planned for ever; and what comes too late goes out after all. */
+static void test_an_image_that_does_not_come(void **state)
+{
+    (void)state;
+    start("homie");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(&macs[0], 1);
+    struct rollout *rollout = begin(&order);
+    struct moment then = clock_moment(&world.loop);
+    then.ms += TRIGGER_BEGIN_MS - 1;
+    trigger_give_up_late(&world.trigger, &then);
+    assert_int_equal(rollout->state, ROLLOUT_PLANNED);
+    then.ms++;
+    trigger_give_up_late(&world.trigger, &then);
+    assert_true(rollout->state == ROLLOUT_ABORTED && !rollout->distrusted);
+    assert_non_null(strstr(rollout->why, "its image could not be read"));
+    wait_for_image();
+    assert_int_equal(world.sent_count, 0);
+    struct rollout *again = begin(&order);
+    turn();
+    answer_all();
+    assert_int_equal(again->state, ROLLOUT_RUNNING);
+    then.ms += TRIGGER_BEGIN_MS;
+    trigger_give_up_late(&world.trigger, &then);
+    assert_int_equal(again->state, ROLLOUT_RUNNING);
+    stop();
+}
+
 /* Only what the newer order names: the older one's other devices would else never be told. */
 static void test_superseded_in_part(void **state)
 {
@@ -1321,6 +1349,7 @@ int main(void)
         cmocka_unit_test(test_superseded_while_the_broker_is_away),
         cmocka_unit_test(test_superseded_on_its_way),
         cmocka_unit_test(test_superseded_while_its_image_is_loaded),
+        cmocka_unit_test(test_an_image_that_does_not_come),
         cmocka_unit_test(test_superseded_in_part),
         cmocka_unit_test(test_superseded_before_its_turn),
         cmocka_unit_test(test_superseded_when_half_told),
