@@ -84,20 +84,22 @@ static void skip(struct rollout *rollout, struct member *member, const char *why
     }
 }
 
-/* It is answered with the image: the slot is its own from now on, though the image may first have to be loaded. */
+/* It is answered with the image: the slot is its own from now on, though the image may first have to be loaded. By an
+ * operator's word on this device, which goes before rollouts, it is answered without a slot; what comes of it counts.
+ */
 static void reserve(struct rollout *rollout, struct member *member, const struct moment *now)
 {
     struct rollout_permission permission;
+    member->took = true;
     if (!member_takes_slot(member)) {
         rollout_permit(rollout, &member->mac, 0, &permission);
         if (!permission.granted) {
-            return; /* an operator's word on this device goes before rollouts */
+            return;
         }
         member->attempts += member->attempts < UINT8_MAX; /* it came by itself */
         member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
         member_told(rollout, member, now);
     }
-    member->took = true;
 }
 
 /* It is there, and could not be served: it will be told, or told again. */

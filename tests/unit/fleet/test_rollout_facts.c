@@ -837,6 +837,33 @@ static void test_an_endless_download_narrows_the_window(void **unused)
     world_free(world);
 }
 
+/* An operator's word on a device goes before the window. Else an update of this rollout's image counts as none. */
+static void test_served_by_an_operators_word(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 4);
+    assert_string_equal(state_of(world, 0), "triggered");
+    for (int i = 2; i < 4; i++) { /* pinned to the target */
+        struct rollout_fact fact = fact_of(i);
+        fact.served = true;
+        assert_false(may(world, i));
+        check_in(world, &fact);
+        begins(world, i);
+        ends(world, i, true, NULL);
+        assert_string_equal(state_of(world, i), "queued");
+        assert_int_equal(world->rollout->in_flight, 1);
+    }
+    runs_it(world, 2);
+    assert_string_equal(state_of(world, 2), "confirmed");
+    fails(world, 3);
+    assert_string_equal(state_of(world, 3), "failed");
+    assert_int_equal(world->rollout->failures, 1);
+    runs_it(world, 1);
+    assert_string_equal(state_of(world, 1), "skipped");
+    world_free(world);
+}
+
 /* So many of `count` come back with the old build, evenly spread, each long after the one before. */
 static void fail_among(struct world *world, int first, int count, int bad)
 {
@@ -916,6 +943,7 @@ int main(void)
         cmocka_unit_test(test_no_room_for_a_command),
         cmocka_unit_test(test_no_room_for_the_command_to_all),
         cmocka_unit_test(test_an_endless_download_narrows_the_window),
+        cmocka_unit_test(test_served_by_an_operators_word),
         cmocka_unit_test(test_a_failing_image_narrows_the_window),
         cmocka_unit_test(test_few_failures_leave_the_window),
         cmocka_unit_test(test_done),
