@@ -1,7 +1,8 @@
 /* A database of each schema as its version wrote it, with one row of each kind, and what must be found in it.
  *
  * A new migration adds its own version at the end: the script of `sqlite3 updraft.db .dump` behind the tables, and the
- * pragmas. What stands here once released is never changed: it is what lies on people's disks. */
+ * pragmas. What stands here once released is never changed: it is what lies on people's disks. So it is a copy by
+ * nature: made from fleet/store_schema.c, it would change with it, and every migration would be tested from today's. */
 #ifndef TESTS_UNIT_FLEET_STORE_SCHEMAS_H
 #define TESTS_UNIT_FLEET_STORE_SCHEMAS_H
 
