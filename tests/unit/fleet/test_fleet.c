@@ -61,6 +61,43 @@ static void assign(struct yard *yard, const char *mac, const char *words)
     assert_int_equal(assignments_add_line(yard->assignments, slice_of(mac), slice_of(words), &why), STATUS_OK);
 }
 
+/* --- the fixture ----------------------------------------------------------------------------------------------------
+ */
+
+static struct yard *yard;
+static struct build *one, *two; /* porch 1.0 and 2.0 */
+
+static int set_up_bare(void **state)
+{
+    (void)state;
+    yard = yard_new(OFFER_NEWEST_TO_ALL);
+    return 0;
+}
+
+static int set_up_published(void **state)
+{
+    (void)state;
+    yard = yard_new(OFFER_PUBLISHED);
+    one = add_build(yard, "porch", false, 1);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    (void)set_up_bare(state);
+    one = add_build(yard, "porch", false, 1);
+    two = add_build(yard, "porch", false, 2);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    yard_free(yard);
+    one = two = NULL;
+    return 0;
+}
+
 /* --- whose word ----------------------------------------------------------------------------------------------------
  */
 
@@ -68,8 +105,6 @@ static void assign(struct yard *yard, const char *mac, const char *words)
 static void test_whose_word(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     (void)add_build(yard, "garage", false, 9);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
     assert_int_equal(asks(yard, 1, two), REASON_SAME_DIGEST);
@@ -87,15 +122,12 @@ static void test_whose_word(void **state)
     assert_int_equal(ask(yard, &asking).reason, REASON_UNASSIGNED);
     assign(yard, "5ccf7f000006", "porch 1.0");
     assert_int_equal(asks(yard, 6, two), REASON_ASSIGNED);
-    yard_free(yard);
 }
 
 /* An address that names a version asks for that one; an operator's word goes before, also that which keeps it back. */
 static void test_an_address_with_a_version(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct asking asking = porch(1, two);
     asking.version = "1.0";
     assert_ptr_equal(ask(yard, &asking).served, one);
@@ -112,40 +144,35 @@ static void test_an_address_with_a_version(void **state)
     const char *why;
     assert_int_equal(rollout_abort(yard->fleet.rollouts, rollout, "it hangs", &yard->now, &why), STATUS_OK);
     assert_int_equal(ask(yard, &asking).reason, REASON_HELD_BACK);
-    yard_free(yard);
+}
 
-    yard = yard_new(OFFER_PUBLISHED);
-    (void)add_build(yard, "porch", false, 1);
-    asking = porch(1, NULL);
+static void test_an_unpublished_version(void **state)
+{
+    (void)state;
+    struct asking asking = porch(1, NULL);
     asking.version = "1.0";
     assert_int_equal(ask(yard, &asking).reason, REASON_UNPUBLISHED);
-    yard_free(yard);
 }
 
 /* Else what was dropped in goes out before an operator said so, or never. */
 static void test_published(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_PUBLISHED);
-    const struct build *one = add_build(yard, "porch", false, 1);
     assert_int_equal(asks(yard, 1, NULL), REASON_UNPUBLISHED);
     struct rollout_order order = order_of(yard, one);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 1);
     assert_int_equal(takes(yard, 1, NULL, one, one), REASON_SAME_DIGEST);
     assert_int_equal(rollout->state, ROLLOUT_DONE);
-    const struct build *two = add_build(yard, "porch", false, 2);
+    two = add_build(yard, "porch", false, 2);
     assert_int_equal(asks(yard, 1, one), REASON_SAME_DIGEST); /* it waits */
     assert_int_equal(asks(yard, 5, NULL), REASON_PUBLISHED);
     assert_int_equal(asks(yard, 6, two), REASON_PUBLISHED); /* back to what was published */
-    yard_free(yard);
 }
 
 /* Else the newest comes back by itself after an operator went to an older one; or its successor does not come. */
 static void test_the_way_back(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, one);
     assert_string_equal(order.target.passed_over, "2.0");
     (void)roll_out(yard, ID_A, &order, 1, 1);
@@ -155,7 +182,6 @@ static void test_the_way_back(void **state)
     const struct build *three = add_build(yard, "porch", false, 3);
     struct asking asking = porch(3, one);
     assert_ptr_equal(ask(yard, &asking).served, three);
-    yard_free(yard);
 }
 
 /* --- may it --------------------------------------------------------------------------------------------------------
@@ -165,8 +191,7 @@ static void test_the_way_back(void **state)
 static void test_policy_goes_first(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1);
+    one = add_build(yard, "porch", false, 1);
     yard->fleet.settings.hold_unknown = true;
     assert_int_equal(asks(yard, 1, NULL), REASON_UNAPPROVED);
     pin_to(yard, 1, "1.0");
@@ -183,15 +208,12 @@ static void test_policy_goes_first(void **state)
     assert_int_equal(asks(yard, 1, NULL), REASON_BLOCKED);
     assert_string_equal(member_state(yard, rollout, 1), "skipped");
     assert_string_equal(member_state(yard, rollout, 2), "triggered");
-    yard_free(yard);
 }
 
 /* Else the stages of a rollout hold only those who were told. */
 static void test_pollers_are_held_to_it(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, two);
     order.canary = 1;
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
@@ -204,15 +226,12 @@ static void test_pollers_are_held_to_it(void **state)
     const char *why;
     (void)rollout_pause(yard->fleet.rollouts, rollout, &yard->now, &why);
     assert_int_equal(asks(yard, 9, one), REASON_PAUSED);
-    yard_free(yard);
 }
 
 /* Else an image that some are to have first is the newest for all others. */
 static void test_those_who_are_not_meant(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     put_in_group(yard, 1, "upstairs");
     put_in_group(yard, 2, "upstairs");
     struct rollout_order order = order_of(yard, two);
@@ -232,7 +251,6 @@ static void test_those_who_are_not_meant(void **state)
     assert_int_equal(asks(yard, 9, one), REASON_HELD_BACK);
     assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL).reason, REASON_HELD_BACK);
     assert_int_equal(asks(yard, 9, two), REASON_SAME_DIGEST); /* who has it, has it */
-    yard_free(yard);
 }
 
 /* Who asks for a file by its name is held to what is said of that file. Else a pin to another lets through what was
@@ -240,8 +258,6 @@ static void test_those_who_are_not_meant(void **state)
 static void test_asked_for_by_name(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, two);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 1);
     const char *why;
@@ -271,15 +287,13 @@ static void test_asked_for_by_name(void **state)
         fleet_permit(&yard->fleet, named[i].mac, 0, &direction, &candidate, &yard->now, &permission);
         assert_int_equal(permission.reason, named[i].reason);
     }
-    yard_free(yard);
 }
 
 /* Else devices get another file than the one that was ordered. */
 static void test_the_file_was_replaced(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    struct build *one = add_build(yard, "porch", false, 1);
+    one = add_build(yard, "porch", false, 1);
     struct rollout_order order = order_of(yard, one);
     (void)roll_out(yard, ID_A, &order, 1, 1);
     one->gone = true;
@@ -288,15 +302,12 @@ static void test_the_file_was_replaced(void **state)
     struct reply reply = ask(yard, &asking);
     assert_int_equal(reply.reason, REASON_HELD_BACK);
     assert_non_null(strstr(reply.detail, "order it again"));
-    yard_free(yard);
 }
 
 /* Else a device that cannot flash is flashed until its flash is worn out; or is given up after one try. */
 static void test_tries_in_the_open(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     (void)asks(yard, 1, one);
     for (int i = 0; i < LOOP_GUARD_MAX; i++) {
@@ -315,15 +326,12 @@ static void test_tries_in_the_open(void **state)
     send_whole(yard, &mac, three);
     assert_int_equal(asks(yard, 1, three), REASON_SAME_DIGEST);
     assert_int_equal(record(yard, 1)->transfer.failures, 0);
-    yard_free(yard);
 }
 
 /* Else one that asks once a day is flashed every day. */
 static void test_tries_of_a_slow_one(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     for (int i = 0; i < LOOP_GUARD_MAX + 1; i++) {
         assert_int_equal(asks(yard, 1, one), REASON_NEWER);
@@ -332,15 +340,12 @@ static void test_tries_of_a_slow_one(void **state)
     }
     assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN); /* in the very check that proves it */
     assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
-    yard_free(yard);
 }
 
 /* The guard forgets. Else a device that fails every night is flashed every day where the server restarts every day. */
 static void test_tries_over_restarts(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     for (int i = 0; i < LOOP_GUARD_MAX + 1; i++) {
         assert_int_equal(asks(yard, 1, one), REASON_NEWER);
@@ -352,15 +357,12 @@ static void test_tries_over_restarts(void **state)
     assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
     (void)fleet_retry(&yard->fleet, &mac, &yard->now);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
-    yard_free(yard);
 }
 
 /* Else a device that went back by itself is sent there again at once. */
 static void test_rolled_back(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     (void)asks(yard, 1, one);
     assert_int_equal(takes(yard, 1, one, two, two), REASON_SAME_DIGEST);
@@ -371,7 +373,6 @@ static void test_rolled_back(void **state)
     assert_int_equal(fleet_retry(&yard->fleet, &mac, &yard->now), 1);
     assert_int_equal(record(yard, 1)->transfer.failures, 0);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
-    yard_free(yard);
 }
 
 /* --- what a check-in means for rollouts ------------------------------------------------------------------------------
@@ -381,8 +382,6 @@ static void test_rolled_back(void **state)
 static void test_one_try_in_a_rollout(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, two);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
     (void)asks(yard, 1, one);
@@ -395,15 +394,12 @@ static void test_one_try_in_a_rollout(void **state)
     assert_string_equal(member_state(yard, rollout, 2), "confirmed");
     (void)asks(yard, 2, one); /* and goes back */
     assert_string_equal(member_state(yard, rollout, 2), "failed");
-    yard_free(yard);
 }
 
 /* Else a mislabelled build fails everywhere, and devices that say no digest fail at success. */
 static void test_labels_and_digests(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, two);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
     struct mac mac = yard_mac(1);
@@ -433,7 +429,6 @@ static void test_labels_and_digests(void **state)
     send_whole(yard, &mac, two);
     assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_OLD_BUILD);
     assert_string_equal(member_state(yard, rollout, 3), "failed");
-    yard_free(yard);
 }
 
 /* The first ESP32 cores say no MD5. Else such a device is never confirmed where it says no version either, and one that
@@ -441,8 +436,6 @@ static void test_labels_and_digests(void **state)
 static void test_sha256_alone(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     const struct build *const befores[] = { one, NULL };
     for (unsigned i = 0; i < 2; i++) {
         struct mac mac = yard_mac(i);
@@ -459,16 +452,12 @@ static void test_sha256_alone(void **state)
         assert_int_equal(reply.reason, REASON_NEVER_AGAIN);
         assert_int_equal(ask(yard, &asking).reason, REASON_NEVER_AGAIN);
     }
-    yard_free(yard);
 }
 
 /* Else a device that did as it was told has failed, because the next build took the place of the file meanwhile. */
 static void test_the_file_is_gone(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1);
-    struct build *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
     send_whole(yard, &mac, two);
@@ -487,16 +476,15 @@ static void test_the_file_is_gone(void **state)
     asking = porch(2, NULL);
     assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_CONFIRMED);
     assert_string_equal(member_state(yard, rollout, 2), "confirmed");
-    yard_free(yard);
 }
 
 /* A file system has no digest, and the sketch beside it is another matter. */
 static void test_file_systems(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
     const struct build *sketch = add_build(yard, "porch", false, 1);
-    const struct build *one = add_build(yard, "porch", true, 1), *two = add_build(yard, "porch", true, 2);
+    one = add_build(yard, "porch", true, 1);
+    two = add_build(yard, "porch", true, 2);
     struct rollout_order order = order_of(yard, two);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 2);
     struct mac mac = yard_mac(1);
@@ -520,17 +508,15 @@ static void test_file_systems(void **state)
     send_whole(yard, &mac, two);
     assert_int_equal(ask(yard, &asking).verdict.outcome, OUTCOME_OLD_BUILD);
     assert_string_equal(member_state(yard, rollout, 2), "failed");
-    yard_free(yard);
 }
 
-/* Else a device that is pinned, or has the wrong chip, is told again and again. */
 /* In whatever order they are sent and asked for: what is sent of one kind is no word on the other. Else a file system
  * that was sent just before a sketch is never judged, and one that fails is sent for ever. */
 static void test_both_kinds_at_once(void **state)
 {
-    (void)state;
     for (unsigned order = 0; order < 4; order++) {
-        struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
+        (void)tear_down(state);
+        (void)set_up_bare(state);
         const struct build *old = add_build(yard, "porch", false, 1), *old_fs = add_build(yard, "porch", true, 1);
         const struct build *sketch = add_build(yard, "porch", false, 2), *fs = add_build(yard, "porch", true, 2);
         struct mac mac = yard_mac(1);
@@ -554,7 +540,6 @@ static void test_both_kinds_at_once(void **state)
         (void)asks(yard, 1, old);
         assert_string_equal(outcome_of(yard, 1), "rolled-back"); /* as ever, though a file system came between */
         assert_string_equal(fs_outcome_of(yard, 1), flashes ? "confirmed" : "old-build");
-        yard_free(yard);
     }
 }
 
@@ -562,7 +547,6 @@ static void test_both_kinds_at_once(void **state)
 static void test_a_report_of_two_kinds(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
     const struct build *old = add_build(yard, "porch", false, 1), *sketch = add_build(yard, "porch", false, 2);
     const struct build *fs = add_build(yard, "porch", true, 2);
     struct device_report report = { .state = REPORT_FAILED };
@@ -576,14 +560,12 @@ static void test_a_report_of_two_kinds(void **state)
     assert_string_equal(fs_outcome_of(yard, 1), "reported");
     fleet_reported(&yard->fleet, &mac, &report, &yard->now);
     assert_string_equal(outcome_of(yard, 1), "reported");
-    yard_free(yard);
 }
 
+/* Else a device that is pinned, or has the wrong chip, is told again and again. */
 static void test_withheld(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, two);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 2);
     pin_to(yard, 1, "1.0");
@@ -592,7 +574,6 @@ static void test_withheld(void **state)
     pin_to(yard, 2, "2.0"); /* to the very build: it is served in any case */
     struct asking asking = porch(2, one);
     assert_ptr_equal(ask(yard, &asking).served, two);
-    yard_free(yard);
 }
 
 /* --- transfers, reports ---------------------------------------------------------------------------------------------
@@ -602,8 +583,6 @@ static void test_withheld(void **state)
 static void test_cuts_and_ranges(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, two);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 1);
     struct mac mac = yard_mac(1);
@@ -628,15 +607,12 @@ static void test_cuts_and_ranges(void **state)
     assert_int_equal(never_again_count(yard->fleet.never_again), 0);
     send_whole(yard, NULL, two); /* a client that names no device */
     assert_int_equal(rollout->anonymous, 1);
-    yard_free(yard);
 }
 
 /* Else a device's own word is worth less than its silence, or more than its digest. */
 static void test_reports(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct rollout_order order = order_of(yard, two);
     struct rollout *rollout = roll_out(yard, ID_A, &order, 1, 3);
     struct mac mac = yard_mac(1);
@@ -655,13 +631,11 @@ static void test_reports(void **state)
     mac = yard_mac(2);
     fleet_reported(&yard->fleet, &mac, &report, &yard->now);
     assert_string_equal(member_state(yard, rollout, 2), "triggered");
-    yard_free(yard);
 }
 
 static void test_online(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
     struct mac mac = yard_mac(1);
     fleet_said_online(&yard->fleet, &mac, slice_of(""), true, &yard->now);
     assert_int_equal(devices_count(yard->fleet.devices), 0);
@@ -677,15 +651,12 @@ static void test_online(void **state)
     assert_string_equal(words_text(yard->fleet.words, record(yard, 1)->type->name), "porch");
     assert_false(record(yard, 1)->online);
     assert_int_equal(record(yard, 1)->first_seen_s, met_s); /* it was here before it asked */
-    yard_free(yard);
 }
 
 /* Else a device that is still restarting is silent, or one that is gone never is. */
 static void test_silent(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     (void)asks(yard, 1, one);
     send_whole(yard, &mac, two);
@@ -697,7 +668,6 @@ static void test_silent(void **state)
     assert_int_equal(fleet_outcome(&record(yard, 1)->transfer, 60, &before), OUTCOME_OPEN);
     (void)asks(yard, 1, two);
     assert_int_equal(fleet_outcome(&record(yard, 1)->transfer, 60, &yard->now), OUTCOME_CONFIRMED);
-    yard_free(yard);
 }
 
 /* Else one uplink counts as many, or many as one. */
@@ -736,8 +706,6 @@ static void test_sites(void **state)
 static void test_forgotten(void **state)
 {
     (void)state;
-    struct yard *yard = yard_new(OFFER_NEWEST_TO_ALL);
-    const struct build *one = add_build(yard, "porch", false, 1), *two = add_build(yard, "porch", false, 2);
     struct mac mac = yard_mac(1);
     uint64_t ticket;
     assert_int_equal(fleet_forget(&yard->fleet, &mac, &yard->now, &ticket), STATUS_NOT_FOUND);
@@ -750,39 +718,43 @@ static void test_forgotten(void **state)
     assert_int_equal(policies_count(yard->fleet.policies), 0);
     assert_int_equal(words_count(yard->fleet.words), 0);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
-    yard_free(yard);
 }
+
+#define TEST(name)           cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define BARE_TEST(name)      cmocka_unit_test_setup_teardown(name, set_up_bare, tear_down)
+#define PUBLISHED_TEST(name) cmocka_unit_test_setup_teardown(name, set_up_published, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whose_word),
-        cmocka_unit_test(test_an_address_with_a_version),
-        cmocka_unit_test(test_published),
-        cmocka_unit_test(test_the_way_back),
-        cmocka_unit_test(test_policy_goes_first),
-        cmocka_unit_test(test_pollers_are_held_to_it),
-        cmocka_unit_test(test_those_who_are_not_meant),
-        cmocka_unit_test(test_asked_for_by_name),
-        cmocka_unit_test(test_the_file_was_replaced),
-        cmocka_unit_test(test_tries_in_the_open),
-        cmocka_unit_test(test_tries_of_a_slow_one),
-        cmocka_unit_test(test_tries_over_restarts),
-        cmocka_unit_test(test_rolled_back),
-        cmocka_unit_test(test_one_try_in_a_rollout),
-        cmocka_unit_test(test_labels_and_digests),
-        cmocka_unit_test(test_sha256_alone),
-        cmocka_unit_test(test_the_file_is_gone),
-        cmocka_unit_test(test_file_systems),
-        cmocka_unit_test(test_both_kinds_at_once),
-        cmocka_unit_test(test_a_report_of_two_kinds),
-        cmocka_unit_test(test_withheld),
-        cmocka_unit_test(test_cuts_and_ranges),
-        cmocka_unit_test(test_reports),
-        cmocka_unit_test(test_online),
-        cmocka_unit_test(test_silent),
+        TEST(test_whose_word),
+        TEST(test_an_address_with_a_version),
+        PUBLISHED_TEST(test_published),
+        PUBLISHED_TEST(test_an_unpublished_version),
+        TEST(test_the_way_back),
+        BARE_TEST(test_policy_goes_first),
+        TEST(test_pollers_are_held_to_it),
+        TEST(test_those_who_are_not_meant),
+        TEST(test_asked_for_by_name),
+        BARE_TEST(test_the_file_was_replaced),
+        TEST(test_tries_in_the_open),
+        TEST(test_tries_of_a_slow_one),
+        TEST(test_tries_over_restarts),
+        TEST(test_rolled_back),
+        TEST(test_one_try_in_a_rollout),
+        TEST(test_labels_and_digests),
+        TEST(test_sha256_alone),
+        TEST(test_the_file_is_gone),
+        BARE_TEST(test_file_systems),
+        BARE_TEST(test_both_kinds_at_once),
+        BARE_TEST(test_a_report_of_two_kinds),
+        TEST(test_withheld),
+        TEST(test_cuts_and_ranges),
+        TEST(test_reports),
+        BARE_TEST(test_online),
+        TEST(test_silent),
         cmocka_unit_test(test_sites),
-        cmocka_unit_test(test_forgotten),
+        TEST(test_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
