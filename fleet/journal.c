@@ -3,6 +3,8 @@
  * Back from rows: journal_recall.c. */
 #include "fleet/journal.h"
 
+#include "fleet/journal_rows.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -159,44 +161,26 @@ static void write_owed(struct journal *journal)
 /* --- a device's row --------------------------------------------------------------------------------------------------
  */
 
-static void fill_transfer(struct store_transfer *row, const struct words *words, const struct device_transfer *sent)
+#define NUMBER(name) row->name = from->name;
+#define BYTES(name)  memcpy(row->name, from->name, sizeof row->name);
+#define WORD(name)   snprintf(row->name, sizeof row->name, "%s", words_text(words, from->name));
+
+static void fill_transfer(struct store_transfer *row, const struct words *words, const struct device_transfer *from)
 {
-    memcpy(row->md5, sent->md5, sizeof row->md5);
-    memcpy(row->before, sent->before, sizeof row->before);
-    row->bytes = sent->bytes;
-    row->of = sent->of;
-    row->ms = sent->ms;
-    row->unix_s = sent->unix_s;
-    snprintf(row->version, sizeof row->version, "%s", words_text(words, sent->version));
-    row->outcome = sent->outcome;
-    row->failures = sent->failures;
-    row->served = sent->served;
+    TRANSFER_NUMBERS(NUMBER)
+    TRANSFER_BYTES(BYTES)
+    TRANSFER_WORDS(WORD)
 }
 
-static void fill_device(struct store_device *row, const struct words *words, const struct device *device)
+static void fill_device(struct store_device *row, const struct words *words, const struct device *from)
 {
-    row->mac = device->mac;
-    row->client = device->client;
-    row->chip = device->chip;
-    row->flash_mode = device->flash_mode;
-    row->reason = device->reason;
-    row->has_md5 = device->has_md5;
-    row->reason_fs = device->reason_fs;
-    row->came_back = device->came_back;
-    row->via_proxy = device->via_proxy;
-    memcpy(row->md5, device->md5, sizeof row->md5);
-    memcpy(row->address, device->address, sizeof row->address);
-    row->first_seen_s = device->first_seen_s;
-    row->seen_s = device->seen_s;
-    row->flash_bytes = device->flash_bytes;
-    row->free_bytes = device->free_bytes;
-    row->sketch_bytes = device->sketch_bytes;
-    snprintf(row->type, sizeof row->type, "%s", words_text(words, device->type->name));
-    snprintf(row->version, sizeof row->version, "%s", words_text(words, device->version));
-    snprintf(row->fs_version, sizeof row->fs_version, "%s", words_text(words, device->fs_version));
-    snprintf(row->sdk, sizeof row->sdk, "%s", words_text(words, device->sdk));
-    fill_transfer(&row->transfer, words, &device->transfer);
-    fill_transfer(&row->fs_transfer, words, device_sent(device, true));
+    DEVICE_NUMBERS(NUMBER)
+    DEVICE_BYTES(BYTES)
+    DEVICE_WORDS(WORD)
+    row->mac = from->mac;
+    snprintf(row->type, sizeof row->type, "%s", words_text(words, from->type->name));
+    fill_transfer(&row->transfer, words, &from->transfer);
+    fill_transfer(&row->fs_transfer, words, device_sent(from, true));
 }
 
 static struct store_change *device_change(const struct journal *journal, const struct device *device)
@@ -269,21 +253,21 @@ uint64_t journal_rollout_gone(struct journal *journal, const char *id)
     return ticket;
 }
 
+static void fill_member(struct store_member *row, const struct rollout *rollout, const struct rollout_member *from)
+{
+    MEMBER_NUMBERS(NUMBER)
+    row->state = (uint8_t)from->state;
+    snprintf(row->rollout, sizeof row->rollout, "%s", rollout->id);
+    snprintf(row->why, sizeof row->why, "%s", from->why);
+}
+
 uint64_t journal_member(struct journal *journal, const struct rollout *rollout, const struct rollout_member *member)
 {
     if (is_off(journal)) {
         return 0;
     }
     struct store_change *change = store_change_new(STORE_MEMBER);
-    struct store_member *row = &change->row.member;
-    snprintf(row->rollout, sizeof row->rollout, "%s", rollout->id);
-    row->mac = member->mac;
-    row->state = (uint8_t)member->state;
-    row->attempts = member->attempts;
-    row->canary = member->canary;
-    row->armed = member->armed;
-    row->unix_s = member->unix_s;
-    snprintf(row->why, sizeof row->why, "%s", member->why);
+    fill_member(&change->row.member, rollout, member);
     uint64_t ticket = JOURNAL_REFUSED;
     if (put_row_before(journal, &member->mac)) {
         ticket = put(journal, change, STORE_SOON);

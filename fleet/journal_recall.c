@@ -1,6 +1,7 @@
 /* Back, at the start: records from rows. */
 #include "fleet/image_failures.h"
 #include "fleet/journal.h"
+#include "fleet/journal_rows.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -30,23 +31,21 @@ static void recall_guard(const struct recall *recall, const struct device *devic
     }
 }
 
+#define NUMBER(name) to->name = row->name;
+#define BYTES(name)  memcpy(to->name, row->name, sizeof to->name);
+#define WORD(name)   words_set(words, &to->name, slice_of(row->name));
+
 static void recall_transfer(const struct recall *recall, struct device *device, bool fs,
                             const struct store_transfer *row)
 {
     if (row->unix_s == 0) {
         return;
     }
-    struct device_transfer *sent = devices_take_sent(recall->devices, device, fs);
-    memcpy(sent->md5, row->md5, sizeof sent->md5);
-    memcpy(sent->before, row->before, sizeof sent->before);
-    sent->bytes = row->bytes;
-    sent->of = row->of;
-    sent->ms = row->ms;
-    sent->unix_s = row->unix_s;
-    words_set(recall->words, &sent->version, slice_of(row->version));
-    sent->outcome = row->outcome;
-    sent->failures = row->failures;
-    sent->served = row->served;
+    struct words *words = recall->words;
+    struct device_transfer *to = devices_take_sent(recall->devices, device, fs);
+    TRANSFER_NUMBERS(NUMBER)
+    TRANSFER_BYTES(BYTES)
+    TRANSFER_WORDS(WORD)
     recall_guard(recall, device, fs);
     recall_failure(recall, device, fs, slice_of(words_text(recall->words, device->type->name)));
 }
@@ -54,31 +53,16 @@ static void recall_transfer(const struct recall *recall, struct device *device, 
 static void recall_device(struct recall *recall, const struct store_device *row)
 {
     struct words *words = recall->words;
-    struct device *device = devices_take(recall->devices, &row->mac, slice_of(row->type));
-    if (device == NULL) {
+    struct device *to = devices_take(recall->devices, &row->mac, slice_of(row->type));
+    if (to == NULL) {
         return;
     }
-    device->client = row->client;
-    device->chip = row->chip;
-    device->flash_mode = row->flash_mode;
-    device->reason = row->reason;
-    device->has_md5 = row->has_md5;
-    device->reason_fs = row->reason_fs;
-    device->came_back = row->came_back;
-    device->via_proxy = row->via_proxy;
-    memcpy(device->md5, row->md5, sizeof device->md5);
-    memcpy(device->address, row->address, sizeof device->address);
-    device->first_seen_s = row->first_seen_s;
-    device->seen_s = row->seen_s;
-    device->flash_bytes = row->flash_bytes;
-    device->free_bytes = row->free_bytes;
-    device->sketch_bytes = row->sketch_bytes;
-    words_set(words, &device->version, slice_of(row->version));
-    words_set(words, &device->fs_version, slice_of(row->fs_version));
-    words_set(words, &device->sdk, slice_of(row->sdk));
+    DEVICE_NUMBERS(NUMBER)
+    DEVICE_BYTES(BYTES)
+    DEVICE_WORDS(WORD)
     never_again_restore(recall->never_again, &row->never_again);
-    recall_transfer(recall, device, false, &row->transfer);
-    recall_transfer(recall, device, true, &row->fs_transfer);
+    recall_transfer(recall, to, false, &row->transfer);
+    recall_transfer(recall, to, true, &row->fs_transfer);
 }
 
 static void recall_policy(struct recall *recall, const struct store_policy *row)
@@ -109,13 +93,9 @@ static void recall_member(struct recall *recall, const struct store_member *row)
 {
     struct rollout *rollout = rollouts_find(recall->rollouts, slice_of(row->rollout));
     const struct device *device = devices_find(recall->devices, &row->mac);
-    struct rollout_member member = { .mac = row->mac,
-                                     .state = (enum rollout_device_state)row->state,
-                                     .canary = row->canary,
-                                     .attempts = row->attempts,
-                                     .armed = row->armed,
-                                     .unix_s = row->unix_s,
-                                     .why = row->why };
+    struct rollout_member member = { .state = (enum rollout_device_state)row->state, .why = row->why };
+    struct rollout_member *to = &member;
+    MEMBER_NUMBERS(NUMBER)
     if (rollout != NULL) {
         rollout_restore_member(recall->rollouts, rollout, &member,
                                device != NULL ? recall->site_of(device->address) : 0, recall->now);
