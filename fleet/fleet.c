@@ -157,16 +157,47 @@ static void judge(struct fleet *fleet, struct device *device, const struct check
     }
 }
 
-static void write_line(struct fleet *fleet, const struct device *device, bool fs, bool is_first,
+#define IN_ROLLOUT_SIZE (ANNOUNCE_ID_SIZE + 16)
+/* For a time-line. NULL = none's business. */
+static const char *name_rollout(const struct rollout *rollout, char text[IN_ROLLOUT_SIZE])
+{
+    text[0] = '\0';
+    if (rollout != NULL) {
+        snprintf(text, IN_ROLLOUT_SIZE, " (rollout %s)", rollout->id);
+    }
+    return text;
+}
+
+/* The rollout under way, or followed, in which it took what it is judged by. */
+static const struct rollout *rollout_of_verdict(const struct fleet *fleet, const struct device *device,
+                                                const struct checkin *checkin)
+{
+    struct rollout_member member;
+    bool fs = checkin->request->mode == DEVICE_MODE_FS;
+    const struct rollout *over = rollouts_following(fleet->rollouts, &device->mac, checkin->type, fs);
+    const struct rollout *now_on = rollouts_for(fleet->rollouts, &device->mac, checkin->type, fs, false);
+    const struct rollout *either[] = { fleet_stands(now_on) ? now_on : NULL, over };
+    for (size_t i = 0; i < sizeof either / sizeof either[0]; i++) {
+        if (either[i] != NULL && is_of_rollout(device, either[i]) && rollout_member(either[i], &device->mac, &member) &&
+            member.attempts > 0) {
+            return either[i];
+        }
+    }
+    return NULL;
+}
+
+static void write_line(struct fleet *fleet, const struct device *device, bool is_first, const struct checkin *checkin,
                        const struct outcome_verdict *verdict, const struct moment *now)
 {
+    char rollout[IN_ROLLOUT_SIZE];
     if (is_first) {
         journal_event(fleet->journal, &device->mac, now, "first-seen", "as %.60s",
                       words_text(fleet->words, device->type->name));
     }
     if (verdict->outcome != OUTCOME_NONE) {
-        journal_event(fleet->journal, &device->mac, now, outcome_word(verdict->outcome), "%s%s%s",
-                      words_text(fleet->words, device_sent(device, fs)->version),
+        journal_event(fleet->journal, &device->mac, now, outcome_word(verdict->outcome), "%s%s%s%s",
+                      words_text(fleet->words, device_sent(device, is_fs(checkin))->version),
+                      name_rollout(rollout_of_verdict(fleet, device, checkin), rollout),
                       verdict->detail[0] != '\0' ? ": " : "", verdict->detail);
     }
 }
@@ -244,7 +275,7 @@ struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *check
     judge(fleet, device, checkin, now, verdict);
     device_saw(fleet->devices, device, &sighting, now);
     devices_mark(fleet->devices, device);
-    write_line(fleet, device, is_fs(checkin), is_first, verdict, now); /* behind the record, see fleet/journal.h */
+    write_line(fleet, device, is_first, checkin, verdict, now); /* behind the record, see fleet/journal.h */
     tell_rollouts(fleet, device, checkin, verdict, now);
     return device;
 }
@@ -269,6 +300,7 @@ static void count_served(struct device_transfer *transfer, const uint8_t md5[16]
 static void remember_sending(struct fleet *fleet, struct device *device, const struct sending *sending,
                              const struct sending_end *end, const struct moment *now)
 {
+    char rollout[IN_ROLLOUT_SIZE];
     struct device_transfer *transfer = devices_take_sent(fleet->devices, device, sending->fs);
     count_served(transfer, sending->run_md5, end->whole);
     memcpy(transfer->md5, sending->run_md5, 16);
@@ -281,12 +313,13 @@ static void remember_sending(struct fleet *fleet, struct device *device, const s
     transfer->outcome = end->whole ? OUTCOME_OPEN : OUTCOME_CUT;
     transfer->failures += !end->whole && transfer->failures < UINT8_MAX;
     devices_mark(fleet->devices, device);
+    name_rollout(rollouts_sending(fleet->rollouts, sending->mac, sending->file_md5), rollout);
     if (end->whole) {
-        journal_event(fleet->journal, &device->mac, now, "sent", "%s, %" PRIu64 " bytes in %" PRIu64 " ms",
-                      sending->version, end->bytes, end->ms);
+        journal_event(fleet->journal, &device->mac, now, "sent", "%s%s, %" PRIu64 " bytes in %" PRIu64 " ms",
+                      sending->version, rollout, end->bytes, end->ms);
     } else {
-        journal_event(fleet->journal, &device->mac, now, "cut", "%s, at %" PRIu64 " of %" PRIu64 " bytes: %s",
-                      sending->version, end->bytes, end->of, end->why);
+        journal_event(fleet->journal, &device->mac, now, "cut", "%s%s, at %" PRIu64 " of %" PRIu64 " bytes: %s",
+                      sending->version, rollout, end->bytes, end->of, end->why);
     }
 }
 

@@ -87,6 +87,9 @@ void rollout_set(struct rollout *rollout, enum rollout_state state, const char *
         rollout->table->type_withdrawn = rollout->table->type_open;
         effects->withdraw(effects->owner, rollout);
     }
+    if (stops || state == ROLLOUT_ABORTED) {
+        story_stopped(rollout, now);
+    }
 }
 
 /* --- halting --------------------------------------------------------------------------------------------------------
@@ -270,6 +273,7 @@ static void trigger_type(struct rollout *rollout, bool again, const struct momen
         if (member->state == ROLLOUT_DEVICE_QUEUED) {
             member->attempts += member->attempts < UINT8_MAX;
             member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
+            story_told(rollout, member, now);
         }
     }
     call_type(rollout, again);
@@ -315,6 +319,7 @@ static void fill_window(struct rollout *rollout, const struct moment *now)
             struct mac mac = member->mac;
             rollout->commands++;
             member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
+            story_told(rollout, member, now);
             effects->trigger(effects->owner, rollout, &mac, attempt);
         }
     }

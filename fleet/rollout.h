@@ -118,6 +118,8 @@ struct rollout_order {
     uint64_t broker_ms;      /* the broker must take a first command within it, else ABORTED */
 };
 
+#define ROLLOUT_NOTE_SIZE 320 /* of a text for a time-line */
+
 /* One device of a rollout, as others see it. */
 struct rollout_member {
     struct mac mac;
@@ -173,6 +175,8 @@ struct rollout_effects {
     uint64_t (*changed)(void *owner, const struct rollout *rollout);
     uint64_t (*member_changed)(void *owner, const struct rollout *rollout, const struct rollout_member *member);
     void (*forgotten)(void *owner, const struct rollout *rollout); /* it leaves the memory */
+    /* For the device's time-line. May be NULL. */
+    void (*noted)(void *owner, const struct mac *device, const char *word, const char *text, const struct moment *now);
     /* Asked: whether the device belongs to the group. */
     bool (*in_group)(void *owner, const struct mac *mac, const char *group);
     void *owner;
@@ -286,6 +290,10 @@ void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, 
                               const struct moment *now);
 void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16], bool whole,
                              uint64_t bytes, uint64_t ms, const char *why_cut, const struct moment *now);
+
+/* Whose business the transfer of this file to the device is that is under way; NULL = none's. */
+const struct rollout *rollouts_sending(const struct rollouts *rollouts, const struct mac *mac,
+                                       const uint8_t file_md5[16]);
 
 /* How a command went (device NULL = to the type): STATUS_OK, the broker has it; STATUS_BUSY, there was no room for it
  * to wait in, which is no device's fault: it is told later; anything else, with why: refused. */

@@ -178,7 +178,7 @@ void rollouts_came_after(struct rollouts *rollouts, const struct rollout_fact *f
 /* --- transfers ------------------------------------------------------------------------------------------------------
  */
 
-static bool is_of(const struct rollout *rollout, const uint8_t file_md5[16])
+bool rollout_has_file(const struct rollout *rollout, const uint8_t file_md5[16])
 {
     for (size_t i = 0; i < rollout->order.target.image_count; i++) {
         if (memcmp(rollout->order.target.md5[i], file_md5, 16) == 0) {
@@ -191,8 +191,9 @@ static bool is_of(const struct rollout *rollout, const uint8_t file_md5[16])
 /* The member whose transfer of this file is the rollout's business; NULL = it is not. */
 static struct member *find_transfer(struct rollout *rollout, const struct mac *mac, const uint8_t file_md5[16])
 {
-    struct member *member =
-        mac != NULL && rollout_is_followed(rollout) && is_of(rollout, file_md5) ? member_find(rollout, mac) : NULL;
+    struct member *member = mac != NULL && rollout_is_followed(rollout) && rollout_has_file(rollout, file_md5)
+                                ? member_find(rollout, mac)
+                                : NULL;
     return member != NULL && !member->handed_over ? member : NULL;
 }
 
@@ -247,7 +248,7 @@ void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, c
     for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
         struct member *member = find_transfer(rollout, mac, file_md5);
         older = rollout->table->older;
-        if (!rollout_is_followed(rollout) || !is_of(rollout, file_md5)) {
+        if (!rollout_is_followed(rollout) || !rollout_has_file(rollout, file_md5)) {
             continue;
         }
         rollout->bytes += bytes;
@@ -289,6 +290,7 @@ static void tell_failed(struct rollout *rollout, struct member *member, enum sta
     }
     if (status == STATUS_BUSY || stands_still(rollout) || member->withdrawn) { /* the same command goes out later */
         member->attempts -= member->attempts > 0;
+        story_untold(rollout, member, why, now);
         member_requeue(rollout, member, false, now);
         return;
     }

@@ -182,6 +182,7 @@ void member_set(struct rollout *rollout, struct member *member, enum rollout_dev
     move(rollout, member, state, 0, false);
     rollout->canaries_confirmed = rollout->table->canaries_of[ROLLOUT_DEVICE_CONFIRMED];
     (void)write_down(rollout, member);
+    story_moved(rollout, member, now);
 }
 
 void member_leave_out(struct rollout *rollout, struct member *member, const char *why)

@@ -204,6 +204,22 @@ void rollout_call_all(struct rollout *rollout, const struct moment *now);
 bool rollout_fails_often(const struct rollout *rollout);
 bool rollout_may_trigger(const struct rollout *rollout); /* its state is CANARY or RUNNING */
 
+/* --- rollout_story.c ------------------------------------------------------------------------------------------------
+ */
+
+/* Its command leaves; the broker's word may come after the device. Or it did not leave, and will later. */
+void story_told(const struct rollout *rollout, const struct member *member, const struct moment *now);
+void story_untold(const struct rollout *rollout, const struct member *member, const char *why,
+                  const struct moment *now);
+void story_moved(const struct rollout *rollout, const struct member *member, const struct moment *now);
+/* It is paused, halted or aborted: noted with who is under way. */
+void story_stopped(const struct rollout *rollout, const struct moment *now);
+
+/* --- rollout_facts.c ------------------------------------------------------------------------------------------------
+ */
+
+bool rollout_has_file(const struct rollout *rollout, const uint8_t file_md5[16]); /* it is one of its target's */
+
 /* --- rollout_end.c --------------------------------------------------------------------------------------------------
  */
 

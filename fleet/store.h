@@ -77,7 +77,7 @@ struct store_member { /* key: rollout, mac */
 struct store_event {
     struct mac mac;
     uint32_t unix_s;
-    char word[24];              /* "sent", "cut", "confirmed", "rolled-back", "told", "pinned" … */
+    char word[24];              /* "told", "asked", "sent", "cut", "confirmed", "rolled-back", "pinned" … */
     char text[STORE_EVENT_MAX]; /* both sides of it, for people */
 };
 

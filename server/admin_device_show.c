@@ -7,8 +7,10 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define EVENTS_SHOWN_MAX STORE_EVENTS_OF_DEVICE
+#define SILENT           "silent"
 
 struct events_call {
     struct admin_api *api;
@@ -32,10 +34,15 @@ static void add_silence(const struct admin_api *api, const struct mac *mac, bool
     while (i < count && events[i].unix_s > at) {
         i++;
     }
+    for (size_t k = 0; k < count && events[k].unix_s >= device_sent(device, fs)->unix_s; k++) {
+        if (strcmp(events[k].word, SILENT) == 0) { /* its rollout has noted it */
+            return;
+        }
+    }
     snprintf(text, sizeof text, "it had all of %.64s, and did not come back within %u s",
              words_text(api->fleet->words, device_sent(device, fs)->version), (unsigned)reboot_s);
-    json_array_insert_new(
-        list, i, json_pack("{s:o, s:s, s:o}", "at", admin_time(at), "word", "silent", "text", admin_text(text)));
+    json_array_insert_new(list, i,
+                          json_pack("{s:o, s:s, s:o}", "at", admin_time(at), "word", SILENT, "text", admin_text(text)));
 }
 
 /* What a check of it would show of a type that stays on an older version. */

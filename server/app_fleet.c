@@ -71,6 +71,13 @@ static void on_forgotten(void *owner, const struct rollout *rollout)
     (void)journal_rollout_gone(app->fleet.journal, rollout->id);
 }
 
+static void on_noted(void *owner, const struct mac *device, const char *word, const char *text,
+                     const struct moment *now)
+{
+    const struct app *app = owner;
+    journal_event(app->fleet.journal, device, now, word, "%s", text);
+}
+
 static bool in_group(void *owner, const struct mac *mac, const char *group)
 {
     const struct app *app = owner;
@@ -148,6 +155,7 @@ int app_fleet_open(struct app *app)
                                        .changed = on_changed,
                                        .member_changed = on_member_changed,
                                        .forgotten = on_forgotten,
+                                       .noted = on_noted,
                                        .in_group = in_group,
                                        .owner = app };
     struct fleet *fleet = &app->fleet;

@@ -102,8 +102,8 @@ static void on_written(void *owner, uint64_t ticket)
 
 static struct world *world_open(void)
 {
-    static const struct rollout_effects effects = { trigger,   withdraw, changed, member_changed,
-                                                    forgotten, in_group, NULL };
+    static const struct rollout_effects effects = { trigger,   withdraw, changed,  member_changed,
+                                                    forgotten, NULL,     in_group, NULL };
     char message[MESSAGE_SIZE] = "";
     struct world *world = calloc(1, sizeof *world);
     assert_non_null(world);
