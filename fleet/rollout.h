@@ -131,6 +131,17 @@ struct rollout_member {
     const char *why;  /* of FAILED, SILENT, SKIPPED; "" else; borrowed */
 };
 
+/* How many are SKIPPED, by what their `why` says up to a colon. */
+#define ROLLOUT_REASONS_MAX  12
+#define ROLLOUT_REASON_SIZE  40
+#define ROLLOUT_REASON_OTHER "other reasons" /* those that came when the rest was taken */
+struct rollout_reasons {
+    struct rollout_reason {
+        char word[ROLLOUT_REASON_SIZE]; /* "" = none, and none behind it */
+        size_t count;
+    } all[ROLLOUT_REASONS_MAX];
+};
+
 struct rollout {
     char id[ANNOUNCE_ID_SIZE];
     struct rollout_order order;
@@ -151,6 +162,7 @@ struct rollout {
     struct window window;
     size_t in_flight;                      /* slots taken */
     size_t devices[ROLLOUT_DEVICE_STATES]; /* counts by state */
+    struct rollout_reasons skipped_for;
     size_t members, canaries, canaries_confirmed;
     size_t failures;            /* the image's or the network's, not the broker's */
     size_t forgiven;            /* of them, when an operator last said resume */

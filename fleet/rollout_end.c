@@ -20,12 +20,16 @@ enum rollout_device_state member_state(const struct rollout *rollout, const stru
     return left ? ROLLOUT_DEVICE_SKIPPED : (enum rollout_device_state)member->state;
 }
 
+static const char *why_given_up(const struct rollout *rollout, bool was_told)
+{
+    return is_superseded(rollout) ? rollout->why
+           : was_told             ? "the rollout was aborted"
+                                  : NOT_TOLD "the rollout was aborted";
+}
+
 void member_give_up(struct rollout *rollout, struct member *member, const struct moment *now)
 {
-    const char *why = is_superseded(rollout)  ? rollout->why
-                      : member->attempts == 0 ? NOT_TOLD "the rollout was aborted"
-                                              : "the rollout was aborted";
-    member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why, now);
+    member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why_given_up(rollout, member->attempts > 0), now);
 }
 
 /* At most so many of the list. */
@@ -53,6 +57,7 @@ static void give_up_waiting(struct rollout *rollout, const struct moment *now)
         room -= give_up(rollout, &site->queues[1].members, room, now);
     }
     member_write_left_out(rollout, room);
+    reasons_add(&rollout->skipped_for, why_given_up(rollout, false), rollout->devices[ROLLOUT_DEVICE_QUEUED]);
     rollout->devices[ROLLOUT_DEVICE_SKIPPED] += rollout->devices[ROLLOUT_DEVICE_QUEUED];
     rollout->devices[ROLLOUT_DEVICE_QUEUED] = 0;
 }

@@ -173,11 +173,15 @@ void member_set(struct rollout *rollout, struct member *member, enum rollout_dev
                 const struct moment *now)
 {
     member->told = member->withdrawn = member->unsure = member->unwritten = false;
+    if (member->state == ROLLOUT_DEVICE_SKIPPED) {
+        reasons_take(&rollout->skipped_for, member_why(rollout, member));
+    }
     member->why = find_why(rollout->table, why);
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
     if (state == ROLLOUT_DEVICE_SKIPPED) { /* it proves nothing: another takes its place */
         unmark(rollout, member);
+        reasons_add(&rollout->skipped_for, member_why(rollout, member), 1);
     }
     move(rollout, member, state, 0, false);
     rollout->canaries_confirmed = rollout->table->canaries_of[ROLLOUT_DEVICE_CONFIRMED];
@@ -189,6 +193,7 @@ void member_leave_out(struct rollout *rollout, struct member *member, const char
 {
     member->why = find_why(rollout->table, why);
     member->unwritten = true;
+    reasons_add(&rollout->skipped_for, member_why(rollout, member), 1);
     move(rollout, member, ROLLOUT_DEVICE_SKIPPED, 0, false);
 }
 
@@ -346,6 +351,9 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     member->unsure = member_takes_slot(member);
     member->unix_s = as_written->unix_s;
     member->why = find_why(rollout->table, as_written->why);
+    if (member->state == ROLLOUT_DEVICE_SKIPPED && !rollout_is_over(rollout)) { /* else they were counted at the end */
+        reasons_add(&rollout->skipped_for, member_why(rollout, member), 1);
+    }
     rollout->canaries += member->canary;
     rollout->table->armed_last =
         member->armed > rollout->table->armed_last ? member->armed : rollout->table->armed_last;
@@ -442,7 +450,8 @@ static void check_lists(const struct rollout *rollout)
 void rollout_check(const struct rollout *rollout)
 {
     const struct rollout_table *table = rollout->table;
-    size_t counts[ROLLOUT_DEVICE_STATES] = { 0 }, in_flight = 0, taken = 0, canaries = 0, failed = 0, lost = 0;
+    size_t counts[ROLLOUT_DEVICE_STATES] = { 0 }, in_flight = 0, taken = 0, canaries = 0, failed = 0, lost = 0,
+           reasons = 0;
     if (rollout_is_over(rollout) && table->closed) {
         assert(table->member_count <= ROLLOUT_LISTED_MAX);
         return;
@@ -465,6 +474,10 @@ void rollout_check(const struct rollout *rollout)
     for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
         assert(counts[i] == rollout->devices[i]);
     }
+    for (size_t i = 0; i < ROLLOUT_REASONS_MAX; i++) {
+        reasons += rollout->skipped_for.all[i].count;
+    }
+    assert(reasons == rollout->devices[ROLLOUT_DEVICE_SKIPPED] || rollout_is_over(rollout));
     for (const struct site *site = table->sites; site != NULL; site = site->hh.next) {
         taken -= site->taken;
     }

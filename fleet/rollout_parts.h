@@ -204,6 +204,12 @@ void rollout_call_all(struct rollout *rollout, const struct moment *now);
 bool rollout_fails_often(const struct rollout *rollout);
 bool rollout_may_trigger(const struct rollout *rollout); /* its state is CANARY or RUNNING */
 
+/* --- rollout_reasons.c ----------------------------------------------------------------------------------------------
+ */
+
+void reasons_add(struct rollout_reasons *reasons, const char *why, size_t count);
+void reasons_take(struct rollout_reasons *reasons, const char *why); /* one that was added */
+
 /* --- rollout_story.c ------------------------------------------------------------------------------------------------
  */
 

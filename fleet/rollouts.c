@@ -386,6 +386,9 @@ struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout
         memset(rollout->devices, 0, sizeof rollout->devices);
         rollout->canaries = rollout->canaries_confirmed = 0;
     }
+    if (!over) {
+        memset(&rollout->skipped_for, 0, sizeof rollout->skipped_for);
+    }
     rollout->members = over ? rollout->members : 0;
     if (follows) { /* whoever waited at the end, or was left out before, may not have been written down */
         rollout->devices[ROLLOUT_DEVICE_SKIPPED] = rollout->members;

@@ -278,14 +278,15 @@ void row_get_policy(struct row_cursor *from, struct store_policy *row)
 /* clang-format on */
 
 /* "queued 12 failed 3" */
-static void print_counts(const struct rollout *row, char counts[ROW_COUNTS_TEXT])
+static void print_counts(const struct rollout *row, struct row_counts *texts)
 {
-    size_t used = 0;
+    size_t used = 0, size = sizeof texts->states;
+    char *counts = texts->states;
     counts[0] = '\0';
     for (unsigned i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
         if (row->devices[i] > 0) {
-            used += (size_t)snprintf(counts + used, ROW_COUNTS_TEXT - used, "%s%s %zu", used > 0 ? " " : "",
-                                     word_of_member(i), row->devices[i]);
+            used += (size_t)snprintf(counts + used, size - used, "%s%s %zu", used > 0 ? " " : "", word_of_member(i),
+                                     row->devices[i]);
         }
     }
 }
@@ -301,10 +302,38 @@ static void parse_counts(char *counts, struct rollout *row)
     }
 }
 
-void row_put_rollout(struct row_cursor *to, const struct rollout *row, char counts[ROW_COUNTS_TEXT])
+/* A line each: "3 runs it already". */
+static void print_reasons(const struct rollout *row, struct row_counts *texts)
+{
+    size_t used = 0;
+    texts->reasons[0] = '\0';
+    for (size_t i = 0; i < ROLLOUT_REASONS_MAX; i++) {
+        const struct rollout_reason *reason = &row->skipped_for.all[i];
+        if (reason->count > 0) {
+            used += (size_t)snprintf(texts->reasons + used, sizeof texts->reasons - used, "%zu %s\n", reason->count,
+                                     reason->word);
+        }
+    }
+}
+
+static void parse_reasons(char *text, struct rollout *row)
+{
+    size_t i = 0;
+    for (char *line; i < ROLLOUT_REASONS_MAX && (line = strsep(&text, "\n")) != NULL;) {
+        const char *word = strchr(line, ' ');
+        if (word != NULL && word[1] != '\0') {
+            struct rollout_reason *reason = &row->skipped_for.all[i++];
+            reason->count = strtoull(line, NULL, 10);
+            snprintf(reason->word, sizeof reason->word, "%s", word + 1);
+        }
+    }
+}
+
+void row_put_rollout(struct row_cursor *to, const struct rollout *row, struct row_counts *counts)
 {
     const struct rollout_target *target = &row->order.target;
     print_counts(row, counts);
+    print_reasons(row, counts);
     row_put_text(to, row->id);
     row_put_text(to, word_of_state(row->state));
     row_put_text(to, word_of_state(row->before));
@@ -323,16 +352,17 @@ void row_put_rollout(struct row_cursor *to, const struct rollout *row, char coun
     row_put_text(to, row->order.group);
 #define X(field) row_put_number(to, (sqlite3_int64)row->field);
     ROLLOUT_ORDER_NUMBERS(X)
-    row_put_text(to, counts);
+    row_put_text(to, counts->states);
     ROLLOUT_COUNT_NUMBERS(X)
 #undef X
+    row_put_text(to, counts->reasons);
 }
 
 /* `devices` takes the named ones: room for ROLLOUT_NAMED_MAX. */
 void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *devices)
 {
     struct rollout_target *target = &row->order.target;
-    char counts[ROW_COUNTS_TEXT];
+    struct row_counts counts;
     (void)row_get_number(from); /* its place */
     row_get_text(from, row->id, sizeof row->id);
     row->state = (enum rollout_state)get_word(from, word_of_state, ROLLOUT_STATES);
@@ -360,10 +390,12 @@ void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *d
     number = row_get_number(from);                                                                                     \
     row->field = (__typeof__(row->field))number;
     ROLLOUT_ORDER_NUMBERS(X)
-    row_get_text(from, counts, sizeof counts);
-    parse_counts(counts, row);
+    row_get_text(from, counts.states, sizeof counts.states);
+    parse_counts(counts.states, row);
     ROLLOUT_COUNT_NUMBERS(X)
 #undef X
+    row_get_text(from, counts.reasons, sizeof counts.reasons);
+    parse_reasons(counts.reasons, row);
     row->window.fixed = row->order.in_flight;
 }
 

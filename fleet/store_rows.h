@@ -27,9 +27,12 @@ void row_put_device(struct row_cursor *to, const struct store_device *row, uint8
 void row_get_device(struct row_cursor *from, struct store_device *row);
 void row_put_policy(struct row_cursor *to, const struct store_policy *row, char groups[STORE_GROUPS_TEXT]);
 void row_get_policy(struct row_cursor *from, struct store_policy *row);
-/* `counts` takes those of its devices by state, as a text. */
-#define ROW_COUNTS_TEXT (ROLLOUT_DEVICE_STATES * 40)
-void row_put_rollout(struct row_cursor *to, const struct rollout *row, char counts[ROW_COUNTS_TEXT]);
+/* Takes what is written as texts: how many of its devices are in each state, and are skipped for each reason. */
+struct row_counts {
+    char states[ROLLOUT_DEVICE_STATES * 40];
+    char reasons[ROLLOUT_REASONS_MAX * (ROLLOUT_REASON_SIZE + 24)];
+};
+void row_put_rollout(struct row_cursor *to, const struct rollout *row, struct row_counts *counts);
 void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *devices);
 void row_put_member(struct row_cursor *to, const struct store_member *row);
 void row_get_member(struct row_cursor *from, struct store_member *row);

@@ -46,7 +46,7 @@ static const char *const queries[QUERIES] = {
      * said. */
     [PUT_ROLLOUT] = "REPLACE INTO rollout VALUES ((SELECT place FROM rollout WHERE id = ?1),?1,?2,?3,?4,?5,?6,?7,?8,?9,"
                     "?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,"
-                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49)",
+                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49,?50)",
     [DROP_ROLLOUT] = "DELETE FROM rollout WHERE id = ?1",
     [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1",
     [THIN_MEMBERS] = "DELETE FROM member WHERE rollout = ?1 AND mac NOT IN (SELECT mac FROM member WHERE rollout = ?1"
@@ -216,14 +216,14 @@ static int write_keyed(struct sqlite *store, enum query query, const char *id, c
 
 static int write_rollout(struct sqlite *store, const struct store_rollout *row)
 {
-    char counts[ROW_COUNTS_TEXT];
+    struct row_counts counts;
     int code;
     if (row->gone) {
         code = write_keyed(store, DROP_ROLLOUT, row->rollout.id, NULL);
         return code == SQLITE_OK ? write_keyed(store, DROP_MEMBERS, row->rollout.id, NULL) : code;
     }
     struct row_cursor cursor = begin(store, PUT_ROLLOUT);
-    row_put_rollout(&cursor, &row->rollout, counts);
+    row_put_rollout(&cursor, &row->rollout, &counts);
     code = step(store, PUT_ROLLOUT);
     if (code != SQLITE_OK || !rollout_is_over(&row->rollout) || row->rollout.in_flight > 0) { /* all are needed */
         return code;

@@ -9,8 +9,6 @@
 #define DEVICE_LIST_MAX  1000
 #define NAMED_SHOWN      100
 #define PROGRESS_LOOK_MS 250
-#define REASONS_MAX      12
-#define REASONS_OF_MAX   20000 /* members; looking through more would keep the loop */
 
 /* --- showing ------------------------------------------------------------------------------------------------------ */
 
@@ -75,41 +73,15 @@ static json_t *devices_json(const struct rollout *rollout)
     return json;
 }
 
-/* "loop-guard: sent whole 3 times" and "loop-guard: sent whole 4 times" are one reason. */
-static size_t reason_bytes(const char *why)
-{
-    return strcspn(why, ":");
-}
-
-static void count_reason(json_t *list, const char *why)
-{
-    json_t *one;
-    size_t i;
-    json_array_foreach(list, i, one)
-    {
-        const char *reason = json_string_value(json_object_get(one, "reason"));
-        if (strlen(reason) == reason_bytes(why) && strncmp(reason, why, reason_bytes(why)) == 0) {
-            json_t *count = json_object_get(one, "count");
-            json_integer_set(count, json_integer_value(count) + 1);
-            return;
-        }
-    }
-    if (json_array_size(list) < REASONS_MAX) {
-        json_array_append_new(list, json_pack("{s:s%, s:i}", "reason", why, reason_bytes(why), "count", 1));
-    }
-}
-
-/* Why they were left out: of the first thousand. */
 static json_t *skipped_json(const struct rollout *rollout)
 {
-    static struct rollout_member members[DEVICE_LIST_MAX]; /* the loop's */
     json_t *list = json_array();
-    bool is_few = rollout_is_over(rollout) || rollout->members <= REASONS_OF_MAX;
-    size_t count = is_few && rollout->devices[ROLLOUT_DEVICE_SKIPPED] > 0
-                       ? rollout_members(rollout, ROLLOUT_DEVICE_SKIPPED, 0, members, DEVICE_LIST_MAX)
-                       : 0;
-    for (size_t i = 0; i < count; i++) {
-        count_reason(list, members[i].why);
+    for (size_t i = 0; i < ROLLOUT_REASONS_MAX; i++) {
+        const struct rollout_reason *reason = &rollout->skipped_for.all[i];
+        if (reason->count > 0) {
+            json_array_append_new(
+                list, json_pack("{s:o, s:I}", "reason", admin_text(reason->word), "count", (json_int_t)reason->count));
+        }
     }
     return list;
 }

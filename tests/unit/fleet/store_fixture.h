@@ -229,6 +229,11 @@ static inline struct store_change *full_rollout(unsigned seed)
     for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
         row->devices[i] = (seed + i) % 3 > 0 ? 1 + seed * 1000003 + i : 0;
     }
+    memset(&row->skipped_for, 0, sizeof row->skipped_for);
+    for (size_t i = 0; i < seed % (ROLLOUT_REASONS_MAX + 1); i++) {
+        row->skipped_for.all[i].count = 1 + seed * 1000003 + i;
+        snprintf(row->skipped_for.all[i].word, ROLLOUT_REASON_SIZE, "reason %zu of %u", i, seed);
+    }
     order->device_count = seed % 4 == 0 ? ROLLOUT_NAMED_MAX : seed % 4;
     order->devices = calloc(order->device_count + 1, sizeof(struct mac));
     assert_non_null(order->devices);
