@@ -339,9 +339,6 @@ static enum cli_exit print_members(struct cli *cli, const struct api_path *path,
         putchar('\n');
         table_print(table, stdout);
     }
-    if (progress_is_over(&progress)) {
-        puts("who has it is not listed once a rollout is over; \"updraft devices\" shows what each device runs");
-    }
     table_free(table);
     return result == API_DONE ? CLI_DONE : cli_refused(cli, result);
 }

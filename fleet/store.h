@@ -56,7 +56,8 @@ struct store_policy { /* key: mac; `gone`: the row is deleted */
     uint32_t unix_s;
 };
 
-struct store_rollout { /* key: id; `gone`: forgotten, with its members. order.devices is owned by the change */
+struct store_rollout { /* key: id; `gone`: forgotten, with its members, which stay as long as it does. order.devices is
+                          owned by the change */
     bool gone;
     struct rollout
         rollout; /* of it: id, order, state, before, why, created_s, ended_s, since_s, gathered, told_type, broadcasts,
@@ -97,8 +98,9 @@ struct store_change {
 /* --- the table ------------------------------------------------------------------------------------------------------
  */
 
-/* Called for each row at the start, policies first, then devices, rollouts, members. Rows are borrowed until it
- * returns; false ends the reading. */
+/* Called for each row at the start, policies first, then devices, rollouts, members: those that are still needed, and
+ * of rollouts that are over and done with those that say why. Rows are borrowed until it returns; false ends the
+ * reading. */
 typedef bool (*store_row_fn)(void *owner, const struct store_change *row);
 
 struct store_ops {
@@ -126,6 +128,10 @@ struct store_ops {
     /* The time-line of one device, newest first: up to max. */
     enum status (*events)(void *store, const struct mac *mac, struct store_event *events, size_t max, size_t *count,
                           char *message, size_t size);
+    /* Members of a rollout that is over, by MAC: of one state (ROLLOUT_DEVICE_STATES = of any), from the first-th on,
+     * up to max. Who still waited at the end is SKIPPED. */
+    enum status (*members)(void *store, const char *rollout, enum rollout_device_state state, size_t first,
+                           struct store_member *members, size_t max, size_t *count, char *message, size_t size);
     void (*close)(void *store);
 };
 

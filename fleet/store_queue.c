@@ -23,7 +23,8 @@ struct waiter {
 };
 
 struct reading {
-    store_events_fn on_events; /* NULL = answered */
+    store_events_fn on_events; /* this or that; neither = answered */
+    store_members_fn on_members;
     void *owner;
     struct reading *next;
 };
@@ -119,11 +120,14 @@ static void set_health(struct store_queue *queue, enum store_health health, cons
 
 static void answer_reading(struct reading *reading, enum status status, const struct report *report, const char *why)
 {
-    store_events_fn on_events = reading->on_events;
+    struct reading asked = *reading;
+    size_t count = report != NULL ? report->count : 0;
     reading->on_events = NULL;
-    if (on_events != NULL) {
-        on_events(reading->owner, status, report != NULL ? report->events : NULL, report != NULL ? report->count : 0,
-                  why);
+    reading->on_members = NULL;
+    if (asked.on_events != NULL) {
+        asked.on_events(asked.owner, status, report != NULL ? report->events : NULL, count, why);
+    } else if (asked.on_members != NULL) {
+        asked.on_members(asked.owner, status, report != NULL ? report->members : NULL, count, why);
     }
 }
 
@@ -176,7 +180,7 @@ static void hear_health(struct store_queue *queue, enum store_health health, con
     set_health(queue, health, why);
 }
 
-static void hear_events(struct store_queue *queue, const struct report *report)
+static void hear_rows(struct store_queue *queue, const struct report *report)
 {
     struct reading **link = &queue->readings;
     answer_reading(report->reading, report->status, report, report->why);
@@ -247,8 +251,8 @@ static void on_mail(struct mailbox *box, void *owner)
             queue->view.failures++;
             hear_health(queue, STORE_FAILING, report->why);
             break;
-        case LETTER_EVENTS:
-            hear_events(queue, report);
+        case LETTER_ROWS:
+            hear_rows(queue, report);
             break;
         default:
             ended = true;
@@ -339,20 +343,38 @@ void store_queue_when(struct store_queue *queue, uint64_t ticket, uint64_t timeo
                          100); /* at once: what is written already is not told from within */
 }
 
-void store_queue_events_of(struct store_queue *queue, const struct mac *mac, size_t max, store_events_fn done,
-                           void *owner)
+static void post_reading(struct store_queue *queue, struct letter *letter, struct reading asked)
 {
-    struct letter *letter = store_letter_new(LETTER_READ);
-    struct reading *reading = calloc(1, sizeof *reading);
+    struct reading *reading = malloc(sizeof *reading);
     assert(reading != NULL);
-    *reading = (struct reading){ done, owner, queue->readings };
+    *reading = asked;
+    reading->next = queue->readings;
     queue->readings = reading;
-    letter->report->mac = *mac;
-    letter->report->max = max < EVENTS_MAX ? max : EVENTS_MAX;
     letter->report->reading = reading;
     bool posted = !queue->closing && mailbox_post(&queue->writer.to_writer, &letter->mail);
     assert(posted); /* not asked for after the close has begun */
     (void)posted;
+}
+
+void store_queue_events_of(struct store_queue *queue, const struct mac *mac, size_t max, store_events_fn done,
+                           void *owner)
+{
+    struct letter *letter = store_letter_new(LETTER_READ);
+    letter->report->mac = *mac;
+    letter->report->max = max < EVENTS_MAX ? max : EVENTS_MAX;
+    post_reading(queue, letter, (struct reading){ .on_events = done, .owner = owner });
+}
+
+void store_queue_members_of(struct store_queue *queue, const struct store_members_asked *asked, store_members_fn done,
+                            void *owner)
+{
+    struct letter *letter = store_letter_new(LETTER_READ);
+    snprintf(letter->report->rollout, sizeof letter->report->rollout, "%s", asked->rollout);
+    letter->report->of_members = true;
+    letter->report->state = asked->state;
+    letter->report->first = asked->first;
+    letter->report->max = asked->max < STORE_MEMBERS_MAX ? asked->max : STORE_MEMBERS_MAX;
+    post_reading(queue, letter, (struct reading){ .on_members = done, .owner = owner });
 }
 
 const struct store_view *store_queue_view(const struct store_queue *queue)

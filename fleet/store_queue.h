@@ -72,6 +72,17 @@ void store_queue_events_of(struct store_queue *queue, const struct mac *mac, siz
 
 /* For tests: instead of STORE_HANG_MS. */
 void store_queue_hangs_after(struct store_queue *queue, uint64_t ms);
+/* Likewise, the members of a rollout that is over (store_ops.members). */
+#define STORE_MEMBERS_MAX 1000 /* at a time */
+typedef void (*store_members_fn)(void *owner, enum status status, const struct store_member *members, size_t count,
+                                 const char *why);
+struct store_members_asked {
+    char rollout[ANNOUNCE_ID_SIZE];
+    enum rollout_device_state state;
+    size_t first, max;
+};
+void store_queue_members_of(struct store_queue *queue, const struct store_members_asked *asked, store_members_fn done,
+                            void *owner);
 
 const struct store_view *store_queue_view(const struct store_queue *queue);
 

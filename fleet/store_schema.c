@@ -36,6 +36,7 @@ static const char *const migrations[STORE_SCHEMA_VERSION] = {
     " sent_bytes INTEGER, took_ms INTEGER, rebooted_ms INTEGER, skipped_for TEXT);"
     "CREATE TABLE member (rollout TEXT, mac INTEGER, state TEXT, attempts INTEGER, canary INTEGER, armed INTEGER,"
     " at INTEGER, why TEXT, PRIMARY KEY (rollout, mac)) WITHOUT ROWID;"
+    "CREATE INDEX member_listed ON member (rollout) WHERE state IN ('failed', 'silent', 'skipped');"
     "CREATE TABLE event (id INTEGER PRIMARY KEY, mac INTEGER, at INTEGER, word TEXT, text TEXT);"
     "CREATE INDEX event_of_device ON event (mac, id);",
 };

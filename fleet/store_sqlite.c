@@ -27,11 +27,12 @@ enum query {
     PUT_ROLLOUT,
     DROP_ROLLOUT,
     DROP_MEMBERS,
-    THIN_MEMBERS,
     PUT_MEMBER,
     PUT_EVENT,
     THIN_EVENTS,
     GET_EVENTS,
+    GET_MEMBERS,
+    GET_MEMBERS_OF_STATE,
     QUERIES
 };
 
@@ -49,13 +50,15 @@ static const char *const queries[QUERIES] = {
                     "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49,?50)",
     [DROP_ROLLOUT] = "DELETE FROM rollout WHERE id = ?1",
     [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1",
-    [THIN_MEMBERS] = "DELETE FROM member WHERE rollout = ?1 AND mac NOT IN (SELECT mac FROM member WHERE rollout = ?1"
-                     " AND state IN ('failed', 'silent', 'skipped') ORDER BY state = 'skipped' LIMIT ?2)",
     [PUT_MEMBER] = "REPLACE INTO member VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
     [PUT_EVENT] = "INSERT INTO event (mac, at, word, text) VALUES (?1,?2,?3,?4)",
     [THIN_EVENTS] = "DELETE FROM event WHERE mac = ?1 AND id <= (SELECT id FROM event WHERE mac = ?1"
                     " ORDER BY id DESC LIMIT 1 OFFSET ?2)",
     [GET_EVENTS] = "SELECT at, word, text FROM event WHERE mac = ?1 ORDER BY id DESC LIMIT ?2",
+    [GET_MEMBERS] = "SELECT * FROM member WHERE rollout = ?1 ORDER BY mac LIMIT ?2 OFFSET ?3",
+    /* Who waited when it ended was not written again. */
+    [GET_MEMBERS_OF_STATE] = "SELECT * FROM member WHERE rollout = ?1 AND (state = ?4 OR (?4 = 'skipped' AND state = "
+                             "'queued')) ORDER BY mac LIMIT ?2 OFFSET ?3",
 };
 
 struct sqlite {
@@ -217,21 +220,13 @@ static int write_keyed(struct sqlite *store, enum query query, const char *id, c
 static int write_rollout(struct sqlite *store, const struct store_rollout *row)
 {
     struct row_counts counts;
-    int code;
     if (row->gone) {
-        code = write_keyed(store, DROP_ROLLOUT, row->rollout.id, NULL);
+        int code = write_keyed(store, DROP_ROLLOUT, row->rollout.id, NULL);
         return code == SQLITE_OK ? write_keyed(store, DROP_MEMBERS, row->rollout.id, NULL) : code;
     }
     struct row_cursor cursor = begin(store, PUT_ROLLOUT);
     row_put_rollout(&cursor, &row->rollout, &counts);
-    code = step(store, PUT_ROLLOUT);
-    if (code != SQLITE_OK || !rollout_is_over(&row->rollout) || row->rollout.in_flight > 0) { /* all are needed */
-        return code;
-    }
-    cursor = begin(store, THIN_MEMBERS);
-    row_put_text(&cursor, row->rollout.id);
-    row_put_number(&cursor, ROLLOUT_LISTED_MAX);
-    return step(store, THIN_MEMBERS);
+    return step(store, PUT_ROLLOUT);
 }
 
 static int write_event(struct sqlite *store, const struct store_event *row)
@@ -401,6 +396,11 @@ static enum status read_table(struct sqlite *store, const char *sql, enum store_
     return status;
 }
 
+/* Nobody of it is followed any more. */
+#define IS_CLOSED                                                                                                      \
+    "(r.state IN ('done', 'aborted') AND r.counts NOT LIKE '%triggered%' AND r.counts NOT LIKE '%downloading%'"        \
+    " AND r.counts NOT LIKE '%flashed%')"
+
 static enum status load_sqlite(void *opened, store_row_fn on_row, void *owner, char *message, size_t size)
 {
     static const struct {
@@ -410,8 +410,15 @@ static enum status load_sqlite(void *opened, store_row_fn on_row, void *owner, c
         { "SELECT * FROM policy", STORE_POLICY },
         { "SELECT * FROM device", STORE_DEVICE },
         { "SELECT * FROM rollout ORDER BY place", STORE_ROLLOUT },
-        { "SELECT * FROM member WHERE armed = 0", STORE_MEMBER }, /* unsorted: there may be a million */
-        { "SELECT * FROM member WHERE armed > 0 ORDER BY rollout, armed", STORE_MEMBER },
+        /* unsorted: there may be a million */
+        { "SELECT m.* FROM rollout r CROSS JOIN member m ON m.rollout = r.id WHERE m.armed = 0 AND NOT " IS_CLOSED,
+          STORE_MEMBER },
+        { "SELECT m.* FROM rollout r CROSS JOIN member m ON m.rollout = r.id WHERE m.armed > 0 AND NOT " IS_CLOSED
+          " ORDER BY m.rollout, m.armed",
+          STORE_MEMBER },
+        { "SELECT m.* FROM rollout r CROSS JOIN member m INDEXED BY member_listed ON m.rollout = r.id"
+          " WHERE m.state IN ('failed', 'silent', 'skipped') AND " IS_CLOSED,
+          STORE_MEMBER },
     };
     struct sqlite *store = opened;
     enum status status = STATUS_OK;
@@ -474,6 +481,37 @@ static enum status events_sqlite(void *opened, const struct mac *mac, struct sto
     return status;
 }
 
+static enum status members_sqlite(void *opened, const char *rollout, enum rollout_device_state state, size_t first,
+                                  struct store_member *members, size_t max, size_t *count, char *message, size_t size)
+{
+    struct sqlite *store = opened;
+    enum query query = state == ROLLOUT_DEVICE_STATES ? GET_MEMBERS : GET_MEMBERS_OF_STATE;
+    int code;
+    *count = 0;
+    if (store->is_failing) {
+        snprintf(message, size, "%s: it could not be opened yet", store->path);
+        return STATUS_BUSY;
+    }
+    struct row_cursor cursor = begin(store, query);
+    row_put_text(&cursor, rollout);
+    row_put_number(&cursor, (sqlite3_int64)max);
+    row_put_number(&cursor, (sqlite3_int64)first);
+    if (state != ROLLOUT_DEVICE_STATES) {
+        row_put_text(&cursor, rollout_device_word(state));
+    }
+    while ((code = sqlite3_step(cursor.statement)) == SQLITE_ROW && *count < max) {
+        struct store_member *member = &members[(*count)++];
+        cursor.next = 0;
+        row_get_member(&cursor, member);
+        member->state = member->state == ROLLOUT_DEVICE_QUEUED ? ROLLOUT_DEVICE_SKIPPED : member->state;
+    }
+    enum status status = code == SQLITE_DONE || code == SQLITE_ROW
+                             ? STATUS_OK
+                             : explain(store, code, "reading a rollout's devices", message, size);
+    (void)sqlite3_reset(cursor.statement);
+    return status;
+}
+
 const struct store_ops store_sqlite = {
     .name = "sqlite",
     .open = open_sqlite,
@@ -482,5 +520,6 @@ const struct store_ops store_sqlite = {
     .load = load_sqlite,
     .write = write_sqlite,
     .events = events_sqlite,
+    .members = members_sqlite,
     .close = close_sqlite,
 };

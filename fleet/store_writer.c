@@ -33,6 +33,7 @@ void store_letter_free(struct letter *letter)
     store_change_free(letter->change);
     if (letter->report != NULL) {
         free(letter->report->events);
+        free(letter->report->members);
     }
     free(letter->report);
     free(letter);
@@ -83,22 +84,30 @@ static void drop_first(struct writer *writer, size_t n)
 
 static struct letter *answer_to(const struct letter *reading)
 {
-    struct letter *answer = store_letter_new(LETTER_EVENTS);
+    struct letter *answer = store_letter_new(LETTER_ROWS);
     answer->report->reading = reading->report->reading;
     return answer;
 }
 
-static void read_events(struct writer *writer, const struct letter *letter)
+static void read_rows(struct writer *writer, const struct letter *letter)
 {
     struct store_writer *with = writer->with;
     struct letter *answer = answer_to(letter);
     struct report *report = answer->report;
     size_t max = letter->report->max;
-    report->events = calloc(max > 0 ? max : 1, sizeof *report->events);
-    assert(report->events != NULL);
+    const struct report *wanted = letter->report;
     atomic_fetch_add(&with->calls, 1);
-    report->status = with->ops->events(with->store, &letter->report->mac, report->events, max, &report->count,
-                                       report->why, sizeof report->why);
+    if (wanted->of_members) {
+        report->members = calloc(max > 0 ? max : 1, sizeof *report->members);
+        assert(report->members != NULL);
+        report->status = with->ops->members(with->store, wanted->rollout, wanted->state, wanted->first, report->members,
+                                            max, &report->count, report->why, sizeof report->why);
+    } else {
+        report->events = calloc(max > 0 ? max : 1, sizeof *report->events);
+        assert(report->events != NULL);
+        report->status = with->ops->events(with->store, &wanted->mac, report->events, max, &report->count, report->why,
+                                           sizeof report->why);
+    }
     atomic_fetch_add(&with->calls, 1);
     post(writer, answer);
 }
@@ -196,7 +205,7 @@ static void read_past_failure(struct writer *writer)
     while (*link != NULL) {
         struct letter *letter = *link;
         if (letter->kind == LETTER_READ) {
-            read_events(writer, letter);
+            read_rows(writer, letter);
             *link = next_of(letter);
             writer->count--;
             store_letter_free(letter);
@@ -247,7 +256,7 @@ static void work(struct writer *writer)
     uint64_t retry_ms = RETRY_MS;
     while ((writer->first != NULL || (writer->failing && !writer->shut)) && !out_of_time(writer)) {
         if (writer->first != NULL && writer->first->kind == LETTER_READ) {
-            read_events(writer, writer->first);
+            read_rows(writer, writer->first);
             drop_first(writer, 1);
         } else if (write_batch(writer)) {
             retry_ms = RETRY_MS;

@@ -9,7 +9,7 @@
 
 #include <stdatomic.h>
 
-enum letter_kind { LETTER_CHANGE, LETTER_READ, LETTER_WRITTEN, LETTER_FAILED, LETTER_EVENTS, LETTER_ENDED };
+enum letter_kind { LETTER_CHANGE, LETTER_READ, LETTER_WRITTEN, LETTER_FAILED, LETTER_ROWS, LETTER_ENDED };
 
 /* What goes between the two sides; to the writer the first two kinds, to the loop the rest. */
 struct letter {
@@ -29,6 +29,11 @@ struct report {
     struct mac mac; /* of a reading */
     size_t max;
     struct store_event *events;
+    bool of_members; /* else of events */
+    char rollout[ANNOUNCE_ID_SIZE];
+    enum rollout_device_state state;
+    size_t first;
+    struct store_member *members;
     struct reading *reading; /* whose answer it is; the queue's, here only carried */
 };
 

@@ -91,6 +91,8 @@ json_t *admin_image_json(const struct catalog *catalog, const struct image *imag
 
 json_t *admin_target_json(const struct rollout_target *target);
 json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout);
+/* NULL with the refusal. */
+struct rollout *admin_find_rollout(struct admin_call *call, struct slice id);
 json_t *admin_device_json(const struct admin_api *api, const struct mac *mac); /* seen, or not */
 
 /* Where a rollout keeps the type on an older version than there is: which, which rollout, and what ends it; else "". */

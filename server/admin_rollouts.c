@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEVICE_LIST_MAX  1000
 #define NAMED_SHOWN      100
 #define PROGRESS_LOOK_MS 250
 
@@ -178,24 +177,7 @@ void admin_get_rollouts(struct admin_call *call)
                  json_pack("{s:I, s:o}", "total", (json_int_t)rollouts_count(api->fleet->rollouts), "rollouts", list));
 }
 
-static json_t *device_list_json(const struct rollout *rollout, enum rollout_device_state state, size_t offset,
-                                size_t limit)
-{
-    static struct rollout_member members[DEVICE_LIST_MAX]; /* the loop's */
-    char mac[MAC_TEXT_SIZE];
-    json_t *list = json_array();
-    size_t count = rollout_members(rollout, state, offset, members, limit);
-    for (size_t i = 0; i < count; i++) {
-        mac_print(&members[i].mac, mac);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:i, s:o, s:o}", "mac", mac, "state",
-                                              rollout_device_word(members[i].state), "canary", members[i].canary,
-                                              "attempts", members[i].attempts, "at", admin_time(members[i].unix_s),
-                                              "why", admin_text(members[i].why)));
-    }
-    return list;
-}
-
-static struct rollout *find_rollout(struct admin_call *call, struct slice id)
+struct rollout *admin_find_rollout(struct admin_call *call, struct slice id)
 {
     struct rollout *rollout = rollouts_find(call->api->fleet->rollouts, id);
     if (rollout == NULL) {
@@ -203,42 +185,6 @@ static struct rollout *find_rollout(struct admin_call *call, struct slice id)
                      "there is no such rollout");
     }
     return rollout;
-}
-
-void admin_get_rollout(struct admin_call *call)
-{
-    bool devices = false;
-    char word[HTTP_PARAMETER_MAX + 1] = "";
-    enum rollout_device_state state = ROLLOUT_DEVICE_STATES;
-    uint64_t offset = 0, limit = DEVICE_LIST_MAX;
-    const struct admin_parameter parameters[] = {
-        { "devices", ADMIN_YES_NO, &devices, 0, NULL },
-        { "state", ADMIN_TEXT, word, 0, NULL },
-        { "offset", ADMIN_NUMBER, &offset, ROLLOUT_DEVICES_MAX, NULL },
-        { "limit", ADMIN_NUMBER, &limit, DEVICE_LIST_MAX, NULL },
-    };
-    if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
-        return;
-    }
-    if (word[0] != '\0' && !rollout_device_from_word(slice_of(word), &state)) {
-        admin_refuse(call->answer, 400, "bad-request",
-                     "a device is queued, triggered, downloading, flashed, confirmed, failed, silent or skipped",
-                     "state=%s is not known", admin_show(word).text);
-        return;
-    }
-    const struct rollout *rollout = find_rollout(call, call->rest);
-    if (rollout == NULL) {
-        return;
-    }
-    json_t *json = admin_rollout_json(call->api, rollout);
-    if (devices) {
-        json_t *list = device_list_json(rollout, state, offset, limit);
-        size_t of = state == ROLLOUT_DEVICE_STATES ? rollout->members : rollout->devices[state];
-        size_t shown = offset + json_array_size(list);
-        json_object_set_new(json, "unlisted", json_integer((json_int_t)(of > shown ? of - shown : 0)));
-        json_object_set_new(json, "device_list", list);
-    }
-    admin_answer(call->answer, 200, json);
 }
 
 /* --- an operator's word ------------------------------------------------------------------------------------------- */
@@ -298,7 +244,7 @@ static void answer_changed(struct admin_call *call, const struct rollout *rollou
 static json_t *read_word(struct admin_call *call, struct rollout **rollout, const char **because)
 {
     static const char *const members[] = { "why" };
-    *rollout = find_rollout(call, call->rest);
+    *rollout = admin_find_rollout(call, call->rest);
     json_t *body = *rollout != NULL ? admin_read_body(call, members, 1) : NULL;
     const json_t *why = json_object_get(body, "why");
     *because = json_string_value(why);

@@ -247,11 +247,11 @@ def test_a_rollout_is_shown_with_its_devices_by_state(stand_in, tmp_path):
     assert [entry["mac"] for entry in shown["device_list"]] == [MAC]
 
 
-def test_one_that_is_over_says_who_is_not_listed(stand_in, tmp_path):
-    """The server keeps only those that failed or were silent: a table without the others must not look like all."""
-    one = rollout("done", members=3, confirmed=2, failed=1)
+def test_one_that_is_over_lists_who_has_it(stand_in, tmp_path):
+    one = rollout("done", members=2, confirmed=1, failed=1)
     remembers(stand_in, one)
-    stand_in.answers[("GET", f"/api/v1/rollouts/{ID}")] = [(200, with_devices(one, [(MAC, "failed", "cut")]))]
+    lists = {"failed": [(MAC, "failed", "cut")], "confirmed": [("5ccf7fb1e043", "confirmed", "")]}
+    stand_in.answers[("GET", f"/api/v1/rollouts/{ID}")] = [(200, one), *((200, with_devices(one, lists[state])) for state in lists)]
     out = run("rollouts", "show", "d1_mini", cwd=tmp_path)[1]
-    assert "state     done after 12 s\n" in out and "\npace " not in out and f"\n{MAC}  failed" in out
-    assert out.endswith("who has it is not listed once a rollout is over; \"updraft devices\" shows what each device runs\n")
+    assert "state     done after 12 s\n" in out and "\npace " not in out
+    assert f"\n{MAC}  failed" in out and "\n5ccf7fb1e043  confirmed" in out

@@ -83,6 +83,29 @@ static void assert_same(struct store_change *written, struct store_change *read)
     }
 }
 
+static void write_members(void *store, unsigned rollout, unsigned first, unsigned count, int state)
+{
+    char message[MESSAGE_SIZE];
+    for (unsigned seed = first; seed < first + count;) {
+        struct store_change *batch[100];
+        for (size_t i = 0; i < 100; i++) {
+            batch[i] = full_member(seed++, rollout);
+            batch[i]->row.member.state = state >= 0 ? (uint8_t)state : batch[i]->row.member.state;
+        }
+        assert_int_equal(write_all(store, batch, 100, false, message), STATUS_OK);
+    }
+}
+
+static void write_rollout_in(void *store, unsigned seed, enum rollout_state state, bool follows)
+{
+    struct store_change *rollout = full_rollout(seed);
+    struct rollout *row = &rollout->row.rollout.rollout;
+    row->state = state;
+    row->devices[ROLLOUT_DEVICE_TRIGGERED] = follows;
+    row->devices[ROLLOUT_DEVICE_DOWNLOADING] = row->devices[ROLLOUT_DEVICE_FLASHED] = 0;
+    write_one(store, rollout);
+}
+
 static struct store_change *(*const makers[])(unsigned seed) = { full_device, full_policy, full_rollout };
 
 /* Else a restart forgets a field. */
@@ -94,12 +117,16 @@ static void test_every_field_comes_back(void **state)
         void *store = open_store(state_dir);
         struct store_change *row = seed % 4 < 3 ? makers[seed % 4](seed) : full_member(seed, 5);
         struct store_change *written = seed % 4 < 3 ? makers[seed % 4](seed) : full_member(seed, 5);
+        bool is_member = written->kind == STORE_MEMBER;
+        if (is_member) {
+            write_rollout_in(store, 5, ROLLOUT_RUNNING, false);
+        }
         write_one(store, row);
         store_sqlite.close(store);
         store = open_store(state_dir);
         struct loaded *loaded = load_all(store);
-        assert_int_equal(loaded->count, 1);
-        assert_same(written, loaded->rows[0]);
+        assert_int_equal(loaded->count, 1 + is_member);
+        assert_same(written, loaded->rows[is_member]);
         store_change_free(written);
         free_loaded(loaded);
         store_sqlite.close(store);
@@ -121,7 +148,7 @@ static void test_every_word_comes_back(void **state)
         write_one(store, row);
     }
     for (unsigned i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
-        struct store_change *row = full_member(2000 + i, 1);
+        struct store_change *row = full_member(2000 + i, 3000);
         row->row.member.state = (uint8_t)i;
         row->row.member.armed = 0;
         write_one(store, row);
@@ -252,65 +279,92 @@ static void test_a_device_is_gone_with_its_time_line(void **state)
     store_sqlite.close(store);
 }
 
-/* Else every rollout of a million devices leaves a million rows for ever. */
-static void test_members_are_thinned_when_it_is_over(void **state)
+/* Else a start would read every device of sixty-four rollouts that nobody follows any more; or one that follows some
+ * would not know them. */
+static void test_whose_members_are_loaded(void **state)
 {
     (void)state;
-    static const unsigned each = 300;
-    char message[MESSAGE_SIZE];
+    static const unsigned each = 300, all = 300 * ROLLOUT_DEVICE_STATES;
+    static const struct {
+        enum rollout_state state;
+        bool follows;
+        unsigned loaded;
+    } steps[] = { { ROLLOUT_HALTED, true, all }, { ROLLOUT_ABORTED, true, all }, { ROLLOUT_ABORTED, false, 3 * each } };
     void *store = open_store(state_dir);
-    struct store_change *rollout = full_rollout(1);
-    rollout->row.rollout.rollout.state = ROLLOUT_RUNNING;
-    write_one(store, rollout);
-    for (unsigned seed = 0; seed < each * ROLLOUT_DEVICE_STATES;) {
-        struct store_change *batch[100];
-        for (size_t i = 0; i < 100; i++) {
-            batch[i] = full_member(seed++, 1);
+    write_members(store, 1, 0, all, -1);
+    for (size_t k = 0; k < sizeof steps / sizeof steps[0]; k++) {
+        write_rollout_in(store, 1, steps[k].state, steps[k].follows);
+        struct loaded *loaded = load_all(store);
+        assert_int_equal(count_kind(loaded, STORE_MEMBER), steps[k].loaded);
+        for (size_t i = 0; i < loaded->count; i++) {
+            const struct store_member *row = &loaded->rows[i]->row.member;
+            bool is_listed = row->state == ROLLOUT_DEVICE_FAILED || row->state == ROLLOUT_DEVICE_SILENT ||
+                             row->state == ROLLOUT_DEVICE_SKIPPED;
+            assert_true(loaded->rows[i]->kind != STORE_MEMBER || is_listed || steps[k].loaded == all);
         }
-        assert_int_equal(write_all(store, batch, 100, false, message), STATUS_OK);
+        free_loaded(loaded);
     }
-    write_one(store, full_member(5, 2)); /* of another */
-    rollout = full_rollout(1);
-    rollout->row.rollout.rollout.state = ROLLOUT_HALTED; /* not over */
-    write_one(store, rollout);
-    struct loaded *loaded = load_all(store);
-    assert_int_equal(count_kind(loaded, STORE_MEMBER), each * ROLLOUT_DEVICE_STATES + 1);
-    free_loaded(loaded);
-    rollout = full_rollout(1);
-    rollout->row.rollout.rollout.state = ROLLOUT_ABORTED;
-    write_one(store, rollout);
-    loaded = load_all(store);
-    assert_int_equal(count_kind(loaded, STORE_MEMBER), 3 * each + 1);
-    for (size_t i = 0; i < loaded->count; i++) {
-        const struct store_member *row = &loaded->rows[i]->row.member;
-        if (loaded->rows[i]->kind == STORE_MEMBER && strcmp(row->rollout, "0000000000000001") == 0) {
-            assert_true(row->state == ROLLOUT_DEVICE_FAILED || row->state == ROLLOUT_DEVICE_SILENT ||
-                        row->state == ROLLOUT_DEVICE_SKIPPED);
-        }
-    }
-    free_loaded(loaded);
     store_sqlite.close(store);
 }
 
-static void test_no_more_members_than_are_listed(void **state)
+static uint64_t number_of(const struct mac *mac)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < sizeof mac->bytes; i++) {
+        number = number << 8 | mac->bytes[i];
+    }
+    return number;
+}
+
+/* Whoever was confirmed is found when the rollout is over, page by page, and each once. */
+static void test_members_are_read_in_pages(void **state)
 {
     (void)state;
+    static struct store_member members[1000];
     char message[MESSAGE_SIZE];
+    size_t count, found = 0;
+    uint64_t last = 0;
     void *store = open_store(state_dir);
-    for (unsigned seed = 0; seed < 3000;) {
-        struct store_change *batch[100];
-        for (size_t i = 0; i < 100; i++) {
-            batch[i] = full_member(seed++, 1);
-            batch[i]->row.member.state = ROLLOUT_DEVICE_FAILED;
+    write_members(store, 1, 0, 2400, ROLLOUT_DEVICE_CONFIRMED);
+    write_members(store, 2, 0, 100, ROLLOUT_DEVICE_CONFIRMED);
+    do {
+        assert_int_equal(store_sqlite.members(store, "0000000000000001", ROLLOUT_DEVICE_CONFIRMED, found, members, 1000,
+                                              &count, message, sizeof message),
+                         STATUS_OK);
+        for (size_t i = 0; i < count; i++) {
+            assert_true(number_of(&members[i].mac) > last);
+            last = number_of(&members[i].mac);
         }
-        assert_int_equal(write_all(store, batch, 100, false, message), STATUS_OK);
+        found += count;
+    } while (count == 1000);
+    assert_int_equal(found, 2400);
+    store_sqlite.close(store);
+}
+
+/* The last word on those that waited when it ended, before their turn. */
+static void test_who_waited_at_the_end_was_skipped(void **state)
+{
+    (void)state;
+    static const struct {
+        enum rollout_device_state state;
+        size_t count;
+    } wanted[] = { { ROLLOUT_DEVICE_SKIPPED, 200 }, { ROLLOUT_DEVICE_FAILED, 0 }, { ROLLOUT_DEVICE_STATES, 300 } };
+    static struct store_member members[1000];
+    char message[MESSAGE_SIZE];
+    size_t count;
+    void *store = open_store(state_dir);
+    write_members(store, 1, 0, 100, ROLLOUT_DEVICE_QUEUED);
+    write_members(store, 1, 100, 100, ROLLOUT_DEVICE_SKIPPED);
+    write_members(store, 1, 200, 100, ROLLOUT_DEVICE_CONFIRMED);
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        assert_int_equal(store_sqlite.members(store, "0000000000000001", wanted[i].state, 0, members, 1000, &count,
+                                              message, sizeof message),
+                         STATUS_OK);
+        assert_int_equal(count, wanted[i].count);
+        for (size_t k = 0; k < count; k++) {
+            assert_int_not_equal(members[k].state, ROLLOUT_DEVICE_QUEUED);
+        }
     }
-    struct store_change *rollout = full_rollout(1);
-    rollout->row.rollout.rollout.state = ROLLOUT_DONE;
-    write_one(store, rollout);
-    struct loaded *loaded = load_all(store);
-    assert_int_equal(count_kind(loaded, STORE_MEMBER), ROLLOUT_LISTED_MAX);
-    free_loaded(loaded);
     store_sqlite.close(store);
 }
 
@@ -745,8 +799,9 @@ int main(void)
         TEST(test_the_later_row_wins),
         TEST(test_gone_is_gone_with_its_members),
         TEST(test_a_device_is_gone_with_its_time_line),
-        TEST(test_members_are_thinned_when_it_is_over),
-        TEST(test_no_more_members_than_are_listed),
+        TEST(test_whose_members_are_loaded),
+        TEST(test_members_are_read_in_pages),
+        TEST(test_who_waited_at_the_end_was_skipped),
         TEST(test_read_in_order),
         TEST(test_policies_then_devices_then_rollouts),
         TEST(test_a_time_line_is_bounded),
