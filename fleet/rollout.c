@@ -185,7 +185,7 @@ bool rollout_lacks_canaries(const struct rollout *rollout)
 static void choose_canaries(struct rollout *rollout)
 {
     struct member *member;
-    while (rollout_lacks_canaries(rollout) && (member = sites_next(rollout)) != NULL) {
+    while (rollout_lacks_canaries(rollout) && (member = sites_next_plain(rollout)) != NULL) {
         member_make_canary(rollout, member);
     }
 }
@@ -239,8 +239,8 @@ static void judge_canaries(struct rollout *rollout, const struct moment *now)
         return;
     }
     choose_canaries(rollout);
-    bool open = rollout->table->canaries.count > 0 || rollout->in_flight > 0 || rollout->table->armed.count > 0 ||
-                rollout->table->resting.count > 0;
+    bool open = rollout->table->canaries_of[ROLLOUT_DEVICE_QUEUED] > 0 || rollout->in_flight > 0 ||
+                rollout->table->armed.count > 0 || rollout->table->resting.count > 0;
     if (!open) {
         await_canaries(rollout, now);
     }
@@ -413,7 +413,7 @@ static bool may_tell_type(const struct rollout *rollout)
                 rollout->members - rollout->devices[ROLLOUT_DEVICE_SKIPPED] == rollout->devices[ROLLOUT_DEVICE_QUEUED];
     for (const struct site *site = rollout->table->sites; fits && site != NULL; site = site->hh.next) {
         fits = order->site_in_flight == 0 ||
-               site->queues[0].members.count + site->queues[1].members.count <= order->site_in_flight;
+               site->queues[SITE_FRESH].members.count + site->queues[SITE_STALE].members.count <= order->site_in_flight;
     }
     return rollout->table->type_topic && all && (fits || rollout->members == 0) && !rollout_has_newer(rollout);
 }

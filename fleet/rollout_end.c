@@ -45,7 +45,7 @@ static size_t give_up(struct rollout *rollout, const struct member_list *list, s
 static void give_up_waiting(struct rollout *rollout, const struct moment *now)
 {
     struct rollout_table *table = rollout->table;
-    const struct member_list *queues[] = { &table->canaries, &table->armed, &table->resting };
+    const struct member_list *queues[] = { &table->armed, &table->resting };
     size_t listed = table->of_state[ROLLOUT_DEVICE_FAILED].count + table->of_state[ROLLOUT_DEVICE_SILENT].count +
                     rollout->in_flight;
     size_t room = listed < ROLLOUT_LISTED_MAX ? ROLLOUT_LISTED_MAX - listed : 0;
@@ -53,8 +53,9 @@ static void give_up_waiting(struct rollout *rollout, const struct moment *now)
         room -= give_up(rollout, queues[i], room, now);
     }
     for (const struct site *site = table->sites; site != NULL && room > 0; site = site->hh.next) {
-        room -= give_up(rollout, &site->queues[0].members, room, now);
-        room -= give_up(rollout, &site->queues[1].members, room, now);
+        for (size_t kind = 0; kind < SITE_KINDS; kind++) {
+            room -= give_up(rollout, &site->queues[kind].members, room, now);
+        }
     }
     member_write_left_out(rollout, room);
     reasons_add(&rollout->skipped_for, why_given_up(rollout, false), rollout->devices[ROLLOUT_DEVICE_QUEUED]);

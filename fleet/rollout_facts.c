@@ -449,16 +449,20 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
     }
 }
 
+#define UNTELLABLE_LOOKED_AT 4096 /* at a time, of perhaps a million */
+
 /* Devices that nobody can tell one by one ask by themselves, or never. */
 static void check_untellable(struct rollout *rollout, const struct moment *now)
 {
-    const struct rollout_table *table = rollout->table;
+    struct rollout_table *table = rollout->table;
     bool runs = rollout->state == ROLLOUT_RUNNING || rollout->state == ROLLOUT_CANARY;
     if (table->device_topic || !runs || now->ms - table->stands_ms < ROLLOUT_STAND_MS) {
         return;
     }
-    for (size_t i = 0; i < table->member_count; i++) {
-        struct member *member = member_at(table, i);
+    for (size_t i = 0; i < UNTELLABLE_LOOKED_AT && i < table->member_count; i++) {
+        size_t at = table->untellable_next < table->member_count ? table->untellable_next : 0;
+        struct member *member = member_at(table, at);
+        table->untellable_next = at + 1;
         if (member->state == ROLLOUT_DEVICE_QUEUED) {
             member_set(rollout, member, ROLLOUT_DEVICE_SILENT, "has not asked by itself, and nothing can tell it", now);
         }

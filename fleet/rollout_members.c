@@ -82,6 +82,12 @@ const char *member_why(const struct rollout *rollout, const struct member *membe
 /* --- lists ----------------------------------------------------------------------------------------------------------
  */
 
+static struct member_list *site_list(const struct member *member)
+{
+    enum site_kind kind = member->canary ? SITE_CANARIES : member->stale ? SITE_STALE : SITE_FRESH;
+    return &member->site->queues[kind].members;
+}
+
 /* The list that its state and marks ask for; NULL = none. */
 static struct member_list *list_for(struct rollout *rollout, struct member *member, bool rests)
 {
@@ -92,10 +98,7 @@ static struct member_list *list_for(struct rollout *rollout, struct member *memb
     if (member->state != ROLLOUT_DEVICE_QUEUED) {
         return &table->of_state[member->state];
     }
-    return member->armed > 0 ? &table->armed
-           : rests           ? &table->resting
-           : member->canary  ? &table->canaries
-                             : &member->site->queues[member->stale].members;
+    return member->armed > 0 ? &table->armed : rests ? &table->resting : site_list(member);
 }
 
 static bool takes_site(const struct member *member)
@@ -224,7 +227,7 @@ void member_requeue(struct rollout *rollout, struct member *member, bool rest, c
 
 void member_set_stale(struct rollout *rollout, struct member *member, bool stale)
 {
-    bool waits = member->list == &member->site->queues[member->stale].members;
+    bool waits = member->site != NULL && member->list == site_list(member);
     if (waits) {
         leave(rollout, member);
     }
@@ -267,13 +270,8 @@ void member_untold(struct rollout *rollout, struct member *member)
 
 static struct member *pick(struct rollout *rollout)
 {
-    struct rollout_table *table = rollout->table;
-    for (struct member *canary = table->canaries.head; canary != NULL; canary = canary->next) {
-        if (!member_site_is_full(rollout, canary->site)) {
-            return canary;
-        }
-    }
-    return rollout->state != ROLLOUT_CANARY ? sites_next(rollout) : NULL;
+    struct member *canary = sites_next(rollout, SITE_CANARIES);
+    return canary != NULL || rollout->state == ROLLOUT_CANARY ? canary : sites_next_plain(rollout);
 }
 
 bool member_arm_next(struct rollout *rollout, const struct moment *now)
@@ -416,7 +414,7 @@ size_t rollout_members(const struct rollout *rollout, enum rollout_device_state 
 static void check_lists(const struct rollout *rollout)
 {
     const struct rollout_table *table = rollout->table;
-    const struct member_list *lists[] = { &table->canaries, &table->armed, &table->resting, &table->telling };
+    const struct member_list *lists[] = { &table->armed, &table->resting, &table->telling };
     size_t listed = 0, ring = 0, in_ring = 0;
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         listed += lists[i]->count;
@@ -425,11 +423,11 @@ static void check_lists(const struct rollout *rollout)
         listed += table->of_state[i].count;
     }
     for (const struct site *site = table->sites; site != NULL; site = site->hh.next) {
-        for (size_t i = 0; i < 2; i++) {
+        for (size_t i = 0; i < SITE_KINDS; i++) {
             const struct site_queue *queue = &site->queues[i];
             size_t queued = 0;
             for (const struct member *member = queue->members.head; member != NULL; member = member->next) {
-                assert(member->stale == i);
+                assert(site_list(member) == &queue->members);
                 queued++;
             }
             assert(queued == queue->members.count);
@@ -438,7 +436,7 @@ static void check_lists(const struct rollout *rollout)
             in_ring += queue->in_ring;
         }
     }
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < SITE_KINDS; i++) {
         const struct site_queue *first = table->rings[i];
         for (const struct site_queue *at = first; at != NULL; at = at->next != first ? at->next : NULL) {
             ring++;

@@ -20,8 +20,9 @@ struct member_list {
     size_t count;
 };
 
-/* Who waits at a site, in two kinds: those heard of lately, and those who are perhaps not there. In its kind's ring
- * while it has any, and the site may have one more under way. */
+/* Who waits at a site, in three kinds: canaries, those heard of lately, and those who are perhaps not there. In its
+ * kind's ring while it has any, and the site may have one more under way. */
+enum site_kind { SITE_CANARIES, SITE_FRESH, SITE_STALE, SITE_KINDS };
 struct site_queue {
     struct member_list members;
     bool in_ring;
@@ -31,8 +32,8 @@ struct site_queue {
 /* Whose uplink is shared. */
 struct site {
     uint64_t key;
-    struct site_queue queues[2]; /* fresh, stale */
-    size_t taken;                /* slots, and armed ones */
+    struct site_queue queues[SITE_KINDS];
+    size_t taken; /* slots, and armed ones */
     UT_hash_handle hh;
 };
 
@@ -82,9 +83,8 @@ struct rollout_table {
     struct member **blocks; /* of MEMBER_BLOCK, in the order they joined */
     size_t member_count;    /* of them; once it is over, fewer than rollout.members */
     struct mac_index index;
-    struct site *sites;          /* hash by key */
-    struct site_queue *rings[2]; /* fresh, stale: the next to be asked first */
-    struct member_list canaries; /* queued ones */
+    struct site *sites;                   /* hash by key */
+    struct site_queue *rings[SITE_KINDS]; /* the next to be asked first */
     struct member_list armed;
     struct member_list resting; /* QUEUED again after a transfer that broke off */
     struct member_list telling; /* TRIGGERED, and the broker has not answered */
@@ -111,6 +111,7 @@ struct rollout_table {
     } page;
     struct rollout *older, *newer;     /* of all */
     char yielded_to[ANNOUNCE_ID_SIZE]; /* the newer one that last took devices of it; "" = none */
+    size_t untellable_next;            /* where its tick looks on (check_untellable) */
     size_t yielded;                    /* members that went to newer ones unfinished */
     struct refusals refused_canaries;  /* by what is known of the device, since the start or the last resume */
     uint64_t busy_until_ms;            /* no command leaves before: the broker's side had no room */
@@ -146,8 +147,10 @@ void members_free(struct rollout *rollout);
 struct site *site_take(struct rollout *rollout, uint64_t key); /* a new one where there is none */
 /* In its rings or not, as its queues and its slots now are. */
 void site_place(struct rollout *rollout, struct site *site);
-/* The next in turn of all sites, the stale ones last; NULL = nobody may be. */
-struct member *sites_next(struct rollout *rollout);
+/* The next in turn of all sites, which have one of this kind and may have one more under way; NULL = nobody. */
+struct member *sites_next(struct rollout *rollout, enum site_kind kind);
+/* Of those that are no canaries, the stale ones last. */
+struct member *sites_next_plain(struct rollout *rollout);
 bool waste_sweep(struct rollouts *rollouts); /* a piece of it; false = there is none left */
 
 /* --- rollout_members.c: who is in which list ------------------------------------------------------------------------

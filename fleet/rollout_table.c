@@ -93,7 +93,7 @@ void site_place(struct rollout *rollout, struct site *site)
 {
     struct rollout_table *table = rollout->table;
     bool full = member_site_is_full(rollout, site);
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < SITE_KINDS; i++) {
         struct site_queue *queue = &site->queues[i];
         bool belongs = queue->members.head != NULL && !full;
         if (belongs && !queue->in_ring) {
@@ -105,13 +105,18 @@ void site_place(struct rollout *rollout, struct site *site)
     }
 }
 
-struct member *sites_next(struct rollout *rollout)
+struct member *sites_next(struct rollout *rollout, enum site_kind kind)
 {
-    struct rollout_table *table = rollout->table;
-    struct site_queue **ring = &table->rings[table->rings[0] == NULL];
+    struct site_queue **ring = &rollout->table->rings[kind];
     struct member *member = *ring != NULL ? (*ring)->members.head : NULL;
     *ring = *ring != NULL ? (*ring)->next : NULL; /* the next site's turn */
     return member;
+}
+
+struct member *sites_next_plain(struct rollout *rollout)
+{
+    struct member *member = sites_next(rollout, SITE_FRESH);
+    return member != NULL ? member : sites_next(rollout, SITE_STALE);
 }
 
 /* --- letting go -----------------------------------------------------------------------------------------------------
@@ -130,8 +135,8 @@ static void put_aside(struct rollout_table *table)
     mac_index_clear(&table->index);
     table->blocks = NULL;
     table->member_count = 0;
-    table->rings[0] = table->rings[1] = NULL;
-    table->canaries = table->armed = table->resting = table->telling = (struct member_list){ NULL, 0 };
+    memset(table->rings, 0, sizeof table->rings);
+    table->armed = table->resting = table->telling = (struct member_list){ NULL, 0 };
     memset(table->of_state, 0, sizeof table->of_state);
     table->moves++;
 }
