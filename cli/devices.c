@@ -164,7 +164,7 @@ static enum cli_exit run_groups(struct cli *cli)
     struct api_path path;
     json_t *reply = NULL;
     api_path_begin(&path, "/api/v1/groups");
-    enum api_result result = api_call(cli->api, "GET", &path, NULL, &reply);
+    enum api_result result = api_get_all(cli->api, &path, "groups", &reply);
     return cli_answer(cli, result, reply, print_groups);
 }
 

@@ -131,21 +131,23 @@ static int by_name(const void *a, const void *b)
     return strcmp(left->name, right->name);
 }
 
-size_t policies_groups(const struct policies *policies, word_id *names, size_t *counts, size_t max)
+size_t policies_groups(const struct policies *policies, size_t first, word_id *names, size_t *counts, size_t max,
+                       size_t *total)
 {
-    size_t all = HASH_COUNT(policies->groups), i = 0;
+    size_t all = HASH_COUNT(policies->groups), i = 0, n = 0;
     struct named_group *sorted = calloc(all + 1, sizeof *sorted);
     assert(sorted != NULL);
     for (const struct group *group = policies->groups; group != NULL; group = group->hh.next) {
         sorted[i++] = (struct named_group){ words_text(policies->words, group->name), group };
     }
     qsort(sorted, all, sizeof sorted[0], by_name);
-    for (i = 0; i < all && i < max; i++) {
-        names[i] = sorted[i].group->name;
-        counts[i] = sorted[i].group->count;
+    for (i = first; i < all && n < max; i++, n++) {
+        names[n] = sorted[i].group->name;
+        counts[n] = sorted[i].group->count;
     }
     free(sorted);
-    return all;
+    *total = all;
+    return n;
 }
 
 /* --- entries --------------------------------------------------------------------------------------------------------

@@ -50,8 +50,9 @@ bool policy_in_group(const struct policy_entry *entry, word_id group); /* entry 
 /* How many devices are in a group; 0 = there is no such group. And their MACs, up to max from the first-th on. */
 size_t policies_group_count(const struct policies *policies, word_id group);
 size_t policies_group(const struct policies *policies, word_id group, size_t first, struct mac *macs, size_t max);
-/* All groups with their counts, by name; returns how many there are. */
-size_t policies_groups(const struct policies *policies, word_id *groups, size_t *counts, size_t max);
+/* Groups with their counts, by name, up to max from the first-th on; *total: how many there are. */
+size_t policies_groups(const struct policies *policies, size_t first, word_id *groups, size_t *counts, size_t max,
+                       size_t *total);
 
 /* --- for one device --------------------------------------------------------------------------------------- */
 

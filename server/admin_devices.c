@@ -15,6 +15,8 @@
 #include <string.h>
 
 #define DEVICES_SHOWN_MAX 1000
+#define GROUPS_SHOWN_MAX  1000
+#define GROUPS_OFFSET_MAX 1000000
 #define LIST_BYTES_MAX    ((size_t)64 << 20) /* far more than a thousand devices can fill */
 #define SEEN_WITHIN_MAX_S UINT32_MAX
 
@@ -419,21 +421,22 @@ void admin_get_devices(struct admin_call *call)
 
 void admin_get_groups(struct admin_call *call)
 {
-    const struct fleet *fleet = call->api->fleet;
-    if (!admin_read_query(call, NULL, 0)) {
+    static word_id names[GROUPS_SHOWN_MAX]; /* the loop's, as are their counts */
+    static size_t counts[GROUPS_SHOWN_MAX];
+    uint64_t offset = 0, limit = GROUPS_SHOWN_MAX;
+    size_t total;
+    const struct admin_parameter parameters[] = {
+        { "offset", ADMIN_NUMBER, &offset, GROUPS_OFFSET_MAX, NULL },
+        { "limit", ADMIN_NUMBER, &limit, GROUPS_SHOWN_MAX, NULL },
+    };
+    if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
         return;
     }
-    size_t count = policies_groups(fleet->policies, NULL, NULL, 0);
-    word_id *names = calloc(count + 1, sizeof *names);
-    size_t *counts = calloc(count + 1, sizeof *counts);
     json_t *list = json_array();
-    assert(names != NULL && counts != NULL);
-    (void)policies_groups(fleet->policies, names, counts, count);
+    size_t count = policies_groups(call->api->fleet->policies, offset, names, counts, limit, &total);
     for (size_t i = 0; i < count; i++) {
         json_array_append_new(
             list, json_pack("{s:o, s:I}", "name", word_json(call->api, names[i]), "devices", (json_int_t)counts[i]));
     }
-    free(counts);
-    free(names);
-    admin_answer(call->answer, 200, json_pack("{s:I, s:o}", "total", (json_int_t)count, "groups", list));
+    admin_answer(call->answer, 200, json_pack("{s:I, s:o}", "total", (json_int_t)total, "groups", list));
 }

@@ -107,6 +107,9 @@ def test_lists(server, admin):
     assert listed(admin, offset=6) == listed(admin, offset=1000000) == ([], 6)
     assert listed(admin, type="door", offset=1, limit=1) == ([macs[1]], 3)
     assert admin.get("/api/v1/groups").json == {"total": 1, "groups": [{"name": "kitchen", "devices": 2}]}
+    change(admin, f"/api/v1/devices/{macs[2]}", groups_add=["attic", "barn"])
+    assert admin.get("/api/v1/groups?offset=1&limit=1").json == {"total": 3, "groups": [{"name": "barn", "devices": 1}]}
+    assert admin.get("/api/v1/groups?offset=3").json == {"total": 3, "groups": []}
     devices = admin.get("/api/v1/status").json["devices"]
     assert (devices["seen"], devices["known"]) == (6, 6)
 

@@ -300,7 +300,7 @@ def upload(version, of_type="d1_mini", **more):
     ("listDevices", "/api/v1/devices?online=1", "online"),
     ("listDevices", "/api/v1/devices?q=xyz", "q"),
     ("listDevices", "/api/v1/devices?seen_within_s=-1", "seen_within_s"),
-    ("listGroups", "/api/v1/groups?limit=1", "limit"),
+    ("listGroups", "/api/v1/groups?limit=1001", "limit"),
 ])
 def test_bad_parameters(server, operation_id, address, named):
     assert named in refused(server, operation_id, 400, "bad-request", address)["message"]

@@ -135,18 +135,24 @@ static void test_groups(void **state)
     assert_false(policy_in_group(NULL, word(&book, "cellar")));
     assert_false(policy_in_group(find(&book, 0), 0));
     word_id names[2];
-    size_t counts[2];
-    assert_int_equal(policies_groups(book.policies, names, counts, 2), 3);
+    size_t counts[2], total = 0;
+    assert_int_equal(policies_groups(book.policies, 0, names, counts, 2, &total), 2);
+    assert_int_equal(total, 3);
     assert_string_equal(words_text(book.words, names[0]), "all"); /* by name */
     assert_string_equal(words_text(book.words, names[1]), "cellar");
     assert_int_equal(counts[1], 3);
+    assert_int_equal(policies_groups(book.policies, 2, names, counts, 2, &total), 1); /* the next page */
+    assert_string_equal(words_text(book.words, names[0]), "upstairs");
+    assert_int_equal(policies_groups(book.policies, 3, names, counts, 2, &total), 0);
+    assert_int_equal(total, 3);
     leave_all(&book, 2);
     assert_int_equal(group(&book, "upstairs", 0, macs, 10), 2);
     assert_null(find(&book, 2));
     for (unsigned i = 0; i < 6; i++) {
         leave_all(&book, i);
     }
-    assert_int_equal(policies_groups(book.policies, names, counts, 2), 0);
+    assert_int_equal(policies_groups(book.policies, 0, names, counts, 2, &total), 0);
+    assert_int_equal(total, 0);
     book_free(&book);
 }
 
