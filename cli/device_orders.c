@@ -169,6 +169,7 @@ static void print_removed(const struct cli *cli, const json_t *reply)
     printf("forgot ");
     shown_print(stdout, field_text(reply, "removed"));
     puts(" and what was decided of it; when it asks again, it is a new device");
+    cli_print_notes(reply, 0);
 }
 
 static enum cli_exit run_forget(struct cli *cli)

@@ -105,6 +105,8 @@ struct admin_keeping {
     const struct build *on, *newest; /* on: NULL = its file is gone */
 };
 bool admin_keeps(const struct admin_api *api, const struct rollout *rollout, struct admin_keeping *keeping);
+/* Likewise, those that it meant, which is a part of the type; `on` is not found. */
+bool admin_keeps_some(const struct admin_api *api, const struct rollout *rollout, struct admin_keeping *keeping);
 
 json_t *admin_warnings_json(const struct admin_api *api, const struct public_url *url);
 json_t *admin_notes_json(const struct admin_api *api);

@@ -256,6 +256,20 @@ void admin_retry_device(struct admin_call *call)
                         json_pack("{s:s, s:I}", "mac", text, "forgotten", (json_int_t)forgotten));
 }
 
+/* What a broker keeps, nobody here can forget for it. `0` makes nobody known. */
+static json_t *forgetting_notes(const struct admin_api *api, const struct mac *mac)
+{
+    const struct device *device = devices_find(api->fleet->devices, mac);
+    json_t *notes = json_array();
+    if (api->session != NULL && device != NULL && device->said_online && device->online) {
+        json_array_append_new(
+            notes, json_string("it said over MQTT that it is there; where the broker keeps that message (retained), it "
+                               "tells it again at each connect, and the device is known anew: clear it there first "
+                               "(docs/mqtt.md, \"Devices that are gone\")"));
+    }
+    return notes;
+}
+
 void admin_forget_device(struct admin_call *call)
 {
     struct moment now = clock_moment(call->api->loop);
@@ -267,9 +281,11 @@ void admin_forget_device(struct admin_call *call)
         return;
     }
     mac_print(&mac, text);
+    json_t *notes = forgetting_notes(call->api, &mac);
     if (fleet_forget(call->api->fleet, &mac, &now, &ticket) == STATUS_BUSY) {
+        json_decref(notes);
         refuse_for_room(call);
         return;
     }
-    answer_when_written(call, ticket, json_pack("{s:s}", "removed", text));
+    answer_when_written(call, ticket, json_pack("{s:s, s:o}", "removed", text, "notes", notes));
 }

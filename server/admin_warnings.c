@@ -95,16 +95,37 @@ json_t *admin_warnings_json(const struct admin_api *api, const struct public_url
 
 /* --- notes -------------------------------------------------------------------------------------------------------- */
 
+/* "10 % of the group kitchen of door" */
+static void name_part(const struct rollout_order *order, char *text, size_t size)
+{
+    char percent[16] = "";
+    if (order->named) {
+        snprintf(text, size, "%zu device%s of ", order->device_count, order->device_count == 1 ? "" : "s");
+        return;
+    }
+    if (order->percent < 100) {
+        snprintf(percent, sizeof percent, "%u %% of ", order->percent);
+    }
+    bool grouped = order->group[0] != '\0';
+    snprintf(text, size, "%s%s%s%s", percent, grouped ? "the group " : "", order->group, grouped ? " of " : "");
+}
+
 json_t *admin_notes_json(const struct admin_api *api)
 {
-    char text[500];
+    char text[500], part[120] = "";
     struct admin_keeping keeping;
     json_t *notes = json_array();
     for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
         const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
         const struct rollout_target *target = &rollout->order.target;
-        if (admin_keeps(api, rollout, &keeping)) {
-            snprintf(text, sizeof text, "%s%s is kept on %s by rollout %s; %s is newer; `publish-update %s%s` ends it",
+        bool some = admin_keeps_some(api, rollout, &keeping);
+        part[0] = '\0';
+        if (some) {
+            name_part(&rollout->order, part, sizeof part);
+        }
+        if (some || admin_keeps(api, rollout, &keeping)) {
+            snprintf(text, sizeof text,
+                     "%s%s%s is kept on %s by rollout %s; %s is newer; `publish-update %s%s` ends it", part,
                      target->type, target->fs ? "'s file system" : "", target->version, rollout->id,
                      build_name(keeping.newest), target->type, target->fs ? " --mode fs" : "");
             json_array_append_new(notes, admin_text(text));

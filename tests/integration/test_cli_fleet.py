@@ -150,6 +150,8 @@ def test_groups_retry_and_forget(stand_in, tmp_path):
     says(f"^{MAC}: 2 images forgotten that it failed with; no failure keeps ", "devices", "retry", MAC, cwd=tmp_path)
     assert stand_in.asked[-1] == ("POST", PLACE + "/retry", b"{}")
     says(f"^forgot {MAC} and what was decided", "devices", "forget", MAC, cwd=tmp_path)
+    stand_in.answers[("DELETE", PLACE)] = [(200, {"removed": MAC, "notes": ["the broker keeps it"]})]
+    assert "note: the broker keeps it" in "".join(run("devices", "forget", MAC, cwd=tmp_path)[1:])
     stand_in.answers[("GET", "/api/v1/groups")] = [(200, {"total": 0, "groups": []})]
     says("^there are no groups; ", "devices", "groups", cwd=tmp_path)
 

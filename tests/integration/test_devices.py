@@ -329,11 +329,11 @@ def test_more_pins_than_a_turn_of_the_loop(folder):
         assert f"{count} devices are" in admin.delete("/api/v1/firmware/door/1.0.bin").json["warning"]
 
 
-def go_back(server, admin):
+def go_back(server, admin, **order):
     """The type, to 1.0; returns the rollout."""
     old, new = (md5(bytes_of(server, f"door/{version}.bin")) for version in ("1.0", "2.0"))
     check(server, "/update/door", version="2.0", md5=new)
-    rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0"}).json["id"]
+    rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0", **order}).json["id"]
     assert check(server, "/update/door", version="2.0", md5=new).status == 200
     server.wait_log("event=update_sent")
     check(server, "/update/door", version="1.0", md5=old)
@@ -363,6 +363,16 @@ def test_a_type_that_is_kept_on_an_older_version(server, admin):
     make_image("esp8266", server.repo / "door/2.1.bin", seed=9)
     wait_until(lambda: "door/2.1.bin" in kept_by(admin), "it is served")
     assert admin.get("/api/v1/status").json["notes"] == [] and set(kept_by(admin).values()) == {None}
+
+
+def test_a_part_that_is_kept_on_an_older_version(server, admin):
+    """The type has the newest; these few do not, which is forgotten even more easily."""
+    rollout = go_back(server, admin, to=[MAC])
+    assert admin.get("/api/v1/status").json["notes"] == [
+        f"1 device of door is kept on 1.0 by rollout {rollout}; 2.0 is newer; `publish-update door` ends it"]
+    assert set(kept_by(admin).values()) == {None}
+    admin.post("/api/v1/rollouts", {"type": "door"})
+    assert admin.get("/api/v1/status").json["notes"] == []
 
 
 # --- written down -----------------------------------------------------------------------------------------------------

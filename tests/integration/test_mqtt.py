@@ -501,6 +501,18 @@ def test_who_said_that_it_is_gone_is_not_waited_for(house):
     assert devices["members"] == 2 and devices["silent"] == 1, "the other is waited for by nobody"
 
 
+def test_forgetting_one_that_the_broker_remembers_says_so(house):
+    """Else it is back at the next connect, and nobody knows why."""
+    with Listener(house.broker, "nothing") as speaker:
+        speaker.publish("updraft/d1_mini/5ccf7f000009/online", "1", retain=True)
+        speaker.publish("updraft/d1_mini/5ccf7f000008/online", "1", retain=True)
+        speaker.publish("updraft/d1_mini/5ccf7f000008/online", "0", retain=True)
+    wait_until(lambda: reports(house.admin)["ok"] == 3, "all are heard")
+    forgotten = house.admin.delete("/api/v1/devices/5ccf7f000009").json
+    assert len(forgotten["notes"]) == 1 and "clear it there first" in forgotten["notes"][0]
+    assert house.admin.delete("/api/v1/devices/5ccf7f000008").json == {"removed": "5ccf7f000008", "notes": []}
+
+
 @pytest.mark.parametrize("topic, payload, result", [
     ("updraft/d1_mini/5ccf7f000001/status", b"[" * 500, "too-deep"),
     ("updraft/d1_mini/5ccf7f000001/status", b'{"state":"' + b"x" * 1100 + b'"}', "too-long"),
