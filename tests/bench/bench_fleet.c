@@ -101,8 +101,11 @@ static void on_written(void *owner, uint64_t ticket)
 /* With the store in `folder`, read at once; NULL: without. Returns how many rows were read. */
 static size_t bench_open(struct bench *bench, const char *folder)
 {
-    static const struct rollout_effects effects = { no_trigger, no_withdraw, no_change, no_member_change,
-                                                    NULL,       no_group,    NULL };
+    static const struct rollout_effects effects = { .trigger = no_trigger,
+                                                    .withdraw = no_withdraw,
+                                                    .changed = no_change,
+                                                    .member_changed = no_member_change,
+                                                    .in_group = no_group };
     struct fleet *fleet = &bench->fleet;
     memset(bench, 0, sizeof *bench);
     int error = uv_loop_init(&bench->loop);
