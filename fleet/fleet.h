@@ -119,6 +119,7 @@ struct sending {
     bool full;               /* not a range of it */
     const uint8_t *file_md5; /* of the file */
     const uint8_t *run_md5;  /* run_md5[0] of its build */
+    const uint8_t *asked_by; /* fleet_digest of who asked: another with its MAC may have come since. NULL = not said */
     const char *version;
     unsigned served_max;
 };

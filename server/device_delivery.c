@@ -18,6 +18,13 @@ struct delivery *delivery_new(struct visit *visit, unsigned status)
     delivery->full = status == 200;
     delivery->key = check_guard_key(&visit->check);
     delivery->served_max = check_served_max(&visit->check);
+    const struct image *running = visit->check.running;
+    const uint8_t *digest =
+        fleet_digest(&visit->check.device, running != NULL ? running->build.facts.run_md5[0] : NULL);
+    delivery->says_digest = digest != NULL;
+    if (digest != NULL) {
+        memcpy(delivery->asked_by, digest, sizeof delivery->asked_by);
+    }
     memcpy(delivery->run_md5, build->facts.run_md5[0], 16);
     memcpy(delivery->file_md5, build->facts.md5, 16);
     (void)slice_copy(visit->check.type, delivery->type, sizeof delivery->type);

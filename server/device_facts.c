@@ -145,6 +145,7 @@ static struct sending sending_of(const struct delivery *delivery)
                              .full = delivery->full,
                              .file_md5 = delivery->file_md5,
                              .run_md5 = delivery->run_md5,
+                             .asked_by = delivery->says_digest ? delivery->asked_by : NULL,
                              .version = delivery->to,
                              .served_max = delivery->served_max };
 }

@@ -26,6 +26,8 @@ struct delivery {
     uint8_t run_md5[16];
     uint8_t file_md5[16];
     unsigned served_max;
+    bool says_digest;
+    uint8_t asked_by[16]; /* fleet_digest */
     enum reason reason;
     char type[TYPE_TEXT_MAX + 1];
     char from[VERSION_TEXT_MAX + 1]; /* escaped */

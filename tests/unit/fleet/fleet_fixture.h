@@ -49,6 +49,7 @@ struct asking {
     const char *label; /* NULL = as its build is called */
     uint8_t site;
     const char *version; /* ?version= ; NULL */
+    bool by_latest;      /* /latest/<type>.bin: whatever it runs, and whatever it proved with it */
 };
 
 struct reply {
@@ -253,13 +254,14 @@ static inline bool passes_over(const struct yard *yard, const struct direction *
 
 static inline struct permission permit_build(const struct yard *yard, const struct mac *mac, uint64_t site,
                                              const struct direction *direction, const struct build *build,
-                                             const uint8_t *sketch_md5)
+                                             const uint8_t *sketch_md5, bool ignores_record)
 {
     struct permission permission;
     struct candidate candidate = { .type = direction->type,
                                    .fs = build != NULL && build->fs,
                                    .form_count = build != NULL,
                                    .sketch_md5 = sketch_md5,
+                                   .ignores_record = ignores_record,
                                    .served_max = LOOP_GUARD_MAX };
     if (build != NULL) {
         candidate.file_md5[0] = build->file;
@@ -276,6 +278,9 @@ static inline enum reason decide(const struct asking *asking, const struct direc
     bool by_version = asking->fs || asking->says_no_digest;
     if (direction->nothing != REASON_COUNT || build == NULL) {
         return direction->nothing != REASON_COUNT ? direction->nothing : REASON_NO_IMAGE;
+    }
+    if (asking->by_latest) {
+        return permission->reason != REASON_COUNT ? permission->reason : REASON_LATEST;
     }
     if (asking->runs == build && !(by_version && asking->says_no_version)) {
         return by_version ? REASON_UP_TO_DATE : REASON_SAME_DIGEST;
@@ -367,7 +372,8 @@ static inline struct reply ask(struct yard *yard, const struct asking *asking)
     memset(said.sketch_sha256, 0xdd, sizeof said.sketch_sha256);
     const uint8_t *running = asking->says_no_digest || asking->runs == NULL ? NULL : asking->runs->run;
     const uint8_t *md5 = running != NULL ? running : fleet_digest(&said, NULL);
-    struct permission permission = permit_build(yard, &asking->mac, fleet_site(address), direction, build, md5);
+    struct permission permission =
+        permit_build(yard, &asking->mac, fleet_site(address), direction, build, md5, asking->by_latest);
     reply.reason = decide(asking, direction, build, &permission);
     snprintf(reply.detail, sizeof reply.detail, "%s",
              reply.reason == permission.reason && permission.reason != REASON_COUNT ? permission.detail : "");
@@ -397,13 +403,21 @@ static inline void send_begins(struct yard *yard, const struct mac *mac, const s
     fleet_sending_begins(&yard->fleet, &sending, &yard->now);
 }
 
-static inline void send_ends(struct yard *yard, const struct mac *mac, const struct build *build, bool whole)
+/* `asked_by`: the sketch that asked; NULL = whoever asked last. */
+static inline void send_ends_of(struct yard *yard, const struct mac *mac, const struct build *build,
+                                const struct build *asked_by, bool whole)
 {
     char text[8];
     version_text(build, text);
     struct sending sending = sending_of(mac, build, text);
+    sending.asked_by = asked_by != NULL ? asked_by->run : NULL;
     struct sending_end end = { .whole = whole, .bytes = whole ? 1000 : 420, .of = 1000, .ms = 900, .why = "reset" };
     fleet_sending_ended(&yard->fleet, &sending, &end, &yard->now);
+}
+
+static inline void send_ends(struct yard *yard, const struct mac *mac, const struct build *build, bool whole)
+{
+    send_ends_of(yard, mac, build, NULL, whole);
 }
 
 static inline void send_whole(struct yard *yard, const struct mac *mac, const struct build *build)

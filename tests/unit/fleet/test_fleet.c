@@ -244,12 +244,12 @@ static void test_those_who_are_not_meant(void **state)
     assert_int_equal(asks(yard, 8, one), REASON_PINNED);
     struct direction anyone;
     fleet_direct(&yard->fleet, NULL, slice_of("porch"), false, NULL, &anyone);
-    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL).reason, REASON_COUNT);
+    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL, false).reason, REASON_COUNT);
     (void)takes(yard, 1, one, two, one);
     (void)takes(yard, 2, one, two, one);
     assert_int_equal(rollout->state, ROLLOUT_HALTED);
     assert_int_equal(asks(yard, 9, one), REASON_HELD_BACK);
-    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL).reason, REASON_HELD_BACK);
+    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL, false).reason, REASON_HELD_BACK);
     assert_int_equal(asks(yard, 9, two), REASON_SAME_DIGEST); /* who has it, has it */
 }
 
@@ -357,6 +357,20 @@ static void test_tries_over_restarts(void **state)
     assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
     (void)fleet_retry(&yard->fleet, &mac, &yard->now);
     assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+}
+
+/* Two devices with one MAC: one came, with the new build, while the other was sent it. Else that one is sent it for
+ * ever. */
+static void test_a_twin_comes_between(void **state)
+{
+    (void)state;
+    struct mac mac = yard_mac(1);
+    assert_int_equal(asks(yard, 1, one), REASON_NEWER);
+    send_begins(yard, &mac, two);
+    assert_int_equal(asks(yard, 1, two), REASON_SAME_DIGEST);
+    send_ends_of(yard, &mac, two, one, true);
+    assert_int_equal(asks(yard, 1, two), REASON_SAME_DIGEST);
+    assert_int_equal(asks(yard, 1, one), REASON_NEVER_AGAIN);
 }
 
 /* Else a device that went back by itself is sent there again at once. */
@@ -740,6 +754,7 @@ int main(void)
         TEST(test_tries_in_the_open),
         TEST(test_tries_of_a_slow_one),
         TEST(test_tries_over_restarts),
+        TEST(test_a_twin_comes_between),
         TEST(test_rolled_back),
         TEST(test_one_try_in_a_rollout),
         TEST(test_labels_and_digests),
