@@ -10,7 +10,8 @@
  *  - of one site not more are under way than its cap; whom a newer order means, the older one tells no more;
  *  - what was halted or aborted is given to nobody until it is ordered again;
  *  - nobody gets an image more often than the loop guard says while he comes back without it, nor ever again what he
- *    rolled back from;
+ *    rolled back from, but by his own wish (/latest); and what all are kept from, nobody gets by it. Two with one MAC are
+ *    held to the loop guard, and sent a sketch a few times, not for ever;
  *  - each device is in exactly one state of a rollout, nothing waits for ever, and memory is bounded.
  */
 #include "tests/unit/fleet/fleet_fixture.h"
@@ -23,6 +24,7 @@
 #define COMMANDS_MAX 512
 #define MINUTE_MS    60000u
 #define SITES        3
+#define TWINS_MAX    10 /* as often twins are sent one image: not for ever */
 
 static const char *const types[] = { "porch", "garage", "attic" }; /* the second waits for an operator */
 
@@ -39,7 +41,8 @@ enum habit {
     EAGER, /* asks again at once, whatever it is told */
     OFFLINE,
     NO_DIGEST,
-    DEAF, /* to commands */
+    DEAF,   /* to commands */
+    GREEDY, /* takes the newest, whatever it runs, proved or was told; and flashes every other one */
     HABITS
 };
 
@@ -47,7 +50,7 @@ enum doing { IDLE, DOWNLOADING, RESTARTING };
 
 struct thing {
     unsigned number; /* of its MAC; twins share it */
-    bool is_twin, has_fs;
+    bool is_twin, has_fs, asked_whether;
     const char *type;
     enum habit habit;
     const struct build *runs, *before, *fs_runs;
@@ -61,7 +64,8 @@ struct thing {
 struct tale {
     unsigned whole; /* transfers, since it last came with another build or was forgiven */
     uint64_t last_ms;
-    bool confirmed, rolled_back;
+    bool taken, ran, confirmed, rolled_back;
+    unsigned ever; /* sent whole, when it asked whether to update */
 };
 
 struct command {
@@ -169,6 +173,22 @@ static uint64_t backoff_ms(unsigned whole)
     return ms < LOOP_GUARD_BACKOFF_MAX_MS ? ms : LOOP_GUARD_BACKOFF_MAX_MS;
 }
 
+/* Builds that it took and never came with, or went back from. */
+static size_t failed_with(struct history *history, const struct thing *thing)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < history->yard->build_count; i++) {
+        const struct tale *tale = &history->tales[thing->number][i];
+        count += tale->taken && (!tale->ran || tale->rolled_back);
+    }
+    return count;
+}
+
+static bool takes_slot(const struct rollout_member *member)
+{
+    return member->state == ROLLOUT_DEVICE_TRIGGERED || member->state == ROLLOUT_DEVICE_DOWNLOADING;
+}
+
 static void check_served(struct history *history, const struct thing *thing, const struct reply *reply, bool fs)
 {
     struct yard *yard = history->yard;
@@ -184,16 +204,22 @@ static void check_served(struct history *history, const struct thing *thing, con
         check_image(history, thing, reply);
     }
     const struct rollout *rollout = reply->direction.rollout;
-    if (rollout != NULL && !rollout_is_over(rollout)) {
+    bool has_it = reply->reason == REASON_LATEST && thing->runs == build; /* and has no need of a turn */
+    if (rollout != NULL && !rollout_is_over(rollout) && !has_it) {
         struct rollout_member member;
         MUST(is_open(rollout) && has_member(rollout, &mac, &member));
         MUST(rollout->state != ROLLOUT_CANARY || member.canary);
-        MUST(member.state == ROLLOUT_DEVICE_TRIGGERED || member.state == ROLLOUT_DEVICE_DOWNLOADING);
+        MUST(takes_slot(&member));
     }
     const struct tale *tale = tale_of(history, thing, build);
-    bool is_one = !thing->is_twin; /* what two devices with one MAC do looks like anything */
-    MUST(!is_one || yard->now.ms - tale->last_ms >= backoff_ms(tale->whole));
-    MUST(!is_one || (tale->whole <= LOOP_GUARD_MAX && !tale->rolled_back));
+    if (reply->reason == REASON_LATEST) {
+        return; /* its own wish */
+    }
+    bool is_one = !thing->is_twin; /* what two devices with one MAC came with, the server cannot tell apart */
+    MUST(yard->now.ms - tale->last_ms >= backoff_ms(tale->whole));
+    MUST(is_one || fs || tale->ever < TWINS_MAX); /* a file system has no digest by which it could go back */
+    bool remembers = failed_with(history, thing) <= NEVER_AGAIN_OF_DEVICE; /* of more it forgets the oldest */
+    MUST(!is_one || !remembers || (tale->whole <= LOOP_GUARD_MAX && !tale->rolled_back));
 }
 
 /* Those that download by the word of a rollout under way, each MAC once. */
@@ -339,6 +365,7 @@ static void comes_with(struct history *history, const struct thing *thing, const
         if (build->fs != runs->fs) {
             continue;
         }
+        tale->ran = tale->ran || build == runs;
         if (build == runs) {
             tale->confirmed = tale->whole > 0;
             tale->whole = 0;
@@ -362,6 +389,7 @@ static void ask_for(struct history *history, struct thing *thing, bool fs)
                              .runs = fs ? thing->fs_runs : thing->runs,
                              .sketch = thing->runs,
                              .says_no_digest = thing->habit == NO_DIGEST,
+                             .by_latest = thing->habit == GREEDY && !fs && below(history, 2) == 0,
                              .label = thing->habit == WRONG_LABEL ? "0.7" : NULL,
                              .site = (uint8_t)(thing->number % SITES) };
     struct reply reply = ask(yard, &asking);
@@ -372,9 +400,11 @@ static void ask_for(struct history *history, struct thing *thing, bool fs)
         return;
     }
     check_served(history, thing, &reply, fs);
+    thing->asked_whether = reply.reason != REASON_LATEST;
     const struct rollout *rollout = reply.direction.rollout;
     thing->rollout[0] = '\0';
-    if (rollout != NULL && !rollout_is_over(rollout)) {
+    struct rollout_member member;
+    if (rollout != NULL && !rollout_is_over(rollout) && has_member(rollout, &mac, &member) && takes_slot(&member)) {
         memcpy(thing->rollout, rollout->id, sizeof thing->rollout);
     }
     thing->taking = reply.served;
@@ -395,8 +425,10 @@ static void end_download(struct history *history, struct thing *thing)
         tale_of(history, thing, other)->whole *= other == thing->taking || other->fs != thing->taking->fs;
     }
     tale->whole += !cut;
+    tale->taken = tale->taken || !cut;
+    tale->ever += !cut && thing->asked_whether;
     tale->last_ms = cut ? tale->last_ms : history->yard->now.ms;
-    send_ends(history->yard, &mac, thing->taking, !cut);
+    send_ends_of(history->yard, &mac, thing->taking, thing->habit == NO_DIGEST ? NULL : thing->runs, !cut);
 }
 
 static void restart(struct history *history, struct thing *thing)
@@ -406,7 +438,8 @@ static void restart(struct history *history, struct thing *thing)
     thing->poll_ms = history->yard->now.ms;
     if (thing->habit == BRICKS) {
         thing->habit = OFFLINE;
-    } else if (thing->habit != NEVER_FLASHES && thing->habit != NO_RESTART) {
+    } else if (thing->habit != NEVER_FLASHES && thing->habit != NO_RESTART &&
+               (thing->habit != GREEDY || below(history, 2) == 0)) {
         thing->before = fs ? thing->before : thing->runs;
         *(fs ? &thing->fs_runs : &thing->runs) = thing->taking;
         thing->back_ms = history->yard->now.ms + 5 * MINUTE_MS;
@@ -611,7 +644,8 @@ static void people(struct history *history)
         two->runs = one->runs;
         two->fs_runs = one->fs_runs;
         one->is_twin = two->is_twin = true;
-        two->habit = NEVER_FLASHES;
+        two->habit = below(history, 2) == 0 ? NEVER_FLASHES : (enum habit)below(history, GREEDY);
+        one->habit = one->habit == GREEDY ? GOOD : one->habit; /* which takes it anyway */
     }
 }
 
