@@ -7,6 +7,7 @@
  */
 #include "fleet/store_rows.h"
 #include "fleet/store_schema.h"
+#include "fleet/store_sqlite_parts.h"
 
 #include <assert.h>
 #include <sqlite3.h>
@@ -17,24 +18,6 @@
 
 #define FULL_BYTES (64 * 1024) /* a disk with less is full: a log and its index do not go on it */
 #define LOG_PAGES  1000        /* so long it may become, as SQLite's own default has it */
-
-enum query {
-    PUT_DEVICE,
-    DROP_DEVICE,
-    DROP_EVENTS,
-    PUT_POLICY,
-    DROP_POLICY,
-    PUT_ROLLOUT,
-    DROP_ROLLOUT,
-    DROP_MEMBERS,
-    PUT_MEMBER,
-    PUT_EVENT,
-    THIN_EVENTS,
-    GET_EVENTS,
-    GET_MEMBERS,
-    GET_MEMBERS_OF_STATE,
-    QUERIES
-};
 
 static const char *const queries[QUERIES] = {
     [PUT_DEVICE] = "REPLACE INTO device VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,"
@@ -61,16 +44,7 @@ static const char *const queries[QUERIES] = {
                              "'queued')) ORDER BY mac LIMIT ?2 OFFSET ?3",
 };
 
-struct sqlite {
-    sqlite3 *db;
-    char path[4096];
-    sqlite3_stmt *statements[QUERIES];
-    bool wal, full_sync;
-    bool is_failing;             /* it could not be opened: `db` is for load alone, and NULL behind it */
-    char ailing[STORE_WHY_SIZE]; /* why the log could not be carried over; "" = it could */
-};
-
-static enum status explain(struct sqlite *store, int code, const char *doing, char *message, size_t size)
+enum status sqlite_explain(struct sqlite *store, int code, const char *doing, char *message, size_t size)
 {
     return store_explain(store->db, store->path, code, doing, message, size);
 }
@@ -89,7 +63,7 @@ static enum status prepare(struct sqlite *store, char *message, size_t size)
         int code =
             sqlite3_prepare_v3(store->db, queries[i], -1, SQLITE_PREPARE_PERSISTENT, &store->statements[i], NULL);
         if (code != SQLITE_OK) {
-            return explain(store, code, "preparing it", message, size);
+            return sqlite_explain(store, code, "preparing it", message, size);
         }
     }
     return STATUS_OK;
@@ -106,7 +80,7 @@ static int on_log_grown(void *owner, sqlite3 *db, const char *schema, int pages)
     if (code == SQLITE_OK) {
         store->ailing[0] = '\0';
     } else if (code != SQLITE_BUSY) { /* another program is at it */
-        (void)explain(store, code, "carrying its log over into it", store->ailing, sizeof store->ailing);
+        (void)sqlite_explain(store, code, "carrying its log over into it", store->ailing, sizeof store->ailing);
     }
     return SQLITE_OK;
 }
@@ -123,7 +97,7 @@ static struct sqlite *new_sqlite(const char *state_dir, char *message, size_t si
     return store;
 }
 
-static void shut(struct sqlite *store)
+void sqlite_shut(struct sqlite *store)
 {
     for (size_t i = 0; i < QUERIES; i++) {
         sqlite3_finalize(store->statements[i]);
@@ -135,7 +109,7 @@ static void shut(struct sqlite *store)
 
 static void close_sqlite(void *opened)
 {
-    shut(opened);
+    sqlite_shut(opened);
     free(opened);
 }
 
@@ -146,7 +120,7 @@ static enum status open_to_write(struct sqlite *store, char *message, size_t siz
     enum status status = store_schema_open(store->path, &store->db, &store->wal, message, size);
     status = status == STATUS_OK ? prepare(store, message, size) : status;
     if (status != STATUS_OK) {
-        shut(store);
+        sqlite_shut(store);
         return status;
     }
     (void)sqlite3_wal_hook(store->db, on_log_grown, store);
@@ -200,7 +174,7 @@ static int step(struct sqlite *store, enum query query)
     return code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : reset;
 }
 
-static struct row_cursor begin(struct sqlite *store, enum query query)
+struct row_cursor sqlite_begin(struct sqlite *store, enum query query)
 {
     (void)sqlite3_reset(store->statements[query]);
     return (struct row_cursor){ .statement = store->statements[query] };
@@ -208,7 +182,7 @@ static struct row_cursor begin(struct sqlite *store, enum query query)
 
 static int write_keyed(struct sqlite *store, enum query query, const char *id, const struct mac *mac)
 {
-    struct row_cursor cursor = begin(store, query);
+    struct row_cursor cursor = sqlite_begin(store, query);
     if (id != NULL) {
         row_put_text(&cursor, id);
     } else {
@@ -224,14 +198,14 @@ static int write_rollout(struct sqlite *store, const struct store_rollout *row)
         int code = write_keyed(store, DROP_ROLLOUT, row->rollout.id, NULL);
         return code == SQLITE_OK ? write_keyed(store, DROP_MEMBERS, row->rollout.id, NULL) : code;
     }
-    struct row_cursor cursor = begin(store, PUT_ROLLOUT);
+    struct row_cursor cursor = sqlite_begin(store, PUT_ROLLOUT);
     row_put_rollout(&cursor, &row->rollout, &counts);
     return step(store, PUT_ROLLOUT);
 }
 
 static int write_event(struct sqlite *store, const struct store_event *row)
 {
-    struct row_cursor cursor = begin(store, PUT_EVENT);
+    struct row_cursor cursor = sqlite_begin(store, PUT_EVENT);
     row_put_number(&cursor, row_mac_number(&row->mac));
     row_put_number(&cursor, row->unix_s);
     row_put_text(&cursor, row->word);
@@ -240,7 +214,7 @@ static int write_event(struct sqlite *store, const struct store_event *row)
     if (code != SQLITE_OK) {
         return code;
     }
-    cursor = begin(store, THIN_EVENTS);
+    cursor = sqlite_begin(store, THIN_EVENTS);
     row_put_number(&cursor, row_mac_number(&row->mac));
     row_put_number(&cursor, STORE_EVENTS_OF_DEVICE);
     return step(store, THIN_EVENTS);
@@ -253,7 +227,7 @@ static int write_device(struct sqlite *store, const struct store_device *row)
         return code == SQLITE_OK ? write_keyed(store, DROP_EVENTS, NULL, &row->mac) : code;
     }
     uint8_t images[ROW_IMAGES_BYTES];
-    struct row_cursor cursor = begin(store, PUT_DEVICE);
+    struct row_cursor cursor = sqlite_begin(store, PUT_DEVICE);
     row_put_device(&cursor, row, images);
     return step(store, PUT_DEVICE);
 }
@@ -264,7 +238,7 @@ static int write_policy(struct sqlite *store, const struct store_policy *row)
     if (row->gone) {
         return write_keyed(store, DROP_POLICY, NULL, &row->mac);
     }
-    struct row_cursor cursor = begin(store, PUT_POLICY);
+    struct row_cursor cursor = sqlite_begin(store, PUT_POLICY);
     row_put_policy(&cursor, row, groups);
     return step(store, PUT_POLICY);
 }
@@ -280,7 +254,7 @@ static int write_one(struct sqlite *store, const struct store_change *change)
     case STORE_ROLLOUT:
         return write_rollout(store, &change->row.rollout);
     case STORE_MEMBER:
-        cursor = begin(store, PUT_MEMBER);
+        cursor = sqlite_begin(store, PUT_MEMBER);
         row_put_member(&cursor, &change->row.member);
         return step(store, PUT_MEMBER);
     case STORE_EVENT:
@@ -345,93 +319,16 @@ static enum status write_sqlite(void *opened, const struct store_change *const *
         snprintf(message, size, "%s", store->ailing);
         return STATUS_OK;
     }
-    enum status status = explain(store, code, "writing to it", message, size); /* before ROLLBACK has its own say */
+    enum status status =
+        sqlite_explain(store, code, "writing to it", message, size); /* before ROLLBACK has its own say */
     if (sqlite3_get_autocommit(store->db) == 0) { /* SQLite rolls back by itself when the disk fails */
         (void)run(store, "ROLLBACK");
     }
     return status;
 }
 
-/* --- reading --------------------------------------------------------------------------------------------------------
+/* --- looking --------------------------------------------------------------------------------------------------------
  */
-
-static enum status read_table(struct sqlite *store, const char *sql, enum store_kind kind, store_row_fn on_row,
-                              void *owner, char *message, size_t size)
-{
-    struct store_change *row = malloc(sizeof *row);
-    struct mac *named = malloc(ROLLOUT_NAMED_MAX * sizeof *named);
-    struct row_cursor cursor = { 0 };
-    bool goes_on = true;
-    assert(row != NULL && named != NULL);
-    int code = sqlite3_prepare_v2(store->db, sql, -1, &cursor.statement, NULL);
-    while (code == SQLITE_OK && goes_on) {
-        code = sqlite3_step(cursor.statement);
-        if (code != SQLITE_ROW) {
-            break;
-        }
-        memset(row, 0, sizeof *row);
-        row->kind = kind;
-        cursor.next = 0;
-        switch (kind) {
-        case STORE_DEVICE:
-            row_get_device(&cursor, &row->row.device);
-            break;
-        case STORE_POLICY:
-            row_get_policy(&cursor, &row->row.policy);
-            break;
-        case STORE_ROLLOUT:
-            row_get_rollout(&cursor, &row->row.rollout.rollout, named);
-            break;
-        default:
-            row_get_member(&cursor, &row->row.member);
-        }
-        goes_on = on_row(owner, row);
-        code = SQLITE_OK;
-    }
-    enum status status =
-        code == SQLITE_OK || code == SQLITE_DONE ? STATUS_OK : explain(store, code, "reading it", message, size);
-    sqlite3_finalize(cursor.statement);
-    free(named);
-    free(row);
-    return status;
-}
-
-/* Nobody of it is followed any more. */
-#define IS_CLOSED                                                                                                      \
-    "(r.state IN ('done', 'aborted') AND r.counts NOT LIKE '%triggered%' AND r.counts NOT LIKE '%downloading%'"        \
-    " AND r.counts NOT LIKE '%flashed%')"
-
-static enum status load_sqlite(void *opened, store_row_fn on_row, void *owner, char *message, size_t size)
-{
-    static const struct {
-        const char *sql;
-        enum store_kind kind;
-    } tables[] = {
-        { "SELECT * FROM policy", STORE_POLICY },
-        { "SELECT * FROM device", STORE_DEVICE },
-        { "SELECT * FROM rollout ORDER BY place", STORE_ROLLOUT },
-        /* unsorted: there may be a million */
-        { "SELECT m.* FROM rollout r CROSS JOIN member m ON m.rollout = r.id WHERE m.armed = 0 AND NOT " IS_CLOSED,
-          STORE_MEMBER },
-        { "SELECT m.* FROM rollout r CROSS JOIN member m ON m.rollout = r.id WHERE m.armed > 0 AND NOT " IS_CLOSED
-          " ORDER BY m.rollout, m.armed",
-          STORE_MEMBER },
-        { "SELECT m.* FROM rollout r CROSS JOIN member m INDEXED BY member_listed ON m.rollout = r.id"
-          " WHERE m.state IN ('failed', 'silent', 'skipped') AND " IS_CLOSED,
-          STORE_MEMBER },
-    };
-    struct sqlite *store = opened;
-    enum status status = STATUS_OK;
-    for (size_t i = 0; store->db != NULL && i < sizeof tables / sizeof tables[0] && status == STATUS_OK; i++) {
-        status = read_table(store, tables[i].sql, tables[i].kind, on_row, owner, message, size);
-    }
-    if (store->is_failing) {
-        shut(store); /* its lock would keep us from opening it */
-    } else if (status == STATUS_OK) {
-        store_schema_trust(store->db);
-    }
-    return status;
-}
 
 static bool pass_over(void *owner, const struct store_change *row)
 {
@@ -447,68 +344,9 @@ static enum status check_sqlite(const char *state_dir, char *message, size_t siz
         store != NULL ? store_schema_read(store->path, true, &store->db, message, size) : STATUS_TOO_LONG;
     if (status == STATUS_OK) {
         store->is_failing = true; /* read, and left alone */
-        status = load_sqlite(store, pass_over, NULL, message, size);
+        status = sqlite_load(store, pass_over, NULL, message, size);
     }
     free(store);
-    return status;
-}
-
-static enum status events_sqlite(void *opened, const struct mac *mac, struct store_event *events, size_t max,
-                                 size_t *count, char *message, size_t size)
-{
-    struct sqlite *store = opened;
-    int code;
-    *count = 0;
-    if (store->is_failing) {
-        snprintf(message, size, "%s: it could not be opened yet", store->path);
-        return STATUS_BUSY;
-    }
-    struct row_cursor cursor = begin(store, GET_EVENTS);
-    row_put_number(&cursor, row_mac_number(mac));
-    row_put_number(&cursor, (sqlite3_int64)max);
-    while ((code = sqlite3_step(cursor.statement)) == SQLITE_ROW && *count < max) {
-        struct store_event *event = &events[(*count)++];
-        cursor.next = 0;
-        event->mac = *mac;
-        event->unix_s = (uint32_t)row_get_number(&cursor);
-        row_get_text(&cursor, event->word, sizeof event->word);
-        row_get_text(&cursor, event->text, sizeof event->text);
-    }
-    enum status status = code == SQLITE_DONE || code == SQLITE_ROW
-                             ? STATUS_OK
-                             : explain(store, code, "reading a time-line", message, size);
-    (void)sqlite3_reset(cursor.statement);
-    return status;
-}
-
-static enum status members_sqlite(void *opened, const char *rollout, enum rollout_device_state state, size_t first,
-                                  struct store_member *members, size_t max, size_t *count, char *message, size_t size)
-{
-    struct sqlite *store = opened;
-    enum query query = state == ROLLOUT_DEVICE_STATES ? GET_MEMBERS : GET_MEMBERS_OF_STATE;
-    int code;
-    *count = 0;
-    if (store->is_failing) {
-        snprintf(message, size, "%s: it could not be opened yet", store->path);
-        return STATUS_BUSY;
-    }
-    struct row_cursor cursor = begin(store, query);
-    row_put_text(&cursor, rollout);
-    row_put_number(&cursor, (sqlite3_int64)max);
-    row_put_number(&cursor, (sqlite3_int64)first);
-    if (state != ROLLOUT_DEVICE_STATES) {
-        row_put_text(&cursor, rollout_device_word(state));
-    }
-    while ((code = sqlite3_step(cursor.statement)) == SQLITE_ROW && *count < max) {
-        struct store_member *member = &members[(*count)++];
-        cursor.next = 0;
-        row_get_member(&cursor, member);
-        member->state = member->state == ROLLOUT_DEVICE_QUEUED ? ROLLOUT_DEVICE_SKIPPED : member->state;
-    }
-    enum status status = code == SQLITE_DONE || code == SQLITE_ROW
-                             ? STATUS_OK
-                             : explain(store, code, "reading a rollout's devices", message, size);
-    (void)sqlite3_reset(cursor.statement);
     return status;
 }
 
@@ -517,9 +355,9 @@ const struct store_ops store_sqlite = {
     .open = open_sqlite,
     .open_failing = open_failing_sqlite,
     .check = check_sqlite,
-    .load = load_sqlite,
+    .load = sqlite_load,
     .write = write_sqlite,
-    .events = events_sqlite,
-    .members = members_sqlite,
+    .events = sqlite_events,
+    .members = sqlite_members,
     .close = close_sqlite,
 };
