@@ -404,18 +404,25 @@ void rollout_step(struct rollout *rollout, const struct moment *now)
     }
 }
 
-/* One command to all where everyone who is to get it fits the window and is there, or where nobody is known. */
+bool rollout_suits_type(const struct rollout_order *order, const struct rollout_crowd *crowd)
+{
+    bool fits = crowd->members <= crowd->window && crowd->waiting > 0 &&
+                crowd->members - crowd->skipped == crowd->waiting &&
+                (order->site_in_flight == 0 || crowd->site_most <= order->site_in_flight);
+    return rollout_means_all(order) && order->canary == 0 && (fits || crowd->members == 0);
+}
+
 static bool may_tell_type(const struct rollout *rollout)
 {
-    const struct rollout_order *order = &rollout->order;
-    bool all = !order->named && order->group[0] == '\0' && order->percent == 100 && order->canary == 0;
-    bool fits = rollout->members <= window_size(&rollout->window) && rollout->devices[ROLLOUT_DEVICE_QUEUED] > 0 &&
-                rollout->members - rollout->devices[ROLLOUT_DEVICE_SKIPPED] == rollout->devices[ROLLOUT_DEVICE_QUEUED];
-    for (const struct site *site = rollout->table->sites; fits && site != NULL; site = site->hh.next) {
-        fits = order->site_in_flight == 0 ||
-               site->queues[SITE_FRESH].members.count + site->queues[SITE_STALE].members.count <= order->site_in_flight;
+    struct rollout_crowd crowd = { .members = rollout->members,
+                                   .skipped = rollout->devices[ROLLOUT_DEVICE_SKIPPED],
+                                   .waiting = rollout->devices[ROLLOUT_DEVICE_QUEUED],
+                                   .window = window_size(&rollout->window) };
+    for (const struct site *site = rollout->table->sites; site != NULL; site = site->hh.next) {
+        size_t waiting = site->queues[SITE_FRESH].members.count + site->queues[SITE_STALE].members.count;
+        crowd.site_most = waiting > crowd.site_most ? waiting : crowd.site_most;
     }
-    return rollout->table->type_topic && all && (fits || rollout->members == 0) && !rollout_has_newer(rollout);
+    return rollout->table->type_topic && rollout_suits_type(&rollout->order, &crowd) && !rollout_has_newer(rollout);
 }
 
 /* After a restart nobody knows which commands reached the broker: they go out again, with the ids they had. */

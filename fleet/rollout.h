@@ -229,10 +229,18 @@ struct rollout_joiner {
 };
 void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
                   const struct moment *now);
+/* Whether one command to the type's topic, where there is one, tells those who are to get it: all of the type are
+ * meant, no canary is asked, and everyone fits the window and the site, and is there; or nobody is known. Who is
+ * skipped hears it too, and is refused when it asks. */
+struct rollout_crowd {
+    size_t members, skipped, waiting; /* neither skipped nor waiting: away, or at it already */
+    size_t window;                    /* window_size */
+    size_t site_most;                 /* of those waiting, the most that share a site */
+};
+bool rollout_suits_type(const struct rollout_order *order, const struct rollout_crowd *crowd);
 /* All known have joined: canaries are chosen, and the first commands leave. `type_topic`, `device_topic`: what this
- * firmware can be told by. One command to the type's topic where everyone who is to get it fits the window, is there,
- * and no canary is asked; or where nobody is known. Where nobody is known, and nobody was told, it stands for
- * ROLLOUT_STAND_MS, so that those who come by themselves are held to the order; the first are its canaries. */
+ * firmware can be told by. Where nobody is known, and nobody was told, it stands for ROLLOUT_STAND_MS, so that those
+ * who come by themselves are held to the order; the first are its canaries. */
 void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type_topic, bool device_topic,
                    const struct moment *now);
 

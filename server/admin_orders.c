@@ -282,21 +282,11 @@ static void add_seconds(json_t *json, const struct admin_api *api, const struct 
     json_object_set_new(json, "seconds_text", json_string(text));
 }
 
-/* As rollout_start decides it, but for the sites, which nobody has counted: where they are capped, it may still be. */
-static bool tells_type(const struct survey *survey)
-{
-    const struct trigger_order *order = survey->order;
-    unsigned window = order->in_flight > 0 ? order->in_flight : WINDOW_START, cap = survey->trigger->site_in_flight;
-    return survey->plan->type_topic && order->device_count == 0 && order->group == NULL && order->percent >= 100 &&
-           order->canary == 0 && survey->skipped + survey->away == 0 && survey->met <= window &&
-           (cap == 0 || survey->met <= cap);
-}
-
 static json_t *plan_json(const struct admin_api *api, const struct survey *survey)
 {
     const struct trigger_plan *plan = survey->plan;
     const struct trigger_order *order = survey->order;
-    bool to_type = tells_type(survey) || (plan->type_topic && !plan->device_topic);
+    bool to_type = plan->type_topic && (survey_suits_type(survey) || !plan->device_topic);
     bool told = to_type || (plan->device_topic && survey->met > 0);
     struct trigger_order told_order = *order;
     if (to_type && survey->met == 0 && order->window_s == 0) {

@@ -5,8 +5,56 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #define STALE_S 3600 /* not heard of for so long: others first */
+
+/* --- together or one by one --------------------------------------------------------------------------------------- */
+
+struct survey_site {
+    uint64_t site;
+    size_t count;
+    UT_hash_handle hh;
+};
+
+static size_t window_of(const struct survey *survey)
+{
+    struct window window;
+    window_init(&window, survey->order->in_flight);
+    return window_size(&window);
+}
+
+/* Counted as long as it may matter, so that a million sites take no memory. */
+static void count_site(struct survey *survey, uint64_t at)
+{
+    struct survey_site *site;
+    if (survey->trigger->site_in_flight == 0 || survey->met > window_of(survey)) {
+        return;
+    }
+    HASH_FIND(hh, survey->sites, &at, sizeof at, site);
+    if (site == NULL) {
+        site = calloc(1, sizeof *site);
+        assert(site != NULL);
+        site->site = at;
+        HASH_ADD(hh, survey->sites, site, sizeof site->site, site);
+    }
+    site->count++;
+    survey->site_most = site->count > survey->site_most ? site->count : survey->site_most;
+}
+
+bool survey_suits_type(const struct survey *survey)
+{
+    struct rollout_order of = trigger_rollout_order(survey->trigger, survey->order, survey->plan);
+    struct rollout_crowd crowd = { .members = survey->met,
+                                   .skipped = survey->skipped,
+                                   .waiting = survey->met - survey->skipped - survey->away,
+                                   .window = window_of(survey),
+                                   .site_most = survey->site_most };
+    return rollout_suits_type(&of, &crowd);
+}
+
+/* --- life -----------------------------------------------------------------------------------------------------------
+ */
 
 void survey_begin(struct survey *survey, struct trigger *trigger, const struct trigger_order *order,
                   const struct trigger_plan *plan)
@@ -23,6 +71,12 @@ void survey_begin(struct survey *survey, struct trigger *trigger, const struct t
 
 void survey_end(struct survey *survey)
 {
+    struct survey_site *site, *tmp;
+    HASH_ITER(hh, survey->sites, site, tmp)
+    {
+        HASH_DEL(survey->sites, site);
+        free(site);
+    }
     for (size_t i = 0; i < sizeof survey->images / sizeof survey->images[0]; i++) {
         if (survey->images[i] != NULL) {
             image_unref(survey->images[i]);
@@ -251,8 +305,11 @@ enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed)
     joiner->skip_why = surveyed->why[0] != '\0' ? surveyed->why : NULL;
     if (joiner->skip_why != NULL) {
         survey->skipped++;
-    } else if (survey->met - survey->skipped <= SURVEY_FIRST) {
-        survey->first[survey->met - survey->skipped - 1] = joiner->mac;
+    } else {
+        count_site(survey, joiner->site);
+        if (survey->met - survey->skipped <= SURVEY_FIRST) {
+            survey->first[survey->met - survey->skipped - 1] = joiner->mac;
+        }
     }
     survey->away += joiner->skip_why == NULL && joiner->away;
     return SURVEY_MET;

@@ -32,6 +32,7 @@ struct survey_found {
     struct mac first[SURVEY_NAMED];
 };
 
+struct survey_site;
 struct survey {
     struct trigger *trigger;
     const struct trigger_order *order; /* borrowed, like the plan, until survey_end */
@@ -41,6 +42,9 @@ struct survey {
     size_t next;                   /* of those named, of the group, or of all */
     size_t known, current, met, skipped;
     size_t away;                    /* not skipped, and not there */
+    struct survey_site *sites;      /* of those that are to get it; only where sites are capped */
+    size_t site_most;               /* the most that share one, once there are more than the window has room for: so
+                                       many or more */
     struct mac first[SURVEY_FIRST]; /* of those that are to get it: met, not skipped */
     size_t found_count;
     struct survey_found found[SURVEY_FINDINGS_MAX];
@@ -57,6 +61,9 @@ struct surveyed {
     char why[200];
 };
 enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed);
+
+/* Once all were met: whether one command to the type's topic would tell them, where there is one. */
+bool survey_suits_type(const struct survey *survey);
 
 /* Says each note, once all were met. */
 void survey_say(const struct survey *survey, void (*say)(void *owner, const char *sentence), void *owner);

@@ -365,8 +365,8 @@ bool trigger_message(const struct trigger *trigger, const struct trigger_order *
 
 /* --- doing -------------------------------------------------------------------------------------------------------- */
 
-static struct rollout_order order_of(const struct trigger *trigger, const struct trigger_order *order,
-                                     const struct trigger_plan *plan)
+struct rollout_order trigger_rollout_order(const struct trigger *trigger, const struct trigger_order *order,
+                                           const struct trigger_plan *plan)
 {
     struct rollout_order of = { .target = plan->target,
                                 .named = order->device_count > 0,
@@ -399,7 +399,7 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
     assert(got == (ssize_t)sizeof random);
     (void)got;
     hex_encode(random, sizeof random, id);
-    struct rollout_order of = order_of(trigger, order, &plan);
+    struct rollout_order of = trigger_rollout_order(trigger, order, &plan);
     struct rollout *rollout = rollouts_begin(trigger->fleet->rollouts, id, &of, &now);
     if (rollout == NULL) {
         (void)refuse(problem, TRIGGER_BUSY, "wait until one of them has ended, or abort one",

@@ -123,6 +123,10 @@ static inline struct turns *trigger_turns(struct trigger *trigger)
 bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan,
                   struct trigger_problem *problem);
 
+/* What its rollout would be told. Its devices are the order's. */
+struct rollout_order trigger_rollout_order(const struct trigger *trigger, const struct trigger_order *order,
+                                           const struct trigger_plan *plan);
+
 /* One message of a plan: `device` NULL = to the type. `payload` "" where it is the image itself. `id` is of the
  * command. Returns false where it does not fit. */
 struct trigger_message {

@@ -469,6 +469,7 @@ static void test_both_forms_are_the_target(void **state)
 static struct seen {
     unsigned times;
     size_t known, current, notes;
+    bool suits_type;
     char note[8][700];
 } seen;
 
@@ -485,6 +486,7 @@ static void on_surveyed(void *owner, const struct survey *survey)
     seen.times++;
     seen.known = survey->known;
     seen.current = survey->current;
+    seen.suits_type = survey_suits_type(survey);
     survey_say(survey, on_note, NULL);
 }
 
@@ -514,6 +516,47 @@ static void test_devices_that_are_known(void **state)
     order = order_to(macs, 3);
     look_over(&order);
     assert_true(seen.times == 1 && seen.known == 3 && seen.current == 1);
+    stop();
+}
+
+static void assert_told_together(const struct trigger_order *order, bool together)
+{
+    look_over(order);
+    assert_true(seen.times == 1 && seen.suits_type == together);
+    assert_true(begin(order)->told_type == together);
+}
+
+/* Else a plan says other messages than those that go out. */
+static void test_planned_as_told(void **state)
+{
+    (void)state;
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    const struct image *image = catalog_find_path(world.catalog, slice_of("door/2.0.bin"));
+    struct trigger_order order = order_of("door");
+    assert_told_together(&order, true); /* a fleet that nobody knows */
+    saw_device(&macs[0], "door", image->build.facts.run_md5[2]);
+    assert_told_together(&order, false); /* nobody is to get it */
+    saw_device(&macs[1], "door", NULL);
+    assert_told_together(&order, true);
+    saw_device(&macs[2], "door", NULL);
+    world.trigger.site_in_flight = 1;
+    assert_told_together(&order, false);
+    struct policy_entry pinned = { .mac = macs[2], .pin = words_take(world.fleet.words, slice_of("1.0+b")) };
+    assert_int_equal(policies_set(world.fleet.policies, &pinned), STATUS_OK);
+    assert_told_together(&order, true); /* it hears it, too, and is refused when it asks */
+    words_drop(world.fleet.words, pinned.pin);
+    order.in_flight = 2;
+    assert_told_together(&order, false);
+    order.in_flight = 3;
+    order.canary = 1;
+    assert_told_together(&order, false);
+    order.canary = 0;
+    order.percent = 99;
+    assert_told_together(&order, false);
+    order.percent = 100;
+    saw_device(&macs[1], "door", NULL)->said_online = true; /* and gone */
+    assert_told_together(&order, false);
     stop();
 }
 
@@ -1339,6 +1382,7 @@ int main(void)
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_both_forms_are_the_target),
         cmocka_unit_test(test_devices_that_are_known),
+        cmocka_unit_test(test_planned_as_told),
         cmocka_unit_test(test_refusals_by_the_repository),
         cmocka_unit_test(test_refusals_for_want_of_a_way),
         cmocka_unit_test(test_nobody_can_be_told),
