@@ -458,6 +458,19 @@ struct device *devices_at(const struct devices *devices, size_t i)
     return &devices->all[i]->device;
 }
 
+size_t devices_numbers(const struct devices *devices)
+{
+    return devices->numbers;
+}
+
+struct device *devices_numbered(const struct devices *devices, size_t number)
+{
+    assert(number < devices->numbers);
+    struct record *record = record_at(devices, number);
+    size_t place = record->device.place; /* of one that was forgotten: where another is now, or nobody */
+    return place < devices_count(devices) && devices->all[place] == record ? &record->device : NULL;
+}
+
 size_t devices_count(const struct devices *devices)
 {
     return devices->count;

@@ -13,6 +13,7 @@ struct group;
 struct membership {
     struct group *group;
     struct entry *entry;
+    uint64_t joined;                /* counts up */
     struct membership *prev, *next; /* of the group, in the order they joined */
 };
 
@@ -20,8 +21,7 @@ struct group {
     word_id name;
     size_t count;
     struct membership *first, *last;
-    struct membership *page; /* where the last page ended; NULL = nowhere */
-    size_t page_at;
+    struct membership *asked; /* last, by policies_group_next; NULL = none, or it has left */
     UT_hash_handle hh;
 };
 
@@ -36,6 +36,7 @@ struct policies {
     struct mac_hash_seed seed;
     struct entry *entries;
     struct group *groups;
+    uint64_t joins;
 };
 
 struct policies *policies_new(struct words *words)
@@ -66,7 +67,8 @@ static void join(struct policies *policies, struct entry *entry, struct membersh
         group->name = name;
         HASH_ADD(hh, policies->groups, name, sizeof group->name, group);
     }
-    *membership = (struct membership){ .group = group, .entry = entry, .prev = group->last };
+    *membership =
+        (struct membership){ .group = group, .entry = entry, .joined = ++policies->joins, .prev = group->last };
     *(group->last != NULL ? &group->last->next : &group->first) = membership;
     group->last = membership;
     group->count++;
@@ -77,7 +79,7 @@ static void leave(struct policies *policies, struct membership *membership)
     struct group *group = membership->group;
     *(membership->prev != NULL ? &membership->prev->next : &group->first) = membership->next;
     *(membership->next != NULL ? &membership->next->prev : &group->last) = membership->prev;
-    group->page = NULL;
+    group->asked = group->asked == membership ? membership->prev : group->asked;
     if (--group->count == 0) {
         HASH_DEL(policies->groups, group);
         free(group);
@@ -100,24 +102,24 @@ size_t policies_group_count(const struct policies *policies, word_id name)
     return group != NULL ? group->count : 0;
 }
 
-size_t policies_group(const struct policies *policies, word_id name, size_t first, struct mac *macs, size_t max)
+bool policies_group_next(const struct policies *policies, word_id name, uint64_t *after, struct mac *mac)
 {
     struct group *group = find_group(policies, name);
-    size_t written = 0;
     if (group == NULL) {
-        return 0;
+        return false;
     }
-    bool goes_on = group->page != NULL && first >= group->page_at;
-    struct membership *membership = goes_on ? group->page : group->first;
-    size_t at = goes_on ? group->page_at : 0;
-    for (; membership != NULL && written < max; at++, membership = membership->next) {
-        if (at >= first) {
-            macs[written++] = membership->entry->entry.mac;
-        }
-        group->page = membership; /* the last one seen, for it may get a next */
-        group->page_at = at;
+    bool goes_on = group->asked != NULL && group->asked->joined <= *after;
+    struct membership *membership = goes_on ? group->asked : group->first;
+    while (membership != NULL && membership->joined <= *after) {
+        membership = membership->next;
     }
-    return written;
+    if (membership == NULL) {
+        return false;
+    }
+    group->asked = membership;
+    *after = membership->joined;
+    *mac = membership->entry->entry.mac;
+    return true;
 }
 
 struct named_group {

@@ -47,9 +47,10 @@ size_t policies_count(const struct policies *policies);
 const struct policy_entry *policies_next(const struct policies *policies, const struct policy_entry *before);
 
 bool policy_in_group(const struct policy_entry *entry, word_id group); /* entry may be NULL */
-/* How many devices are in a group; 0 = there is no such group. And their MACs, up to max from the first-th on. */
+/* How many devices are in a group; 0 = there is no such group. And one after the other: *after is 0 for the first, and
+ * set by each; who leaves or joins in between puts nobody else out of the way. Returns false behind the last. */
 size_t policies_group_count(const struct policies *policies, word_id group);
-size_t policies_group(const struct policies *policies, word_id group, size_t first, struct mac *macs, size_t max);
+bool policies_group_next(const struct policies *policies, word_id group, uint64_t *after, struct mac *mac);
 /* Groups with their counts, by name, up to max from the first-th on; *total: how many there are. */
 size_t policies_groups(const struct policies *policies, size_t first, word_id *groups, size_t *counts, size_t max,
                        size_t *total);

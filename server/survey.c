@@ -245,27 +245,28 @@ static void note(struct survey *survey, const struct mac *mac, const struct devi
     }
 }
 
-/* The next MAC that the order may mean; false = there is none. */
-static bool next_mac(struct survey *survey, struct mac *mac)
+/* The next MAC that the order may mean: MET; PASSED where there is nobody any more. */
+static enum survey_step next_mac(struct survey *survey, struct mac *mac)
 {
     const struct trigger_order *order = survey->order;
     const struct fleet *fleet = survey->trigger->fleet;
     if (order->device_count > 0) {
-        if (survey->next < order->device_count) {
-            *mac = order->devices[survey->next++];
-            return true;
+        if (survey->next == order->device_count) {
+            return SURVEY_DONE;
         }
-        return false;
+        *mac = order->devices[survey->next++];
+        return SURVEY_MET;
     }
     if (order->group != NULL) {
-        return policies_group(fleet->policies, words_find(fleet->words, slice_of(order->group)), survey->next++, mac,
-                              1) == 1;
+        word_id group = words_find(fleet->words, slice_of(order->group));
+        return policies_group_next(fleet->policies, group, &survey->next, mac) ? SURVEY_MET : SURVEY_DONE;
     }
-    if (survey->next < devices_count(fleet->devices)) {
-        *mac = devices_at(fleet->devices, survey->next++)->mac;
-        return true;
+    if (survey->next == devices_numbers(fleet->devices)) {
+        return SURVEY_DONE;
     }
-    return false;
+    const struct device *device = devices_numbered(fleet->devices, survey->next++);
+    *mac = device != NULL ? device->mac : *mac;
+    return device != NULL ? SURVEY_MET : SURVEY_PASSED;
 }
 
 /* Of a group, who asks as another type is meant for another order; whoever is named is meant, and told about. */
@@ -281,8 +282,9 @@ enum survey_step survey_next(struct survey *survey, struct surveyed *surveyed)
 {
     struct rollout_joiner *joiner = &surveyed->joiner;
     *surveyed = (struct surveyed){ .joiner = { .skip_why = NULL } };
-    if (!next_mac(survey, &joiner->mac)) {
-        return SURVEY_DONE;
+    enum survey_step step = next_mac(survey, &joiner->mac);
+    if (step != SURVEY_MET) {
+        return step;
     }
     const struct device *device = devices_find(survey->trigger->fleet->devices, &joiner->mac);
     if (!is_meant(survey, &joiner->mac, device)) {

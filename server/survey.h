@@ -2,7 +2,7 @@
  * it. On the way it counts, and notes what speaks against one of them, in sentences for the operator.
  *
  * A fleet may have hundreds of thousands, so it is looked through in steps (server/turns.h), while devices come, ask
- * and change, and the catalog too.
+ * change and are forgotten, and the catalog changes too.
  */
 #ifndef SERVER_SURVEY_H
 #define SERVER_SURVEY_H
@@ -39,7 +39,7 @@ struct survey {
     const struct trigger_plan *plan;
     const struct rollout *rollout; /* whose percentage counts; NULL = none yet: all are counted */
     struct image *images[2];       /* of the offer, counted */
-    size_t next;                   /* of those named, of the group, or of all */
+    uint64_t next;                 /* of those named; of all, by number; of the group: after whom */
     size_t known, current, met, skipped;
     size_t away;                    /* not skipped, and not there */
     struct survey_site *sites;      /* of those that are to get it; only where sites are capped */

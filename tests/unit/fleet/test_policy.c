@@ -109,9 +109,13 @@ static void test_entries(void **state)
     book_free(&book);
 }
 
-static size_t group(const struct book *book, const char *name, size_t first, struct mac *macs, size_t max)
+static size_t group(const struct book *book, const char *name, struct mac *macs)
 {
-    return policies_group(book->policies, word(book, name), first, macs, max);
+    size_t count = 0;
+    for (uint64_t after = 0; policies_group_next(book->policies, word(book, name), &after, &macs[count]);) {
+        count++;
+    }
+    return count;
 }
 
 /* Else a rollout to a group reaches others, or some of it twice. */
@@ -128,9 +132,9 @@ static void test_groups(void **state)
     assert_int_equal(find(&book, 0)->group_count, 2);
     assert_int_equal(policies_group_count(book.policies, word(&book, "all")), 6);
     assert_int_equal(policies_group_count(book.policies, word(&book, "attic")), 0);
-    assert_int_equal(group(&book, "upstairs", 0, macs, 10), 3);
+    assert_int_equal(group(&book, "upstairs", macs), 3);
     assert_true(macs[1].bytes[5] == 2 && macs[2].bytes[5] == 4);
-    assert_int_equal(group(&book, "attic", 0, macs, 10), 0);
+    assert_int_equal(group(&book, "attic", macs), 0);
     assert_false(policy_in_group(find(&book, 0), word(&book, "cellar")));
     assert_false(policy_in_group(NULL, word(&book, "cellar")));
     assert_false(policy_in_group(find(&book, 0), 0));
@@ -146,7 +150,7 @@ static void test_groups(void **state)
     assert_int_equal(policies_groups(book.policies, 3, names, counts, 2, &total), 0);
     assert_int_equal(total, 3);
     leave_all(&book, 2);
-    assert_int_equal(group(&book, "upstairs", 0, macs, 10), 2);
+    assert_int_equal(group(&book, "upstairs", macs), 2);
     assert_null(find(&book, 2));
     for (unsigned i = 0; i < 6; i++) {
         leave_all(&book, i);
@@ -156,32 +160,42 @@ static void test_groups(void **state)
     book_free(&book);
 }
 
-/* Else who is asked page by page is passed over when one leaves, or joins, between two pages. */
-static void test_pages_of_a_group(void **state)
+static unsigned next_of_all(const struct book *book, uint64_t *after)
+{
+    struct mac mac = { { 0 } };
+    return policies_group_next(book->policies, word(book, "all"), after, &mac) ? mac.bytes[5] : 255;
+}
+
+/* Else one who is asked for in turn is passed over when another leaves, or joins, in between. */
+static void test_one_after_the_other(void **state)
 {
     (void)state;
     struct book book = book_new();
-    struct mac macs[3];
-    for (unsigned i = 0; i < 50; i++) {
+    uint64_t after = 0, other = 0;
+    for (unsigned i = 0; i < 8; i++) {
         join(&book, i, "all");
     }
-    for (unsigned i = 0; i < 50; i++) {
-        assert_int_equal(group(&book, "all", i, macs, 1), 1);
-        assert_int_equal(macs[0].bytes[5], i);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(next_of_all(&book, &after), i);
     }
-    assert_int_equal(group(&book, "all", 50, macs, 3), 0);
-    join(&book, 60, "all");
-    assert_int_equal(group(&book, "all", 49, macs, 3), 2);
-    assert_int_equal(macs[1].bytes[5], 60);
-    leave_all(&book, 60);
-    assert_int_equal(group(&book, "all", 10, macs, 3), 3);
-    assert_int_equal(macs[2].bytes[5], 12);
-    leave_all(&book, 11);
-    assert_int_equal(group(&book, "all", 11, macs, 3), 3);
-    assert_int_equal(macs[0].bytes[5], 12);
-    for (unsigned i = 0; i < 50; i++) {
+    assert_int_equal(next_of_all(&book, &other), 0); /* somebody else asks */
+    leave_all(&book, 1);
+    leave_all(&book, 3);
+    leave_all(&book, 5);
+    assert_int_equal(next_of_all(&book, &after), 4);
+    leave_all(&book, 4);
+    assert_int_equal(next_of_all(&book, &after), 6);
+    assert_int_equal(next_of_all(&book, &other), 2);
+    join(&book, 9, "all");
+    assert_int_equal(next_of_all(&book, &after), 7);
+    assert_int_equal(next_of_all(&book, &after), 9);
+    assert_int_equal(next_of_all(&book, &after), 255);
+    for (unsigned i = 0; i < 10; i++) {
         leave_all(&book, i);
     }
+    assert_int_equal(next_of_all(&book, &other), 255);
+    join(&book, 3, "all"); /* a new group of the name */
+    assert_int_equal(next_of_all(&book, &other), 3);
     book_free(&book);
 }
 
@@ -267,8 +281,10 @@ static void test_who_is_held(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_entries),          cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_pages_of_a_group), cmocka_unit_test(test_for_one_device),
+        cmocka_unit_test(test_entries),
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_one_after_the_other),
+        cmocka_unit_test(test_for_one_device),
         cmocka_unit_test(test_who_is_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1012,6 +1012,55 @@ static void test_a_large_fleet_in_slices(void **state)
     stop();
 }
 
+static size_t member_missing(const struct rollout *rollout, uint32_t from)
+{
+    struct rollout_member member;
+    size_t missing = 0;
+    for (uint32_t i = from; i < MANY; i++) {
+        struct mac mac = mac_of(i);
+        missing += !rollout_member(rollout, &mac, &member);
+    }
+    return missing;
+}
+
+/* Else one who is forgotten, or leaves the group, while others are gathered takes somebody else with it. */
+static void test_forgotten_while_others_are_gathered(void **state)
+{
+    (void)state;
+    enum { GONE = 50 };
+    for (int way = 0; way < 2; way++) {
+        start("updraft");
+        fill_fleet();
+        struct fleet *fleet = &world.fleet;
+        struct trigger_order order = order_of("door");
+        word_id name = words_take(fleet->words, slice_of("some"));
+        for (uint32_t i = 0; way == 1 && i < MANY; i++) {
+            struct policy_entry entry = { .mac = mac_of(i), .group_count = 1, .groups = { name } };
+            assert_int_equal(policies_set(fleet->policies, &entry), STATUS_OK);
+        }
+        order.group = way == 1 ? "some" : NULL;
+        struct rollout *rollout = begin(&order);
+        assert_true(rollout->state == ROLLOUT_PLANNED && rollout->members >= GONE && rollout->members < MANY - GONE);
+        for (uint32_t i = 0; i < GONE; i++) { /* met already */
+            struct policy_entry nothing = { .mac = mac_of(i) };
+            if (way == 1) {
+                assert_int_equal(policies_set(fleet->policies, &nothing), STATUS_OK);
+            } else {
+                devices_forget(fleet->devices, devices_find(fleet->devices, &nothing.mac));
+            }
+        }
+        struct mac later = mac_of(MANY - 1);
+        if (way == 0) {
+            devices_forget(fleet->devices, devices_find(fleet->devices, &later));
+        }
+        turn_until_idle();
+        assert_int_equal(member_missing(rollout, GONE), way == 0);
+        rollout_check(rollout);
+        words_drop(fleet->words, name);
+        stop();
+    }
+}
+
 /* Whatever comes in between: nothing may go out twice, or for an order that is over; and each command is answered. */
 static void test_many_commands_in_slices(void **state)
 {
@@ -1400,6 +1449,7 @@ int main(void)
         cmocka_unit_test(test_superseded_in_part_and_retained),
         cmocka_unit_test(test_superseded_in_part_while_its_image_is_loaded),
         cmocka_unit_test(test_a_large_fleet_in_slices),
+        cmocka_unit_test(test_forgotten_while_others_are_gathered),
         cmocka_unit_test(test_many_commands_in_slices),
         cmocka_unit_test(test_notes_of_named_devices),
         cmocka_unit_test(test_notes_of_many_alike),
