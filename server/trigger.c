@@ -385,6 +385,12 @@ struct rollout_order trigger_rollout_order(const struct trigger *trigger, const 
     return of;
 }
 
+static void refuse_unwritten(struct trigger_problem *problem)
+{
+    (void)refuse(problem, TRIGGER_STORE, "mend the store, and give the order again",
+                 "the order was not taken, for it cannot be written down: the store's backlog is full");
+}
+
 struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem)
 {
@@ -392,7 +398,12 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
     uint8_t random[8];
     char id[ANNOUNCE_ID_SIZE];
     struct moment now = clock_moment(trigger->loop);
+    struct journal *journal = trigger->fleet->journal;
     if (!trigger_plan(trigger, order, &plan, problem)) {
+        return NULL;
+    }
+    if (journal_queue(journal) != NULL && store_queue_room(journal_queue(journal)) == 0) {
+        refuse_unwritten(problem); /* before others give way to it */
         return NULL;
     }
     ssize_t got = getrandom(random, sizeof random, 0);
@@ -406,7 +417,12 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
                      "%d rollouts are under way", ROLLOUTS_MAX);
         return NULL;
     }
-    *ticket = journal_rollout(trigger->fleet->journal, rollout, true);
+    *ticket = journal_rollout(journal, rollout, true);
+    if (*ticket == JOURNAL_REFUSED) {
+        rollout_call_off(trigger->fleet->rollouts, rollout, "it could not be written down", &now);
+        refuse_unwritten(problem);
+        return NULL;
+    }
     dispatch_begin(trigger, order, &plan, rollout);
     return rollouts_find(trigger->fleet->rollouts, slice_of(id));
 }

@@ -138,8 +138,8 @@ bool trigger_message(const struct trigger *trigger, const struct trigger_order *
                      const char *id, const struct mac *device, size_t part, struct trigger_message *message);
 
 /* Does it: NULL with the problem, or the rollout that began; *ticket is the journal's, to wait for before the operator
- * is told. Its devices, notes and commands follow within the call where they are few, else in the turns after it,
- * PLANNED meanwhile. */
+ * is told (0 = nothing is written down; never JOURNAL_REFUSED). Its devices, notes and commands follow within the call
+ * where they are few, else in the turns after it, PLANNED meanwhile. */
 struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem);
 

@@ -680,6 +680,68 @@ static void test_refusal_when_busy(void **state)
     stop();
 }
 
+static enum status no_open(const char *state_dir, void **store, char *message, size_t size)
+{
+    (void)state_dir, (void)message, (void)size;
+    *store = &world;
+    return STATUS_OK;
+}
+
+static enum status no_load(void *store, store_row_fn on_row, void *owner, char *message, size_t size)
+{
+    (void)store, (void)on_row, (void)owner, (void)message, (void)size;
+    return STATUS_OK;
+}
+
+static enum status no_write(void *store, const struct store_change *const *changes, size_t count, bool durable,
+                            char *message, size_t size)
+{
+    (void)store, (void)changes, (void)count, (void)durable;
+    snprintf(message, size, "the disk is full");
+    return STATUS_LIMIT;
+}
+
+static void no_close(void *store)
+{
+    (void)store;
+}
+
+static void on_store_closed(void *owner)
+{
+    *(bool *)owner = true;
+}
+
+/* What an operator is told is on the disk, or is not told; and nothing gives way to an order that was not taken. */
+static void test_refusal_when_it_cannot_be_written_down(void **state)
+{
+    (void)state;
+    static const struct store_ops full_disk = {
+        .name = "full", .open = no_open, .load = no_load, .write = no_write, .close = no_close
+    };
+    static const struct store_queue_events events;
+    char message[STORE_WHY_SIZE];
+    bool closed = false;
+    start("updraft");
+    struct trigger_order order = order_of("door");
+    struct store_queue *queue =
+        store_queue_open(&world.loop, &full_disk, "", &events, NULL, NULL, message, sizeof message);
+    world.fleet.journal = journal_new(world.fleet.devices, world.fleet.policies, world.fleet.never_again, queue);
+    struct rollout *taken = begin(&order);
+    while (store_queue_room(queue) > 0) {
+        (void)store_queue_put(queue, store_change_new(STORE_EVENT), STORE_BEHIND);
+    }
+    struct trigger_problem problem;
+    uint64_t ticket;
+    assert_null(trigger_begin(&world.trigger, &order, &ticket, &problem));
+    assert_int_equal(trigger_refusal_status(problem.refusal), 503);
+    assert_non_null(strstr(problem.message, "the store's backlog is full"));
+    assert_true(rollouts_count(world.fleet.rollouts) == 1 && !rollout_is_over(taken));
+    store_queue_close(queue, 0, on_store_closed, &closed);
+    run_until(&closed);
+    journal_free(world.fleet.journal);
+    stop();
+}
+
 /* --- in between --------------------------------------------------------------------------------------------------- */
 
 /* The queue's end is the server's own affair: no device has failed by it. Who waits, whosever rollout it is of, goes
@@ -1436,6 +1498,7 @@ int main(void)
         cmocka_unit_test(test_refusals_for_want_of_a_way),
         cmocka_unit_test(test_nobody_can_be_told),
         cmocka_unit_test(test_refusal_when_busy),
+        cmocka_unit_test(test_refusal_when_it_cannot_be_written_down),
         cmocka_unit_test(test_queue_that_is_full),
         cmocka_unit_test(test_queue_that_stays_full),
         cmocka_unit_test(test_queue_that_is_full_and_a_pause),
