@@ -13,6 +13,7 @@
 /* Gathers the devices that the order means, and starts the rollout. */
 void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
                     struct rollout *rollout);
+void dispatch_renew_urls(struct trigger *trigger);                             /* of commands that still wait */
 struct dispatch *dispatch_find(const struct trigger *trigger, const char *id); /* of the rollout; NULL = none */
 
 #endif

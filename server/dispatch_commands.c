@@ -79,6 +79,16 @@ static uint64_t left_ms(const struct told *told)
     return trigger->expires_ms > 0 ? trigger->expires_ms - (uv_now(trigger->loop) - told->began_ms) : 0;
 }
 
+/* Once a turn of the loop is enough. */
+static void renew_url(struct dispatch *dispatch)
+{
+    struct trigger *trigger = dispatch->trigger;
+    if (dispatch->url_ms != uv_now(trigger->loop)) {
+        dispatch->url_ms = uv_now(trigger->loop);
+        dispatch->url += trigger_plan_renew(trigger, &dispatch->kept.order, &dispatch->plan);
+    }
+}
+
 static void write_command(struct dispatch *dispatch, const struct told *told, struct written *written)
 {
     struct trigger *trigger = dispatch->trigger;
@@ -152,6 +162,12 @@ static void on_published(void *owner, uint64_t ticket, enum publish_result resul
     char text[400];
     (void)ticket;
     wake_all(told->dispatch->trigger);
+    if (told->again && result == PUBLISH_WITHDRAWN) {
+        told->again = false;
+        move(told, TOLD_WAITS);
+        dispatch_go_on(told->dispatch);
+        return;
+    }
     if (result == PUBLISH_STOPPED) { /* the server's end is no word on the device: it is told after the restart */
         drop(told);
         return;
@@ -169,6 +185,8 @@ static void hand_over(struct told *told)
         give_up(told, "expired while the queue of commands was full (--mqtt-queue)");
         return;
     }
+    renew_url(dispatch);
+    told->url = dispatch->url;
     write_command(dispatch, told, &written);
     enum status status =
         publisher_send(dispatch->trigger->publisher, &written.command, on_published, told, &told->ticket);
@@ -220,14 +238,34 @@ void trigger_tell(struct trigger *trigger, struct rollout *rollout, const struct
 
 /* --- taking back -------------------------------------------------------------------------------------------------- */
 
+static void look_again(struct dispatch *dispatch)
+{
+    dispatch->look++;
+    dispatch->looks = true;
+    dispatch->on_their_way = 0;
+    dispatch_go_on(dispatch);
+}
+
 void trigger_withdraw(struct trigger *trigger, struct rollout *rollout)
 {
     struct dispatch *dispatch = dispatch_find(trigger, rollout->id);
     if (dispatch != NULL && !trigger->stopping) {
-        dispatch->look++;
-        dispatch->looks = true;
-        dispatch->on_their_way = 0;
-        dispatch_go_on(dispatch);
+        look_again(dispatch);
+    }
+}
+
+void dispatch_renew_urls(struct trigger *trigger)
+{
+    for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = dispatch->next) {
+        bool waits = dispatch->stage == DISPATCH_RUNS && dispatch->tolds[TOLD_SENT] != NULL;
+        if (!waits || trigger->publisher == NULL || trigger->stopping || dispatch_is_over(dispatch)) {
+            continue;
+        }
+        renew_url(dispatch);
+        if (dispatch->url_looked != dispatch->url) {
+            dispatch->url_looked = dispatch->url;
+            look_again(dispatch);
+        }
     }
 }
 
@@ -292,6 +330,15 @@ static void say_what_goes_on(const struct dispatch *dispatch)
     }
 }
 
+/* It waits with another URL than there is now: it comes back, and is written anew. */
+static void renew(struct told *told)
+{
+    struct publisher *publisher = told->dispatch->trigger->publisher;
+    if (told->place == TOLD_SENT && told->url != told->dispatch->url && publisher != NULL) {
+        told->again = publisher_withdraw(publisher, told->ticket) || told->again;
+    }
+}
+
 /* One that may have to be taken back; what has been looked at stands behind. Returns whether there was any. */
 static bool look_at_next(struct dispatch *dispatch)
 {
@@ -304,6 +351,7 @@ static bool look_at_next(struct dispatch *dispatch)
         told->looked = dispatch->look;
         move(told, places[i]);
         if (is_wanted(dispatch, told)) {
+            renew(told);
             return true;
         }
         if (places[i] == TOLD_WAITS) {

@@ -21,9 +21,10 @@ enum told_place {
 struct told {
     struct dispatch *dispatch;
     struct mac mac;
-    bool to_type;
+    bool to_type, again; /* again: taken back to be written with another URL */
     uint8_t place;
     unsigned attempt, looked; /* the dispatch's look that it was last part of */
+    unsigned url;             /* the dispatch's that it names */
     uint64_t ticket, began_ms;
     const char *why;
     struct told *prev, *next;
@@ -51,6 +52,8 @@ struct dispatch {
     uint64_t began_ms;
     bool loading;
     struct told *tolds[TOLD_PLACES]; /* lists, in the order of their telling */
+    unsigned url, url_looked;        /* counts those that the plan has had; at which was looked for commands to renew */
+    uint64_t url_ms;                 /* of the loop: when it was last asked for */
     unsigned look;                   /* counts looks for what is to be taken back */
     bool looks;                      /* one is under way */
     size_t on_their_way;             /* found by it */

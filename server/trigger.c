@@ -1,7 +1,6 @@
 /* Looking over and doing are apart: trigger_plan answers `--plan` and is what trigger_begin acts on. */
 #include "server/trigger.h"
 
-#include "base/log.h"
 #include "server/dispatch.h"
 #include "server/known_types.h"
 
@@ -309,6 +308,24 @@ bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, st
     return check_messages(trigger, order, plan, problem);
 }
 
+bool trigger_plan_renew(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan)
+{
+    struct trigger_problem ignored;
+    struct public_url now = { .kind = PUBLIC_URL_UNKNOWN };
+    trigger->find_public_url(trigger->owner, &now);
+    if (now.url[0] == '\0' || strcmp(now.url, plan->public_url.url) == 0) {
+        return false;
+    }
+    struct trigger_plan renewed = *plan;
+    renewed.public_url = now;
+    make_url(order, &renewed);
+    if (!check_messages(trigger, order, &renewed, &ignored)) {
+        return false;
+    }
+    *plan = renewed;
+    return true;
+}
+
 /* --- writing messages --------------------------------------------------------------------------------------------- */
 
 struct spelled {
@@ -425,78 +442,4 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
     }
     dispatch_begin(trigger, order, &plan, rollout);
     return rollouts_find(trigger->fleet->rollouts, slice_of(id));
-}
-
-/* In any of its forms: it may have come to lie there compressed, too. */
-static bool is_ordered(const struct trigger_plan *plan, const struct rollout_order *of)
-{
-    for (size_t i = 0; i < plan->target.image_count; i++) {
-        for (size_t k = 0; k < of->target.image_count; k++) {
-            if (memcmp(plan->target.md5[i], of->target.md5[k], 16) == 0) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-#define WAITS "it waits: "
-
-/* For a drive that is not there yet, or a network: that is no reason to give it up, nor a word on its image. */
-static void wait_on(struct trigger *trigger, struct rollout *rollout, const char *why, const struct moment *now)
-{
-    char text[sizeof rollout->why];
-    bool is_late = now->unix_s > rollout->created_s && now->unix_s - rollout->created_s > ROLLOUT_STAND_MS / 1000;
-    snprintf(text, sizeof text, WAITS "%s", why);
-    if (is_late) {
-        rollout_call_off(trigger->fleet->rollouts, rollout, why, now);
-    } else if (strcmp(rollout->why, text) != 0) {
-        snprintf(rollout->why, sizeof rollout->why, "%s", text);
-        LOG_EVENT(LOG_WARN, "rollout_waits", "id", rollout->id, "type", rollout->order.target.type, "why", why);
-    }
-}
-
-/* The image must be the one that was ordered, whatever stands in the repository now: as the newest, which its commands
- * did not name, or by its version. */
-static void restore(struct trigger *trigger, struct rollout *rollout)
-{
-    const struct rollout_order *of = &rollout->order;
-    struct trigger_order order = { .type = slice_of(of->target.type),
-                                   .fs = of->target.fs,
-                                   .device_count = of->device_count,
-                                   .devices = of->devices,
-                                   .percent = of->percent,
-                                   .window_s = of->window_s,
-                                   .timeout_ms = of->timeout_ms };
-    struct trigger_plan plan;
-    struct trigger_problem problem;
-    struct moment now = clock_moment(trigger->loop);
-    if (!trigger_plan(trigger, &order, &plan, &problem) || !is_ordered(&plan, of)) {
-        order.version = of->target.version;
-        if (!trigger_plan(trigger, &order, &plan, &problem)) {
-            wait_on(trigger, rollout, problem.message, &now);
-            return;
-        }
-        if (!is_ordered(&plan, of)) {
-            rollout_call_off(trigger->fleet->rollouts, rollout,
-                             "its file was replaced while the server was down: order it again", &now);
-            return;
-        }
-    }
-    if (strncmp(rollout->why, WAITS, strlen(WAITS)) == 0) {
-        rollout->why[0] = '\0';
-    }
-    order.group = of->group[0] != '\0' ? of->group : NULL; /* whose last member may have left it meanwhile */
-    dispatch_begin(trigger, &order, &plan, rollout);
-}
-
-void trigger_restore(struct trigger *trigger)
-{
-    struct rollouts *rollouts = trigger->fleet->rollouts;
-    for (size_t i = rollouts_count(rollouts); i > 0; i--) { /* the oldest first: newer ones take their devices */
-        struct rollout *rollout = rollouts_at(rollouts, i - 1);
-        if (!rollout_is_over(rollout) && dispatch_find(trigger, rollout->id) == NULL) {
-            restore(trigger, rollout);
-        }
-    }
 }

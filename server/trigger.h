@@ -123,6 +123,11 @@ static inline struct turns *trigger_turns(struct trigger *trigger)
 bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan,
                   struct trigger_problem *problem);
 
+/* Where devices reach this server may show after a plan was made, as where it started before its network. Puts the
+ * address of now into the plan. Returns whether it is another; where nobody can tell now, or a message would become too
+ * long, the plan stays. */
+bool trigger_plan_renew(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan);
+
 /* What its rollout would be told. Its devices are the order's. */
 struct rollout_order trigger_rollout_order(const struct trigger *trigger, const struct trigger_order *order,
                                            const struct trigger_plan *plan);
@@ -143,8 +148,9 @@ bool trigger_message(const struct trigger *trigger, const struct trigger_order *
 struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem);
 
-/* Goes on with the rollouts that a restart interrupted, as far as it can: to be called once the first catalog and the
- * publisher are there, and again and again, since a drive or a network may come later. */
+/* Goes on with the rollouts that a restart interrupted, as far as it can, and puts another public URL into commands
+ * that still wait: to be called once the first catalog and the publisher are there, and again and again, since a drive
+ * or a network may come later. */
 void trigger_restore(struct trigger *trigger);
 
 /* To be called once a second: a rollout whose devices are still being gathered, or its image loaded, after so long is

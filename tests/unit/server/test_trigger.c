@@ -781,6 +781,49 @@ static void test_queue_that_stays_full(void **state)
     stop();
 }
 
+static bool names_url(size_t sent, const char *url)
+{
+    return strstr(world.sent[sent].payload, url) != NULL;
+}
+
+/* A server that started before its network must not send devices to its loopback until the rollout ends. */
+static void test_address_that_shows_later(void **state)
+{
+    (void)state;
+    static const char other[] = "http://192.0.2.9";
+    start("updraft");
+    struct trigger_order order = order_to(macs, 3);
+    order.in_flight = 2;
+    struct rollout *rollout = begin(&order); /* two wait for the broker, one for its turn */
+    snprintf(world.public_url.url, sizeof world.public_url.url, "%s", other);
+    turn();
+    trigger_restore(&world.trigger); /* once a second */
+    turn();
+    assert_true(rollout->in_flight == 2 && publisher_counts(world.publisher)->waiting == 2);
+    set_link(SESSION_CONNECTED);
+    assert_int_equal(world.sent_count, 2);
+    assert_true(names_url(0, other) && names_url(1, other));
+    trigger_restore(&world.trigger);
+    turn();
+    assert_int_equal(publisher_counts(world.publisher)->in_flight, 2);
+    answer_all();
+    assert_true(rollout->acknowledged == 2 && rollout->commands == 2 && rollout->commands_failed == 0);
+    snprintf(world.public_url.url, sizeof world.public_url.url, URL);
+    for (int i = 0; i < 3; i++) {
+        uv_run(&world.loop, UV_RUN_ONCE); /* it is asked for once in a millisecond */
+    }
+    tick_in(2 * MINUTE_MS); /* both are silent */
+    turn();
+    assert_int_equal(world.sent_count, 3);
+    assert_true(names_url(2, URL));
+    world.public_url.url[0] = '\0'; /* nobody can tell now */
+    trigger_restore(&world.trigger);
+    turn();
+    answer_all();
+    assert_int_equal(world.sent_count, 3);
+    stop();
+}
+
 /* What waits for room when its rollout is paused must not go out when there is room. */
 static void test_queue_that_is_full_and_a_pause(void **state)
 {
@@ -1499,6 +1542,7 @@ int main(void)
         cmocka_unit_test(test_nobody_can_be_told),
         cmocka_unit_test(test_refusal_when_busy),
         cmocka_unit_test(test_refusal_when_it_cannot_be_written_down),
+        cmocka_unit_test(test_address_that_shows_later),
         cmocka_unit_test(test_queue_that_is_full),
         cmocka_unit_test(test_queue_that_stays_full),
         cmocka_unit_test(test_queue_that_is_full_and_a_pause),
