@@ -28,7 +28,7 @@ struct publisher {
     struct queue queue;
     struct command *tickets; /* by order: callers' that are not decided */
     uint64_t last_order;
-    size_t undecided, upkeeps;
+    size_t undecided, upkeeps, to_keep; /* to_keep: of the undecided */
     size_t bytes_in_flight;
     struct outgoing_pool pool;
 
@@ -84,6 +84,7 @@ static void decide(struct publisher *publisher, struct command *command, enum pu
     }
     HASH_DEL(publisher->tickets, command);
     publisher->undecided--;
+    publisher->to_keep -= command->keeps;
     publisher->counts.waiting -= !command->in_flight;
     publisher->counts.results[result]++;
     answers_add(&publisher->answers, command, result, why);
@@ -228,14 +229,19 @@ static bool topics_fit(const struct publisher_command *command)
     return true;
 }
 
+static bool keeps_more(const struct publisher *publisher, const struct publisher_command *command)
+{
+    const struct lane *lane = lane_find(&publisher->queue, command->parts[0].topic);
+    return command->retain && (lane == NULL || lane->retained == NULL);
+}
+
 /* Whether there is room: STATUS_OK, BUSY or LIMIT. Answers that wait for their turn take memory too. */
 static enum status find_room(const struct publisher *publisher, const struct publisher_command *command)
 {
     size_t max = publisher->config.commands_max;
-    const struct lane *lane = lane_find(&publisher->queue, command->parts[0].topic);
     bool replaces = queue_find(&publisher->queue, content_about(command)) != NULL;
-    bool keeps_more = command->retain && (lane == NULL || lane->retained == NULL);
-    if (publisher->closing || (keeps_more && publisher->queue.retained >= max)) {
+    bool full = keeps_more(publisher, command) && publisher->queue.retained + publisher->to_keep >= max;
+    if (publisher->closing || (full && !replaces)) {
         return STATUS_LIMIT;
     }
     return (publisher->undecided >= max && !replaces) || publisher->answers.count >= max ? STATUS_BUSY : STATUS_OK;
@@ -270,6 +276,8 @@ enum status publisher_send(struct publisher *publisher, const struct publisher_c
     struct lane *lane = lane_get(&publisher->queue, command->parts[0].topic);
     struct content *content = content_new(command, false, uv_now(publisher->loop));
     struct command *taken = command_new(&publisher->queue, lane, content, ++publisher->last_order);
+    taken->keeps = keeps_more(publisher, command);
+    publisher->to_keep += taken->keeps;
     taken->on_done = on_done;
     taken->owner = owner;
     HASH_ADD(hh, publisher->tickets, order, sizeof taken->order, taken);
@@ -338,7 +346,7 @@ void publisher_forget(struct publisher *publisher, const struct publisher_comman
     if (publisher->closing) {
         return;
     }
-    if (publisher->upkeeps >= publisher->config.commands_max) {
+    if (publisher->upkeeps >= 2 * publisher->config.commands_max) { /* what is kept, and what was before */
         LOG_EVENT(LOG_WARN, "retained_not_cleared", "topic", command->parts[0].topic, "why",
                   "too much is waiting for the broker", "remedy", "clear it by hand: mosquitto_pub -r -n -t TOPIC");
         return;

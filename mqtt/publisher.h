@@ -89,8 +89,8 @@ struct publisher *publisher_new(uv_loop_t *loop, const struct publisher_config *
 void publisher_connect(struct publisher *publisher, const struct publisher_link *link); /* once, before any on_state */
 
 /* STATUS_OK: taken, *ticket names it, on_done follows exactly once. STATUS_BUSY: commands_max are there already; there
- * is room again when one of them is answered. STATUS_LIMIT: so many retained ones are kept already, or it is closing.
- * STATUS_TOO_LONG: a topic. */
+ * is room again when one of them is answered. STATUS_LIMIT: so many retained ones are kept already, or about to be; or
+ * it is closing. STATUS_TOO_LONG: a topic. */
 enum status publisher_send(struct publisher *publisher, const struct publisher_command *command, published_fn on_done,
                            void *owner, uint64_t *ticket);
 

@@ -25,6 +25,7 @@ struct command {
     bool in_flight;
     bool again;     /* this part was sent before */
     bool abandoned; /* what is on its way is the last of it */
+    bool keeps;     /* once acknowledged, it is one more that is retained */
     published_fn on_done;
     void *owner;
     enum publish_result result;

@@ -29,7 +29,7 @@ void app_on_tick(uv_timer_t *timer)
         trigger_give_up_late(&app->trigger, &now);
         if (app->url_said) { /* the doors are open */
             app_say_public_url(app);
-            trigger_restore(&app->trigger);
+            trigger_tick(&app->trigger);
         }
     } else if (app->changes_awaited && app->admin.changes == NULL) {
         app->changes_awaited = false;

@@ -225,6 +225,7 @@ void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, 
     dispatch->trigger = trigger;
     dispatch->began_ms = uv_now(trigger->loop);
     dispatch->job = (struct turn_job){ .step = on_turn, .owner = dispatch };
+    dispatch->round = 1;
     dispatch->plan = *plan;
     image_ref(plan->image);
     kept_order_make(&dispatch->kept, order);

@@ -13,7 +13,8 @@
 /* Gathers the devices that the order means, and starts the rollout. */
 void dispatch_begin(struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
                     struct rollout *rollout);
-void dispatch_renew_urls(struct trigger *trigger);                             /* of commands that still wait */
+/* Once a second: commands that still wait are written anew where the public URL is another; retained ones make room. */
+void dispatch_tick(struct trigger *trigger);
 struct dispatch *dispatch_find(const struct trigger *trigger, const char *id); /* of the rollout; NULL = none */
 
 #endif

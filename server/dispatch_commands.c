@@ -134,6 +134,7 @@ static void answer(struct told *told, bool acknowledged, const char *why)
         metrics_observe(trigger->metrics, METRIC_HISTOGRAM_COMMAND_SECONDS, (double)(now.ms - told->began_ms) / 1000.0);
     }
     if (acknowledged && trigger->retain) {
+        told->looked = dispatch->sweep;
         move(told, TOLD_KEPT);
     } else {
         drop(told);
@@ -151,6 +152,16 @@ static void wake_all(struct trigger *trigger)
     for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = dispatch->next) {
         if (dispatch->full) {
             dispatch->full = false;
+            dispatch_go_on(dispatch);
+        }
+    }
+}
+
+static void try_again(struct trigger *trigger)
+{
+    for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = dispatch->next) {
+        dispatch->round++;
+        if (dispatch->tolds[TOLD_WAITS] != NULL) {
             dispatch_go_on(dispatch);
         }
     }
@@ -194,9 +205,12 @@ static void hand_over(struct told *told)
         move(told, TOLD_SENT);
     } else if (status == STATUS_BUSY) {
         dispatch->full = true;
+    } else if (status == STATUS_LIMIT) { /* others may go: those that take the place of one that is kept */
+        dispatch->trigger->lacks_room = true;
+        told->round = dispatch->round;
+        move(told, TOLD_WAITS);
     } else {
-        give_up(told, status == STATUS_LIMIT ? "as many retained commands as --mqtt-queue allows are kept already"
-                                             : status_text(status));
+        give_up(told, status_text(status));
     }
 }
 
@@ -254,18 +268,33 @@ void trigger_withdraw(struct trigger *trigger, struct rollout *rollout)
     }
 }
 
-void dispatch_renew_urls(struct trigger *trigger)
+static void renew_url_of_all(struct dispatch *dispatch)
 {
+    renew_url(dispatch);
+    if (dispatch->url_looked != dispatch->url) {
+        dispatch->url_looked = dispatch->url;
+        look_again(dispatch);
+    }
+}
+
+void dispatch_tick(struct trigger *trigger)
+{
+    if (trigger->publisher == NULL || trigger->stopping) {
+        return;
+    }
     for (struct dispatch *dispatch = trigger->dispatches; dispatch != NULL; dispatch = dispatch->next) {
-        bool waits = dispatch->stage == DISPATCH_RUNS && dispatch->tolds[TOLD_SENT] != NULL;
-        if (!waits || trigger->publisher == NULL || trigger->stopping || dispatch_is_over(dispatch)) {
-            continue;
+        if (dispatch->stage == DISPATCH_RUNS && dispatch->tolds[TOLD_SENT] != NULL && !dispatch_is_over(dispatch)) {
+            renew_url_of_all(dispatch);
         }
-        renew_url(dispatch);
-        if (dispatch->url_looked != dispatch->url) {
-            dispatch->url_looked = dispatch->url;
-            look_again(dispatch);
+        if (trigger->lacks_room && dispatch->tolds[TOLD_KEPT] != NULL) {
+            dispatch->sweep++;
+            dispatch->sweeps = true;
+            dispatch_go_on(dispatch);
         }
+    }
+    if (trigger->lacks_room) {
+        trigger->lacks_room = false;
+        try_again(trigger); /* what has expired meanwhile says so */
     }
 }
 
@@ -288,6 +317,32 @@ static void forget_retained(struct dispatch *dispatch, const struct told *told)
         !is_replaced(dispatch, told)) {
         write_command(dispatch, told, &written);
         publisher_forget(dispatch->trigger->publisher, &written.command);
+    }
+}
+
+/* Who has come needs it no more; who is silent gets it when it asks. One told again has one topic. */
+static bool is_worth_keeping(const struct dispatch *dispatch, const struct told *told)
+{
+    const struct rollout *rollout = dispatch_rollout(dispatch);
+    struct rollout_member member;
+    return rollout != NULL && (told->to_type || (rollout_member(rollout, &told->mac, &member) &&
+                                                 member.state == ROLLOUT_DEVICE_TRIGGERED));
+}
+
+static void sweep_next(struct dispatch *dispatch)
+{
+    struct told *told = dispatch->tolds[TOLD_KEPT];
+    if (told == NULL || told->looked == dispatch->sweep) {
+        dispatch->sweeps = false;
+        try_again(dispatch->trigger);
+        return;
+    }
+    told->looked = dispatch->sweep;
+    if (is_worth_keeping(dispatch, told)) {
+        move(told, TOLD_KEPT);
+    } else {
+        forget_retained(dispatch, told);
+        drop(told);
     }
 }
 
@@ -369,7 +424,8 @@ static bool look_at_next(struct dispatch *dispatch)
 static bool hand_over_next(struct dispatch *dispatch)
 {
     struct told *told = dispatch->tolds[TOLD_WAITS];
-    if (told == NULL || dispatch->full || dispatch->trigger->stopping || dispatch->trigger->publisher == NULL) {
+    if (told == NULL || dispatch->full || told->round == dispatch->round || dispatch->trigger->stopping ||
+        dispatch->trigger->publisher == NULL) {
         return false;
     }
     if (is_wanted(dispatch, told)) {
@@ -392,6 +448,10 @@ bool commands_tend(struct dispatch *dispatch)
             dispatch->looks = false;
             say_what_goes_on(dispatch);
         }
+        return true;
+    }
+    if (dispatch->sweeps) {
+        sweep_next(dispatch);
         return true;
     }
     if (kept != NULL && dispatch_is_over(dispatch)) {

@@ -13,7 +13,7 @@ enum told_place {
     TOLD_WAITS,  /* for its turn to be handed over, or for room in the publisher's queue */
     TOLD_SENT,   /* the publisher has it, and has not answered */
     TOLD_FAILED, /* it will not be sent, and the rollout has not heard yet: `why` */
-    TOLD_KEPT,   /* acknowledged and retained: to be cleared when the rollout is over */
+    TOLD_KEPT,   /* acknowledged and retained: to be cleared when the rollout is over, or others need the room */
     TOLD_PLACES
 };
 
@@ -23,8 +23,9 @@ struct told {
     struct mac mac;
     bool to_type, again; /* again: taken back to be written with another URL */
     uint8_t place;
-    unsigned attempt, looked; /* the dispatch's look that it was last part of */
+    unsigned attempt, looked; /* the dispatch's look, or sweep (TOLD_KEPT), that it was last part of */
     unsigned url;             /* the dispatch's that it names */
+    unsigned round;           /* the dispatch's in which nothing more could be kept for it; 0 = none */
     uint64_t ticket, began_ms;
     const char *why;
     struct told *prev, *next;
@@ -57,6 +58,9 @@ struct dispatch {
     unsigned look;                   /* counts looks for what is to be taken back */
     bool looks;                      /* one is under way */
     size_t on_their_way;             /* found by it */
+    unsigned sweep;                  /* counts those for what need not be kept any more */
+    bool sweeps;                     /* one is under way */
+    unsigned round;                  /* counts, from 1, when those that wait may try again to be kept */
     bool full;                       /* the publisher's queue: those that wait go on when it has answered one */
     char *notes[DISPATCH_NOTES_MAX];
     size_t note_count;

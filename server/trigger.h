@@ -110,6 +110,7 @@ struct trigger {
     struct turns turns;
     uint64_t told_ms;      /* of the loop: when commands were last handed over within trigger_tell, */
     unsigned told_at_once; /* and how many */
+    bool lacks_room;       /* for what the broker is to keep; looked for by the next dispatch_tick */
     bool stopping;         /* trigger_stop */
 };
 
@@ -148,15 +149,16 @@ bool trigger_message(const struct trigger *trigger, const struct trigger_order *
 struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem);
 
-/* Goes on with the rollouts that a restart interrupted, as far as it can, and puts another public URL into commands
- * that still wait: to be called once the first catalog and the publisher are there, and again and again, since a drive
- * or a network may come later. */
+/* Goes on with the rollouts that a restart interrupted, as far as it can: to be called once the first catalog and the
+ * publisher are there. */
 void trigger_restore(struct trigger *trigger);
 
 /* To be called once a second: a rollout whose devices are still being gathered, or its image loaded, after so long is
  * ABORTED. */
 #define TRIGGER_BEGIN_MS 600000
 void trigger_give_up_late(struct trigger *trigger, const struct moment *now);
+/* Once a second from then on: the same, since a drive or a network may come later; and what dispatch_tick does. */
+void trigger_tick(struct trigger *trigger);
 
 /* The fleet's rollouts act by these (fleet/rollout.h). */
 void trigger_tell(struct trigger *trigger, struct rollout *rollout, const struct mac *device, unsigned attempt);

@@ -71,11 +71,16 @@ static void restore(struct trigger *trigger, struct rollout *rollout)
 void trigger_restore(struct trigger *trigger)
 {
     struct rollouts *rollouts = trigger->fleet->rollouts;
-    dispatch_renew_urls(trigger);
     for (size_t i = rollouts_count(rollouts); i > 0; i--) { /* the oldest first: newer ones take their devices */
         struct rollout *rollout = rollouts_at(rollouts, i - 1);
         if (!rollout_is_over(rollout) && dispatch_find(trigger, rollout->id) == NULL) {
             restore(trigger, rollout);
         }
     }
+}
+
+void trigger_tick(struct trigger *trigger)
+{
+    dispatch_tick(trigger);
+    trigger_restore(trigger);
 }

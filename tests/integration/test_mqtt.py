@@ -483,6 +483,22 @@ def test_a_full_queue_is_no_failure(tmp_path):
         house.wait_told(answer, 5)
 
 
+def test_more_retained_than_the_queue_is_long(tmp_path):
+    """What the broker keeps for devices that came, or are silent, makes room for the rest: all are told, none has failed."""
+    with House(tmp_path, mqtt_queue=2, command_retain="yes") as house:
+        wait_connected(house.admin)
+        with Listener(house.broker, "updraft/d1_mini/+/update") as listener:
+            answer = house.order(to=MACS[:6], in_flight=6, timeout_s=1)
+            told = house.wait_told(answer, 6)
+            assert told["commands"]["failed"] == told["devices"]["failed"] == 0, told
+            assert {topic.split("/")[2] for topic, payload, _retain in listener.messages if payload} == set(MACS[:6])
+            house.wait_rollout(answer, lambda now: now["state"] == "done", "the end")
+        time.sleep(0.5)
+        with Listener(house.broker, "updraft/d1_mini/+/update", client_id="later") as later:
+            time.sleep(0.5)
+            assert not later.messages, "nothing is left behind"
+
+
 def test_ten_thousand_by_name(house):
     answer = house.order(to=[f"5ccf{i:08x}" for i in range(10000)], timeout_s=1, plan=True)
     assert answer.status == 200 and answer.json["plan"]["selected"]["members"] == 10000

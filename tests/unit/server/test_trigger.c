@@ -797,13 +797,13 @@ static void test_address_that_shows_later(void **state)
     struct rollout *rollout = begin(&order); /* two wait for the broker, one for its turn */
     snprintf(world.public_url.url, sizeof world.public_url.url, "%s", other);
     turn();
-    trigger_restore(&world.trigger); /* once a second */
+    trigger_tick(&world.trigger); /* once a second */
     turn();
     assert_true(rollout->in_flight == 2 && publisher_counts(world.publisher)->waiting == 2);
     set_link(SESSION_CONNECTED);
     assert_int_equal(world.sent_count, 2);
     assert_true(names_url(0, other) && names_url(1, other));
-    trigger_restore(&world.trigger);
+    trigger_tick(&world.trigger);
     turn();
     assert_int_equal(publisher_counts(world.publisher)->in_flight, 2);
     answer_all();
@@ -817,7 +817,7 @@ static void test_address_that_shows_later(void **state)
     assert_int_equal(world.sent_count, 3);
     assert_true(names_url(2, URL));
     world.public_url.url[0] = '\0'; /* nobody can tell now */
-    trigger_restore(&world.trigger);
+    trigger_tick(&world.trigger);
     turn();
     answer_all();
     assert_int_equal(world.sent_count, 3);
@@ -1401,6 +1401,47 @@ static void test_retained_while_under_way(void **state)
     stop();
 }
 
+/* Else the rest of a fleet is never told: its devices failed, for a bound of the server's own. */
+static void test_more_retained_than_there_is_room_for(void **state)
+{
+    (void)state;
+    start_with("updraft", 1);
+    world.trigger.retain = true;
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(macs, 2);
+    struct rollout *rollout = begin(&order);
+    answer_all();
+    trigger_tick(&world.trigger);
+    turn();
+    assert_true(world.sent_count == 1 && rollout->acknowledged == 1 && rollout->commands_failed == 0);
+    assert_int_equal(rollout->in_flight, 2); /* the second waits for room */
+    tick_in(2 * MINUTE_MS);
+    assert_int_equal(rollout->devices[ROLLOUT_DEVICE_SILENT], 1);
+    world.sent_count = 0;
+    trigger_tick(&world.trigger);
+    turn();
+    answer_all();
+    assert_int_equal(count_cleared("updraft/door/"), 1);
+    assert_true(world.sent_count == 2 && rollout->acknowledged == 2 && rollout->commands_failed == 0);
+    world.sent_count = 0;
+    rollout = begin(&order); /* in whose place is one kept already goes before who finds no room */
+    trigger_tick(&world.trigger);
+    turn();
+    answer_all();
+    assert_int_equal(rollout->acknowledged, 1);
+    assert_int_equal(rollout->commands_failed, 0);
+    order = order_to(macs + 2, 1);
+    world.trigger.expires_ms = 20; /* and nobody waits for ever */
+    rollout = begin(&order);
+    for (int i = 0; i < PATIENCE_MS && rollout->commands_failed == 0; i++) {
+        uv_run(&world.loop, UV_RUN_NOWAIT);
+        trigger_tick(&world.trigger);
+        uv_sleep(1);
+    }
+    assert_true(rollout->acknowledged == 0 && rollout->commands_failed == 1);
+    stop();
+}
+
 static void test_refused_by_the_broker(void **state)
 {
     (void)state;
@@ -1564,6 +1605,7 @@ int main(void)
         cmocka_unit_test(test_image_that_cannot_be_loaded),
         cmocka_unit_test(test_catalog_that_changes),
         cmocka_unit_test(test_retained_while_under_way),
+        cmocka_unit_test(test_more_retained_than_there_is_room_for),
         cmocka_unit_test(test_refused_by_the_broker),
         cmocka_unit_test(test_link_that_breaks),
         cmocka_unit_test(test_broker_that_stays_away),
