@@ -85,6 +85,7 @@ static void find_public_url(void *owner, struct public_url *url)
     struct app *app = owner;
     struct public_url_input input = {
         .configured = app->config.public_url,
+        .before = app->said_url,
         .used = &app->device_api.used,
         .listen = app->first_listener,
         .addresses = app->addresses,

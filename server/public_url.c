@@ -245,6 +245,21 @@ static void warn_of_split(const struct tallies *tallies, struct public_url *url)
              first, second, more);
 }
 
+/* Two networks that come equally often take turns in coming more often: the address would change each second, with a
+ * line in the log, and commands that wait would be written anew. So another must have a quarter more. */
+static void prefer(struct tallies *tallies, const char *before, uint16_t port)
+{
+    struct public_url url;
+    for (size_t i = 1; i < tallies->count; i++) {
+        struct tally stays = tallies->list[i];
+        print_url(&stays.host, stays.host.port != 0 ? stays.host.port : port, &url);
+        if (strcmp(url.url, before) == 0 && tallies->list[0].checks * 4 < stays.checks * 5) {
+            memmove(tallies->list + 1, tallies->list, i * sizeof tallies->list[0]);
+            tallies->list[0] = stays;
+        }
+    }
+}
+
 static bool choose_used(const struct public_url_input *input, uint16_t port, struct public_url *url)
 {
     struct tallies tallies;
@@ -252,6 +267,7 @@ static bool choose_used(const struct public_url_input *input, uint16_t port, str
     if (tallies.count == 0) {
         return false;
     }
+    prefer(&tallies, input->before, port);
     const struct host *host = &tallies.list[0].host;
     url->kind = PUBLIC_URL_USED;
     print_url(host, host->port != 0 ? host->port : port, url);

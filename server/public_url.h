@@ -5,6 +5,8 @@
  * --listen, where it names one address; the machine's own address, where --listen says "any". A container's own address
  * is never used: no device can reach it.
  *
+ * Of two addresses to which about as many come, the one named before stays.
+ *
  * A command names one address. Where devices come to two in numbers, the operator is told: whether those of one network
  * reach the address in the other, only they can know.
  */
@@ -40,6 +42,7 @@ enum status public_url_check(const char *url, char *why, size_t size);
 
 struct public_url_input {
     const char *configured;            /* "" = none */
+    const char *before;                /* the URL chosen last; "" = none */
     const struct used_addresses *used; /* where check-ins of updaters arrived */
     const char *listen;                /* the first listener as it was bound: "0.0.0.0:8080" with the real port */
     const struct machine_address *addresses;

@@ -33,7 +33,7 @@ static struct sockaddr_storage address_of(const char *text, uint16_t port)
 }
 
 struct scene {
-    const char *configured, *used, *listen;
+    const char *configured, *before, *used, *listen;
     bool in_container;
     const char *addresses[ADDRESSES_MAX];
     uint16_t used_port; /* 0 = 8080 */
@@ -67,6 +67,7 @@ static struct public_url choose(const struct scene *scene)
     }
     struct public_url_input input = {
         .configured = scene->configured != NULL ? scene->configured : "",
+        .before = scene->before != NULL ? scene->before : "",
         .used = &used,
         .listen = scene->listen != NULL ? scene->listen : "0.0.0.0:8080",
         .addresses = list,
@@ -213,6 +214,16 @@ static void test_two_networks_are_told_of(void **state)
           { "http://10.0.0.5:8082", PUBLIC_URL_USED, "", false } },
         { { .came = { { "::ffff:10.0.0.5", 40, 0 }, { "10.0.0.5", 40, 0 }, { "192.168.1.10", 60, 0 } } },
           { "http://10.0.0.5:8080", PUBLIC_URL_USED, "57 % to 10.0.0.5 and 43 % to 192.168.1.10", false } },
+        /* said once, it stays until another has clearly more: else it is said again and again */
+        { { .before = "http://10.0.0.5:8080", .came = { { "10.0.0.5", 100, 0 }, { "192.168.1.10", 124, 0 } } },
+          { "http://10.0.0.5:8080", PUBLIC_URL_USED, "45 % to 10.0.0.5 and 55 % to 192.168.1.10, and", false } },
+        { { .before = "http://10.0.0.5:8080", .came = { { "10.0.0.5", 100, 0 }, { "192.168.1.10", 125, 0 } } },
+          { "http://192.168.1.10:8080", PUBLIC_URL_USED, "56 % to 192.168.1.10 and 44 % to 10.0.0.5, and", false } },
+        { { .before = "http://10.1.0.5:8080",
+            .came = { { "10.0.0.5", 90, 0 }, { "192.168.1.10", 99, 0 }, { "10.1.0.5", 80, 0 } } },
+          { "http://10.1.0.5:8080", PUBLIC_URL_USED, "30 % to 10.1.0.5 and 37 % to 192.168.1.10 (", false } },
+        { { .before = "http://10.9.0.5:8080", .came = { { "10.0.0.5", 9, 0 }, { "192.168.1.10", 10, 0 } } },
+          { "http://192.168.1.10:8080", PUBLIC_URL_USED, "192.168.1.10 and 47 % to 10.0.0.5", false } },
         /* no network of devices: this machine itself, its containers */
         { { .came = { { "127.0.0.1", 90, 0 }, { "10.0.0.5", 10, 0 } } },
           { "http://10.0.0.5:8080", PUBLIC_URL_USED, "", false } },
