@@ -222,9 +222,11 @@ static enum cli_exit judge_stopped(struct end *end)
     const char *why = progress->why[0] != '\0' ? progress->why : "the server does not say why";
     if (progress_is(progress, "halted")) {
         snprintf(end->message, sizeof end->message, "the rollout halted: %s", why);
+        const char *resume = field_text(end->rollout, "resume");
         snprintf(end->remedy, sizeof end->remedy,
-                 "see to the cause, then let it go on (what failed so far is forgiven), end it, or go back to an older "
-                 "version:");
+                 "see to the cause, then let it go on (what failed so far is forgiven%s%s), end it, or go back to an "
+                 "older version:",
+                 resume[0] != '\0' ? "; " : "", resume);
         end->commands = true;
         return CLI_FAILED;
     }

@@ -182,6 +182,12 @@ bool rollout_lacks_canaries(const struct rollout *rollout)
     return rollout->state == ROLLOUT_CANARY && rollout->canaries < rollout->order.canary;
 }
 
+size_t rollout_canaries_left(const struct rollout *rollout)
+{
+    const size_t *canaries_of = rollout->table->canaries_of;
+    return rollout->canaries - canaries_of[ROLLOUT_DEVICE_FAILED] - canaries_of[ROLLOUT_DEVICE_SILENT];
+}
+
 static void choose_canaries(struct rollout *rollout)
 {
     struct member *member;

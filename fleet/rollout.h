@@ -357,6 +357,8 @@ bool rollout_is_over(const struct rollout *rollout);
 size_t rollout_members(const struct rollout *rollout, enum rollout_device_state state, size_t first,
                        struct rollout_member *members, size_t max);
 bool rollout_member(const struct rollout *rollout, const struct mac *mac, struct rollout_member *member);
+/* Of one that halted while its canaries were tried: those that resume leaves, confirmed ones among them. */
+size_t rollout_canaries_left(const struct rollout *rollout);
 /* Seconds that the rest takes at the measured rate; -1 = nothing is measured yet. */
 int64_t rollout_seconds_left(const struct rollout *rollout);
 

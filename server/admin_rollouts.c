@@ -125,6 +125,23 @@ static json_t *seconds_left_json(const struct rollout *rollout)
     return seconds >= 0 ? json_integer((json_int_t)seconds) : json_null();
 }
 
+/* Of one that halted at its canaries: what resume would do, which its name does not say; else "". */
+static void resume_text(const struct rollout *rollout, char *text, size_t size)
+{
+    text[0] = '\0';
+    if (rollout->state != ROLLOUT_HALTED || rollout->before != ROLLOUT_CANARY) {
+        return;
+    }
+    size_t left = rollout_canaries_left(rollout), open = left - rollout->canaries_confirmed;
+    if (open == 0) {
+        snprintf(text, size, "resume goes on with all %zu devices that wait, without %scanaries",
+                 rollout->devices[ROLLOUT_DEVICE_QUEUED], left > 0 ? "more " : "");
+    } else {
+        snprintf(text, size, "resume goes on with the rest when the %zu %s confirmed", open,
+                 open == 1 ? "canary that is left has" : "canaries that are left have");
+    }
+}
+
 json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout)
 {
     const struct rollout_target *target = &rollout->order.target;
@@ -158,6 +175,9 @@ json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout)
     json_object_set_new(json, "bytes_expected", json_integer((json_int_t)bytes_expected(rollout)));
     json_object_set_new(json, "seconds_left", seconds_left_json(rollout));
     json_object_set_new(json, "notes", notes_json(api, rollout));
+    char resume[120];
+    resume_text(rollout, resume, sizeof resume);
+    json_object_set_new(json, "resume", json_string(resume));
     json_object_set_new(json, "broker", admin_broker_json(api));
     json_object_set_new(json, "store", admin_store_json(api));
     return json;
@@ -193,15 +213,18 @@ struct changed_call {
     struct admin_api *api;
     struct http_later *later;
     char id[ANNOUNCE_ID_SIZE];
+    char done[120]; /* what it came to; "" = what was said */
 };
 
 /* `unwritten`: why it could not be written down; "" = it is. */
-static json_t *changed_json(struct admin_api *api, const struct rollout *rollout, const char *unwritten)
+static json_t *changed_json(struct admin_api *api, const struct rollout *rollout, const char *done,
+                            const char *unwritten)
 {
     json_t *json = admin_rollout_json(api, rollout);
-    if (unwritten[0] != '\0') {
-        char warning[500];
-        snprintf(warning, sizeof warning, "not written down yet, a restart would forget it: %s", unwritten);
+    if (done[0] != '\0' || unwritten[0] != '\0') {
+        char warning[700];
+        snprintf(warning, sizeof warning, "%s%s%s%s", done, done[0] != '\0' && unwritten[0] != '\0' ? "; " : "",
+                 unwritten[0] != '\0' ? "not written down yet, a restart would forget it: " : "", unwritten);
         json_object_set_new(json, "warning", admin_sentence(warning));
     }
     return json;
@@ -216,25 +239,26 @@ static void on_written(void *owner, enum status status, const char *why)
     if (rollout == NULL) {
         admin_refuse(&answer, 404, "unknown-rollout", "nothing", "it was forgotten meanwhile");
     } else {
-        admin_answer(&answer, 200, changed_json(changed->api, rollout, status == STATUS_OK ? "" : why));
+        admin_answer(&answer, 200, changed_json(changed->api, rollout, changed->done, status == STATUS_OK ? "" : why));
     }
     admin_answer_later(changed->api, changed->later, &answer);
     free(changed);
 }
 
-static void answer_changed(struct admin_call *call, const struct rollout *rollout)
+static void answer_changed(struct admin_call *call, const struct rollout *rollout, const char *done)
 {
     struct admin_api *api = call->api;
     uint64_t ticket = journal_rollout(api->fleet->journal, rollout, true);
     if (ticket == 0 || ticket == JOURNAL_REFUSED) {
         const char *unwritten = ticket == JOURNAL_REFUSED ? "the store's backlog is full" : "";
-        admin_answer(call->answer, 200, changed_json(api, rollout, unwritten));
+        admin_answer(call->answer, 200, changed_json(api, rollout, done, unwritten));
         return;
     }
     struct changed_call *changed = calloc(1, sizeof *changed);
     assert(changed != NULL);
     changed->api = api;
     snprintf(changed->id, sizeof changed->id, "%s", rollout->id);
+    snprintf(changed->done, sizeof changed->done, "%s", done);
     changed->later = call->answer->later = http_later_new();
     bool failing = store_queue_view(api->store)->health == STORE_FAILING; /* who stops updates does not wait for it */
     store_queue_when(api->store, ticket, failing ? 0 : ADMIN_STORE_WAIT_MS, on_written, changed);
@@ -256,12 +280,13 @@ static json_t *read_word(struct admin_call *call, struct rollout **rollout, cons
     return body;
 }
 
-static void answer_word(struct admin_call *call, const struct rollout *rollout, enum status status, const char *why)
+static void answer_word(struct admin_call *call, const struct rollout *rollout, enum status status, const char *why,
+                        const char *done)
 {
     if (status != STATUS_OK) {
         admin_refuse(call->answer, 409, "wrong-state", why, "the rollout is %s", rollout_state_word(rollout->state));
     } else {
-        answer_changed(call, rollout);
+        answer_changed(call, rollout, done);
     }
 }
 
@@ -273,7 +298,7 @@ void admin_pause_rollout(struct admin_call *call)
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
         enum status status = rollout_pause(call->api->fleet->rollouts, rollout, &now, &why);
-        answer_word(call, rollout, status, why);
+        answer_word(call, rollout, status, why, "");
         json_decref(body);
     }
 }
@@ -285,8 +310,10 @@ void admin_resume_rollout(struct admin_call *call)
     const char *because, *why = "";
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
+        char resume[120];
+        resume_text(rollout, resume, sizeof resume);
         enum status status = rollout_resume(call->api->fleet->rollouts, rollout, &now, &why);
-        answer_word(call, rollout, status, why);
+        answer_word(call, rollout, status, why, resume);
         json_decref(body);
     }
 }
@@ -300,7 +327,7 @@ void admin_abort_rollout(struct admin_call *call)
     if (body != NULL) {
         because = because != NULL && because[0] != '\0' ? because : "by an operator";
         enum status status = rollout_abort(call->api->fleet->rollouts, rollout, because, &now, &why);
-        answer_word(call, rollout, status, why);
+        answer_word(call, rollout, status, why, "");
         json_decref(body);
     }
 }

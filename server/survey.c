@@ -393,9 +393,38 @@ static void print_sentence(const struct survey *survey, const struct survey_foun
     }
 }
 
+/* Devices of the type that the order does not mean. */
+static size_t others(const struct survey *survey)
+{
+    const struct device_type *type = devices_find_type(survey->trigger->fleet->devices, survey->order->type);
+    size_t all = type != NULL ? type->device_count : 0;
+    size_t meant = survey->rollout != NULL ? survey->known : (survey->known * survey->order->percent + 50) / 100;
+    return all > meant ? all - meant : 0;
+}
+
+/* What a part is held to ends with the rollout, where whoever asks is offered the newest. */
+static void say_others(const struct survey *survey, void (*say)(void *owner, const char *sentence), void *owner)
+{
+    char sentence[400];
+    const struct trigger_order *order = survey->order;
+    const struct rollout_target *target = &survey->plan->target;
+    bool is_part = order->device_count == 0 && (order->group != NULL || order->percent < 100);
+    bool is_newest = target->passed_over[0] == '\0' &&
+                     offerings_of(survey->trigger->fleet->settings.offerings, order->type) == OFFER_NEWEST_TO_ALL;
+    size_t count = others(survey);
+    if (is_part && is_newest && count > 0) {
+        snprintf(sentence, sizeof sentence,
+                 "when it is done, the other %zu device%s of %s get%s %s when they ask, at once and without canaries, "
+                 "as the type is offered the newest: to stop there, set offer = published, or [offer] %s = published",
+                 count, count == 1 ? "" : "s", target->type, count == 1 ? "s" : "", target->version, target->type);
+        say(owner, sentence);
+    }
+}
+
 void survey_say(const struct survey *survey, void (*say)(void *owner, const char *sentence), void *owner)
 {
     char sentence[700];
+    say_others(survey, say, owner);
     for (size_t i = 0; i < survey->found_count; i++) {
         print_sentence(survey, &survey->found[i], sentence, sizeof sentence);
         say(owner, sentence);

@@ -53,6 +53,9 @@ def test_a_plan_names_who_gets_it_and_how_long(tmp_path):
             assert named["selected"]["first"] == some["selected"]["first"][1:2] and len(named["messages"]) == 1
             lot = plan(fleet, percent=10)
             assert (lot["message_count"], lot["selected"]["first"]) == (4, []), "drawn by lot when it begins"
+            freed = [note for note in lot["notes"] if note.startswith("when it is done, the other 36 devices of door get 2.0.0")]
+            assert len(freed) == 1 and "offer = published" in freed[0], lot["notes"]
+            assert not any("when it is done" in note for note in some["notes"] + named["notes"])
             assert fleet.wait_over(fleet.order(in_flight=10))["state"] == "done"
             back = plan(fleet, version="0.1.0", in_flight=10, window_s=60)
             assert 39 / 10 * 30 < back["seconds"] < 39 * 30, "half the window each, and ten at once"

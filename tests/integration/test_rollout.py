@@ -136,6 +136,20 @@ def test_one_bad_canary_halts(fleet):
         warnings = fleet.admin.get("/api/v1/status").json["warnings"]
         assert any("is halted: " + halted["why"] in said and "updraft rollouts resume" in said for said in warnings), warnings
         assert len(witness.ids()) == 1
+        assert halted["resume"] == "resume goes on with the rest when the 1 canary that is left has confirmed"
+        sim.stop()
+
+
+def test_resumed_without_a_canary_left(fleet):
+    """Who says `resume` after the only canary failed gives the image to all: that is said before, and after."""
+    with fleet.devices(10, old_image=100, **AGAIN) as sim:
+        fleet.add("2.0.0")
+        rollout = fleet.order(canary=1, max_failures=100)
+        halted = fleet.wait(rollout, lambda now: now["state"] == "halted", "the halt")
+        assert halted["resume"] == "resume goes on with all 9 devices that wait, without canaries"
+        resumed = fleet.say(rollout, "resume")
+        assert resumed["warning"] == halted["resume"] and resumed["state"] == "running"
+        assert fleet.rollout(rollout)["resume"] == ""
         sim.stop()
 
 
