@@ -328,6 +328,34 @@ def test_away_for_longer_than_the_patience(tmp_path):
             assert listener.topics() == ["updraft/server/online"]
 
 
+def test_away_for_longer_than_a_command_is_good(tmp_path):
+    """What waited longer than command-expiry is no news when the broker is back: nobody gets it then, and who was to hear
+    it is named with the reason. A device that asks by itself is served all the same, and an order anew is told anew."""
+    broker = Broker(tmp_path / "broker")
+    with House(tmp_path, broker, command_expiry="3s") as house:
+        wait_connected(house.admin)
+        with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False):
+            pass
+        early = house.order(to=MACS[:1])
+        house.wait_told(early, 1)
+        broker.stop()
+        wait_until(lambda: house.admin.get("/api/v1/status").json["mqtt"]["state"] != "connected", "the link's end")
+        late = house.order(to=MACS[1:4], in_flight=2, timeout_s=60)
+        ended = house.wait_rollout(late, lambda now: now["state"] == "aborted", "their expiry")
+        assert ended["why"] == "no command reached the broker: expired", ended
+        assert ended["commands"]["acknowledged"] == 0
+        broker.start()
+        wait_connected(house.admin)
+        again = house.order(to=MACS[1:4], in_flight=3)
+        told = house.wait_told(again, 3)
+        assert told["devices"]["failed"] == told["commands"]["failed"] == 0
+        with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False) as listener:
+            listener.wait(3)
+            time.sleep(0.5)
+            ids = {json.loads(payload)["id"] for topic, payload, _retain in listener.messages if MACS[0] not in topic}
+            assert len(ids) == 3, "the old ones never went out"
+
+
 def test_given_up_while_on_its_way(house):
     """Who was told "aborted" must not find devices flashed after the broker's next start: it is not sent again."""
     house.broker.freeze()
