@@ -323,7 +323,7 @@ static void fill_window(struct rollout *rollout, const struct moment *now)
             member->attempts += member->attempts < UINT8_MAX;
             unsigned attempt = member->attempts;
             struct mac mac = member->mac;
-            rollout->commands++;
+            member->command = (uint32_t)++rollout->commands; /* its row tells: the rollout's is written seldom */
             member_set(rollout, member, ROLLOUT_DEVICE_TRIGGERED, "", now);
             story_told(rollout, member, now);
             effects->trigger(effects->owner, rollout, &mac, attempt);

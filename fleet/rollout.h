@@ -126,7 +126,8 @@ struct rollout_member {
     enum rollout_device_state state;
     bool canary;
     uint8_t attempts; /* commands, or downloads unasked */
-    uint32_t armed;   /* position among those that are told next; 0 = not */
+    uint32_t armed;   /* QUEUED: position among those that are told next; 0 = not. Else: which of the rollout's commands
+                         its last one was, so that a restart counts it; 0 = it had none of its own */
     uint32_t unix_s;  /* of the last change */
     const char *why;  /* of FAILED, SILENT, SKIPPED; "" else; borrowed */
 };

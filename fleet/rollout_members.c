@@ -344,7 +344,8 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
         as_written->state == ROLLOUT_DEVICE_FAILED && strncmp(as_written->why, NOT_TOLD, strlen(NOT_TOLD)) != 0;
     rollout->failures =
         rollout->failures > rollout->table->failures_read ? rollout->failures : rollout->table->failures_read;
-    member->armed = as_written->state == ROLLOUT_DEVICE_QUEUED ? as_written->armed : 0;
+    *(as_written->state == ROLLOUT_DEVICE_QUEUED ? &member->armed : &member->command) = as_written->armed;
+    rollout->commands = rollout->commands > member->command ? rollout->commands : member->command;
     member->told = as_written->state == ROLLOUT_DEVICE_TRIGGERED;
     member->unsure = member_takes_slot(member);
     member->unix_s = as_written->unix_s;
@@ -369,7 +370,7 @@ void member_view(const struct rollout *rollout, const struct member *member, str
         .state = member_state(rollout, member),
         .canary = member->canary,
         .attempts = member->attempts,
-        .armed = member->armed,
+        .armed = member->state == ROLLOUT_DEVICE_QUEUED ? member->armed : member->command,
         .unix_s = member->unix_s,
         .why = member_why(rollout, member),
     };

@@ -56,6 +56,7 @@ struct member { /* stays where it is until the rollout is over */
     bool unsure : 1;      /* stands as it stood at a restart: what came last may not have been written down */
     bool failed : 1;      /* counts among its failures, not forgiven yet */
     uint32_t armed;       /* position; 0 = not */
+    uint32_t command;     /* its last, counted by the rollout; 0 = none */
     uint32_t unix_s;
     uint32_t why; /* index of the rollout's texts; 0 = "" */
     uint64_t armed_ticket;

@@ -141,6 +141,31 @@ static void test_each_state(void **unused)
     store_free(store);
 }
 
+/* Else fewer commands are counted than went out: the rollout's own row is written when its state changes. */
+static void test_commands_are_counted_over_a_kill(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    world->order.in_flight = 2;
+    set_going(world, 9);
+    updates(world, 0);
+    updates(world, 1);
+    takes_it(world, 2);
+    assert_int_equal(world->rollout->commands, 4);
+    crash(store, 9, false, true);
+    assert_int_equal(world->rollout->commands, 4);
+    assert_int_equal(world->told_count, 1); /* again, and no other */
+    runs_it(world, 2);
+    assert_int_equal(world->rollout->commands, 5);
+    updates(world, 3);
+    updates(world, 4);
+    updates(world, 5);
+    crash(store, 9, false, true);
+    assert_int_equal(world->rollout->commands, 8);
+    store_free(store);
+}
+
 /* Deadlines begin anew: nobody could ask while the server was down. And who may have answered just before it died is
  * asked once more, instead of being given up. */
 static void test_deadlines_after(void **unused)
@@ -423,17 +448,12 @@ static void test_followed_after(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_state),
-        cmocka_unit_test(test_deadlines_after),
-        cmocka_unit_test(test_what_the_store_had_not_heard),
-        cmocka_unit_test(test_canaries_after),
-        cmocka_unit_test(test_paused_over_it),
-        cmocka_unit_test(test_patience_over_it),
-        cmocka_unit_test(test_halted_over_it),
-        cmocka_unit_test(test_told_all_over_it),
-        cmocka_unit_test(test_called_over_it),
-        cmocka_unit_test(test_handed_over_over_it),
-        cmocka_unit_test(test_over),
+        cmocka_unit_test(test_each_state),          cmocka_unit_test(test_commands_are_counted_over_a_kill),
+        cmocka_unit_test(test_deadlines_after),     cmocka_unit_test(test_what_the_store_had_not_heard),
+        cmocka_unit_test(test_canaries_after),      cmocka_unit_test(test_paused_over_it),
+        cmocka_unit_test(test_patience_over_it),    cmocka_unit_test(test_halted_over_it),
+        cmocka_unit_test(test_told_all_over_it),    cmocka_unit_test(test_called_over_it),
+        cmocka_unit_test(test_handed_over_over_it), cmocka_unit_test(test_over),
         cmocka_unit_test(test_followed_after),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
