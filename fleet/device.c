@@ -227,8 +227,7 @@ struct device *devices_find_tail(const struct devices *devices, const uint8_t ta
     return count_tail(devices, tail, &record) == 1 ? &record->device : NULL;
 }
 
-/* --- what is to be written down -------------------------------------------------------------------------------------
- */
+/* --- what is to be written down ----------------------------------------------------------------------------------- */
 
 void devices_mark(struct devices *devices, struct device *device)
 {
@@ -449,8 +448,7 @@ struct device_transfer *devices_take_sent(struct devices *devices, struct device
     return fs ? device->fs_transfer : &device->transfer;
 }
 
-/* --- all ------------------------------------------------------------------------------------------------------------
- */
+/* --- all ---------------------------------------------------------------------------------------------------------- */
 
 struct device *devices_at(const struct devices *devices, size_t i)
 {
@@ -458,17 +456,13 @@ struct device *devices_at(const struct devices *devices, size_t i)
     return &devices->all[i]->device;
 }
 
-size_t devices_numbers(const struct devices *devices)
+bool devices_walk(const struct devices *devices, uint64_t *number, struct device **device)
 {
-    return devices->numbers;
-}
-
-struct device *devices_numbered(const struct devices *devices, size_t number)
-{
-    assert(number < devices->numbers);
-    struct record *record = record_at(devices, number);
-    size_t place = record->device.place; /* of one that was forgotten: where another is now, or nobody */
-    return place < devices_count(devices) && devices->all[place] == record ? &record->device : NULL;
+    bool more = *number < devices->numbers;
+    struct record *record = more ? record_at(devices, (*number)++) : NULL; /* one forgotten has another in its place */
+    bool lives = more && record->device.place < devices->count && devices->all[record->device.place] == record;
+    *device = lives ? &record->device : NULL;
+    return more;
 }
 
 size_t devices_count(const struct devices *devices)

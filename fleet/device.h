@@ -135,9 +135,9 @@ size_t devices_dirty_count(const struct devices *devices);
 /* All of them, 0 .. count-1; the order lasts until one is forgotten. */
 struct device *devices_at(const struct devices *devices, size_t i);
 size_t devices_count(const struct devices *devices);
-/* By numbers, 0 .. devices_numbers-1, that stay theirs while others come and are forgotten; NULL = nobody's now. */
-struct device *devices_numbered(const struct devices *devices, size_t number);
-size_t devices_numbers(const struct devices *devices);
+/* One after the other, whoever comes or is forgotten in between: *number is 0 for the first, and set by each. *device
+ * NULL = that was one who is forgotten. Returns false behind the last. */
+bool devices_walk(const struct devices *devices, uint64_t *number, struct device **device);
 size_t devices_seen(const struct devices *devices);        /* of them, since the start */
 uint64_t devices_forgotten(const struct devices *devices); /* check-ins that found no room */
 size_t devices_bytes(const struct devices *devices);       /* memory of all this, tables included */

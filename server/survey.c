@@ -261,10 +261,10 @@ static enum survey_step next_mac(struct survey *survey, struct mac *mac)
         word_id group = words_find(fleet->words, slice_of(order->group));
         return policies_group_next(fleet->policies, group, &survey->next, mac) ? SURVEY_MET : SURVEY_DONE;
     }
-    if (survey->next == devices_numbers(fleet->devices)) {
+    struct device *device = NULL;
+    if (!devices_walk(fleet->devices, &survey->next, &device)) {
         return SURVEY_DONE;
     }
-    const struct device *device = devices_numbered(fleet->devices, survey->next++);
     *mac = device != NULL ? device->mac : *mac;
     return device != NULL ? SURVEY_MET : SURVEY_PASSED;
 }
