@@ -103,8 +103,10 @@ struct catalog_query {
 void catalog_offer(const struct catalog *catalog, const struct catalog_query *query, struct offer *offer,
                    enum reason *missing);
 
-/* The newest version of which both slots are there. Returns false, with *missing as above, where none is. */
-bool catalog_slots(const struct catalog *catalog, struct slice type, struct image *slots[2], enum reason *missing);
+/* The version that is `wanted`, by equality, or the newest (NULL), of which both slots are there. Returns false, with
+ * *missing as above, where none is. */
+bool catalog_slots(const struct catalog *catalog, struct slice type, const char *wanted, struct image *slots[2],
+                   enum reason *missing);
 
 /* The image that a device runs by its reported digest; an image of `type` is preferred. *flash_mode: the variant.
  * NULL where no image has it. */

@@ -212,15 +212,21 @@ void catalog_offer(const struct catalog *catalog, const struct catalog_query *qu
     }
 }
 
-bool catalog_slots(const struct catalog *catalog, struct slice type_name, struct image *slots[2], enum reason *missing)
+bool catalog_slots(const struct catalog *catalog, struct slice type_name, const char *wanted, struct image *slots[2],
+                   enum reason *missing)
 {
     const struct type_entry *type = type_name.len > 0 ? find_type(catalog, type_name) : NULL;
+    struct version version = { .text = "" };
+    if (wanted != NULL) {
+        (void)version_parse(slice_of(wanted), &version);
+    }
     for (size_t i = 0; type != NULL && i < type->roles[FILENAME_USER1].count; i++) {
         struct image *one = catalog->images[type->roles[FILENAME_USER1].first + i];
         for (size_t k = 0; k < type->roles[FILENAME_USER2].count; k++) {
             struct image *two = catalog->images[type->roles[FILENAME_USER2].first + k];
             bool pair = !one->build.facts.gzip && !two->build.facts.gzip;
-            if (pair && version_compare(&one->build.version, &two->build.version) == 0) {
+            if (pair && is_wanted(one, wanted, &version) &&
+                version_compare(&one->build.version, &two->build.version) == 0) {
                 slots[0] = one;
                 slots[1] = two;
                 return true;

@@ -30,7 +30,7 @@ static bool is_newest(const struct catalog *catalog, const struct image *image)
         return offer.plain == &image->build || offer.gzip == &image->build;
     case FILENAME_USER1:
     case FILENAME_USER2:
-        return catalog_slots(catalog, query.type, slots, &missing) && (slots[0] == image || slots[1] == image);
+        return catalog_slots(catalog, query.type, NULL, slots, &missing) && (slots[0] == image || slots[1] == image);
     default:
         return false;
     }

@@ -332,7 +332,7 @@ void device_api_native(struct device_api *api, const struct http_request *reques
     bool wants_version = slice_is(file, "version");
     int slot = slice_is(file, "user1.bin") ? 0 : slice_is(file, "user2.bin") ? 1 : -1;
     bool found = (wants_version || slot >= 0) &&
-                 catalog_slots(api->sources.catalog, visit.check.type, slots, &visit.check.input.missing);
+                 catalog_slots(api->sources.catalog, visit.check.type, NULL, slots, &visit.check.input.missing);
     if (found) {
         visit.check.input.offer.plain = &slots[slot > 0 ? slot : 0]->build;
     }

@@ -161,7 +161,7 @@ static void test_empty(void **state)
     struct catalog *catalog = adopt(catalog_new());
     check_missing(catalog, (struct catalog_query){ .type = slice_of("d1") }, REASON_UNKNOWN_TYPE);
     check_missing(catalog, (struct catalog_query){ .kind = OFFER_FS }, REASON_UNKNOWN_TYPE);
-    assert_false(catalog_slots(catalog, slice_of("d1"), slots, &missing));
+    assert_false(catalog_slots(catalog, slice_of("d1"), NULL, slots, &missing));
     assert_null(catalog_find_md5(catalog, digest, slice_of("d1"), &mode));
     assert_null(catalog_find_sha256(catalog, digest, slice_of("d1")));
     assert_null(catalog_find_path(catalog, slice_of("d1/1.0.bin")));
@@ -563,10 +563,15 @@ static void test_slots(void **state)
     struct catalog *catalog =
         CATALOG("sdk/3.0.user1.bin", "sdk/2.0.user2.bin", "sdk/1_5.user1.bin.gz", "sdk/1.5.user2.bin.gz",
                 "sdk/1.0.user1.bin", "sdk/1_0.user2.bin", "sdk/0.9.user1.bin", "sdk/0.9.user2.bin");
-    assert_true(catalog_slots(catalog, slice_of("sdk"), slots, &missing));
+    assert_true(catalog_slots(catalog, slice_of("sdk"), NULL, slots, &missing));
     assert_string_equal(slots[0]->path, "sdk/1.0.user1.bin");
     assert_string_equal(slots[1]->path, "sdk/1_0.user2.bin");
+    assert_true(catalog_slots(catalog, slice_of("sdk"), "v0.9", slots, &missing)); /* an operator may go back */
+    assert_string_equal(slots[0]->path, "sdk/0.9.user1.bin");
+    assert_string_equal(slots[1]->path, "sdk/0.9.user2.bin");
     assert_int_equal(missing, REASON_COUNT);
+    assert_false(catalog_slots(catalog, slice_of("sdk"), "3.0", slots, &missing)); /* half of it is there */
+    assert_int_equal(missing, REASON_NO_IMAGE);
     catalog_unref(catalog);
 }
 
@@ -590,7 +595,7 @@ static void test_slots_missing(void **state)
         put_mark(catalog, "sdk/1.0.user1.bin", rows[i].one);
         put_mark(catalog, "sdk/1.0.user2.bin", rows[i].two);
         adopt(catalog);
-        if (catalog_slots(catalog, slice_of(rows[i].type), slots, &missing) || missing != rows[i].reason) {
+        if (catalog_slots(catalog, slice_of(rows[i].type), NULL, slots, &missing) || missing != rows[i].reason) {
             fail_msg("row %zu: reason %d", i, (int)missing);
         }
         catalog_unref(catalog);
