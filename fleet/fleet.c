@@ -79,7 +79,13 @@ static bool runs_target(const struct rollout *rollout, const struct checkin *che
 static bool is_of_rollout(const struct device *device, const struct rollout *rollout)
 {
     const struct rollout_target *target = &rollout->order.target;
-    return target->run_md5_count > 0 && memcmp(device_sent(device, target->fs)->md5, target->run_md5[0], 16) == 0;
+    const uint8_t *sent = device_sent(device, target->fs)->md5;
+    for (size_t i = 0; i < target->run_md5_count; i++) { /* the first, or that of the slots */
+        if (memcmp(sent, target->run_md5[i], 16) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The file may be gone since: then its own digest tells, and a rollout knows all of them. */

@@ -25,7 +25,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROLLOUTS_MAX             64       /* remembered; see rollouts_begin */
+#define ROLLOUTS_MAX             64 /* remembered; see rollouts_begin */
+#define ROLLOUT_FORMS_MAX        4
+#define ROLLOUT_RUN_MD5_MAX      9        /* a flash mode of two forms, and the slots */
 #define ROLLOUT_DEVICES_MAX      1000000  /* of one */
 #define ROLLOUT_NAMED_MAX        10000    /* of --to */
 #define ROLLOUT_ATTEMPTS_MAX     3        /* transfers that break off, before it has failed */
@@ -91,11 +93,12 @@ struct rollout_target {
     char type[65];
     char version[VERSION_TEXT_MAX + 1];
     bool fs;
-    uint64_t bytes;         /* of the image file */
-    size_t image_count;     /* 1, or 2 where it lies compressed too: the same build in two forms */
-    uint8_t md5[2][16];     /* of the files */
-    uint8_t run_md5[8][16]; /* every digest with which a device may report that it runs the build (sketches); the first
-                               names the build (never_again) */
+    uint64_t bytes;                           /* of the image file */
+    size_t image_count;                       /* of its forms: as it is, compressed, the native SDK's two slots */
+    uint8_t md5[ROLLOUT_FORMS_MAX][16];       /* of the files */
+    uint8_t run_md5[ROLLOUT_RUN_MD5_MAX][16]; /* every digest with which a device may report that it runs the build
+                                                 (sketches); the first names the build (never_again), and the slots
+                                                 have one between them */
     size_t run_md5_count;
     char passed_over[VERSION_TEXT_MAX + 1]; /* the newest version when it was ordered, where the target is older: what
                                                is not newer than this is not offered again by itself; "" else */

@@ -37,8 +37,21 @@ void check_find_running(struct check *check)
     check->input.running_flash_mode = mode;
 }
 
+static void find_slot(struct check *check, const char *wanted)
+{
+    check->input.offer = (struct offer){ NULL, NULL };
+    if (catalog_slots(check->sources->catalog, check->type, wanted, check->slots, &check->input.missing)) {
+        check->input.offer.plain = &check->slots[check->slot - 1]->build;
+    }
+}
+
 void check_find_offer(struct check *check, const char *wanted)
 {
+    check->input.assigned = wanted;
+    if (check->slot != 0) {
+        find_slot(check, wanted);
+        return;
+    }
     struct catalog_query query = {
         .type = check->type,
         .kind = is_fs(&check->device) ? OFFER_FS : OFFER_SKETCH,
@@ -46,7 +59,6 @@ void check_find_offer(struct check *check, const char *wanted)
         .flash_bytes = check->device.flash_bytes,
     };
     catalog_offer(check->sources->catalog, &query, &check->input.offer, &check->input.missing);
-    check->input.assigned = wanted;
 }
 
 /* Who is known by name: an updater's MAC. */
@@ -64,6 +76,12 @@ static bool is_blind(const struct check *check)
 unsigned check_served_max(const struct check *check)
 {
     return is_blind(check) ? 1 : check->sources->fleet->settings.loop_guard_max;
+}
+
+const uint8_t *check_run_md5(const struct check *check, const struct build *build)
+{
+    bool is_slot = check->slot != 0 && build == &check->slots[check->slot - 1]->build;
+    return is_slot ? check->slots[0]->build.facts.run_md5[0] : build->facts.run_md5[0];
 }
 
 struct loop_guard_key check_guard_key(const struct check *check)
@@ -88,7 +106,7 @@ void check_permit(struct check *check)
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         if (forms[i] != NULL) {
             candidate.file_md5[candidate.form_count++] = forms[i]->facts.md5;
-            candidate.run_md5 = forms[i]->facts.run_md5[0];
+            candidate.run_md5 = check_run_md5(check, forms[i]);
         }
     }
     fleet_permit(check->sources->fleet, mac_of(check), fleet_site(check->address), &check->direction, &candidate, &now,
@@ -122,6 +140,14 @@ static bool has_newer(struct check *check)
 void check_direct(struct check *check, const char *wanted)
 {
     fleet_direct(check->sources->fleet, mac_of(check), check->type, is_fs(&check->device), wanted, &check->direction);
+}
+
+void check_native(struct check *check)
+{
+    struct device_request *device = &check->device;
+    device->mode = DEVICE_MODE_SKETCH;
+    device->has_md5 = device->has_sha256 = false; /* of a sketch, which it has none */
+    check->input.unconditional = device->version.text[0] == '\0';
 }
 
 void check_update(struct check *check, bool by_type, const char *wanted)

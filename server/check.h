@@ -36,7 +36,9 @@ struct check {
     bool via_proxy;
     struct decision_input input;
     struct decision decision;
-    struct image *running; /* by digest; NULL = not known */
+    struct image *running;  /* by digest; NULL = not known */
+    unsigned slot;          /* of the native SDK that it asks for: 1 or 2; 0 = it is no such device */
+    struct image *slots[2]; /* the offer, where it is of slots */
 };
 
 void check_init(struct check *check, const struct check_sources *sources);
@@ -46,6 +48,10 @@ void check_init(struct check *check, const struct check_sources *sources);
  * newest. */
 void check_update(struct check *check, bool by_type, const char *wanted);
 
+/* Before it, of a device of the native SDK that asks for check->slot: its version judges, and says whether it wants
+ * what there is; who says none has compared. */
+void check_native(struct check *check);
+
 /* Its pieces, for addresses that ask for less: the offer set by hand, or the type's. */
 void check_find_offer(struct check *check, const char *wanted);
 void check_find_running(struct check *check);
@@ -53,6 +59,8 @@ void check_direct(struct check *check, const char *wanted); /* policy and rollou
 void check_permit(struct check *check);
 void check_decide(struct check *check);
 
+/* The digest that names a build in records: slots of one version are one build. */
+const uint8_t *check_run_md5(const struct check *check, const struct build *build);
 struct loop_guard_key check_guard_key(const struct check *check);
 /* So many whole transfers of one image; one where the device can never say that it has it. */
 unsigned check_served_max(const struct check *check);

@@ -301,47 +301,49 @@ static void read_native(struct visit *visit)
                                &header) != DEVICE_REQUEST_OK) {
         *device = (struct device_request){ .client = CLIENT_PLAIN, .chip = CHIP_ESP8266 };
     }
-    device->mode = DEVICE_MODE_SKETCH;
-    visit->check.input.unconditional = true; /* the application has compared */
+    check_native(&visit->check);
 }
 
 /* Exactly the version, no line end: these clients compare the body as it stands. Who would not get it now hears its
- * own, or it would ask for the slot in vain. */
-static void answer_native_version(struct visit *visit, struct http_answer *answer)
+ * own, or it would ask for the slot in vain; who says none hears "not now". Returns false where there is none to say.
+ */
+static bool answer_native_version(struct visit *visit, struct http_answer *answer)
 {
     const struct decision *decision = &visit->check.decision;
     const char *own = visit->check.device.version.text;
-    bool tells_own = !decision_serves(decision) && own[0] != '\0';
-    http_answer_text(answer, 200, "%s", tells_own ? own : build_name(decision->build));
+    bool serves = decision_serves(decision);
+    if (!serves && (own[0] == '\0' || reason_http_status(decision->reason) != 304)) {
+        return false;
+    }
+    http_answer_text(answer, 200, "%s", serves ? build_name(decision->build) : own);
     tell_reason(visit, decision->reason, answer);
+    return true;
 }
 
 void device_api_native(struct device_api *api, const struct http_request *request, struct slice rest,
                        struct stream *stream, struct http_answer *answer)
 {
     struct visit visit = visit_begin(api, request, stream);
-    struct image *slots[2] = { NULL, NULL };
     const char *slash = rest.len > 0 ? memchr(rest.at, '/', rest.len) : NULL;
     struct slice file = { "", 0 };
-    read_native(&visit);
     visit.check.input.missing = REASON_UNKNOWN_FILE;
     if (slash != NULL) {
         visit.check.type = (struct slice){ rest.at, (size_t)(slash - rest.at) };
         file = (struct slice){ slash + 1, rest.len - visit.check.type.len - 1 };
     }
     bool wants_version = slice_is(file, "version");
-    int slot = slice_is(file, "user1.bin") ? 0 : slice_is(file, "user2.bin") ? 1 : -1;
-    bool found = (wants_version || slot >= 0) &&
-                 catalog_slots(api->sources.catalog, visit.check.type, NULL, slots, &visit.check.input.missing);
-    if (found) {
-        visit.check.input.offer.plain = &slots[slot > 0 ? slot : 0]->build;
-    }
+    bool is_place = wants_version || slice_is(file, "user1.bin") || slice_is(file, "user2.bin");
+    visit.check.slot = slice_is(file, "user2.bin") ? 2 : 1;
     visit.only_asks = wants_version;
-    decide_by_name(&visit);
-    device_checked(&visit);
-    if (found && wants_version) {
-        answer_native_version(&visit, answer);
+    read_native(&visit);
+    take_address(&visit);
+    if (is_place) {
+        check_update(&visit.check, true, NULL);
     } else {
+        check_decide(&visit.check);
+    }
+    device_checked(&visit);
+    if (!wants_version || !answer_native_version(&visit, answer)) {
         tell(&visit, answer);
     }
 }

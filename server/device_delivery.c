@@ -25,7 +25,7 @@ struct delivery *delivery_new(struct visit *visit, unsigned status)
     if (digest != NULL) {
         memcpy(delivery->asked_by, digest, sizeof delivery->asked_by);
     }
-    memcpy(delivery->run_md5, build->facts.run_md5[0], 16);
+    memcpy(delivery->run_md5, check_run_md5(&visit->check, build), 16);
     memcpy(delivery->file_md5, build->facts.md5, 16);
     (void)slice_copy(visit->check.type, delivery->type, sizeof delivery->type);
     text_escape(visit->check.device.label, delivery->from, sizeof delivery->from);

@@ -85,11 +85,20 @@ static bool is_of_rollout(const struct check *check)
 static bool is_sent_known(const struct check *check)
 {
     uint8_t mode;
-    const struct device *device = devices_find(check->sources->fleet->devices, &check->device.mac);
+    const struct fleet *fleet = check->sources->fleet;
+    const struct device *device = devices_find(fleet->devices, &check->device.mac);
     const struct device_transfer *sent =
         device != NULL ? device_sent(device, check->device.mode == DEVICE_MODE_FS) : NULL;
-    return sent != NULL && sent->outcome == OUTCOME_OPEN &&
-           catalog_find_md5(check->sources->catalog, sent->md5, check->type, &mode) != NULL;
+    if (sent == NULL || sent->outcome != OUTCOME_OPEN) {
+        return false;
+    }
+    if (check->slot != 0) {
+        struct image *slots[2];
+        enum reason missing;
+        return catalog_slots(check->sources->catalog, check->type, words_text(fleet->words, sent->version), slots,
+                             &missing);
+    }
+    return catalog_find_md5(check->sources->catalog, sent->md5, check->type, &mode) != NULL;
 }
 
 /* A device that says who it is was here: what it runs is a fact, whatever it is answered. */
@@ -110,13 +119,14 @@ void device_checked(struct visit *visit)
         return;
     }
     bool only_asks = visit->only_asks || visit->request->head_only || device->mode == DEVICE_MODE_VERSION;
+    bool is_for_no_slot = check->slot != 0 && check->decision.build == NULL; /* of a type that has sketches alone */
     struct checkin checkin = {
         .request = device,
         .type = check->type,
         .reason = check->decision.reason,
         .detail = check->decision.detail,
         .serves = decision_serves(&check->decision),
-        .is_aside = only_asks || (check->by_name && !is_of_rollout(check)),
+        .is_aside = only_asks || (check->by_name && !is_of_rollout(check)) || is_for_no_slot,
         .of_rollout = is_of_rollout(check),
         .running_md5 = check->running != NULL ? check->running->build.facts.run_md5[0] : NULL,
         .sent_is_known = is_sent_known(check),

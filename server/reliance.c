@@ -11,6 +11,15 @@ static bool is_at(const struct build *build, const char *path)
     return build != NULL && strcmp(image_of_build(build)->path, path) == 0;
 }
 
+/* Half of a pair is nothing: the device cannot update from it again. */
+static bool is_of_pair(const struct reliance *reliance, const struct direction *direction)
+{
+    struct image *slots[2];
+    enum reason missing;
+    return !reliance->fs && catalog_slots(*reliance->catalog, direction->type, direction->wanted, slots, &missing) &&
+           (is_at(&slots[0]->build, reliance->path) || is_at(&slots[1]->build, reliance->path));
+}
+
 static bool relies(const struct reliance *reliance, const struct policy_entry *entry)
 {
     const struct fleet *fleet = reliance->fleet;
@@ -32,7 +41,8 @@ static bool relies(const struct reliance *reliance, const struct policy_entry *e
     }
     catalog_offer(*reliance->catalog, &query, &offer, &missing);
     bool is_alone = offer.plain == NULL || offer.gzip == NULL;
-    return is_alone && (is_at(offer.plain, reliance->path) || is_at(offer.gzip, reliance->path));
+    return (is_alone && (is_at(offer.plain, reliance->path) || is_at(offer.gzip, reliance->path))) ||
+           is_of_pair(reliance, &direction);
 }
 
 static const struct policy_entry *go_on(struct reliance *reliance)

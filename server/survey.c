@@ -1,6 +1,8 @@
 /* Devices alike share a sentence, or 10,000 MACs would make as many. */
 #include "server/survey.h"
 
+#include "server/trigger_target.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +120,9 @@ static bool runs_it(const struct survey *survey, const struct device *device)
     const struct words *words = survey->trigger->fleet->words;
     if (target->fs) {
         return version_same_text(slice_of(words_text(words, device->fs_version)), slice_of(target->version));
+    }
+    if (survey->plan->is_slots) {
+        return version_same_text(slice_of(words_text(words, device->version)), slice_of(target->version));
     }
     for (size_t i = 0; device->has_md5 && i < target->run_md5_count; i++) {
         if (memcmp(device->md5, target->run_md5[i], 16) == 0) {
@@ -339,11 +344,7 @@ static bool is_there(const struct survey *survey, const char *version)
 {
     struct offer offer = { NULL, NULL };
     enum reason missing;
-    struct catalog_query query = { .type = survey->order->type,
-                                   .kind = survey->order->fs ? OFFER_FS : OFFER_SKETCH,
-                                   .wanted = version };
-    catalog_offer(survey->trigger->catalog, &query, &offer, &missing);
-    return offer.plain != NULL || offer.gzip != NULL;
+    return trigger_find_offer(survey->trigger->catalog, survey->order, version, &offer, &missing);
 }
 
 /* "A and B are left out, pinned to 1.0.0", and what is wrong with that. */

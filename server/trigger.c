@@ -3,6 +3,7 @@
 
 #include "server/dispatch.h"
 #include "server/known_types.h"
+#include "server/trigger_target.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -85,7 +86,7 @@ static void list_versions(const struct catalog *catalog, const struct trigger_or
     for (size_t i = 0; i < catalog_image_count(catalog) && used + VERSION_TEXT_MAX + 8 < size; i++) {
         const struct image *image = catalog_image_at(catalog, i);
         bool is_fs = image->role == FILENAME_FS || image->role == FILENAME_SHARED_FS;
-        bool is_sketch = image->role == FILENAME_SKETCH;
+        bool is_sketch = image->role == FILENAME_SKETCH || image->role == FILENAME_USER1;
         const char *name = image->build.version.text;
         bool meant = (of->fs ? is_fs : is_sketch) && (image->type[0] == '\0' || slice_is(of->type, image->type));
         if (meant && strcmp(name, before) != 0) {
@@ -153,36 +154,6 @@ static bool refuse_missing(const struct trigger *trigger, const struct trigger_o
 
 /* --- looking over ------------------------------------------------------------------------------------------------- */
 
-static void add_run_digests(struct rollout_target *target, const struct build *build)
-{
-    if (build == NULL) {
-        return;
-    }
-    memcpy(target->md5[target->image_count++], build->facts.md5, 16);
-    for (size_t mode = 0; mode < IMAGE_FLASH_MODES; mode++) {
-        bool is_new = true;
-        for (size_t i = 0; i < target->run_md5_count; i++) {
-            is_new = is_new && memcmp(target->run_md5[i], build->facts.run_md5[mode], 16) != 0;
-        }
-        if (is_new) {
-            memcpy(target->run_md5[target->run_md5_count++], build->facts.run_md5[mode], 16);
-        }
-    }
-}
-
-static void make_target(const struct trigger_order *order, const struct offer *offer, struct trigger_plan *plan)
-{
-    const struct build *build = offer->plain != NULL ? offer->plain : offer->gzip;
-    plan->offer = *offer;
-    plan->image = image_of_build(build);
-    plan->target = (struct rollout_target){ .fs = order->fs, .bytes = build->facts.file_bytes };
-    snprintf(plan->target.file, sizeof plan->target.file, "%s", plan->image->path);
-    (void)slice_copy(order->type, plan->target.type, sizeof plan->target.type);
-    snprintf(plan->target.version, sizeof plan->target.version, "%s", build->version.text);
-    add_run_digests(&plan->target, offer->plain);
-    add_run_digests(&plan->target, offer->gzip);
-}
-
 /* Appends with all but the unreserved characters of RFC 3986 escaped. */
 static void append_encoded(char *to, size_t size, const char *text)
 {
@@ -207,6 +178,10 @@ static void append_encoded(char *to, size_t size, const char *text)
  * than the newest is named in it. */
 static void make_url(const struct trigger_order *order, struct trigger_plan *plan)
 {
+    if (plan->is_slots) { /* which of them is its own, the device alone knows */
+        snprintf(plan->url, sizeof plan->url, "%s/native/%s/version", plan->public_url.url, plan->target.type);
+        return;
+    }
     int n = snprintf(plan->url, sizeof plan->url, "%s/update/%s%s", plan->public_url.url, plan->target.type,
                      order->version != NULL ? "?version=" : "");
     assert(n > 0 && (size_t)n < sizeof plan->url);
@@ -226,8 +201,9 @@ static bool check_ways(struct trigger *trigger, struct trigger_plan *plan, struc
     if (trigger->publisher == NULL) {
         return true;
     }
-    plan->type_topic = trigger->announce.parts[0].type_topic != NULL;
-    plan->device_topic = trigger->announce.parts[0].device_topic != NULL;
+    bool no_words = plan->is_slots && trigger->announce.parts[0].payload == NULL; /* the image itself, and which? */
+    plan->type_topic = trigger->announce.parts[0].type_topic != NULL && !no_words;
+    plan->device_topic = trigger->announce.parts[0].device_topic != NULL && !no_words;
     trigger->find_public_url(trigger->owner, &plan->public_url);
     if (plan->public_url.url[0] == '\0') {
         return refuse(
@@ -256,36 +232,14 @@ static bool check_messages(struct trigger *trigger, const struct trigger_order *
     return true;
 }
 
-/* Where the target is older than the newest: what it passes over, so that nobody is sent that again by itself. */
-static void note_passed_over(const struct trigger *trigger, const struct trigger_order *order,
-                             struct trigger_plan *plan)
-{
-    struct offer newest = { NULL, NULL };
-    enum reason missing;
-    struct version target;
-    struct catalog_query query = { .type = order->type, .kind = order->fs ? OFFER_FS : OFFER_SKETCH };
-    catalog_offer(trigger->catalog, &query, &newest, &missing);
-    const struct build *build = newest.plain != NULL ? newest.plain : newest.gzip;
-    if (build != NULL && version_parse(slice_of(plan->target.version), &target) == STATUS_OK &&
-        version_compare(&build->version, &target) > 0) {
-        snprintf(plan->target.passed_over, sizeof plan->target.passed_over, "%s", build->version.text);
-    }
-}
-
 bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, struct trigger_plan *plan,
                   struct trigger_problem *problem)
 {
     struct offer offer = { NULL, NULL };
     enum reason missing = REASON_NO_IMAGE;
-    struct catalog_query query = {
-        .type = order->type,
-        .kind = order->fs ? OFFER_FS : OFFER_SKETCH,
-        .wanted = order->version,
-    };
     memset(plan, 0, sizeof *plan);
     memset(problem, 0, sizeof *problem);
-    catalog_offer(trigger->catalog, &query, &offer, &missing);
-    if (offer.plain == NULL && offer.gzip == NULL) {
+    if (!trigger_find_offer(trigger->catalog, order, order->version, &offer, &missing)) {
         return refuse_missing(trigger, order, missing, problem);
     }
     if (has_label(&offer)) { /* devices that are assigned to it get it, nobody else would */
@@ -299,8 +253,7 @@ bool trigger_plan(struct trigger *trigger, const struct trigger_order *order, st
                       "`updraft devices groups` lists them; `updraft devices group MAC +NAME`",
                       "no device is in a group \"%s\"", group);
     }
-    make_target(order, &offer, plan);
-    note_passed_over(trigger, order, plan);
+    trigger_make_target(trigger->catalog, order, &offer, plan);
     if (!check_ways(trigger, plan, problem)) {
         return false;
     }
@@ -336,8 +289,8 @@ static void spell(const struct trigger_order *order, const struct trigger_plan *
                   const struct mac *device, struct spelled *spelled, struct template_values *values)
 {
     const struct image_facts *facts = &plan->image->build.facts;
-    hex_encode(facts->md5, 16, spelled->md5);
-    snprintf(spelled->size, sizeof spelled->size, "%" PRIu64, facts->file_bytes);
+    hex_encode(facts->md5, plan->is_slots ? 0 : 16, spelled->md5);
+    snprintf(spelled->size, sizeof spelled->size, "%" PRIu64, plan->is_slots ? 0 : facts->file_bytes);
     snprintf(spelled->window, sizeof spelled->window, "%" PRIu32, order->window_s);
     *values = (struct template_values){ {
         [TEMPLATE_TYPE] = plan->target.type,

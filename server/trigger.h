@@ -87,6 +87,7 @@ struct trigger_plan {
     struct rollout_target target;
     struct public_url public_url;
     char url[PUBLIC_URL_MAX + 300]; /* the type and the escaped version behind it */
+    bool is_slots;                  /* of the native SDK: the image is the first of two */
     bool type_topic, device_topic;  /* what devices can be told by; neither: they get it when they ask */
 };
 

@@ -224,8 +224,8 @@ static inline struct store_change *full_rollout(unsigned seed)
     FLAG(order, named, seed);
     target->image_count = 1 + seed % 2;
     target->run_md5_count = seed % 9;
-    memset(target->md5[target->image_count], 0, (2 - target->image_count) * 16);
-    memset(target->run_md5[target->run_md5_count], 0, (8 - target->run_md5_count) * 16);
+    memset(target->md5[target->image_count], 0, (ROLLOUT_FORMS_MAX - target->image_count) * 16);
+    memset(target->run_md5[target->run_md5_count], 0, (ROLLOUT_RUN_MD5_MAX - target->run_md5_count) * 16);
     for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
         row->devices[i] = (seed + i) % 3 > 0 ? 1 + seed * 1000003 + i : 0;
     }

@@ -1,0 +1,103 @@
+/* A type's native slots are a form of its build, as the compressed file is: published with it, and held back with it.
+ */
+#include "server/trigger_target.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+bool trigger_find_offer(const struct catalog *catalog, const struct trigger_order *order, const char *version,
+                        struct offer *offer, enum reason *missing)
+{
+    struct image *slots[2];
+    enum reason no_slots = REASON_COUNT;
+    struct catalog_query query = {
+        .type = order->type,
+        .kind = order->fs ? OFFER_FS : OFFER_SKETCH,
+        .wanted = version,
+    };
+    catalog_offer(catalog, &query, offer, missing);
+    if (offer->plain != NULL || offer->gzip != NULL) {
+        return true;
+    }
+    if (order->fs) {
+        return false;
+    }
+    if (catalog_slots(catalog, order->type, version, slots, &no_slots)) {
+        offer->plain = &slots[0]->build;
+        return true;
+    }
+    bool says_more = no_slots == REASON_REJECTED || no_slots == REASON_NOT_YET;
+    *missing = *missing == REASON_NO_IMAGE && says_more ? no_slots : *missing;
+    return false;
+}
+
+static void add_digest(uint8_t (*digests)[16], size_t *count, size_t max, const uint8_t digest[16])
+{
+    for (size_t i = 0; i < *count; i++) {
+        if (memcmp(digests[i], digest, sizeof digests[i]) == 0) {
+            return;
+        }
+    }
+    assert(*count < max);
+    memcpy(digests[(*count)++], digest, sizeof digests[0]);
+}
+
+static void add_file(struct rollout_target *target, const struct build *build)
+{
+    add_digest(target->md5, &target->image_count, ROLLOUT_FORMS_MAX, build->facts.md5);
+}
+
+static void add_form(struct rollout_target *target, const struct build *build)
+{
+    add_file(target, build);
+    for (size_t mode = 0; mode < IMAGE_FLASH_MODES; mode++) {
+        add_digest(target->run_md5, &target->run_md5_count, ROLLOUT_RUN_MD5_MAX, build->facts.run_md5[mode]);
+    }
+}
+
+static void add_forms(const struct catalog *catalog, const struct offer *offer, struct rollout_target *target)
+{
+    struct image *slots[2];
+    enum reason ignored;
+    if (offer->plain != NULL) {
+        add_form(target, offer->plain);
+    }
+    if (offer->gzip != NULL) {
+        add_form(target, offer->gzip);
+    }
+    if (!target->fs && catalog_slots(catalog, slice_of(target->type), target->version, slots, &ignored)) {
+        add_form(target, &slots[0]->build); /* whose digest names both: see check_run_md5 */
+        add_file(target, &slots[1]->build);
+    }
+}
+
+/* Where the target is older than the newest: what it passes over, so that nobody is sent that again by itself. */
+static void note_passed_over(const struct catalog *catalog, const struct trigger_order *order,
+                             struct rollout_target *target)
+{
+    struct offer newest = { NULL, NULL };
+    enum reason missing;
+    struct version version;
+    (void)trigger_find_offer(catalog, order, NULL, &newest, &missing);
+    const struct build *build = newest.plain != NULL ? newest.plain : newest.gzip;
+    if (build != NULL && version_parse(slice_of(target->version), &version) == STATUS_OK &&
+        version_compare(&build->version, &version) > 0) {
+        snprintf(target->passed_over, sizeof target->passed_over, "%s", build->version.text);
+    }
+}
+
+void trigger_make_target(const struct catalog *catalog, const struct trigger_order *order, const struct offer *offer,
+                         struct trigger_plan *plan)
+{
+    const struct build *build = offer->plain != NULL ? offer->plain : offer->gzip;
+    plan->offer = *offer;
+    plan->image = image_of_build(build);
+    plan->is_slots = plan->image->role == FILENAME_USER1;
+    plan->target = (struct rollout_target){ .fs = order->fs, .bytes = build->facts.file_bytes };
+    snprintf(plan->target.file, sizeof plan->target.file, "%s", plan->image->path);
+    (void)slice_copy(order->type, plan->target.type, sizeof plan->target.type);
+    snprintf(plan->target.version, sizeof plan->target.version, "%s", build->version.text);
+    add_forms(catalog, offer, &plan->target);
+    note_passed_over(catalog, order, &plan->target);
+}
