@@ -59,8 +59,10 @@ static bool read_question(struct admin_call *call, struct explain *explain)
         return false;
     }
     explain->has_client = explain->client[0] != '\0';
-    if (explain->has_client && strcmp(explain->client, "esp32") != 0 && strcmp(explain->client, "esp8266") != 0) {
-        admin_refuse(call->answer, 400, "bad-request", "give esp8266 or esp32", "client=%s is not known",
+    bool is_known = strcmp(explain->client, "esp32") == 0 || strcmp(explain->client, "esp8266") == 0 ||
+                    strcmp(explain->client, "native") == 0;
+    if (explain->has_client && !is_known) {
+        admin_refuse(call->answer, 400, "bad-request", "give esp8266, esp32 or native", "client=%s is not known",
                      explain->client);
         return false;
     }
@@ -140,6 +142,48 @@ static void make_headers(struct explain *explain)
     }
 }
 
+/* --- a device of the native SDK ----------------------------------------------------------------------------------- */
+
+/* As the operator says; else what asks for a type that has slots alone. */
+static bool is_native(const struct explain *explain, struct check *check)
+{
+    struct image *slots[2];
+    struct offer sketch;
+    enum reason missing;
+    if (explain->has_client || strcmp(explain->client, "esp32") == 0 || check->device.mode == DEVICE_MODE_FS) {
+        return strcmp(explain->client, "native") == 0;
+    }
+    check_direct(check, NULL); /* it may be assigned to a type */
+    struct catalog_query query = { .type = check->direction.type, .kind = OFFER_SKETCH };
+    catalog_offer(check->sources->catalog, &query, &sketch, &missing);
+    return sketch.plain == NULL && sketch.gzip == NULL &&
+           catalog_slots(check->sources->catalog, query.type, NULL, slots, &missing);
+}
+
+static void ask_natively(const struct explain *explain, struct check *check)
+{
+    if (!explain->given[SAID_MAC]) { /* it names itself only where its application does so */
+        check->device = (struct device_request){ .client = CLIENT_PLAIN, .chip = CHIP_ESP8266 };
+    }
+    check->slot = 1;
+    check_native(check);
+}
+
+/* What both of its addresses would answer. */
+static void add_native_text(const struct check *check, char *text, size_t size)
+{
+    char type[TYPE_TEXT_MAX * 4 + 1];
+    size_t used = strlen(text);
+    const char *own = check->device.version.text;
+    text_escape(check->type, type, sizeof type);
+    if (decision_serves(&check->decision)) {
+        snprintf(text + used, size - used, "; /native/%s/version says %s, and the slot that it asks for is sent", type,
+                 build_name(check->decision.build));
+    } else if (own[0] != '\0' && reason_http_status(check->decision.reason) == 304) {
+        snprintf(text + used, size - used, "; /native/%s/version says %s, its own, and no slot is sent", type, own);
+    }
+}
+
 /* What the server lets pass as "not said" in a device's header is a mistake in an operator's question. */
 static bool check_said(struct admin_call *call, const struct explain *explain, const struct device_request *device)
 {
@@ -189,10 +233,15 @@ static json_t *running_json(const struct check *check)
 
 static json_t *check_json(const struct check *check)
 {
-    char text[400], type[TYPE_TEXT_MAX * 4 + 1];
+    char text[800], type[TYPE_TEXT_MAX * 4 + 1];
     enum reason reason = check->decision.reason;
+    unsigned status = reason_http_status(reason);
     text_escape(check->type, type, sizeof type);
-    check_explain(check, text, sizeof text);
+    check_explain(check, text, 400);
+    if (check->slot != 0) {
+        add_native_text(check, text, sizeof text);
+        status = status == 304 && check->device.client == CLIENT_PLAIN ? 503 : status;
+    }
     const struct policy *policy = &check->direction.policy;
     bool asked = policy->type != NULL; /* of nobody, where the type was empty */
     json_t *assignment =
@@ -201,10 +250,9 @@ static json_t *check_json(const struct check *check)
             : json_pack("{s:o, s:o, s:s, s:b}", "type", admin_text(policy->type), "label", admin_text(policy->wanted),
                         "source", policy->by_operator ? "operator" : "configuration", "pinned", policy->pinned);
     return json_pack("{s:s, s:i, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", reason_word(reason), "status",
-                     (int)reason_http_status(reason), "serves", decision_serves(&check->decision), "text",
-                     admin_text(text), "detail", admin_text(check->decision.detail), "type", admin_text(type),
-                     "assignment", assignment, "running", running_json(check), "image",
-                     build_json(check->decision.build));
+                     (int)status, "serves", decision_serves(&check->decision), "text", admin_text(text), "detail",
+                     admin_text(check->decision.detail), "type", admin_text(type), "assignment", assignment, "running",
+                     running_json(check), "image", build_json(check->decision.build));
 }
 
 /* --- what was remembered ------------------------------------------------------------------------------------------ */
@@ -268,6 +316,10 @@ void admin_kept_text(const struct check *check, char *text, size_t size)
     "give what the device reports, and the answer is the one that it will get: --version V, and --md5 MD5 (of an "     \
     "ESP32: --client esp32 --sha256 SHA256)"
 
+#define SAY_VERSION                                                                                                    \
+    "give what its application sends, and the answer is the one that it will get: --mac MAC and --version V; who "     \
+    "sends no MAC is nobody, and no device's pin or turn holds for it"
+
 /* The rollout that keeps the image, where it stands or ended badly; NULL = none. */
 static const struct rollout *keeper_of(const struct admin_api *api, const struct check *check)
 {
@@ -328,7 +380,7 @@ static json_t *next_json(const struct admin_api *api, const struct explain *expl
                                                 "runs: `publish-update TYPE --to MAC` makes it ask"));
     }
     if (!says_build && check->decision.build != NULL) {
-        json_array_append_new(next, json_string(SAY_MORE));
+        json_array_append_new(next, json_string(check->slot != 0 ? SAY_VERSION : SAY_MORE));
     }
     const char *type = explain->device != NULL ? words_text(api->fleet->words, explain->device->type->name) : "";
     if (explain->device != NULL && !slice_is(check->type, type)) {
@@ -378,7 +430,10 @@ void admin_get_explain(struct admin_call *call)
     if (explain.device != NULL) { /* its site may be full */
         memcpy(check.address, explain.device->address, sizeof check.address);
     }
-    check.type = slice_of(explain.type);
+    check.type = slice_of(explain.has_type ? explain.type : "");
+    if (is_native(&explain, &check)) {
+        ask_natively(&explain, &check);
+    }
     check_update(&check, explain.has_type, NULL);
     json_t *json = check_json(&check);
     json_object_set_new(json, "remembered", remembered_json(&explain));

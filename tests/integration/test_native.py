@@ -1,11 +1,13 @@
 """Devices of the native SDK, which ask for a version and for the slot that they do not run from: an operator's word holds
 for them as for others, and the version that they ask with judges them."""
 
+import subprocess
+
 import pytest
 
 from tests.support.admin import Admin
 from tests.support.mqtt import Broker, Listener, wait_connected
-from tests.support.updraft import Server, check, make_image, wait_until
+from tests.support.updraft import BIN, Server, check, make_image, wait_until
 
 PUBLISHED = {"offer": "published"}
 
@@ -243,3 +245,51 @@ def test_a_command_names_where_to_ask(tmp_path):
             assert '"md5":""' in str(message) and '"size":0' in str(message)
         finally:
             plant.server.stop()
+
+
+def explain(plant, **said):
+    answer = plant.admin.get("/api/v1/explain?" + "&".join(f"{key}={value}" for key, value in said.items()))
+    assert answer.status == 200, answer
+    return answer.json
+
+
+@pytest.mark.parametrize("word, running, reason", [
+    ({}, "1.0", "newer"), ({}, "2.0", "up-to-date"), ({}, "3.0", "device-newer"), ({"pin": "1.0"}, "2.0", "pinned"),
+    ({"pin": "7.0"}, "2.0", "no-image"), ({"blocked": True}, "1.0", "blocked")])
+def test_explain_says_what_it_hears(plant, word, running, reason):
+    """Without a word that it is native: its type has slots alone. Else the operator reads `no-image`, and it updates."""
+    if word:
+        plant.patch(1, **word)
+    reply = plant.ask(1, version=running)
+    for answer in (explain(plant, mac=mac(1)), explain(plant, type="sensor", mac=mac(1), version=running, client="native")):
+        assert reply.reason == answer["reason"] == reason
+        said = f"/native/sensor/version says {reply.body.decode()}"
+        assert (said in answer["text"]) == (reply.status == 200), answer["text"]
+        slot = plant.ask(1, "user2.bin", running, method="HEAD")
+        assert (answer["serves"], answer["status"]) == (slot.status == 200, slot.status)
+
+
+def test_explain_in_a_rollout(plant):
+    for n in (1, 2, 3):
+        plant.ask(n)
+    order = plant.order(canary=1)
+    wait_until(lambda: plant.rollout(order)["state"] == "canary", "it begins")
+    plant.slot(1, 2, "2.0")
+    answer = explain(plant, mac=mac(2))
+    assert answer["reason"] == plant.ask(2).reason == "held-back" and "0 of 1 canaries" in answer["text"]
+    assert "says 1.0, its own, and no slot is sent" in answer["text"]
+
+
+@pytest.mark.parametrize("plant", [PUBLISHED], indirect=True)
+def test_explain_of_nobody(plant):
+    answer = explain(plant, type="sensor")
+    assert (answer["reason"], answer["status"]) == ("unpublished", plant.ask(None, version=None).status) == ("unpublished", 503)
+    plant.ask(1, version="2.0")
+    order = plant.order()
+    wait_until(lambda: plant.rollout(order)["state"] == "done", "who runs it")
+    answer = explain(plant, type="sensor")
+    assert (answer["reason"], answer["status"]) == ("latest", 200) and "--mac MAC and --version V" in answer["next"][0]
+    assert explain(plant, type="sensor", client="esp8266")["reason"] == "no-image"
+    said = subprocess.run([BIN / "updraft", "explain", "sensor", "--client", "native", "--admin-socket",
+                           plant.admin.socket_path], capture_output=True, text=True)
+    assert said.returncode == 0 and "/native/sensor/version says 2.0" in " ".join(said.stdout.split()), said
