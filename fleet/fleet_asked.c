@@ -186,8 +186,14 @@ static bool own_rollout_permits(const struct rollout *rollout, const struct mac 
     return refuse(permission, granted.reason);
 }
 
-/* No rollout means this device; one may keep the image from it all the same. Who names no device cannot be told from
- * those that it means: it is refused only what nobody shall have. */
+/* Who names no device cannot be told from those that a rollout means: it waits while that gives the image to some only,
+ * or to canaries first. A file that it names by itself is refused where nobody shall have it. */
+static bool flows_to_nameless(const struct rollout *rollout, const struct candidate *candidate)
+{
+    return candidate->by_name || (rollout->state == ROLLOUT_RUNNING && rollout_means_all(&rollout->order));
+}
+
+/* No rollout means this device; one may keep the image from it all the same. */
 static bool other_rollouts_permit(const struct fleet *fleet, bool is_named, const struct candidate *candidate,
                                   struct permission *permission)
 {
@@ -196,7 +202,7 @@ static bool other_rollouts_permit(const struct fleet *fleet, bool is_named, cons
             rollouts_holding(fleet->rollouts, candidate->type, candidate->fs, candidate->file_md5[i]);
         bool flows = rollout != NULL && (rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING ||
                                          rollout->state == ROLLOUT_PLANNED);
-        if (rollout != NULL && (is_named || !flows)) {
+        if (rollout != NULL && !(flows && !is_named && flows_to_nameless(rollout, candidate))) {
             snprintf(permission->detail, sizeof permission->detail, "rollout %s %s%s%.90s", rollout->id,
                      flows ? "gives it to others first" : rollout_state_word(rollout->state),
                      rollout->why[0] != '\0' ? ": " : "", rollout->why);

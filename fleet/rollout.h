@@ -209,6 +209,7 @@ void rollout_command_id(const struct rollout *rollout, const struct mac *device,
 
 /* Whether the order means this device, a member or not: named, of the group, within the percentage. */
 bool rollout_selects(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac);
+bool rollout_means_all(const struct rollout_order *order); /* not some by name, group or percent */
 
 /* --- from the operator ----------------------------------------------------------------------------------------------
  */

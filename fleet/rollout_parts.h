@@ -249,7 +249,6 @@ enum rollout_device_state member_state(const struct rollout *rollout, const stru
 /* --- rollouts.c ------------------------------------------------------------------------------------------------------
  */
 
-bool rollout_means_all(const struct rollout_order *order);
 bool rollout_is_about(const struct rollout *rollout, struct slice type, bool fs);
 /* A member that was left out or handed over is none any more. */
 bool rollout_means(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac);

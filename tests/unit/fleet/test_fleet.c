@@ -244,7 +244,7 @@ static void test_those_who_are_not_meant(void **state)
     assert_int_equal(asks(yard, 8, one), REASON_PINNED);
     struct direction anyone;
     fleet_direct(&yard->fleet, NULL, slice_of("porch"), false, NULL, &anyone);
-    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL, false).reason, REASON_COUNT);
+    assert_int_equal(permit_build(yard, NULL, 0, &anyone, two, NULL, false).reason, REASON_HELD_BACK);
     (void)takes(yard, 1, one, two, one);
     (void)takes(yard, 2, one, two, one);
     assert_int_equal(rollout->state, ROLLOUT_HALTED);
