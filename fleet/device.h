@@ -52,7 +52,7 @@ struct device_type { /* its devices in a list, newest first seen first */
  * other. */
 struct device_transfer {
     uint8_t md5[16];    /* run_md5[0] of the build sent: names it, whatever its form */
-    uint8_t before[8];  /* the first half of the digest that it ran before; zeros = not known */
+    uint8_t before[8];  /* the first half of the digest that it ran before, or outcome_version_key; zeros = not known */
     uint32_t bytes, of; /* acknowledged, of so many */
     uint32_t ms;        /* it took */
     uint32_t unix_s;    /* its end; 0 = there was none */

@@ -310,7 +310,11 @@ static void remember_sending(struct fleet *fleet, struct device *device, const s
     struct device_transfer *transfer = devices_take_sent(fleet->devices, device, sending->fs);
     count_served(transfer, sending->run_md5, end->whole);
     memcpy(transfer->md5, sending->run_md5, 16);
-    memcpy(transfer->before, sending->asked_by != NULL ? sending->asked_by : device->md5, sizeof transfer->before);
+    if (sending->asked_by != NULL || device->has_md5) {
+        memcpy(transfer->before, sending->asked_by != NULL ? sending->asked_by : device->md5, sizeof transfer->before);
+    } else {
+        outcome_version_key(slice_of(words_text(fleet->words, device->version)), transfer->before);
+    }
     transfer->bytes = (uint32_t)end->bytes;
     transfer->of = (uint32_t)end->of;
     transfer->ms = end->ms < UINT32_MAX ? (uint32_t)end->ms : UINT32_MAX;

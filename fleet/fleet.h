@@ -70,7 +70,7 @@ struct candidate {
     size_t form_count;
     const uint8_t *file_md5[2];
     const uint8_t *run_md5;
-    const uint8_t *sketch_md5; /* fleet_digest of what the device reports now */
+    const uint8_t *sketch_md5; /* fleet_digest of what the device reports now, or the outcome_version_key */
     unsigned served_max;
     bool is_blind;       /* what it says can never tell that it has it */
     bool by_name;        /* it asked for this image, whatever `direction` offers it */

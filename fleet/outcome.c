@@ -3,6 +3,7 @@
 
 #include "proto/version.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,12 +51,26 @@ static bool old_again(const struct outcome_case *the_case)
     return is_open(the_case) && same_as_before(the_case);
 }
 
-/* It was seen running it, and now runs what it ran before that. With a third build somebody else flashed it. */
+void outcome_version_key(struct slice version, uint8_t key[OUTCOME_KEY_BYTES])
+{
+    uint64_t fnv = 0xcbf29ce484222325u; /* FNV-1a: these are compared, one with another of the same device */
+    for (size_t i = 0; i < version.len; i++) {
+        fnv = (fnv ^ (uint8_t)version.at[i]) * 0x100000001b3u;
+    }
+    static_assert(sizeof fnv == OUTCOME_KEY_BYTES && sizeof fnv == sizeof((struct device_transfer *)0)->before,
+                  "a record has that much room for it");
+    memcpy(key, &fnv, sizeof fnv);
+}
+
+/* It was seen running it, and now runs what it ran before that. With a third build somebody else flashed it. A file
+ * system does not go back by itself. */
 static bool left_it(const struct outcome_case *the_case)
 {
     const struct device_transfer *sent = the_case->sent;
-    return sent->outcome == OUTCOME_CONFIRMED && !by_version(the_case) && !the_case->runs_sent &&
-           memcmp(the_case->md5, sent->before, sizeof sent->before) == 0;
+    uint8_t key[OUTCOME_KEY_BYTES];
+    outcome_version_key(the_case->version, key);
+    return sent->outcome == OUTCOME_CONFIRMED && !the_case->fs && !the_case->runs_sent &&
+           memcmp(by_version(the_case) ? key : the_case->md5, sent->before, sizeof key) == 0;
 }
 
 static bool something_else(const struct outcome_case *the_case)

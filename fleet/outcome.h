@@ -34,6 +34,11 @@ struct outcome_verdict {
 
 void outcome_judge(const struct outcome_case *the_case, struct outcome_verdict *verdict);
 
+#define OUTCOME_KEY_BYTES 8 /* as much as a record has room for */
+/* Stands for the digest of a sketch whose device tells none (the native SDK): what it ran before is known by its
+ * version. */
+void outcome_version_key(struct slice version, uint8_t key[OUTCOME_KEY_BYTES]);
+
 /* Whether it did not come to run what it was sent: it counts in its failures in a row. */
 bool outcome_is_failure(enum outcome outcome); /* OLD_BUILD, ROLLED_BACK, CUT, REPORTED, OTHER_BUILD */
 /* Whether the image may be why, and neither the network nor somebody with a cable: it counts for never-again. */

@@ -94,9 +94,13 @@ void check_permit(struct check *check)
 {
     const struct build *forms[] = { check->input.offer.plain, check->input.offer.gzip };
     const uint8_t *running_md5 = check->running != NULL ? check->running->build.facts.run_md5[0] : NULL;
+    const uint8_t *sketch_md5 = fleet_digest(&check->device, running_md5);
+    uint8_t version_key[OUTCOME_KEY_BYTES];
+    outcome_version_key(check->device.label, version_key);
     struct candidate candidate = { .type = check->type,
                                    .fs = is_fs(&check->device),
-                                   .sketch_md5 = fleet_digest(&check->device, running_md5),
+                                   .sketch_md5 =
+                                       sketch_md5 != NULL || check->device.label.len == 0 ? sketch_md5 : version_key,
                                    .served_max = check_served_max(check),
                                    .is_blind = is_blind(check),
                                    .by_name = check->by_name,

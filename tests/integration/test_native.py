@@ -201,6 +201,20 @@ def test_loop_guard_and_never_again(plant):
     plant.slot(1, 2, "3.0")
 
 
+def test_what_it_went_back_from(plant):
+    """Else an application that starts its other slot where the new one fails is updated for ever."""
+    plant.slot(1, 2, "2.0")
+    assert plant.ask(1, version="2.0").reason == "up-to-date"
+    reply = plant.ask(1, "user2.bin", "1.0")
+    assert (reply.status, reply.reason) == (304, "never-again")
+    plant.gets_nothing(1, "never-again")
+    assert [event["word"] for event in plant.record(1)["events"]][:3] == ["rolled-back", "confirmed", "sent"]
+    plant.ask(2)  # one that somebody flashed by hand did not go back
+    plant.slot(2, 2, "2.0")
+    plant.ask(2, version="2.0")
+    assert plant.slot(2, 1, "2.0", running="0.9") == "newer"
+
+
 def test_admission_and_files(plant):
     """Who runs it already gets nothing; what has no pair is no version."""
     plant.ask(1, version="2.0")

@@ -106,12 +106,13 @@ def test_native_slots_by_the_version_asked_with(server):
     sent(server, "/native/sensor/user2.bin", NATIVE)
     assert check(server, "/native/sensor/version", NATIVE, version="2.0").body == b"2.0"
     assert words(server) == ["sent", "confirmed"]
+    other = {"headers": NATIVE, "mac": "5C:CF:7F:B1:E0:43"}
     for _ in range(3):
-        sent(server, "/native/sensor/user1.bin", NATIVE)
-    assert check(server, "/native/sensor/user1.bin", NATIVE, method="HEAD").reason == "loop-guard"
-    assert check(server, "/native/sensor/user1.bin", NATIVE).reason == "loop-guard"
-    assert check(server, "/native/sensor/version", NATIVE).body == b"1.0"
-    assert record(server)["outcome"] == "old-build"
+        sent(server, "/native/sensor/user1.bin", **other)
+    assert check(server, "/native/sensor/user1.bin", method="HEAD", **other).reason == "loop-guard"
+    assert check(server, "/native/sensor/user1.bin", **other).reason == "loop-guard"
+    assert check(server, "/native/sensor/version", **other).body == b"1.0"
+    assert record(server, "5ccf7fb1e043")["outcome"] == "old-build"
 
 
 def test_who_names_no_device_is_counted(server):
