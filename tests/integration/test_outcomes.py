@@ -101,6 +101,17 @@ def test_an_esp32_that_says_its_sha256_alone(server, version):
     assert words(server, "240ac4b1e042") == ["sent", "confirmed", "rolled-back"]
 
 
+def test_silent_until_it_comes(tmp_path):
+    """Neither success nor failure; and what it says when it comes is believed."""
+    data = make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=2)
+    with Server(tmp_path, reboot_timeout="1s") as server:
+        sent(server, "/update/door")
+        wait_until(lambda: record(server)["outcome"] == "silent", "a second to pass")
+        assert words(server) == ["sent", "silent"] and record(server)["failures"] == 0
+        assert check(server, "/update/door", md5=hashlib.md5(data).hexdigest(), version="2.0").reason == "same-digest"
+        assert record(server)["outcome"] == "confirmed" and words(server) == ["sent", "confirmed"]
+
+
 def test_native_slots_by_the_version_asked_with(server):
     """The application writes its own request: where it names itself it is judged, guarded, and known."""
     sent(server, "/native/sensor/user2.bin", NATIVE)
