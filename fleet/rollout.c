@@ -44,6 +44,11 @@ bool rollout_may_trigger(const struct rollout *rollout)
     return rollout->state == ROLLOUT_CANARY || rollout->state == ROLLOUT_RUNNING;
 }
 
+bool rollout_stands_still(const struct rollout *rollout)
+{
+    return rollout->state == ROLLOUT_PAUSED || rollout->state == ROLLOUT_HALTED;
+}
+
 static void add_words(char *to, size_t size, const char *words)
 {
     size_t used = strlen(to);

@@ -206,7 +206,8 @@ void rollout_call_all(struct rollout *rollout, const struct moment *now);
 
 /* More than half the share with which it halts, of as many: the window shrinks with each that follows. */
 bool rollout_fails_often(const struct rollout *rollout);
-bool rollout_may_trigger(const struct rollout *rollout); /* its state is CANARY or RUNNING */
+bool rollout_may_trigger(const struct rollout *rollout);  /* its state is CANARY or RUNNING */
+bool rollout_stands_still(const struct rollout *rollout); /* PAUSED or HALTED */
 
 /* --- rollout_reasons.c ----------------------------------------------------------------------------------------------
  */
@@ -225,7 +226,7 @@ void story_moved(const struct rollout *rollout, const struct member *member, con
 /* It is paused, halted or aborted: noted with who is under way. */
 void story_stopped(const struct rollout *rollout, const struct moment *now);
 
-/* --- rollout_facts.c ------------------------------------------------------------------------------------------------
+/* --- rollout_transfers.c --------------------------------------------------------------------------------------------
  */
 
 bool rollout_has_file(const struct rollout *rollout, const uint8_t file_md5[16]); /* it is one of its target's */
@@ -239,12 +240,30 @@ void rollout_end(struct rollout *rollout, enum rollout_state state, const char *
 void rollout_close(struct rollout *rollout);
 /* Facts count: it is started, and not over or still follows somebody. */
 bool rollout_is_followed(const struct rollout *rollout);
-/* SKIPPED, for the rollout is over. */
 /* FAILED because no command reached it: nothing speaks against it, nor against the image. */
 bool member_is_untold(const struct rollout *rollout, const struct member *member);
+/* SKIPPED, for the rollout is over. */
 void member_give_up(struct rollout *rollout, struct member *member, const struct moment *now);
 /* As others see it: who still waits when the rollout is over is SKIPPED. */
 enum rollout_device_state member_state(const struct rollout *rollout, const struct member *member);
+
+/* --- rollout_facts.c ------------------------------------------------------------------------------------------------
+ */
+
+/* The image's or the network's fault: counts. */
+void member_fail(struct rollout *rollout, struct member *member, const char *why, const struct moment *now);
+/* It is there: what was believed lost is not. */
+void member_find_again(struct rollout *rollout, struct member *member);
+/* It is answered with the image: the slot is its own from now on, though the image may first have to be loaded. By an
+ * operator's word on this device, which goes before rollouts, it is answered without a slot; what comes of it counts.
+ */
+void member_reserve(struct rollout *rollout, struct member *member, const struct moment *now);
+
+/* --- rollout_told.c -------------------------------------------------------------------------------------------------
+ */
+
+/* By a command or without one: devices can reach it. */
+bool rollout_somebody_came(const struct rollout *rollout);
 
 /* --- rollouts.c ------------------------------------------------------------------------------------------------------
  */
