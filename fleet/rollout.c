@@ -139,7 +139,7 @@ static void halt(struct rollout *rollout, const char *why, const struct moment *
     const struct rollout_target *target = &rollout->order.target;
     snprintf(other_why, sizeof other_why, "rollout %s of the same image halted: %.140s", rollout->id, why);
     rollout_set(rollout, ROLLOUT_HALTED, why, now);
-    for (struct rollout *other = rollout->table->rollouts->newest; other != NULL; other = other->table->older) {
+    for (struct rollout *other = rollout->table->rollouts->recent.newest; other != NULL; other = other->table->older) {
         bool same = rollout_is_about(other, slice_of(target->type), target->fs) &&
                     memcmp(other->order.target.md5[0], target->md5[0], sizeof target->md5[0]) == 0;
         if (same && rollout_may_trigger(other)) {

@@ -25,7 +25,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ROLLOUTS_MAX             64 /* remembered; see rollouts_begin */
+#define ROLLOUTS_MAX             64   /* remembered with their members; see rollouts_begin */
+#define ROLLOUT_WORDS_MAX        4096 /* of older ones, the words that stand: in all */
+#define ROLLOUT_WORDS_OF_TYPE    64   /* to a part of one type */
 #define ROLLOUT_FORMS_MAX        4
 #define ROLLOUT_RUN_MD5_MAX      9        /* a flash mode of two forms, and the slots */
 #define ROLLOUT_DEVICES_MAX      1000000  /* of one */
@@ -160,6 +162,8 @@ struct rollout {
     uint64_t news_ms;                  /* the last fact */
     bool distrusted;                   /* aborted by an operator, or after a halt: its image is kept back until it is
                                           ordered again */
+    bool word_only;                    /* over, and left the list of ROLLOUTS_MAX: its members are forgotten, its word
+                                          stands */
     bool gathered;                     /* all known devices have joined */
     bool told_type;                    /* by one command to the type's topic */
     unsigned broadcasts;               /* commands to the type's topic */
@@ -217,10 +221,14 @@ bool rollout_means_all(const struct rollout_order *order); /* not some by name, 
 /* A new one, PLANNED. `id` is random hexadecimal digits from the caller. Those under way for the same type and mode
  * give way: wholly (ABORTED, "superseded by ID") where the new one means the whole type, else in the devices that both
  * mean (SKIPPED there, "superseded by ID"; `why` says it of the older one, `supersedes` of the new one): these are told
- * no more from now on. What has lost all its devices so is ABORTED. NULL where ROLLOUTS_MAX others are under way; of
- * those that are over, the oldest are forgotten, the last word on its type and what keeps an image back last. */
+ * no more from now on. What has lost all its devices so is ABORTED. NULL where ROLLOUTS_MAX others are under way, or
+ * there is no room for its word. Of those that are over, the oldest are forgotten; but the last word on a type, and
+ * what keeps an image back, stay as `word_only`. */
 struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const struct rollout_order *order,
                                const struct moment *now);
+
+/* Whether there is room for one more word: fewer than ROLLOUT_WORDS_MAX stand, or this order replaces one. */
+bool rollouts_have_word_for(const struct rollouts *rollouts, const struct rollout_order *order);
 
 /* A known device joins, QUEUED; `site` tells whose uplink it shares. Or it is SKIPPED at once, with why. One that is a
  * member already changes nothing. */
@@ -354,8 +362,13 @@ void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, 
  */
 
 struct rollout *rollouts_find(const struct rollouts *rollouts, struct slice id);
-struct rollout *rollouts_at(const struct rollouts *rollouts, size_t i); /* by age: 0 is the newest */
+struct rollout *rollouts_at(const struct rollouts *rollouts, size_t i); /* by age: 0 is the newest; no `word_only` */
 size_t rollouts_count(const struct rollouts *rollouts);
+/* All, the newest first, then the `word_only` ones; after NULL = the first. */
+const struct rollout *rollouts_next(const struct rollouts *rollouts, const struct rollout *after);
+/* All of one type and mode, the newest first. */
+const struct rollout *rollouts_of_type(const struct rollouts *rollouts, struct slice type, bool fs);
+const struct rollout *rollout_older_of_type(const struct rollout *rollout);
 bool rollout_is_over(const struct rollout *rollout);
 
 /* Members one by one, of one state (ROLLOUT_DEVICE_STATES = of any), from the i-th on in the order they joined. */

@@ -102,7 +102,7 @@ void rollouts_tick(struct rollouts *rollouts, const struct moment *now)
 {
     struct rollout *older;
     (void)waste_sweep(rollouts);
-    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+    for (struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = older) {
         older = rollout->table->older;
         if (!rollout_is_followed(rollout) || end_of_patience(rollout, now)) {
             continue;

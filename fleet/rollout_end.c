@@ -115,7 +115,7 @@ void rollout_close(struct rollout *rollout)
 const struct rollout *rollouts_following(const struct rollouts *rollouts, const struct mac *mac, struct slice type,
                                          bool fs)
 {
-    for (const struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
+    for (const struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = rollout->table->older) {
         bool follows = rollout_is_over(rollout) && !rollout->table->closed && rollout_is_about(rollout, type, fs);
         const struct member *member = follows ? member_find(rollout, mac) : NULL;
         if (member != NULL && (member_takes_slot(member) || member->state == ROLLOUT_DEVICE_SILENT)) {

@@ -168,7 +168,7 @@ void rollouts_came_after(struct rollouts *rollouts, const struct rollout_fact *f
 void rollouts_came_online(struct rollouts *rollouts, const struct mac *mac, const struct moment *now)
 {
     struct rollout *older;
-    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+    for (struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = older) {
         bool goes_on = !rollout_is_over(rollout) && rollout->table->started;
         struct member *member = goes_on ? member_find(rollout, mac) : NULL;
         older = rollout->table->older;
@@ -186,7 +186,7 @@ void rollouts_written(struct rollouts *rollouts, uint64_t ticket, const struct m
 {
     struct rollout *older;
     rollouts->written_ticket = ticket > rollouts->written_ticket ? ticket : rollouts->written_ticket;
-    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+    for (struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = older) {
         older = rollout->table->older;
         if (rollout->table->started && !rollout_is_over(rollout)) {
             rollout_step(rollout, now);

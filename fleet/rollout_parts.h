@@ -110,12 +110,13 @@ struct rollout_table {
         enum rollout_device_state state;
         size_t passed, at;
     } page;
-    struct rollout *older, *newer;     /* of all */
-    char yielded_to[ANNOUNCE_ID_SIZE]; /* the newer one that last took devices of it; "" = none */
-    size_t untellable_next;            /* where its tick looks on (check_untellable) */
-    size_t yielded;                    /* members that went to newer ones unfinished */
-    struct refusals refused_canaries;  /* by what is known of the device, since the start or the last resume */
-    uint64_t busy_until_ms;            /* no command leaves before: the broker's side had no room */
+    struct rollout *older, *newer;                 /* of its list */
+    struct rollout *older_of_type, *newer_of_type; /* of the same type and mode, in whichever list */
+    char yielded_to[ANNOUNCE_ID_SIZE];             /* the newer one that last took devices of it; "" = none */
+    size_t untellable_next;                        /* where its tick looks on (check_untellable) */
+    size_t yielded;                                /* members that went to newer ones unfinished */
+    struct refusals refused_canaries; /* by what is known of the device, since the start or the last resume */
+    uint64_t busy_until_ms;           /* no command leaves before: the broker's side had no room */
 };
 
 /* Members of rollouts that are over: let go some at a time. */
@@ -126,10 +127,18 @@ struct waste {
     struct waste *next;
 };
 
-struct rollouts {
-    struct rollout_effects effects;
+struct rollout_list {
     struct rollout *newest, *oldest;
     size_t count;
+};
+
+struct type_words;
+
+struct rollouts {
+    struct rollout_effects effects;
+    struct rollout_list recent;
+    struct rollout_list words; /* `word_only` */
+    struct type_words *types;  /* hash by type */
     uint64_t written_ticket;
     struct mac_hash_seed seed;
     struct waste *waste;
@@ -271,6 +280,15 @@ bool rollout_somebody_came(const struct rollout *rollout);
 bool rollout_is_about(const struct rollout *rollout, struct slice type, bool fs);
 /* A member that was left out or handed over is none any more. */
 bool rollout_means(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac);
+
+/* --- rollout_words.c ------------------------------------------------------------------------------------------------
+ */
+
+void words_add(struct rollouts *rollouts, struct rollout *rollout); /* the newest of its type */
+void words_remove(struct rollouts *rollouts, struct rollout *rollout);
+/* Of one that is over: its word on its type, or on its image, has not been replaced. Of words to a part of a type, only
+ * the newest ROLLOUT_WORDS_OF_TYPE are needed. */
+bool word_is_needed(const struct rollout *rollout);
 
 /* --- rollout_supersede.c ---------------------------------------------------------------------------------------------
  */

@@ -87,7 +87,7 @@ void story_stopped(const struct rollout *rollout, const struct moment *now)
 const struct rollout *rollouts_sending(const struct rollouts *rollouts, const struct mac *mac,
                                        const uint8_t file_md5[16])
 {
-    for (const struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
+    for (const struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = rollout->table->older) {
         const struct member *member =
             rollout_is_followed(rollout) && rollout_has_file(rollout, file_md5) ? member_find(rollout, mac) : NULL;
         if (member != NULL && member->state == ROLLOUT_DEVICE_DOWNLOADING) {

@@ -19,7 +19,7 @@ static bool is_like(const struct rollout *rollout, const struct rollout_order *o
 size_t rollouts_that_stay(const struct rollouts *rollouts, const struct rollout_order *order)
 {
     size_t count = 0;
-    for (const struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
+    for (const struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = rollout->table->older) {
         count += !rollout_is_over(rollout) && !(rollout_means_all(order) && is_like(rollout, order));
     }
     return count;
@@ -30,7 +30,7 @@ void rollouts_give_way(struct rollouts *rollouts, const struct rollout_order *or
 {
     char why[80];
     snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", id);
-    for (struct rollout *rollout = rollout_means_all(order) ? rollouts->newest : NULL; rollout != NULL;
+    for (struct rollout *rollout = rollout_means_all(order) ? rollouts->recent.newest : NULL; rollout != NULL;
          rollout = rollout->table->older) {
         if (is_like(rollout, order)) {
             snprintf(supersedes, ANNOUNCE_ID_SIZE, "%s", rollout->id);

@@ -27,7 +27,7 @@ static struct member *find_transfer(struct rollout *rollout, const struct mac *m
 void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, const uint8_t file_md5[16],
                               const struct moment *now)
 {
-    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
+    for (struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = rollout->table->older) {
         struct member *member = find_transfer(rollout, mac, file_md5);
         if (member == NULL) {
             continue;
@@ -72,7 +72,7 @@ void rollouts_transfer_ended(struct rollouts *rollouts, const struct mac *mac, c
                              uint64_t bytes, uint64_t ms, const char *why_cut, const struct moment *now)
 {
     struct rollout *older;
-    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+    for (struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = older) {
         struct member *member = find_transfer(rollout, mac, file_md5);
         older = rollout->table->older;
         if (!rollout_is_followed(rollout) || !rollout_has_file(rollout, file_md5)) {
@@ -97,7 +97,7 @@ void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac,
                                const struct moment *now)
 {
     struct rollout *older;
-    for (struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = older) {
+    for (struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = older) {
         struct member *member = rollout_is_followed(rollout) ? member_find(rollout, mac) : NULL;
         older = rollout->table->older;
         if (member != NULL && !member->handed_over && member_takes_slot(member)) {

@@ -1,7 +1,7 @@
 /* All rollouts: which there are, which gives way to which, and whose word goes for a device.
  *
- * Few (ROLLOUTS_MAX), so a list; each looks up its members by hash. A check walks the list once, past those of other
- * types.
+ * Few (ROLLOUTS_MAX), so a list; each looks up its members by hash. What leaves the list and still has a word to say
+ * goes to another, without its members (rollout_words.c).
  */
 #include "fleet/rollout_parts.h"
 
@@ -20,17 +20,33 @@ struct rollouts *rollouts_new(const struct rollout_effects *effects)
     return rollouts;
 }
 
-static void unlink_rollout(struct rollouts *rollouts, struct rollout *rollout)
+static void link_rollout(struct rollout_list *list, struct rollout *rollout)
 {
     struct rollout_table *table = rollout->table;
-    *(table->older != NULL ? &table->older->table->newer : &rollouts->oldest) = table->newer;
-    *(table->newer != NULL ? &table->newer->table->older : &rollouts->newest) = table->older;
-    rollouts->count--;
+    table->older = list->newest;
+    table->newer = NULL;
+    *(list->newest != NULL ? &list->newest->table->newer : &list->oldest) = rollout;
+    list->newest = rollout;
+    list->count++;
+}
+
+static void unlink_rollout(struct rollout_list *list, struct rollout *rollout)
+{
+    struct rollout_table *table = rollout->table;
+    *(table->older != NULL ? &table->older->table->newer : &list->oldest) = table->newer;
+    *(table->newer != NULL ? &table->newer->table->older : &list->newest) = table->older;
+    list->count--;
+}
+
+static struct rollout_list *list_of(struct rollouts *rollouts, const struct rollout *rollout)
+{
+    return rollout->word_only ? &rollouts->words : &rollouts->recent;
 }
 
 static void free_rollout(struct rollouts *rollouts, struct rollout *rollout)
 {
-    unlink_rollout(rollouts, rollout);
+    unlink_rollout(list_of(rollouts, rollout), rollout);
+    words_remove(rollouts, rollout);
     members_free(rollout);
     free(rollout->order.devices);
     free(rollout->table);
@@ -42,26 +58,35 @@ void rollouts_free(struct rollouts *rollouts)
     if (rollouts == NULL) {
         return;
     }
-    while (rollouts->newest != NULL) {
-        free_rollout(rollouts, rollouts->newest);
+    while (rollouts->recent.newest != NULL) {
+        free_rollout(rollouts, rollouts->recent.newest);
+    }
+    while (rollouts->words.newest != NULL) {
+        free_rollout(rollouts, rollouts->words.newest);
     }
     while (waste_sweep(rollouts)) {
     }
     free(rollouts);
 }
 
-struct rollout *rollouts_find(const struct rollouts *rollouts, struct slice id)
+static struct rollout *find_in(const struct rollout_list *list, struct slice id)
 {
-    struct rollout *rollout = rollouts->newest;
+    struct rollout *rollout = list->newest;
     while (rollout != NULL && !slice_is(id, rollout->id)) {
         rollout = rollout->table->older;
     }
     return rollout;
 }
 
+struct rollout *rollouts_find(const struct rollouts *rollouts, struct slice id)
+{
+    struct rollout *rollout = find_in(&rollouts->recent, id);
+    return rollout != NULL ? rollout : find_in(&rollouts->words, id);
+}
+
 struct rollout *rollouts_at(const struct rollouts *rollouts, size_t i)
 {
-    struct rollout *rollout = rollouts->newest;
+    struct rollout *rollout = rollouts->recent.newest;
     while (rollout != NULL && i > 0) {
         rollout = rollout->table->older;
         i--;
@@ -71,7 +96,13 @@ struct rollout *rollouts_at(const struct rollouts *rollouts, size_t i)
 
 size_t rollouts_count(const struct rollouts *rollouts)
 {
-    return rollouts->count;
+    return rollouts->recent.count;
+}
+
+const struct rollout *rollouts_next(const struct rollouts *rollouts, const struct rollout *after)
+{
+    const struct rollout *next = after != NULL ? after->table->older : rollouts->recent.newest;
+    return next == NULL && (after == NULL || !after->word_only) ? rollouts->words.newest : next;
 }
 
 /* --- whom it means ---------------------------------------------------------------------------------------------------
@@ -137,89 +168,64 @@ bool rollout_means(const struct rollouts *rollouts, const struct rollout *rollou
     return member != NULL ? !member->handed_over : rollout_selects(rollouts, rollout, mac);
 }
 
-const struct rollout *rollouts_for(const struct rollouts *rollouts, const struct mac *mac, struct slice type, bool fs,
-                                   bool published)
-{
-    const struct rollout *word = NULL;
-    for (const struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
-        if (!rollout_is_about(rollout, type, fs)) {
-            continue;
-        }
-        if (!rollout_is_over(rollout) && mac != NULL && rollout_means(rollouts, rollout, mac)) {
-            return rollout;
-        }
-        bool counts = rollout->state == ROLLOUT_DONE && word == NULL &&
-                      (rollout_means_all(&rollout->order) || (mac != NULL && rollout_selects(rollouts, rollout, mac)));
-        if (counts) {
-            word = rollout;
-        }
-    }
-    return word != NULL && (published || word->order.target.passed_over[0] != '\0') ? word : NULL;
-}
-
-/* The newest rollout with that image tells: an older one may have been halted, and the operator decided anew. */
-const struct rollout *rollouts_holding(const struct rollouts *rollouts, struct slice type, bool fs,
-                                       const uint8_t file_md5[16])
-{
-    for (const struct rollout *rollout = rollouts->newest; rollout != NULL; rollout = rollout->table->older) {
-        const struct rollout_order *order = &rollout->order;
-        bool same = false;
-        for (size_t i = 0; i < order->target.image_count; i++) {
-            same = same || memcmp(order->target.md5[i], file_md5, 16) == 0;
-        }
-        bool stopped = rollout->state == ROLLOUT_HALTED || (rollout->state == ROLLOUT_ABORTED && rollout->distrusted);
-        if (!same || !rollout_is_about(rollout, type, fs) || (order->named && !stopped)) {
-            continue;
-        }
-        return stopped || !rollout_is_over(rollout) ? rollout : NULL;
-    }
-    return NULL;
-}
-
 /* --- beginning -------------------------------------------------------------------------------------------------------
  */
 
-/* What must not be forgotten: what is under way, the last word on a type, and what keeps an image back. */
-static bool is_needed(const struct rollouts *rollouts, const struct rollout *rollout)
+/* Its word stands, its members go: see ROLLOUT_WORDS_MAX. */
+static void keep_word(struct rollouts *rollouts, struct rollout *rollout)
 {
-    if (!rollout_is_over(rollout) || !rollout->table->closed) {
-        return true;
-    }
-    for (const struct rollout *newer = rollout->table->newer; newer != NULL; newer = newer->table->newer) {
-        bool replaces = rollout_is_about(newer, slice_of(rollout->order.target.type), rollout->order.target.fs) &&
-                        rollout_means_all(&newer->order) && newer->state == ROLLOUT_DONE;
-        if (replaces) {
-            return false;
-        }
-    }
-    (void)rollouts;
-    return rollout->state == ROLLOUT_DONE || rollout->distrusted;
+    struct rollout_table *table = rollout->table;
+    unlink_rollout(&rollouts->recent, rollout);
+    rollout->word_only = table->closed = true;
+    rollout->in_flight = 0;
+    link_rollout(&rollouts->words, rollout);
+    members_free(rollout);
+    table->whys = NULL;
+    table->why_count = 0;
 }
 
-/* Of more types than rollouts are remembered, the word spoken longest ago is forgotten; what is suspect goes last. */
-static bool may_be_forgotten(const struct rollouts *rollouts, const struct rollout *rollout, int pass)
+static void forget(struct rollouts *rollouts, struct rollout *rollout)
 {
-    return rollout_is_over(rollout) &&
-           (pass == 2 || (pass == 1 && !rollout->distrusted) || !is_needed(rollouts, rollout));
+    if (rollouts->effects.forgotten != NULL) {
+        rollouts->effects.forgotten(rollouts->effects.owner, rollout);
+    }
+    free_rollout(rollouts, rollout);
+}
+
+static struct rollout *oldest_over(const struct rollouts *rollouts, bool followed)
+{
+    struct rollout *rollout = rollouts->recent.oldest;
+    while (rollout != NULL && !(rollout_is_over(rollout) && (followed || rollout->table->closed))) {
+        rollout = rollout->table->newer;
+    }
+    return rollout;
 }
 
 static void make_room(struct rollouts *rollouts)
 {
-    for (int pass = 0; rollouts->count >= ROLLOUTS_MAX && pass <= 2; pass++) {
-        struct rollout *newer;
-        for (struct rollout *rollout = rollouts->oldest; rollout != NULL && rollouts->count >= ROLLOUTS_MAX;
-             rollout = newer) {
-            newer = rollout->table->newer;
-            if (!may_be_forgotten(rollouts, rollout, pass)) {
-                continue;
-            }
-            if (rollouts->effects.forgotten != NULL) {
-                rollouts->effects.forgotten(rollouts->effects.owner, rollout);
-            }
-            free_rollout(rollouts, rollout);
+    while (rollouts->recent.count >= ROLLOUTS_MAX) {
+        struct rollout *rollout = oldest_over(rollouts, false);
+        rollout = rollout != NULL ? rollout : oldest_over(rollouts, true);
+        assert(rollout != NULL); /* fewer than so many are under way */
+        if (word_is_needed(rollout)) {
+            keep_word(rollouts, rollout);
+            (void)rollouts->effects.changed(rollouts->effects.owner, rollout);
+        } else {
+            forget(rollouts, rollout);
         }
     }
-    assert(rollouts->count < ROLLOUTS_MAX);
+}
+
+/* What a newer word has taken the place of. */
+static void forget_words(struct rollouts *rollouts)
+{
+    struct rollout *older;
+    for (struct rollout *rollout = rollouts->words.newest; rollout != NULL; rollout = older) {
+        older = rollout->table->older;
+        if (!word_is_needed(rollout)) {
+            forget(rollouts, rollout);
+        }
+    }
 }
 
 static struct rollout *add(struct rollouts *rollouts, const struct rollout *like)
@@ -239,10 +245,8 @@ static struct rollout *add(struct rollouts *rollouts, const struct rollout *like
     } else {
         rollout->order.devices = NULL;
     }
-    table->older = rollouts->newest;
-    *(rollouts->newest != NULL ? &rollouts->newest->table->newer : &rollouts->oldest) = rollout;
-    rollouts->newest = rollout;
-    rollouts->count++;
+    link_rollout(list_of(rollouts, rollout), rollout);
+    words_add(rollouts, rollout);
     return rollout;
 }
 
@@ -258,7 +262,8 @@ struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const 
     assert(strlen(id) == ANNOUNCE_ID_SIZE - 1 && order->percent >= 1 && order->timeout_ms > 0);
     snprintf(fresh.id, sizeof fresh.id, "%s", id);
     window_init(&fresh.window, order->in_flight);
-    if (rollouts_that_stay(rollouts, order) >= ROLLOUTS_MAX) {
+    forget_words(rollouts);
+    if (rollouts_that_stay(rollouts, order) >= ROLLOUTS_MAX || !rollouts_have_word_for(rollouts, order)) {
         return NULL;
     }
     rollouts_give_way(rollouts, order, fresh.id, fresh.supersedes, now);
@@ -368,8 +373,13 @@ static uint64_t loop_time_of(uint32_t unix_s, const struct moment *now)
 
 struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout *as_written, const struct moment *now)
 {
-    if (rollouts->count >= ROLLOUTS_MAX) {
-        return NULL;
+    if (!as_written->word_only &&
+        rollouts->recent.count >= ROLLOUTS_MAX) { /* the end of an older one was not written */
+        struct rollout *oldest = oldest_over(rollouts, true);
+        if (oldest == NULL) {
+            return NULL;
+        }
+        keep_word(rollouts, oldest);
     }
     struct rollout *rollout = add(rollouts, as_written);
     rollout->since_ms = loop_time_of(rollout->since_s, now);
@@ -381,6 +391,7 @@ struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout
         follows =
             follows || (over && as_written->devices[i] > 0 && rollout_device_is_open((enum rollout_device_state)i));
     }
+    follows = follows && !as_written->word_only;
     rollout->table->closed = over && !follows;
     if (!over || follows) { /* they are counted again as they come; those of one that is closed stand */
         memset(rollout->devices, 0, sizeof rollout->devices);
@@ -422,7 +433,8 @@ void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, 
     bool listed = as_written->state == ROLLOUT_DEVICE_FAILED || as_written->state == ROLLOUT_DEVICE_SILENT ||
                   as_written->state == ROLLOUT_DEVICE_SKIPPED;
     size_t max = closed ? ROLLOUT_LISTED_MAX : ROLLOUT_DEVICES_MAX;
-    if (rollout->table->member_count >= max || (closed && !listed) || member_find(rollout, &as_written->mac) != NULL) {
+    bool listed_here = !closed || (listed && !rollout->word_only);
+    if (rollout->table->member_count >= max || !listed_here || member_find(rollout, &as_written->mac) != NULL) {
         return;
     }
     if (rollout_is_over(rollout) && !closed) {

@@ -274,7 +274,7 @@ void row_get_policy(struct row_cursor *from, struct store_policy *row)
     X(distrusted) X(gathered) X(told_type) X(broadcasts) X(window.size) X(window.stalled_once) X(members)
 #define ROLLOUT_COUNT_NUMBERS(X) \
     X(canaries) X(canaries_confirmed) X(failures) X(forgiven) X(lost) X(lost_forgiven) X(anonymous) \
-    X(commands) X(acknowledged) X(commands_failed) X(bytes) X(transfer_ms) X(reboot_ms)
+    X(commands) X(acknowledged) X(commands_failed) X(bytes) X(transfer_ms) X(reboot_ms) X(word_only)
 /* clang-format on */
 
 /* "queued 12 failed 3" */

@@ -33,7 +33,7 @@ static const char *const migrations[STORE_SCHEMA_VERSION] = {
     " broadcasts INTEGER, window_size INTEGER, window_stalled INTEGER, members INTEGER, counts TEXT,"
     " canaries INTEGER, canaries_confirmed INTEGER, failures INTEGER, forgiven INTEGER, lost INTEGER,"
     " lost_forgiven INTEGER, anonymous INTEGER, commands INTEGER, acknowledged INTEGER, commands_failed INTEGER,"
-    " sent_bytes INTEGER, took_ms INTEGER, rebooted_ms INTEGER, skipped_for TEXT);"
+    " sent_bytes INTEGER, took_ms INTEGER, rebooted_ms INTEGER, skipped_for TEXT, word_only INTEGER);"
     "CREATE TABLE member (rollout TEXT, mac INTEGER, state TEXT, attempts INTEGER, canary INTEGER, armed INTEGER,"
     " at INTEGER, why TEXT, PRIMARY KEY (rollout, mac)) WITHOUT ROWID;"
     "CREATE INDEX member_listed ON member (rollout) WHERE state IN ('failed', 'silent', 'skipped');"

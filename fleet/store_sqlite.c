@@ -30,7 +30,7 @@ static const char *const queries[QUERIES] = {
      * said. */
     [PUT_ROLLOUT] = "REPLACE INTO rollout VALUES ((SELECT place FROM rollout WHERE id = ?1),?1,?2,?3,?4,?5,?6,?7,?8,?9,"
                     "?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,"
-                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49,?50)",
+                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49,?50,?51)",
     [DROP_ROLLOUT] = "DELETE FROM rollout WHERE id = ?1",
     [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1",
     [PUT_MEMBER] = "REPLACE INTO member VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
@@ -200,7 +200,8 @@ static int write_rollout(struct sqlite *store, const struct store_rollout *row)
     }
     struct row_cursor cursor = sqlite_begin(store, PUT_ROLLOUT);
     row_put_rollout(&cursor, &row->rollout, &counts);
-    return step(store, PUT_ROLLOUT);
+    int code = step(store, PUT_ROLLOUT);
+    return code == SQLITE_OK && row->rollout.word_only ? write_keyed(store, DROP_MEMBERS, row->rollout.id, NULL) : code;
 }
 
 static int write_event(struct sqlite *store, const struct store_event *row)

@@ -324,8 +324,8 @@ void admin_kept_text(const struct check *check, char *text, size_t size)
 static const struct rollout *keeper_of(const struct admin_api *api, const struct check *check)
 {
     const struct build *build = check->decision.build;
-    for (size_t i = 0; build != NULL && i < rollouts_count(api->fleet->rollouts); i++) {
-        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+    const struct rollout *rollout = NULL;
+    while (build != NULL && (rollout = rollouts_next(api->fleet->rollouts, rollout)) != NULL) {
         const struct rollout_target *target = &rollout->order.target;
         for (size_t form = 0; form < target->image_count; form++) {
             if (memcmp(target->md5[form], build->facts.md5, sizeof target->md5[form]) == 0) {

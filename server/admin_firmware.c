@@ -376,8 +376,8 @@ void admin_add_firmware(struct admin_call *call)
 static const struct rollout *rollout_of(const struct admin_api *api, const struct image *image)
 {
     struct admin_keeping keeping;
-    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
-        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+    const struct rollout *rollout = NULL;
+    while ((rollout = rollouts_next(api->fleet->rollouts, rollout)) != NULL) {
         const struct rollout_target *target = &rollout->order.target;
         for (size_t k = 0; k < target->image_count; k++) {
             if (memcmp(target->md5[k], image->build.facts.md5, 16) == 0 &&

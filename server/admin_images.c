@@ -61,23 +61,22 @@ json_t *admin_image_json(const struct catalog *catalog, const struct image *imag
 }
 
 /* Marks what a type is kept on, and the newer one that it does not get therefore. */
-static void mark_kept(const struct image *image, const struct admin_keeping *keeping, size_t count, json_t *json)
+static void mark_kept(const struct admin_api *api, const struct image *image, json_t *json)
 {
-    for (size_t i = 0; i < count; i++) {
-        const struct rollout_target *target = &keeping[i].rollout->order.target;
-        bool is_fs = image->role == FILENAME_FS || image->role == FILENAME_SHARED_FS;
-        bool is_on = &image->build == keeping[i].on;
-        if (strcmp(image->type, target->type) == 0 && is_fs == target->fs &&
-            (is_on || json_is_true(json_object_get(json, "newest")))) {
-            json_object_set_new(json, "kept_by", json_string(keeping[i].rollout->id));
-        }
+    struct admin_keeping keeping;
+    bool is_fs = image->role == FILENAME_FS || image->role == FILENAME_SHARED_FS;
+    const struct rollout *rollout = rollouts_of_type(api->fleet->rollouts, slice_of(image->type), is_fs);
+    while (rollout != NULL && !admin_keeps(api, rollout, &keeping)) {
+        rollout = rollout_older_of_type(rollout);
+    }
+    bool is_kept = rollout != NULL && (&image->build == keeping.on || json_is_true(json_object_get(json, "newest")));
+    if (is_kept) {
+        json_object_set_new(json, "kept_by", json_string(rollout->id));
     }
 }
 
 void admin_get_firmware(struct admin_call *call)
 {
-    struct admin_keeping keeping[ROLLOUTS_MAX];
-    size_t keepings = 0;
     const struct catalog *catalog = call->api->catalog;
     char type[HTTP_PARAMETER_MAX + 1] = "";
     uint64_t offset = 0, limit = LIST_MAX;
@@ -92,9 +91,6 @@ void admin_get_firmware(struct admin_call *call)
         return;
     }
     json_t *images = json_array();
-    for (size_t i = 0; i < rollouts_count(call->api->fleet->rollouts); i++) {
-        keepings += admin_keeps(call->api, rollouts_at(call->api->fleet->rollouts, i), &keeping[keepings]);
-    }
     for (size_t i = 0; i < catalog_image_count(catalog); i++) {
         const struct image *image = catalog_image_at(catalog, i);
         if (of_type && strcmp(image->type, type) != 0) {
@@ -102,7 +98,7 @@ void admin_get_firmware(struct admin_call *call)
         }
         if (total >= offset && total - offset < limit) {
             json_t *json = admin_image_json(catalog, image);
-            mark_kept(image, keeping, keepings, json);
+            mark_kept(call->api, image, json);
             json_array_append_new(images, json);
         }
         total++;

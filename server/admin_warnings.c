@@ -95,6 +95,8 @@ json_t *admin_warnings_json(const struct admin_api *api, const struct public_url
 
 /* --- notes -------------------------------------------------------------------------------------------------------- */
 
+#define NOTES_MAX 64
+
 /* "10 % of the group kitchen of door" */
 static void name_part(const struct rollout_order *order, char *text, size_t size)
 {
@@ -115,8 +117,8 @@ json_t *admin_notes_json(const struct admin_api *api)
     char text[500], part[120] = "";
     struct admin_keeping keeping;
     json_t *notes = json_array();
-    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
-        const struct rollout *rollout = rollouts_at(api->fleet->rollouts, i);
+    const struct rollout *rollout = NULL;
+    while ((rollout = rollouts_next(api->fleet->rollouts, rollout)) != NULL && json_array_size(notes) < NOTES_MAX) {
         const struct rollout_target *target = &rollout->order.target;
         bool some = admin_keeps_some(api, rollout, &keeping);
         part[0] = '\0';

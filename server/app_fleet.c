@@ -55,7 +55,9 @@ static uint64_t ticket_or_none(struct app *app, uint64_t ticket)
 static uint64_t on_changed(void *owner, const struct rollout *rollout)
 {
     struct app *app = owner;
-    log_state(rollout);
+    if (!rollout->word_only) {
+        log_state(rollout);
+    }
     return ticket_or_none(app, journal_rollout(app->fleet.journal, rollout, false));
 }
 
@@ -133,8 +135,9 @@ static int open_store(struct app *app)
     }
     app->store = store_queue_open(&app->loop, &store_sqlite, app->config.state, &events, recall_row, &recall, message,
                                   sizeof message);
-    for (size_t i = 0; i < rollouts_count(app->fleet.rollouts); i++) { /* which counts, and counted, by itself */
-        image_failures_forget(app->fleet.failures, rollouts_at(app->fleet.rollouts, i)->order.target.run_md5[0]);
+    const struct rollout *rollout = NULL;
+    while ((rollout = rollouts_next(app->fleet.rollouts, rollout)) != NULL) { /* which counts, and counted, by itself */
+        image_failures_forget(app->fleet.failures, rollout->order.target.run_md5[0]);
     }
     return app->store != NULL ? 0 : app_say_error(message);
 }

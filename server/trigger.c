@@ -383,8 +383,12 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
     struct rollout_order of = trigger_rollout_order(trigger, order, &plan);
     struct rollout *rollout = rollouts_begin(trigger->fleet->rollouts, id, &of, &now);
     if (rollout == NULL) {
-        (void)refuse(problem, TRIGGER_BUSY, "wait until one of them has ended, or abort one",
-                     "%d rollouts are under way", ROLLOUTS_MAX);
+        bool room = rollouts_have_word_for(trigger->fleet->rollouts, &of);
+        (void)refuse(problem, TRIGGER_BUSY,
+                     room ? "wait until one of them has ended, or abort one"
+                          : "order a rollout to all devices of a type that has had some: it takes their place",
+                     room ? "%d rollouts are under way" : "the last words of %d rollouts stand, and there is no room",
+                     room ? ROLLOUTS_MAX : ROLLOUT_WORDS_MAX);
         return NULL;
     }
     *ticket = journal_rollout(journal, rollout, true);

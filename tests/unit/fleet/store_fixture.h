@@ -217,6 +217,7 @@ static inline struct store_change *full_rollout(unsigned seed)
     row->state = (enum rollout_state)(seed % ROLLOUT_STATES);
     row->before = (enum rollout_state)((seed + 1) % ROLLOUT_STATES);
     FLAG(row, distrusted, seed);
+    row->word_only = false; /* its members are not kept */
     FLAG(row, gathered, seed);
     FLAG(row, told_type, seed);
     FLAG(row, window.stalled_once, seed);

@@ -499,6 +499,14 @@ static void assert_remembered(const struct world *before, struct world *after)
         join_again(after, right, left);
         same_rollout(left, right);
     }
+    const struct rollout *left = rollouts_next(before->fleet.rollouts, NULL), *right;
+    for (right = rollouts_next(after->fleet.rollouts, NULL); right != NULL;
+         right = rollouts_next(after->fleet.rollouts, right)) {
+        assert_string_equal(left->id, right->id);
+        assert_true(left->state == right->state && left->word_only == right->word_only);
+        left = rollouts_next(before->fleet.rollouts, left);
+    }
+    assert_null(left);
     assert_int_equal(devices_dirty_count(after->fleet.devices), 0);
 }
 
@@ -698,6 +706,35 @@ static void test_forgotten_rollouts_stay_forgotten(void **state)
         turn_until_written(world);
     }
     assert_a_restart_forgets_nothing(world);
+    world_close(world);
+}
+
+/* Else what is published to the first of many types is unpublished by a restart. */
+static void test_words_of_many_types_come_back(void **state)
+{
+    (void)state;
+    struct world *world = world_open();
+    for (unsigned i = 0; i < 200; i++) {
+        char id[ANNOUNCE_ID_SIZE], type[20];
+        snprintf(id, sizeof id, "%016x", i + 1);
+        snprintf(type, sizeof type, "type%u", i);
+        struct rollout_order order = order_of(type, 0, 1);
+        struct rollout *rollout = begin_rollout(world, id, &order, 1, 2);
+        for (size_t device = 1; device <= 2; device++) {
+            struct rollout_fact fact = { .mac = mac_of(device), .type = slice_of(type), .runs_target = true };
+            rollouts_checked_in(world->fleet.rollouts, &fact, &now);
+        }
+        assert_int_equal(rollout->state, ROLLOUT_DONE);
+    }
+    turn_until_written(world);
+    struct world *after = world_open();
+    assert_remembered(world, after);
+    const struct mac mac = mac_of(9);
+    const struct rollout *word = rollouts_for(after->fleet.rollouts, &mac, slice_of("type0"), false, true);
+    assert_non_null(word);
+    assert_string_equal(word->id, "0000000000000001");
+    world_close(after);
+    one = world;
     world_close(world);
 }
 
@@ -1056,6 +1093,7 @@ int main(void)
         TEST(test_events_are_dropped_and_counted),
         TEST(test_rollouts_are_written_again),
         TEST(test_forgotten_rollouts_stay_forgotten),
+        TEST(test_words_of_many_types_come_back),
         TEST(test_words_that_found_no_room_are_written),
         TEST(test_a_word_that_cannot_even_be_owed_is_refused),
         TEST(test_a_device_is_forgotten_whole_or_not_at_all),

@@ -423,7 +423,7 @@ static void finish_at_once(struct world *world)
     start(world);
 }
 
-/* Else memory grows with each order; or what is under way, or what was aborted, is forgotten. */
+/* Else memory grows with each order; or a type's last word is forgotten, or what was aborted. */
 static void test_room(void **unused)
 {
     (void)unused;
@@ -435,15 +435,100 @@ static void test_room(void **unused)
         finish_at_once(world);
         assert_string_equal(word_of(world), "done");
     }
-    snprintf(world->order.target.type, sizeof world->order.target.type, "type5");
-    begin_as(world, "00000000000000ff"); /* of more types than are remembered, the oldest word goes */
-    assert_int_equal(rollouts_count(world->rollouts), ROLLOUTS_MAX);
-    assert_int_equal(world->forgotten, 1);
-    assert_non_null(rollouts_find(world->rollouts, slice_of("0000000000000001"))); /* and what is suspect stays */
+    snprintf(world->order.target.type, sizeof world->order.target.type, "type2");
+    begin_as(world, "00000000000000ff"); /* the oldest leaves the list */
     finish_at_once(world);
-    begin_as(world, "00000000000000fe"); /* the word before the last on this type goes first */
-    assert_null(rollouts_find(world->rollouts, slice_of("0000000000000006")));
     assert_int_equal(rollouts_count(world->rollouts), ROLLOUTS_MAX);
+    assert_true(rollouts_find(world->rollouts, slice_of("0000000000000001"))->word_only); /* for it is suspect */
+    assert_int_equal(world->forgotten, 0);
+    snprintf(world->order.target.type, sizeof world->order.target.type, "type1");
+    begin_as(world, "00000000000000fe");
+    assert_true(rollouts_find(world->rollouts, slice_of("0000000000000002"))->word_only);
+    finish_at_once(world);
+    begin_as(world, "00000000000000fd"); /* type2's first word had been replaced, and so is type1's now */
+    assert_null(rollouts_find(world->rollouts, slice_of("0000000000000002")));
+    assert_null(rollouts_find(world->rollouts, slice_of("0000000000000003")));
+    assert_int_equal(world->forgotten, 2);
+    assert_int_equal(rollouts_count(world->rollouts), ROLLOUTS_MAX);
+    world_free(world);
+}
+
+static const struct rollout *word_on(const struct world *world, const char *type)
+{
+    const struct mac mac = mac_of(7);
+    return rollouts_for(world->rollouts, &mac, slice_of(type), false, true);
+}
+
+/* Else the 65th type that is published makes the first one's devices be told that nothing is, and for ever. */
+static void test_words_of_many_types_stand(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    char type[20], id[ANNOUNCE_ID_SIZE];
+    size_t seen = 0;
+    order_nth(world, 500);
+    (void)op_abort(world);
+    for (unsigned i = 0; i < 200; i++) {
+        order_nth(world, i);
+        finish_at_once(world);
+    }
+    assert_int_equal(world->forgotten, 0);
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(type, sizeof type, "type%u", i);
+        snprintf(id, sizeof id, "%016x", i + 1);
+        assert_non_null(word_on(world, type));
+        assert_string_equal(word_on(world, type)->id, id);
+    }
+    assert_non_null(rollouts_holding(world->rollouts, slice_of("type500"), false, target_md5));
+    assert_int_equal(rollouts_count(world->rollouts), ROLLOUTS_MAX);
+    for (const struct rollout *rollout = NULL; (rollout = rollouts_next(world->rollouts, rollout)) != NULL;) {
+        seen++;
+    }
+    assert_int_equal(seen, 201);
+    world_free(world);
+}
+
+/* Of orders to a part of a type, the last ones; else a check looks through thousands. */
+static void test_words_to_a_part(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    struct mac only = mac_of(7);
+    char id[ANNOUNCE_ID_SIZE];
+    size_t words = 0;
+    world->order.named = true;
+    world->order.device_count = 1;
+    world->order.devices = &only;
+    for (unsigned i = 0; i < 3 * ROLLOUTS_MAX; i++) {
+        snprintf(id, sizeof id, "%016x", i + 1);
+        begin_as(world, id);
+        finish_at_once(world);
+    }
+    const struct rollout *rollout = rollouts_of_type(world->rollouts, porch(), false);
+    for (; rollout != NULL; rollout = rollout_older_of_type(rollout)) {
+        words++;
+    }
+    assert_in_range(words, ROLLOUT_WORDS_OF_TYPE, ROLLOUTS_MAX + 1);
+    assert_string_equal(word_on(world, "porch")->id, id);
+    world_free(world);
+}
+
+/* Never a silent loss: an order that would add one is refused, one that replaces one is not. */
+static void test_no_room_for_words(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    for (unsigned i = 0; i < ROLLOUT_WORDS_MAX + ROLLOUTS_MAX; i++) {
+        order_nth(world, i);
+        finish_at_once(world);
+    }
+    snprintf(world->order.target.type, sizeof world->order.target.type, "one more");
+    assert_null(rollouts_begin(world->rollouts, ID_A, &world->order, &world->now));
+    assert_false(rollouts_have_word_for(world->rollouts, &world->order));
+    snprintf(world->order.target.type, sizeof world->order.target.type, "type9");
+    begin_as(world, ID_B);
+    assert_int_equal(world->forgotten, 0);
+    assert_non_null(word_on(world, "type0"));
     world_free(world);
 }
 
@@ -482,6 +567,9 @@ int main(void)
         cmocka_unit_test(test_what_keeps_an_image_back),
         cmocka_unit_test(test_abort_distrusts),
         cmocka_unit_test(test_room),
+        cmocka_unit_test(test_words_of_many_types_stand),
+        cmocka_unit_test(test_words_to_a_part),
+        cmocka_unit_test(test_no_room_for_words),
         cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
