@@ -98,6 +98,8 @@ void follow_read(const json_t *rollout, struct progress *progress)
     progress->window = field_number(window, "size");
     progress->in_flight = field_number(window, "in_flight");
     progress->adaptive = field_true(window, "adaptive");
+    progress->awaits_devices = field_true(rollout, "awaits_devices");
+    progress->superseded = field_text(rollout, "superseded_by")[0] != '\0';
     progress->failures = field_number(rollout, "failures");
     progress->max_failures = field_number(json_object_get(rollout, "order"), "max_failures");
     progress->commands = field_number(commands, "sent");

@@ -232,7 +232,7 @@ static enum cli_exit judge_stopped(struct end *end)
     }
     snprintf(end->message, sizeof end->message, "the rollout was aborted: %s", why);
     snprintf(end->remedy, sizeof end->remedy,
-             strncmp(why, "superseded", strlen("superseded")) == 0 ? "the newer one is followed by whoever began it"
+             progress->superseded ? "the newer one is followed by whoever began it"
              : progress_nobody_was_told(progress)
                  ? "no device was told; \"updraft status\" shows the broker's state"
                  : "publish once more to begin anew; --version also names an older one");

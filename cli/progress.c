@@ -48,9 +48,8 @@ bool progress_has_no_broker(const struct progress *progress)
 
 bool progress_awaits_strangers(const struct progress *progress)
 {
-    static const char word[] = "no device was known"; /* the server's, of such a rollout */
     bool stands = progress_is(progress, "running") || progress_is(progress, "canary");
-    return stands && progress->members == 0 && strncmp(progress->why, word, sizeof word - 1) == 0;
+    return stands && progress->members == 0 && progress->awaits_devices;
 }
 
 /* Whatever stage it has reached, as long as nobody could be told, and nobody came by himself. */

@@ -38,7 +38,7 @@ struct progress {
     bool all_run_it;       /* nobody was skipped for another reason */
     uint64_t canaries, canaries_confirmed;
     uint64_t window, in_flight; /* at once: at most, and now */
-    bool adaptive;
+    bool adaptive, awaits_devices, superseded;
     uint64_t failures, max_failures; /* so many, and the percentage above which it halts */
     uint64_t commands, acknowledged;
     uint64_t bytes, bytes_expected;

@@ -257,6 +257,7 @@ static void fill_member(struct store_member *row, const struct rollout *rollout,
 {
     MEMBER_NUMBERS(NUMBER)
     row->state = (uint8_t)from->state;
+    row->mark = (uint8_t)from->mark;
     snprintf(row->rollout, sizeof row->rollout, "%s", rollout->id);
     snprintf(row->why, sizeof row->why, "%s", from->why);
 }

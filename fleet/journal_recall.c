@@ -93,7 +93,9 @@ static void recall_member(struct recall *recall, const struct store_member *row)
 {
     struct rollout *rollout = rollouts_find(recall->rollouts, slice_of(row->rollout));
     const struct device *device = devices_find(recall->devices, &row->mac);
-    struct rollout_member member = { .state = (enum rollout_device_state)row->state, .why = row->why };
+    struct rollout_member member = { .state = (enum rollout_device_state)row->state,
+                                     .mark = (enum rollout_mark)row->mark,
+                                     .why = row->why };
     struct rollout_member *to = &member;
     MEMBER_NUMBERS(NUMBER)
     if (rollout != NULL) {

@@ -26,7 +26,7 @@
 #define TRANSFER_BYTES(X)   X(md5) X(before)
 #define TRANSFER_WORDS(X)   X(version)
 
-/* struct rollout_member, struct store_member; the state's type differs */
+/* struct rollout_member, struct store_member; the types of state and mark differ */
 #define MEMBER_NUMBERS(X) X(mac) X(attempts) X(canary) X(armed) X(unix_s)
 
 #endif

@@ -55,6 +55,16 @@ static void add_words(char *to, size_t size, const char *words)
     snprintf(to + used, size - used, "%s%s", used > 0 ? "; " : "", words);
 }
 
+const char *rollout_cause_word(enum rollout_cause cause)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        ROLLOUT_CAUSE_LIST(X)
+#undef X
+    };
+    return words[cause];
+}
+
 void rollout_say(struct rollout *rollout)
 {
     char words[120];
@@ -65,9 +75,8 @@ void rollout_say(struct rollout *rollout)
     if ((goes_on || rollout->state == ROLLOUT_PAUSED) && rollout_awaits_strangers(rollout)) {
         add_words(rollout->why, sizeof rollout->why, ROLLOUT_AWAITS);
     }
-    const char *newer = rollout->table->yielded_to;
-    bool said = newer[0] == '\0' || strstr(rollout->why, newer) != NULL;
-    if (!said && rollout->state != ROLLOUT_ABORTED) {
+    const char *newer = rollout->superseded_by;
+    if (newer[0] != '\0' && rollout->state != ROLLOUT_ABORTED) {
         snprintf(words, sizeof words, ROLLOUT_SUPERSEDED "%s in the devices that both mean%s", newer,
                  goes_on ? "; it goes on with the rest" : "");
         add_words(rollout->why, sizeof rollout->why, words);
@@ -76,10 +85,17 @@ void rollout_say(struct rollout *rollout)
 
 void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
 {
+    rollout_set_for(rollout, state, ROLLOUT_CAUSE_ANY, why, now);
+}
+
+void rollout_set_for(struct rollout *rollout, enum rollout_state state, enum rollout_cause cause, const char *why,
+                     const struct moment *now)
+{
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
     bool stops = rollout_may_trigger(rollout) && (state == ROLLOUT_PAUSED || state == ROLLOUT_HALTED);
     rollout->before = stops ? rollout->state : rollout->before;
     rollout->state = state;
+    rollout->cause = cause;
     rollout->since_ms = rollout->news_ms = now->ms;
     rollout->since_s = now->unix_s;
     snprintf(rollout->why, sizeof rollout->why, "%s", why);
@@ -368,22 +384,20 @@ static bool is_finished(const struct rollout *rollout, const struct moment *now)
     if (rollout_awaits_strangers(rollout)) {
         return now->ms - rollout->table->stands_ms >= ROLLOUT_STAND_MS;
     }
-    return !rollout->table->strangers || is_quiet(rollout, now);
+    return !rollout->strangers || is_quiet(rollout, now);
 }
 
 bool rollout_awaits_strangers(const struct rollout *rollout)
 {
-    return rollout->table->strangers && !rollout->told_type;
+    return rollout->strangers && !rollout->told_type;
 }
 
 /* "done" would say of one that lost all its devices that they have it. */
 static void finish(struct rollout *rollout, const struct moment *now)
 {
-    char why[80];
     const struct rollout_table *table = rollout->table;
     if (table->yielded > 0 && table->yielded == rollout->members && !rollout_means_all(&rollout->order)) {
-        snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", table->yielded_to);
-        rollout_end(rollout, ROLLOUT_ABORTED, why, now);
+        rollout_end_superseded(rollout, rollout->superseded_by, now);
     } else {
         rollout_end(rollout, ROLLOUT_DONE, "", now);
     }
@@ -474,10 +488,13 @@ void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type
     table->type_topic = type_topic;
     table->device_topic = device_topic;
     table->started_ms = now->ms;
-    table->strangers = rollout->members == 0 || rollout->told_type || strstr(rollout->why, ROLLOUT_AWAITS) != NULL;
+    rollout->strangers = rollout->strangers || rollout->members == 0 || rollout->told_type;
     rollout->gathered = true;
+    if (table->image_gone) { /* while they were gathered */
+        rollout_image_lost(rollout, now);
+    }
     if (rollout->state == ROLLOUT_PLANNED) {
-        if (table->strangers && rollout->order.window_s == 0) {
+        if (rollout->strangers && rollout->order.window_s == 0) {
             rollout->order.window_s = ROLLOUT_UNKNOWN_WINDOW_S;
         }
         bool to_type = may_tell_type(rollout);

@@ -89,6 +89,34 @@ const char *rollout_device_word(enum rollout_device_state state);
 bool rollout_state_from_word(struct slice word, enum rollout_state *state);
 bool rollout_device_from_word(struct slice word, enum rollout_device_state *state);
 
+/* What follows from a reason; its text is for people alone.
+ *    name, word (in the store) */
+#define ROLLOUT_CAUSE_LIST(X)                                                                                          \
+    X(ANY, "")                                                                                                         \
+    X(SUPERSEDED, "superseded") /* ABORTED: a newer one took its place wholly */                                       \
+    X(IMAGE_LOST, "image-lost") /* HALTED: the repository has none of its images any more */
+#define ROLLOUT_MARK_LIST(X)                                                                                           \
+    X(NONE, "")                                                                                                        \
+    X(UNTOLD, "untold")         /* FAILED: no command reached it; nothing speaks against it, nor against the image */  \
+    X(SUPERSEDED, "superseded") /* SKIPPED: it went to a newer rollout */                                              \
+    X(BLIND, "blind")           /* SILENT: took all of it, and nobody can tell what it has */
+
+/* enums rollout_cause, rollout_mark; words */
+enum rollout_cause {
+#define X(name, word) ROLLOUT_CAUSE_##name,
+    ROLLOUT_CAUSE_LIST(X)
+#undef X
+        ROLLOUT_CAUSES
+};
+enum rollout_mark {
+#define X(name, word) ROLLOUT_MARK_##name,
+    ROLLOUT_MARK_LIST(X)
+#undef X
+        ROLLOUT_MARKS
+};
+const char *rollout_cause_word(enum rollout_cause cause);
+const char *rollout_mark_word(enum rollout_mark mark);
+
 /* What is rolled out. */
 struct rollout_target {
     char file[192]; /* where the image lies, for people */
@@ -135,6 +163,7 @@ struct rollout_member {
                          its last one was, so that a restart counts it; 0 = it had none of its own */
     uint32_t unix_s;  /* of the last change */
     const char *why;  /* of FAILED, SILENT, SKIPPED; "" else; borrowed */
+    enum rollout_mark mark;
 };
 
 /* How many are SKIPPED, by what their `why` says up to a colon. */
@@ -152,21 +181,23 @@ struct rollout {
     char id[ANNOUNCE_ID_SIZE];
     struct rollout_order order;
     enum rollout_state state;
-    enum rollout_state before;         /* PAUSED, HALTED: where resume goes */
-    char why[200];                     /* where a newer one took its place, or some of its devices: ROLLOUT_SUPERSEDED
-                                          and its id; where it waits for strangers: ROLLOUT_AWAITS */
-    char supersedes[ANNOUNCE_ID_SIZE]; /* the last that gave way to it; "" = none */
-    uint32_t created_s, ended_s;       /* calendar; 0 = not yet */
-    uint64_t since_ms;                 /* of the state; loop time */
-    uint32_t since_s;                  /* the same, calendar: over restarts */
-    uint64_t news_ms;                  /* the last fact */
-    bool distrusted;                   /* aborted by an operator, or after a halt: its image is kept back until it is
-                                          ordered again */
-    bool word_only;                    /* over, and left the list of ROLLOUTS_MAX: its members are forgotten, its word
-                                          stands */
-    bool gathered;                     /* all known devices have joined */
-    bool told_type;                    /* by one command to the type's topic */
-    unsigned broadcasts;               /* commands to the type's topic */
+    enum rollout_state before;            /* PAUSED, HALTED: where resume goes */
+    char why[200];                        /* for people */
+    enum rollout_cause cause;             /* of it */
+    char supersedes[ANNOUNCE_ID_SIZE];    /* the last that gave way to it; "" = none */
+    char superseded_by[ANNOUNCE_ID_SIZE]; /* the newer one that last took its place, or devices of it; "" = none */
+    bool strangers;                       /* devices that nobody knew may come */
+    uint32_t created_s, ended_s;          /* calendar; 0 = not yet */
+    uint64_t since_ms;                    /* of the state; loop time */
+    uint32_t since_s;                     /* the same, calendar: over restarts */
+    uint64_t news_ms;                     /* the last fact */
+    bool distrusted;                      /* aborted by an operator, or after a halt: its image is kept back until it is
+                                             ordered again */
+    bool word_only;      /* over, and left the list of ROLLOUTS_MAX: its members are forgotten, its word
+                            stands */
+    bool gathered;       /* all known devices have joined */
+    bool told_type;      /* by one command to the type's topic */
+    unsigned broadcasts; /* commands to the type's topic */
     struct window window;
     size_t in_flight;                      /* slots taken */
     size_t devices[ROLLOUT_DEVICE_STATES]; /* counts by state */
@@ -267,6 +298,12 @@ enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, co
 /* ABORTED, and nobody has said a word against its image: it is as good as before. */
 void rollout_call_off(struct rollouts *rollouts, struct rollout *rollout, const char *because,
                       const struct moment *now);
+/* Whether the repository still has any of its images, as each look at it finds. Where it has none, the rollout is
+ * HALTED (one whose devices are being gathered: at its start) and cannot be resumed. One that waits for the repository
+ * itself, after a restart, is not halted by this. */
+void rollout_image_found(struct rollout *rollout, bool found, const struct moment *now);
+/* HALTED, whichever state it is in: something else lies in its image's place. */
+void rollout_image_lost(struct rollout *rollout, const struct moment *now);
 
 /* --- asked before a device is answered; changes nothing ------------------------------------------------------------
  */
@@ -358,6 +395,11 @@ struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout
 void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_member *member,
                             uint64_t site, const struct moment *now);
 
+/* It cannot go on yet: said of it, unless something else is to be said of one that stands still. Returns whether that
+ * is news. Ends with rollout_waits_no_more. */
+bool rollout_waits(struct rollout *rollout, const char *why);
+void rollout_waits_no_more(struct rollout *rollout);
+
 /* --- looked at ------------------------------------------------------------------------------------------------------
  */
 
@@ -370,6 +412,9 @@ const struct rollout *rollouts_next(const struct rollouts *rollouts, const struc
 const struct rollout *rollouts_of_type(const struct rollouts *rollouts, struct slice type, bool fs);
 const struct rollout *rollout_older_of_type(const struct rollout *rollout);
 bool rollout_is_over(const struct rollout *rollout);
+bool rollout_is_superseded(const struct rollout *rollout); /* wholly */
+/* Nobody was known at the start and nobody can be told: it stands for those who come by themselves. */
+bool rollout_awaits_strangers(const struct rollout *rollout);
 
 /* Members one by one, of one state (ROLLOUT_DEVICE_STATES = of any), from the i-th on in the order they joined. */
 size_t rollout_members(const struct rollout *rollout, enum rollout_device_state state, size_t first,

@@ -21,15 +21,17 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
         struct member_list *list;
         uint64_t wait_ms;
         enum rollout_device_state to;
+        enum rollout_mark mark;
         const char *why;
     } deadlines[] = {
-        { &table->telling, ROLLOUT_TELL_MS, ROLLOUT_DEVICE_FAILED, NOT_TOLD "the broker never answered" },
+        { &table->telling, ROLLOUT_TELL_MS, ROLLOUT_DEVICE_FAILED, ROLLOUT_MARK_UNTOLD,
+          NOT_TOLD "the broker never answered" },
         { &table->of_state[ROLLOUT_DEVICE_TRIGGERED],
           rollout->order.timeout_ms + (uint64_t)rollout->order.window_s * 1000, ROLLOUT_DEVICE_SILENT,
-          "was told, and has not asked" },
-        { &table->of_state[ROLLOUT_DEVICE_DOWNLOADING], ROLLOUT_DOWNLOAD_MS, ROLLOUT_DEVICE_SILENT,
+          ROLLOUT_MARK_NONE, "was told, and has not asked" },
+        { &table->of_state[ROLLOUT_DEVICE_DOWNLOADING], ROLLOUT_DOWNLOAD_MS, ROLLOUT_DEVICE_SILENT, ROLLOUT_MARK_NONE,
           "its download has not ended for an hour" },
-        { &table->of_state[ROLLOUT_DEVICE_FLASHED], rollout->order.reboot_ms, ROLLOUT_DEVICE_SILENT,
+        { &table->of_state[ROLLOUT_DEVICE_FLASHED], rollout->order.reboot_ms, ROLLOUT_DEVICE_SILENT, ROLLOUT_MARK_NONE,
           "took all of it, and has not come back" },
     };
     struct member *member;
@@ -47,7 +49,7 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
             }
             member->lost = member->state == ROLLOUT_DEVICE_FLASHED && member->came_back;
             rollout->lost += member->lost;
-            member_set(rollout, member, deadlines[i].to, deadlines[i].why, now);
+            member_set_as(rollout, member, deadlines[i].to, deadlines[i].mark, deadlines[i].why, now);
         }
     }
     if (rollout->lost != lost_before) { /* no member tells that it is missed */

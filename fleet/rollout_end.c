@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool is_superseded(const struct rollout *rollout)
+bool rollout_is_superseded(const struct rollout *rollout)
 {
-    return strncmp(rollout->why, ROLLOUT_SUPERSEDED, strlen(ROLLOUT_SUPERSEDED)) == 0;
+    return rollout->cause == ROLLOUT_CAUSE_SUPERSEDED;
 }
 
 enum rollout_device_state member_state(const struct rollout *rollout, const struct member *member)
@@ -22,14 +22,16 @@ enum rollout_device_state member_state(const struct rollout *rollout, const stru
 
 static const char *why_given_up(const struct rollout *rollout, bool was_told)
 {
-    return is_superseded(rollout) ? rollout->why
-           : was_told             ? "the rollout was aborted"
-                                  : NOT_TOLD "the rollout was aborted";
+    return rollout_is_superseded(rollout) ? rollout->why
+           : was_told                     ? "the rollout was aborted"
+                                          : NOT_TOLD "the rollout was aborted";
 }
 
 void member_give_up(struct rollout *rollout, struct member *member, const struct moment *now)
 {
-    member_set(rollout, member, ROLLOUT_DEVICE_SKIPPED, why_given_up(rollout, member->attempts > 0), now);
+    bool superseded = rollout_is_superseded(rollout);
+    member_set_as(rollout, member, ROLLOUT_DEVICE_SKIPPED, superseded ? ROLLOUT_MARK_SUPERSEDED : ROLLOUT_MARK_NONE,
+                  why_given_up(rollout, member->attempts > 0), now);
 }
 
 /* At most so many of the list. */
@@ -68,7 +70,7 @@ static void give_up_waiting(struct rollout *rollout, const struct moment *now)
 static void recall_told(struct rollout *rollout, const struct moment *now)
 {
     struct rollout_table *table = rollout->table;
-    if (is_superseded(rollout)) {
+    if (rollout_is_superseded(rollout)) {
         (void)give_up(rollout, &table->telling, SIZE_MAX, now);
         (void)give_up(rollout, &table->of_state[ROLLOUT_DEVICE_TRIGGERED], SIZE_MAX, now);
     }
@@ -79,21 +81,36 @@ static void recall_told(struct rollout *rollout, const struct moment *now)
 }
 
 /* What was halted stays suspect, whatever ends it. */
-void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
+static void end(struct rollout *rollout, enum rollout_state state, enum rollout_cause cause, const char *why,
+                const struct moment *now)
 {
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
     rollout->distrusted = rollout->distrusted || rollout->state == ROLLOUT_HALTED;
     rollout->state = state;
+    rollout->cause = cause;
     snprintf(rollout->why, sizeof rollout->why, "%s", why);
     recall_told(rollout, now);
     give_up_waiting(rollout, now);
     rollout->ended_s = now->unix_s;
-    rollout_set(rollout, state, why, now);
+    rollout_set_for(rollout, state, cause, why, now);
     effects->withdraw(effects->owner, rollout);
     rollout->table->closed = rollout->in_flight == 0;
     if (rollout->table->closed) {
         members_thin(rollout);
     }
+}
+
+void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
+{
+    end(rollout, state, ROLLOUT_CAUSE_ANY, why, now);
+}
+
+void rollout_end_superseded(struct rollout *rollout, const char *by, const struct moment *now)
+{
+    char why[80];
+    snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", by);
+    memmove(rollout->superseded_by, by, strlen(by) + 1);
+    end(rollout, ROLLOUT_ABORTED, ROLLOUT_CAUSE_SUPERSEDED, why, now);
 }
 
 bool rollout_is_followed(const struct rollout *rollout)

@@ -40,8 +40,6 @@ void member_fail(struct rollout *rollout, struct member *member, const char *why
     }
 }
 
-#define SAYS_NOTHING "took all of it, and asks without a version: nobody can tell what it has"
-
 void member_find_again(struct rollout *rollout, struct member *member)
 {
     rollout->lost -= member->lost;
@@ -100,7 +98,7 @@ static void wait_again(struct rollout *rollout, struct member *member, const str
         return;
     }
     bool triggered = member->state == ROLLOUT_DEVICE_TRIGGERED;
-    if (!triggered && member->state != ROLLOUT_DEVICE_SILENT && !member_is_untold(rollout, member)) {
+    if (!triggered && member->state != ROLLOUT_DEVICE_SILENT && !member_is_untold(member)) {
         return;
     }
     if (member->attempts < ROLLOUT_COMMANDS_MAX) {
@@ -110,10 +108,10 @@ static void wait_again(struct rollout *rollout, struct member *member, const str
     }
 }
 
-static bool has_taken_all(const struct rollout *rollout, const struct member *member)
+static bool has_taken_all(const struct member *member)
 {
     return member->state == ROLLOUT_DEVICE_FLASHED ||
-           (member->state == ROLLOUT_DEVICE_SILENT && strcmp(member_why(rollout, member), SAYS_NOTHING) == 0);
+           (member->state == ROLLOUT_DEVICE_SILENT && member->mark == ROLLOUT_MARK_BLIND);
 }
 
 static void take_fact(struct rollout *rollout, struct member *member, const struct rollout_fact *fact,
@@ -128,11 +126,12 @@ static void take_fact(struct rollout *rollout, struct member *member, const stru
         member_fail(rollout, member, fact->failed, now);
     } else if (member->unsure && member->state == ROLLOUT_DEVICE_FLASHED) { /* its record knows no transfer any more */
         member_fail(rollout, member, "took all of it, and asks with another build", now);
-    } else if (fact->is_blind && has_taken_all(rollout, member)) {
+    } else if (fact->is_blind && has_taken_all(member)) {
         if (member->state == ROLLOUT_DEVICE_FLASHED) {
-            member_set(rollout, member, ROLLOUT_DEVICE_SILENT, SAYS_NOTHING, now);
+            member_set_as(rollout, member, ROLLOUT_DEVICE_SILENT, ROLLOUT_MARK_BLIND,
+                          "took all of it, and asks without a version: nobody can tell what it has", now);
         }
-    } else if (fact->withheld != NULL) {
+    } else if (fact->withheld != NULL && !rollout->table->image_gone) { /* nobody is refused for want of the image */
         skip(rollout, member, fact->withheld, now);
     } else if (fact->served) {
         member_reserve(rollout, member, now);

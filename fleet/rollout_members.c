@@ -36,6 +36,16 @@ bool rollout_device_from_word(struct slice word, enum rollout_device_state *stat
     return false;
 }
 
+const char *rollout_mark_word(enum rollout_mark mark)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        ROLLOUT_MARK_LIST(X)
+#undef X
+    };
+    return words[mark];
+}
+
 bool rollout_device_is_open(enum rollout_device_state state)
 {
     return device_states[state].slot;
@@ -175,6 +185,13 @@ static void unmark(struct rollout *rollout, struct member *member)
 void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
                 const struct moment *now)
 {
+    member_set_as(rollout, member, state, ROLLOUT_MARK_NONE, why, now);
+}
+
+void member_set_as(struct rollout *rollout, struct member *member, enum rollout_device_state state,
+                   enum rollout_mark mark, const char *why, const struct moment *now)
+{
+    member->mark = (uint8_t)mark;
     member->told = member->withdrawn = member->unsure = member->unwritten = false;
     if (member->state == ROLLOUT_DEVICE_SKIPPED) {
         reasons_take(&rollout->skipped_for, member_why(rollout, member));
@@ -219,6 +236,7 @@ void member_requeue(struct rollout *rollout, struct member *member, bool rest, c
     }
     member->told = member->withdrawn = member->unsure = false;
     member->why = 0;
+    member->mark = ROLLOUT_MARK_NONE;
     member->since_ms = now->ms;
     member->unix_s = now->unix_s;
     move(rollout, member, ROLLOUT_DEVICE_QUEUED, 0, rest);
@@ -316,10 +334,9 @@ void members_forgive(struct rollout *rollout)
     rollout->lost_forgiven = rollout->lost;
 }
 
-bool member_is_untold(const struct rollout *rollout, const struct member *member)
+bool member_is_untold(const struct member *member)
 {
-    return member->state == ROLLOUT_DEVICE_FAILED &&
-           strncmp(member_why(rollout, member), NOT_TOLD, strlen(NOT_TOLD)) == 0;
+    return member->state == ROLLOUT_DEVICE_FAILED && member->mark == ROLLOUT_MARK_UNTOLD;
 }
 
 void member_restore(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
@@ -333,15 +350,10 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     /* who was told, or was about to be, has perhaps taken it while nobody could write that down */
     member->took = as_written->attempts > 0 || as_written->armed > 0;
     member->has_all = as_written->state == ROLLOUT_DEVICE_FLASHED;
-    member->handed_over = as_written->state == ROLLOUT_DEVICE_SKIPPED &&
-                          strncmp(as_written->why, ROLLOUT_SUPERSEDED, strlen(ROLLOUT_SUPERSEDED)) == 0;
-    if (member->handed_over) {
-        snprintf(rollout->table->yielded_to, sizeof rollout->table->yielded_to, "%.16s",
-                 as_written->why + strlen(ROLLOUT_SUPERSEDED));
-        rollout->table->yielded++;
-    }
-    rollout->table->failures_read +=
-        as_written->state == ROLLOUT_DEVICE_FAILED && strncmp(as_written->why, NOT_TOLD, strlen(NOT_TOLD)) != 0;
+    member->mark = (uint8_t)as_written->mark;
+    member->handed_over = as_written->state == ROLLOUT_DEVICE_SKIPPED && as_written->mark == ROLLOUT_MARK_SUPERSEDED;
+    rollout->table->yielded += member->handed_over;
+    rollout->table->failures_read += as_written->state == ROLLOUT_DEVICE_FAILED && !member_is_untold(member);
     rollout->failures =
         rollout->failures > rollout->table->failures_read ? rollout->failures : rollout->table->failures_read;
     *(as_written->state == ROLLOUT_DEVICE_QUEUED ? &member->armed : &member->command) = as_written->armed;
@@ -373,6 +385,7 @@ void member_view(const struct rollout *rollout, const struct member *member, str
         .armed = member->state == ROLLOUT_DEVICE_QUEUED ? member->armed : member->command,
         .unix_s = member->unix_s,
         .why = member_why(rollout, member),
+        .mark = (enum rollout_mark)member->mark,
     };
 }
 

@@ -43,6 +43,7 @@ struct member { /* stays where it is until the rollout is over */
     uint8_t attempts;
     uint8_t cuts;      /* transfers that broke off */
     uint8_t transfers; /* at this moment: two devices may call themselves the same */
+    uint8_t mark;      /* enum rollout_mark */
     bool canary : 1;
     bool stale : 1;       /* not heard of lately: its turn is after the others' */
     bool told : 1;        /* TRIGGERED: the broker has taken the command, or it came by itself */
@@ -67,7 +68,7 @@ struct member { /* stays where it is until the rollout is over */
 };
 
 #define MEMBER_BLOCK 256
-#define NOT_TOLD     "not told: " /* and why: FAILED, and not the image's failure */
+#define NOT_TOLD     "not told: " /* and why */
 
 struct why_text {
     char text[120];
@@ -94,11 +95,11 @@ struct rollout_table {
     uint32_t armed_last;
     struct why_text *whys;
     size_t why_count;
+    bool image_gone;               /* the repository has none of its images */
     bool type_topic, device_topic; /* what it can be told by */
     bool started;
     bool closed;          /* over, and nobody is followed any more */
     size_t failures_read; /* members that were read as such; the rollout's own row may be older than theirs */
-    bool strangers;       /* devices that nobody knew may come */
     bool type_open;       /* a command to the type waits for the broker's answer */
     bool type_withdrawn;  /* and was taken back */
     bool type_untold;     /* it never went out, and is to be repeated */
@@ -112,7 +113,7 @@ struct rollout_table {
     } page;
     struct rollout *older, *newer;                 /* of its list */
     struct rollout *older_of_type, *newer_of_type; /* of the same type and mode, in whichever list */
-    char yielded_to[ANNOUNCE_ID_SIZE];             /* the newer one that last took devices of it; "" = none */
+    char waits[160];                               /* for what, since the restart; "" = it does not */
     size_t untellable_next;                        /* where its tick looks on (check_untellable) */
     size_t yielded;                                /* members that went to newer ones unfinished */
     struct refusals refused_canaries; /* by what is known of the device, since the start or the last resume */
@@ -171,6 +172,9 @@ struct member *member_add(struct rollout *rollout, const struct mac *mac, uint64
 /* The one place where a state changes: counts, slots, lists, and who writes it down. `why` NULL = "". */
 void member_set(struct rollout *rollout, struct member *member, enum rollout_device_state state, const char *why,
                 const struct moment *now);
+/* The same, with a mark. */
+void member_set_as(struct rollout *rollout, struct member *member, enum rollout_device_state state,
+                   enum rollout_mark mark, const char *why, const struct moment *now);
 /* SKIPPED before the start: it follows from the order, so nobody writes it down before the end. */
 void member_leave_out(struct rollout *rollout, struct member *member, const char *why);
 void member_write_left_out(struct rollout *rollout, size_t max);
@@ -203,8 +207,8 @@ void member_view(const struct rollout *rollout, const struct member *member, str
 
 /* `why` "": what is to be said of it in any case (rollout_say). */
 void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
-/* Nobody was known at the start and nobody can be told: it stands for those who come by themselves. */
-bool rollout_awaits_strangers(const struct rollout *rollout);
+void rollout_set_for(struct rollout *rollout, enum rollout_state state, enum rollout_cause cause, const char *why,
+                     const struct moment *now);
 /* Strangers are canaries, as long as there are too few. */
 bool rollout_lacks_canaries(const struct rollout *rollout);
 /* Writes into `why` that it waits for strangers, that devices of it went to a newer one; what stopped it stays. */
@@ -245,12 +249,14 @@ bool rollout_has_file(const struct rollout *rollout, const uint8_t file_md5[16])
 
 /* Over, at once: who waits is SKIPPED; who was told, or is at it, keeps its deadline, and facts go on to count. */
 void rollout_end(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
+/* ABORTED: the newer one with this id took its place. */
+void rollout_end_superseded(struct rollout *rollout, const char *by, const struct moment *now);
 /* Where the last one that was followed has come to its end: members are let go. */
 void rollout_close(struct rollout *rollout);
 /* Facts count: it is started, and not over or still follows somebody. */
 bool rollout_is_followed(const struct rollout *rollout);
 /* FAILED because no command reached it: nothing speaks against it, nor against the image. */
-bool member_is_untold(const struct rollout *rollout, const struct member *member);
+bool member_is_untold(const struct member *member);
 /* SKIPPED, for the rollout is over. */
 void member_give_up(struct rollout *rollout, struct member *member, const struct moment *now);
 /* As others see it: who still waits when the rollout is over is SKIPPED. */

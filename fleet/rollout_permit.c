@@ -26,7 +26,7 @@ static bool permit_state(const struct rollout *rollout, const struct member *mem
         snprintf(detail, size, "rollout %s has it confirmed already, and now it asks with another build", rollout->id);
         return false;
     case ROLLOUT_DEVICE_FAILED:
-        if (member_is_untold(rollout, member)) {
+        if (member_is_untold(member)) {
             break;
         }
         snprintf(detail, size, "it failed in rollout %s: %s", rollout->id, member_why(rollout, member));

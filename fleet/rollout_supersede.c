@@ -28,13 +28,11 @@ size_t rollouts_that_stay(const struct rollouts *rollouts, const struct rollout_
 void rollouts_give_way(struct rollouts *rollouts, const struct rollout_order *order, const char *id,
                        char supersedes[ANNOUNCE_ID_SIZE], const struct moment *now)
 {
-    char why[80];
-    snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", id);
     for (struct rollout *rollout = rollout_means_all(order) ? rollouts->recent.newest : NULL; rollout != NULL;
          rollout = rollout->table->older) {
         if (is_like(rollout, order)) {
             snprintf(supersedes, ANNOUNCE_ID_SIZE, "%s", rollout->id);
-            rollout_end(rollout, ROLLOUT_ABORTED, why, now);
+            rollout_end_superseded(rollout, id, now);
         }
     }
 }
@@ -69,8 +67,8 @@ static void say_to_both(struct rollout *newer, struct rollout *older)
         snprintf(newer->supersedes, sizeof newer->supersedes, "%s", older->id);
         (void)effects->changed(effects->owner, newer);
     }
-    if (strcmp(older->table->yielded_to, newer->id) != 0) {
-        snprintf(older->table->yielded_to, sizeof older->table->yielded_to, "%s", newer->id);
+    if (strcmp(older->superseded_by, newer->id) != 0) {
+        snprintf(older->superseded_by, sizeof older->superseded_by, "%s", newer->id);
         rollout_say(older);
         (void)effects->changed(effects->owner, older);
     }
@@ -87,7 +85,7 @@ static void hand_over(struct rollout *newer, struct rollout *older, struct membe
     say_to_both(newer, older);
     if (slot || member->state == ROLLOUT_DEVICE_QUEUED || member->state == ROLLOUT_DEVICE_SILENT) {
         snprintf(why, sizeof why, ROLLOUT_SUPERSEDED "%s", newer->id);
-        member_set(older, member, ROLLOUT_DEVICE_SKIPPED, why, now);
+        member_set_as(older, member, ROLLOUT_DEVICE_SKIPPED, ROLLOUT_MARK_SUPERSEDED, why, now);
         older->table->yielded++;
     }
     if (slot) {

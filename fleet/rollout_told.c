@@ -27,7 +27,7 @@ static void tell_failed(struct rollout *rollout, struct member *member, enum sta
         return;
     }
     snprintf(text, sizeof text, NOT_TOLD "%s", why);
-    member_set(rollout, member, ROLLOUT_DEVICE_FAILED, text, now);
+    member_set_as(rollout, member, ROLLOUT_DEVICE_FAILED, ROLLOUT_MARK_UNTOLD, text, now);
 }
 
 static void tell_succeeded(struct rollout *rollout, struct member *member, const struct moment *now)

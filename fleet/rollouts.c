@@ -329,9 +329,14 @@ enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, c
         *why = "only a rollout that is paused or halted can be resumed";
         return STATUS_INVALID;
     }
+    if (rollout->table->image_gone) {
+        *why = "its image is not in the repository: put the file back as it was ordered, or order it again";
+        return STATUS_INVALID;
+    }
     bool halted = rollout->state == ROLLOUT_HALTED;
     members_forgive(rollout);
-    if (halted && rollout->before == ROLLOUT_CANARY) { /* those that are left must confirm, and suffice */
+    bool over_canaries = halted && rollout->before == ROLLOUT_CANARY && rollout->cause != ROLLOUT_CAUSE_IMAGE_LOST;
+    if (over_canaries) { /* those that are left must confirm, and suffice */
         rollout->order.canary = (unsigned)rollout->canaries;
     }
     rollout_set(rollout, rollout->before, "", now);
@@ -357,6 +362,30 @@ void rollout_call_off(struct rollouts *rollouts, struct rollout *rollout, const 
     (void)rollouts;
     if (!rollout_is_over(rollout)) {
         rollout_end(rollout, ROLLOUT_ABORTED, because, now);
+    }
+}
+
+void rollout_image_lost(struct rollout *rollout, const struct moment *now)
+{
+    char why[sizeof rollout->why];
+    rollout->table->image_gone = true;
+    if (rollout_is_over(rollout) || rollout->state == ROLLOUT_HALTED) {
+        return;
+    }
+    if (rollout->state == ROLLOUT_PLANNED) {
+        rollout->before = rollout->order.canary > 0 ? ROLLOUT_CANARY : ROLLOUT_RUNNING;
+    }
+    snprintf(why, sizeof why,
+             "its file %.90s was replaced or removed after it was ordered: put it back and resume, or order it again",
+             rollout->order.target.file);
+    rollout_set_for(rollout, ROLLOUT_HALTED, ROLLOUT_CAUSE_IMAGE_LOST, why, now);
+}
+
+void rollout_image_found(struct rollout *rollout, bool found, const struct moment *now)
+{
+    rollout->table->image_gone = !found;
+    if (!found && rollout->table->started) {
+        rollout_image_lost(rollout, now);
     }
 }
 
@@ -405,6 +434,32 @@ struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout
         rollout->devices[ROLLOUT_DEVICE_SKIPPED] = rollout->members;
     }
     return rollout;
+}
+
+static bool goes_on(const struct rollout *rollout)
+{
+    return rollout_may_trigger(rollout) || rollout->state == ROLLOUT_PLANNED;
+}
+
+bool rollout_waits(struct rollout *rollout, const char *why)
+{
+    char *waits = rollout->table->waits;
+    if (strncmp(waits, why, sizeof rollout->table->waits - 1) == 0) {
+        return false;
+    }
+    snprintf(waits, sizeof rollout->table->waits, "%s", why);
+    if (goes_on(rollout)) {
+        snprintf(rollout->why, sizeof rollout->why, "it waits: %s", waits);
+    }
+    return true;
+}
+
+void rollout_waits_no_more(struct rollout *rollout)
+{
+    rollout->table->waits[0] = '\0';
+    if (goes_on(rollout)) {
+        rollout_say(rollout);
+    }
 }
 
 /* One of those counted so far without a name. */

@@ -59,15 +59,15 @@ struct store_policy { /* key: mac; `gone`: the row is deleted */
 struct store_rollout { /* key: id; `gone`: forgotten, with its members, which stay as long as it does. order.devices is
                           owned by the change */
     bool gone;
-    struct rollout
-        rollout; /* of it: id, order, state, before, why, created_s, ended_s, since_s, gathered, told_type, broadcasts,
-                    window, failures, lost, anonymous, commands…, bytes, transfer_ms, reboot_ms, devices[] */
+    struct rollout rollout; /* of it: id, order, state, before, why, cause, supersedes, superseded_by, strangers,
+                               word_only, created_s, ended_s, since_s, gathered, told_type, broadcasts, window,
+                               failures, lost, anonymous, commands…, bytes, transfer_ms, reboot_ms, devices[] */
 };
 
 struct store_member { /* key: rollout, mac */
     char rollout[ANNOUNCE_ID_SIZE];
     struct mac mac;
-    uint8_t state, attempts;
+    uint8_t state, attempts, mark;
     bool canary;
     uint32_t armed, unix_s;
     char why[120];

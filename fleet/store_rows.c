@@ -101,6 +101,16 @@ static const char *word_of_member(unsigned i)
     return rollout_device_word((enum rollout_device_state)i);
 }
 
+static const char *word_of_cause(unsigned i)
+{
+    return rollout_cause_word((enum rollout_cause)i);
+}
+
+static const char *word_of_mark(unsigned i)
+{
+    return rollout_mark_word((enum rollout_mark)i);
+}
+
 /* --- rows, in the order of their columns -----------------------------------------------------------------------------
  */
 
@@ -274,7 +284,7 @@ void row_get_policy(struct row_cursor *from, struct store_policy *row)
     X(distrusted) X(gathered) X(told_type) X(broadcasts) X(window.size) X(window.stalled_once) X(members)
 #define ROLLOUT_COUNT_NUMBERS(X) \
     X(canaries) X(canaries_confirmed) X(failures) X(forgiven) X(lost) X(lost_forgiven) X(anonymous) \
-    X(commands) X(acknowledged) X(commands_failed) X(bytes) X(transfer_ms) X(reboot_ms) X(word_only)
+    X(commands) X(acknowledged) X(commands_failed) X(bytes) X(transfer_ms) X(reboot_ms) X(word_only) X(strangers)
 /* clang-format on */
 
 /* "queued 12 failed 3" */
@@ -356,6 +366,8 @@ void row_put_rollout(struct row_cursor *to, const struct rollout *row, struct ro
     ROLLOUT_COUNT_NUMBERS(X)
 #undef X
     row_put_text(to, counts->reasons);
+    row_put_text(to, rollout_cause_word(row->cause));
+    row_put_text(to, row->superseded_by);
 }
 
 /* `devices` takes the named ones: room for ROLLOUT_NAMED_MAX. */
@@ -396,6 +408,8 @@ void row_get_rollout(struct row_cursor *from, struct rollout *row, struct mac *d
 #undef X
     row_get_text(from, counts.reasons, sizeof counts.reasons);
     parse_reasons(counts.reasons, row);
+    row->cause = (enum rollout_cause)get_word(from, word_of_cause, ROLLOUT_CAUSES);
+    row_get_text(from, row->superseded_by, sizeof row->superseded_by);
     row->window.fixed = row->order.in_flight;
 }
 
@@ -409,6 +423,7 @@ void row_put_member(struct row_cursor *to, const struct store_member *row)
     row_put_number(to, row->armed);
     row_put_number(to, row->unix_s);
     row_put_text(to, row->why);
+    row_put_text(to, word_of_mark(row->mark));
 }
 
 void row_get_member(struct row_cursor *from, struct store_member *row)
@@ -421,4 +436,5 @@ void row_get_member(struct row_cursor *from, struct store_member *row)
     row->armed = (uint32_t)row_get_number(from);
     row->unix_s = (uint32_t)row_get_number(from);
     row_get_text(from, row->why, sizeof row->why);
+    row->mark = get_word(from, word_of_mark, ROLLOUT_MARKS);
 }

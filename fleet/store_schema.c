@@ -33,9 +33,10 @@ static const char *const migrations[STORE_SCHEMA_VERSION] = {
     " broadcasts INTEGER, window_size INTEGER, window_stalled INTEGER, members INTEGER, counts TEXT,"
     " canaries INTEGER, canaries_confirmed INTEGER, failures INTEGER, forgiven INTEGER, lost INTEGER,"
     " lost_forgiven INTEGER, anonymous INTEGER, commands INTEGER, acknowledged INTEGER, commands_failed INTEGER,"
-    " sent_bytes INTEGER, took_ms INTEGER, rebooted_ms INTEGER, skipped_for TEXT, word_only INTEGER);"
+    " sent_bytes INTEGER, took_ms INTEGER, rebooted_ms INTEGER, word_only INTEGER, strangers INTEGER,"
+    " skipped_for TEXT, cause TEXT, superseded_by TEXT);"
     "CREATE TABLE member (rollout TEXT, mac INTEGER, state TEXT, attempts INTEGER, canary INTEGER, armed INTEGER,"
-    " at INTEGER, why TEXT, PRIMARY KEY (rollout, mac)) WITHOUT ROWID;"
+    " at INTEGER, why TEXT, mark TEXT, PRIMARY KEY (rollout, mac)) WITHOUT ROWID;"
     "CREATE INDEX member_listed ON member (rollout) WHERE state IN ('failed', 'silent', 'skipped');"
     "CREATE TABLE event (id INTEGER PRIMARY KEY, mac INTEGER, at INTEGER, word TEXT, text TEXT);"
     "CREATE INDEX event_of_device ON event (mac, id);",

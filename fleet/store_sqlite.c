@@ -30,10 +30,11 @@ static const char *const queries[QUERIES] = {
      * said. */
     [PUT_ROLLOUT] = "REPLACE INTO rollout VALUES ((SELECT place FROM rollout WHERE id = ?1),?1,?2,?3,?4,?5,?6,?7,?8,?9,"
                     "?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,"
-                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49,?50,?51)",
+                    "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49,?50,?51,"
+                    "?52,?53,?54)",
     [DROP_ROLLOUT] = "DELETE FROM rollout WHERE id = ?1",
     [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1",
-    [PUT_MEMBER] = "REPLACE INTO member VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
+    [PUT_MEMBER] = "REPLACE INTO member VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     [PUT_EVENT] = "INSERT INTO event (mac, at, word, text) VALUES (?1,?2,?3,?4)",
     [THIN_EVENTS] = "DELETE FROM event WHERE mac = ?1 AND id <= (SELECT id FROM event WHERE mac = ?1"
                     " ORDER BY id DESC LIMIT 1 OFFSET ?2)",

@@ -151,6 +151,10 @@ json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout)
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:s}", "id", rollout->id, "type", target->type, "version",
                   target->version, "mode", target->fs ? "fs" : "sketch", "state", rollout_state_word(rollout->state),
                   "why", admin_text(rollout->why), "supersedes", rollout->supersedes);
+    json_object_set_new(json, "superseded_by",
+                        json_string(rollout_is_superseded(rollout) ? rollout->superseded_by : ""));
+    json_object_set_new(json, "awaits_devices",
+                        json_boolean(!rollout_is_over(rollout) && rollout_awaits_strangers(rollout)));
     json_object_set_new(json, "image", admin_target_json(target));
     json_object_set_new(json, "created", admin_time(rollout->created_s));
     json_object_set_new(json, "ended", rollout->ended_s > 0 ? admin_time(rollout->ended_s) : json_null());

@@ -139,6 +139,7 @@ static void on_catalog(void *owner, struct catalog *catalog, bool first)
     app->trigger.catalog = catalog;
     app->admin.catalog = catalog;
     app->admin.scans++;
+    trigger_look_for_images(&app->trigger);
     if (first && !app->stopping) {
         open_up(app);
     }

@@ -359,8 +359,8 @@ static bool is_wanted(const struct dispatch *dispatch, const struct told *told)
 /* Over, nobody was told, and nobody will be: who reads "aborted" shall not find devices flashed later. */
 static bool is_given_up(const struct rollout *rollout)
 {
-    bool superseded = rollout != NULL && strncmp(rollout->why, ROLLOUT_SUPERSEDED, strlen(ROLLOUT_SUPERSEDED)) == 0;
-    return rollout == NULL || (rollout->state == ROLLOUT_ABORTED && rollout->acknowledged == 0 && !superseded);
+    return rollout == NULL ||
+           (rollout->state == ROLLOUT_ABORTED && rollout->acknowledged == 0 && !rollout_is_superseded(rollout));
 }
 
 /* A command of several messages reaches its device whole or not at all, unless its rollout is given up: then what has

@@ -150,6 +150,9 @@ bool trigger_message(const struct trigger *trigger, const struct trigger_order *
 struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_order *order, uint64_t *ticket,
                               struct trigger_problem *problem);
 
+/* Rollouts whose image the repository no longer has are halted: to be called with each new catalog. */
+void trigger_look_for_images(struct trigger *trigger);
+
 /* Goes on with the rollouts that a restart interrupted, as far as it can: to be called once the first catalog and the
  * publisher are there. */
 void trigger_restore(struct trigger *trigger);

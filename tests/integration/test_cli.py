@@ -324,8 +324,9 @@ def test_without_a_terminal_a_line_a_change(stand_in, tmp_path):
     (rollout("done", members=0, anonymous=2, bytes=2000), [], 0, "done in 12 s: 2 without a name, 2.0 KiB"),
     (rollout("aborted", silent=3, why="no broker for 300 s") | {"commands": {"acknowledged": 0}}, [], 1,
      "aborted in 12 s: 3 not told of 3 devices.*the rollout was aborted: no broker for 300 s.*updraft status"),
-    (rollout("aborted", confirmed=1, silent=2, why="superseded by 77"), [], 1,
+    (rollout("aborted", confirmed=1, silent=2, why="superseded by 77") | {"superseded_by": "77"}, [], 1,
      "1 confirmed, 2 silent of 3.*aborted: superseded by 77\n.*the newer one is followed"),
+    (rollout("aborted", confirmed=1, silent=2, why="superseded by events"), [], 1, "aborted: superseded by events\n.*publish once more"),
     (rollout("aborted", confirmed=1, silent=2, why="too hot"), [], 1, "aborted: too hot\n.*publish once more"),
 ])
 def test_how_it_ended_is_the_exit_code(stand_in, tmp_path, last, devices, code, expected):

@@ -9,6 +9,7 @@ import sqlite3
 import pytest
 
 from tests.support.admin import Admin
+from tests.support.mqtt import Broker, Listener, wait_connected
 from tests.support.updraft import Server, check, make_image, wait_until
 
 
@@ -38,6 +39,9 @@ class House:
 
     def ask(self, n, path="/update/door"):
         return check(self.server, path, mac=mac(n), version="1.0.0", md5=hashlib.md5(self.one).hexdigest())
+
+    def close(self):
+        self.server.stop()
 
     def add(self, name="door/2.0.0.bin", pack=False):
         data = make_image("esp8266", self.folder / "new.bin", size="40K", seed=2)
@@ -119,3 +123,60 @@ def test_an_order_that_was_not_taken_says_nothing_of_its_image(house):
         assert "locked" in str(refused) or "another program" in str(refused), refused
     wait_until(lambda: house.admin.get("/api/v1/status").json["store"]["state"] == "good", "it is written again")
     assert house.ask(3).status == 200
+
+
+# --- its file goes ---------------------------------------------------------------------------------------------------
+
+def put(house, seed):
+    make_image("esp8266", house.folder / "new.bin", size="40K", seed=seed)
+    os.rename(house.folder / "new.bin", house.folder / "firmware/door/2.0.0.bin")
+
+
+def wait_state(house, order, state):
+    return wait_until(lambda: (lambda now: now["state"] == state and now)(house.rollout(order)), state)
+
+
+def put_back_and_resume(house, order):
+    """An operator who is told that there is nothing to give puts it back, and goes on."""
+    path = f"/api/v1/rollouts/{order['id']}/resume"
+    refused = house.admin.post(path, {})
+    assert refused.status == 409 and "put the file back" in str(refused.json), refused
+    put(house, seed=2)
+    wait_until(lambda: house.admin.post(path, {}).status == 200, "it goes on")
+
+
+@pytest.mark.parametrize("seed", [3, None], ids=["replaced", "removed"])
+def test_its_file_goes_while_it_runs(tmp_path, seed):
+    """Else devices are told ten times each of what nobody can give them."""
+    broker = Broker(tmp_path / "broker")
+    with contextlib.closing(house := House(tmp_path, mqtt=broker.url)), Listener(broker, "updraft/door/#") as listener:
+        wait_connected(house.admin)
+        house.add()
+        order = house.order(in_flight=2)
+        listener.wait(2)
+        if seed is None:
+            os.unlink(house.folder / "firmware/door/2.0.0.bin")
+        else:
+            put(house, seed)
+        halted = wait_state(house, order, "halted")
+        assert "door/2.0.0.bin was replaced or removed" in halted["why"] and "order it again" in halted["why"], halted
+        assert any("door/2.0.0.bin" in line for line in house.admin.get("/api/v1/status").json["warnings"])
+        for _ in range(3):
+            assert all(house.ask(n).status != 200 for n in range(1, 6))
+        assert len(listener.messages) == len(set(listener.topics())) == 2, "nobody is told twice"
+        put_back_and_resume(house, order)
+        assert [house.ask(n).status for n in range(1, 6)].count(200) == 2, "as many as the window holds"
+        assert wait_state(house, order, "running")["why"] == ""
+    broker.stop()
+
+
+def test_its_file_is_replaced_while_the_server_is_down(house):
+    house.add()
+    order = house.order(in_flight=2)
+    house.kill()
+    put(house, seed=3)
+    house.start()
+    assert "was replaced" in wait_state(house, order, "halted")["why"]
+    assert house.ask(3).reason == "held-back"
+    put_back_and_resume(house, order)
+    assert wait_until(lambda: house.ask(3).status == 200, "it is served")

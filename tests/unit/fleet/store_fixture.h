@@ -208,6 +208,9 @@ static inline struct store_change *full_rollout(unsigned seed)
     fill(row, sizeof *row, seed);
     rollout_id(row->id, seed);
     rollout_id(row->supersedes, seed + 1000);
+    rollout_id(row->superseded_by, seed + 2000);
+    row->cause = (enum rollout_cause)(seed % ROLLOUT_CAUSES);
+    FLAG(row, strangers, seed);
     TEXT(row, why, seed);
     TEXT(target, file, seed);
     TEXT(target, type, seed);
@@ -256,6 +259,7 @@ static inline struct store_change *full_member(unsigned seed, unsigned rollout)
     rollout_id(row->rollout, rollout);
     row->mac = mac_of(0x123456000000 + seed);
     row->state = (uint8_t)(seed % ROLLOUT_DEVICE_STATES);
+    row->mark = (uint8_t)(seed % ROLLOUT_MARKS);
     row->armed = row->state == ROLLOUT_DEVICE_QUEUED ? 1 + seed * 7919 % 1000 : 0;
     FLAG(row, canary, seed);
     TEXT(row, why, seed);

@@ -46,10 +46,13 @@ static inline void check_1(const struct loaded *loaded)
     assert_int_equal(rollout->reboot_ms, 48);
     assert_int_equal(rollout->skipped_for.all[0].count, 4);
     assert_string_equal(rollout->skipped_for.all[1].word, "runs it already");
-    assert_true(rollout->word_only);
+    assert_true(rollout->word_only && rollout->strangers);
+    assert_int_equal(rollout->cause, ROLLOUT_CAUSE_IMAGE_LOST);
+    assert_string_equal(rollout->superseded_by, "00000000000000ab");
     assert_string_equal(member->rollout, "00000000000000aa");
     assert_int_equal(member->state, ROLLOUT_DEVICE_FAILED);
     assert_string_equal(member->why, "cut at 40 %");
+    assert_int_equal(member->mark, ROLLOUT_MARK_UNTOLD);
 }
 
 static const struct {
@@ -77,9 +80,10 @@ static const struct {
       " broadcasts INTEGER, window_size INTEGER, window_stalled INTEGER, members INTEGER, counts TEXT,"
       " canaries INTEGER, canaries_confirmed INTEGER, failures INTEGER, forgiven INTEGER, lost INTEGER,"
       " lost_forgiven INTEGER, anonymous INTEGER, commands INTEGER, acknowledged INTEGER, commands_failed INTEGER,"
-      " sent_bytes INTEGER, took_ms INTEGER, rebooted_ms INTEGER, skipped_for TEXT, word_only INTEGER);"
+      " sent_bytes INTEGER, took_ms INTEGER, rebooted_ms INTEGER, word_only INTEGER, strangers INTEGER,"
+      " skipped_for TEXT, cause TEXT, superseded_by TEXT);"
       "CREATE TABLE member (rollout TEXT, mac INTEGER, state TEXT, attempts INTEGER, canary INTEGER, armed INTEGER,"
-      " at INTEGER, why TEXT, PRIMARY KEY (rollout, mac)) WITHOUT ROWID;"
+      " at INTEGER, why TEXT, mark TEXT, PRIMARY KEY (rollout, mac)) WITHOUT ROWID;"
       "CREATE INDEX member_listed ON member (rollout) WHERE state IN ('failed', 'silent', 'skipped');"
       "CREATE TABLE event (id INTEGER PRIMARY KEY, mac INTEGER, at INTEGER, word TEXT, text TEXT);"
       "CREATE INDEX event_of_device ON event (mac, id);"
@@ -94,8 +98,8 @@ static const struct {
       "INSERT INTO rollout VALUES (1,'00000000000000aa','running','canary','','','d1_mini/0_4_9.bin','d1_mini','0_4_9',"
       "0,524288,x'303132333435363738393a3b3c3d3e3f',x'101112131415161718191a1b1c1d1e1f','',0,x'','cellar',100,2,0,10,5,"
       "0,60000,30000,20000,1700000004,0,1700000007,0,1,0,0,32,0,15,'queued 12 failed "
-      "3',2,2,3,0,0,0,0,15,15,0,1572864,12000,48,1,'4 pinned\n2 runs it already\n');"
-      "INSERT INTO member VALUES ('00000000000000aa',102046258692097,'failed',3,0,0,1700000005,'cut at 40 %');"
+      "3',2,2,3,0,0,0,0,15,15,0,1572864,12000,48,1,1,'4 pinned\n2 runs it already\n','image-lost','00000000000000ab');"
+      "INSERT INTO member VALUES ('00000000000000aa',102046258692097,'failed',3,0,0,1700000005,'cut at 40 %','untold');"
       "INSERT INTO event (mac, at, word, text) VALUES (102046258692097,1700000006,'cut','0_4_9, at 40 %');",
       check_1 },
 };

@@ -10,8 +10,8 @@
  *  - of one site not more are under way than its cap; whom a newer order means, the older one tells no more;
  *  - what was halted or aborted is given to nobody until it is ordered again;
  *  - nobody gets an image more often than the loop guard says while he comes back without it, nor ever again what he
- *    rolled back from, but by his own wish (/latest); and what all are kept from, nobody gets by it. Two with one MAC are
- *    held to the loop guard, and sent a sketch a few times, not for ever;
+ *    rolled back from, but by his own wish (/latest); and what all are kept from, nobody gets by it. Two with one MAC
+ * are held to the loop guard, and sent a sketch a few times, not for ever;
  *  - each device is in exactly one state of a rollout, nothing waits for ever, and memory is bounded.
  */
 #include "tests/unit/fleet/fleet_fixture.h"

@@ -919,6 +919,45 @@ static void test_few_failures_leave_the_window(void **unused)
     world_free(world);
 }
 
+/* --- texts that look like the server's own ---------------------------------------------------------------------------
+ */
+
+/* Else who says so in `rollouts abort --why` has those that were told neither followed nor counted. */
+static void test_an_abort_that_says_superseded(void **unused)
+{
+    (void)unused;
+    const char *why;
+    struct world *world = world_new();
+    begin(world, 2);
+    start(world);
+    enum status status =
+        rollout_abort(world->rollouts, world->rollout, "superseded by 00000000000000bb", &world->now, &why);
+    assert_int_equal(status, STATUS_OK);
+    assert_false(rollout_is_superseded(world->rollout));
+    assert_string_equal(state_of(world, 0), "triggered"); /* it was told, and is followed */
+    assert_string_equal(member_of(world, 1).why, "not told: the rollout was aborted");
+    assert_int_equal(member_of(world, 1).mark, ROLLOUT_MARK_NONE);
+    assert_true(world->rollout->distrusted);
+    world_free(world);
+}
+
+/* Else a device's own words make its failure one that nobody counts. */
+static void test_a_failure_that_says_not_told(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    struct mac mac = mac_of(0);
+    struct rollout_permission permission;
+    begin(world, 1);
+    start(world);
+    rollouts_told(world->rollouts, world->rollout, &mac, STATUS_OK, "", &world->now);
+    rollouts_reported_failure(world->rollouts, &mac, "not told: by its flash", &world->now);
+    assert_int_equal(world->rollout->failures, 1);
+    rollout_permit(world->rollout, &mac, 0, &permission);
+    assert_true(rollout_is_over(world->rollout) || !permission.granted);
+    world_free(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -957,6 +996,8 @@ int main(void)
         cmocka_unit_test(test_many_are_late),
         cmocka_unit_test(test_pages),
         cmocka_unit_test(test_seconds_left),
+        cmocka_unit_test(test_an_abort_that_says_superseded),
+        cmocka_unit_test(test_a_failure_that_says_not_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -548,6 +548,62 @@ static void test_no_room(void **unused)
     world_free(world);
 }
 
+/* --- its image
+ * --------------------------------------------------------------------------------------------------------
+ */
+
+static enum status op_resume_now(struct world *world)
+{
+    const char *why;
+    return rollout_resume(world->rollouts, world->rollout, &world->now, &why);
+}
+
+/* Else its devices are told of what nobody can give them. */
+static void test_its_image_goes(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    snprintf(world->order.target.file, sizeof world->order.target.file, "porch/2.0.bin");
+    begin(world, 3);
+    rollout_image_found(world->rollout, false, &world->now); /* its devices are still being gathered */
+    assert_string_equal(word_of(world), "planned");
+    start(world);
+    assert_string_equal(word_of(world), "halted");
+    assert_non_null(strstr(world->rollout->why, "porch/2.0.bin"));
+    assert_int_equal(world->told_count, 0);
+    assert_int_equal(op_resume_now(world), STATUS_INVALID);
+    rollout_image_found(world->rollout, true, &world->now);
+    assert_string_equal(word_of(world), "halted"); /* until an operator says so */
+    assert_int_equal(op_resume_now(world), STATUS_OK);
+    assert_string_equal(word_of(world), "running");
+    assert_int_equal(world->told_count, 1);
+    rollout_image_found(world->rollout, true, &world->now);
+    assert_string_equal(word_of(world), "running");
+    rollout_image_found(world->rollout, false, &world->now);
+    assert_string_equal(word_of(world), "halted");
+    world_free(world);
+}
+
+/* After a restart the whole repository may come late; but not where something else lies in its place. */
+static void test_its_image_after_a_restart(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.canary = 1;
+    begin(world, 3);
+    rollout_image_found(world->rollout, false, &world->now);
+    assert_string_equal(word_of(world), "planned");
+    rollout_image_lost(world->rollout, &world->now);
+    assert_string_equal(word_of(world), "halted");
+    rollout_image_found(world->rollout, true, &world->now);
+    start(world);
+    assert_string_equal(word_of(world), "halted");
+    assert_int_equal(op_resume_now(world), STATUS_OK);
+    assert_string_equal(word_of(world), "canary");
+    assert_int_equal(world->told_count, 1);
+    world_free(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -570,6 +626,8 @@ int main(void)
         cmocka_unit_test(test_words_of_many_types_stand),
         cmocka_unit_test(test_words_to_a_part),
         cmocka_unit_test(test_no_room_for_words),
+        cmocka_unit_test(test_its_image_goes),
+        cmocka_unit_test(test_its_image_after_a_restart),
         cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
