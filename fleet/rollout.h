@@ -44,6 +44,7 @@
 #define ROLLOUT_STAND_MS         604800000 /* devices that nobody can tell: they ask by themselves within it, or are silent */
 #define ROLLOUT_BUSY_MS          1000       /* a command found no room to wait in: so long none follows */
 #define ROLLOUT_PAUSE_MS         2592000000 /* paused or halted, and nobody came back to it: aborted */
+#define ROLLOUT_WAIT_MS_MAX      604800000  /* for anything that an order sets */
 #define ROLLOUT_LISTED_MAX       1000       /* members kept of one that is over: FAILED, SILENT, then SKIPPED */
 
 #define ROLLOUT_SUPERSEDED "superseded by " /* and an id: of a rollout, or of a member handed over */
@@ -389,8 +390,8 @@ void rollouts_tick(struct rollouts *rollouts, const struct moment *now);
 /* --- after a restart ------------------------------------------------------------------------------------------------
  */
 
-/* As it was written down; deadlines begin anew. Then the members that were, then rollout_join of all known, then
- * rollout_start, which goes on where it stood. */
+/* As it was written down, numbers brought within their bounds; deadlines begin anew. Then the members that were, then
+ * rollout_join of all known, then rollout_start, which goes on where it stood. */
 struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout *as_written, const struct moment *now);
 void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_member *member,
                             uint64_t site, const struct moment *now);

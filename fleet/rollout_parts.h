@@ -283,6 +283,8 @@ bool rollout_somebody_came(const struct rollout *rollout);
 /* --- rollouts.c ------------------------------------------------------------------------------------------------------
  */
 
+struct rollout *rollouts_add(struct rollouts *rollouts, const struct rollout *like); /* the newest */
+bool rollouts_drop_oldest(struct rollouts *rollouts); /* that is over: its word stays. false = there is none */
 bool rollout_is_about(const struct rollout *rollout, struct slice type, bool fs);
 /* A member that was left out or handed over is none any more. */
 bool rollout_means(const struct rollouts *rollouts, const struct rollout *rollout, const struct mac *mac);

@@ -201,6 +201,15 @@ static struct rollout *oldest_over(const struct rollouts *rollouts, bool followe
     return rollout;
 }
 
+bool rollouts_drop_oldest(struct rollouts *rollouts)
+{
+    struct rollout *rollout = oldest_over(rollouts, true);
+    if (rollout != NULL) {
+        keep_word(rollouts, rollout);
+    }
+    return rollout != NULL;
+}
+
 static void make_room(struct rollouts *rollouts)
 {
     while (rollouts->recent.count >= ROLLOUTS_MAX) {
@@ -228,7 +237,7 @@ static void forget_words(struct rollouts *rollouts)
     }
 }
 
-static struct rollout *add(struct rollouts *rollouts, const struct rollout *like)
+struct rollout *rollouts_add(struct rollouts *rollouts, const struct rollout *like)
 {
     struct rollout *rollout = malloc(sizeof *rollout);
     struct rollout_table *table = calloc(1, sizeof *table);
@@ -268,7 +277,7 @@ struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const 
     }
     rollouts_give_way(rollouts, order, fresh.id, fresh.supersedes, now);
     make_room(rollouts);
-    struct rollout *rollout = add(rollouts, &fresh);
+    struct rollout *rollout = rollouts_add(rollouts, &fresh);
     rollout->table->stands_ms = now->ms;
     (void)rollouts->effects.changed(rollouts->effects.owner, rollout);
     return rollout;
@@ -386,119 +395,5 @@ void rollout_image_found(struct rollout *rollout, bool found, const struct momen
     rollout->table->image_gone = !found;
     if (!found && rollout->table->started) {
         rollout_image_lost(rollout, now);
-    }
-}
-
-/* --- after a restart
- * -------------------------------------------------------------------------------------------------- */
-
-/* On the loop's clock, which began anew: it may come out before zero, and differences to it are right nevertheless. A
- * calendar that was set back has passed nothing. */
-static uint64_t loop_time_of(uint32_t unix_s, const struct moment *now)
-{
-    uint64_t ago_s = unix_s > 0 && now->unix_s > unix_s ? now->unix_s - unix_s : 0;
-    return now->ms - ago_s * 1000;
-}
-
-struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout *as_written, const struct moment *now)
-{
-    if (!as_written->word_only &&
-        rollouts->recent.count >= ROLLOUTS_MAX) { /* the end of an older one was not written */
-        struct rollout *oldest = oldest_over(rollouts, true);
-        if (oldest == NULL) {
-            return NULL;
-        }
-        keep_word(rollouts, oldest);
-    }
-    struct rollout *rollout = add(rollouts, as_written);
-    rollout->since_ms = loop_time_of(rollout->since_s, now);
-    rollout->news_ms = now->ms;
-    rollout->table->stands_ms = loop_time_of(rollout->created_s, now);
-    rollout->in_flight = 0;
-    bool over = rollout_is_over(rollout), follows = false;
-    for (size_t i = 0; i < ROLLOUT_DEVICE_STATES; i++) {
-        follows =
-            follows || (over && as_written->devices[i] > 0 && rollout_device_is_open((enum rollout_device_state)i));
-    }
-    follows = follows && !as_written->word_only;
-    rollout->table->closed = over && !follows;
-    if (!over || follows) { /* they are counted again as they come; those of one that is closed stand */
-        memset(rollout->devices, 0, sizeof rollout->devices);
-        rollout->canaries = rollout->canaries_confirmed = 0;
-    }
-    if (!over) {
-        memset(&rollout->skipped_for, 0, sizeof rollout->skipped_for);
-    }
-    rollout->members = over ? rollout->members : 0;
-    if (follows) { /* whoever waited at the end, or was left out before, may not have been written down */
-        rollout->devices[ROLLOUT_DEVICE_SKIPPED] = rollout->members;
-    }
-    return rollout;
-}
-
-static bool goes_on(const struct rollout *rollout)
-{
-    return rollout_may_trigger(rollout) || rollout->state == ROLLOUT_PLANNED;
-}
-
-bool rollout_waits(struct rollout *rollout, const char *why)
-{
-    char *waits = rollout->table->waits;
-    if (strncmp(waits, why, sizeof rollout->table->waits - 1) == 0) {
-        return false;
-    }
-    snprintf(waits, sizeof rollout->table->waits, "%s", why);
-    if (goes_on(rollout)) {
-        snprintf(rollout->why, sizeof rollout->why, "it waits: %s", waits);
-    }
-    return true;
-}
-
-void rollout_waits_no_more(struct rollout *rollout)
-{
-    rollout->table->waits[0] = '\0';
-    if (goes_on(rollout)) {
-        rollout_say(rollout);
-    }
-}
-
-/* One of those counted so far without a name. */
-static void restore_followed(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
-                             const struct moment *now)
-{
-    struct rollout_member member = *as_written;
-    if (rollout->devices[ROLLOUT_DEVICE_SKIPPED] == 0) {
-        return;
-    }
-    rollout->devices[ROLLOUT_DEVICE_SKIPPED]--;
-    rollout->members--;
-    if (member.state == ROLLOUT_DEVICE_DOWNLOADING) { /* the server's end was the download's; or it had all of it */
-        member.state = ROLLOUT_DEVICE_TRIGGERED;
-    } else if (member.state == ROLLOUT_DEVICE_QUEUED) {
-        member.state = ROLLOUT_DEVICE_SKIPPED;
-    }
-    member_restore(rollout, &member, site, now);
-}
-
-void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_member *as_written,
-                            uint64_t site, const struct moment *now)
-{
-    (void)rollouts;
-    bool closed = rollout->table->closed;
-    bool listed = as_written->state == ROLLOUT_DEVICE_FAILED || as_written->state == ROLLOUT_DEVICE_SILENT ||
-                  as_written->state == ROLLOUT_DEVICE_SKIPPED;
-    size_t max = closed ? ROLLOUT_LISTED_MAX : ROLLOUT_DEVICES_MAX;
-    bool listed_here = !closed || (listed && !rollout->word_only);
-    if (rollout->table->member_count >= max || !listed_here || member_find(rollout, &as_written->mac) != NULL) {
-        return;
-    }
-    if (rollout_is_over(rollout) && !closed) {
-        restore_followed(rollout, as_written, site, now);
-        return;
-    }
-    struct rollout before = *rollout;
-    member_restore(rollout, as_written, site, now);
-    if (closed) { /* its counts stand; the member is for the list alone */
-        *rollout = before;
     }
 }

@@ -445,6 +445,39 @@ static void test_followed_after(void **unused)
     store_free(store);
 }
 
+/* A database that somebody edited by hand ends no server. */
+static void test_numbers_out_of_bounds(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    world->order.in_flight = 0;
+    begin(world, 5);
+    start(world);
+    updates(world, 0);
+    struct rollout *row = &store->rollout;
+    row->window.size = 0;
+    row->order.percent = 0;
+    row->order.timeout_ms = row->order.reboot_ms = UINT64_MAX;
+    row->order.max_failures = UINT32_MAX;
+    row->failures = row->lost = 0;
+    row->forgiven = row->lost_forgiven = 7;
+    row->state = ROLLOUT_PAUSED;
+    row->before = ROLLOUT_DONE;
+    row->word_only = true;
+    crash(store, 5, false, true);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 1); /* else the time left is not worked out */
+    assert_true(rollout_seconds_left(world->rollout) <= 3600);
+    assert_in_range(window_size(&world->rollout->window), WINDOW_MIN, WINDOW_MAX);
+    assert_string_equal(word_of(world), "paused");
+    assert_false(world->rollout->word_only);
+    row = world->rollout;
+    assert_int_equal(row->order.percent, 1);
+    assert_int_equal(row->order.timeout_ms, ROLLOUT_WAIT_MS_MAX);
+    assert_true(row->forgiven == 0 && row->lost_forgiven == 0 && row->before == ROLLOUT_RUNNING);
+    store_free(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_told_all_over_it),    cmocka_unit_test(test_called_over_it),
         cmocka_unit_test(test_handed_over_over_it), cmocka_unit_test(test_over),
         cmocka_unit_test(test_followed_after),
+        cmocka_unit_test(test_numbers_out_of_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
