@@ -99,8 +99,7 @@ static void recall_member(struct recall *recall, const struct store_member *row)
     struct rollout_member *to = &member;
     MEMBER_NUMBERS(NUMBER)
     if (rollout != NULL) {
-        rollout_restore_member(recall->rollouts, rollout, &member,
-                               device != NULL ? recall->site_of(device->address) : 0, recall->now);
+        rollout_restore_member(rollout, &member, device != NULL ? recall->site_of(device->address) : 0, recall->now);
     }
 }
 

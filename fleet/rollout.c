@@ -478,12 +478,10 @@ static void tell_again(struct rollout *rollout, const struct moment *now)
     }
 }
 
-void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type_topic, bool device_topic,
-                   const struct moment *now)
+void rollout_start(struct rollout *rollout, bool type_topic, bool device_topic, const struct moment *now)
 {
     struct rollout_table *table = rollout->table;
     assert(!table->started && !rollout_is_over(rollout));
-    (void)rollouts;
     table->started = true;
     table->type_topic = type_topic;
     table->device_topic = device_topic;

@@ -272,8 +272,7 @@ struct rollout_joiner {
     bool away;            /* it said that it is gone: SILENT until it comes */
     const char *skip_why; /* NULL = it is to get the image */
 };
-void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
-                  const struct moment *now);
+void rollout_join(struct rollout *rollout, const struct rollout_joiner *joiner, const struct moment *now);
 /* Whether one command to the type's topic, where there is one, tells those who are to get it: all of the type are
  * meant, no canary is asked, and everyone fits the window and the site, and is there; or nobody is known. Who is
  * skipped hears it too, and is refused when it asks. */
@@ -286,19 +285,14 @@ bool rollout_suits_type(const struct rollout_order *order, const struct rollout_
 /* All known have joined: canaries are chosen, and the first commands leave. `type_topic`, `device_topic`: what this
  * firmware can be told by. Where nobody is known, and nobody was told, it stands for ROLLOUT_STAND_MS, so that those
  * who come by themselves are held to the order; the first are its canaries. */
-void rollout_start(struct rollouts *rollouts, struct rollout *rollout, bool type_topic, bool device_topic,
-                   const struct moment *now);
+void rollout_start(struct rollout *rollout, bool type_topic, bool device_topic, const struct moment *now);
 
 /* STATUS_OK, or STATUS_INVALID where its state does not allow it: *why then says so in a sentence. */
-enum status rollout_pause(struct rollouts *rollouts, struct rollout *rollout, const struct moment *now,
-                          const char **why);
-enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, const struct moment *now,
-                           const char **why);
-enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, const char *because,
-                          const struct moment *now, const char **why);
+enum status rollout_pause(struct rollout *rollout, const struct moment *now, const char **why);
+enum status rollout_resume(struct rollout *rollout, const struct moment *now, const char **why);
+enum status rollout_abort(struct rollout *rollout, const char *because, const struct moment *now, const char **why);
 /* ABORTED, and nobody has said a word against its image: it is as good as before. */
-void rollout_call_off(struct rollouts *rollouts, struct rollout *rollout, const char *because,
-                      const struct moment *now);
+void rollout_call_off(struct rollout *rollout, const char *because, const struct moment *now);
 /* Whether the repository still has any of its images, as each look at it finds. Where it has none, the rollout is
  * HALTED (one whose devices are being gathered: at its start) and cannot be resumed. One that waits for the repository
  * itself, after a restart, is not halted by this. */
@@ -368,8 +362,8 @@ const struct rollout *rollouts_sending(const struct rollouts *rollouts, const st
 
 /* How a command went (device NULL = to the type): STATUS_OK, the broker has it; STATUS_BUSY, there was no room for it
  * to wait in, which is no device's fault: it is told later; anything else, with why: refused. */
-void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, enum status status,
-                   const char *why, const struct moment *now);
+void rollouts_told(struct rollout *rollout, const struct mac *device, enum status status, const char *why,
+                   const struct moment *now);
 
 /* It said over MQTT that it failed. Before it had all of it, that is a transfer that broke off, perhaps told before
  * this end saw it: it counts once. */
@@ -393,8 +387,8 @@ void rollouts_tick(struct rollouts *rollouts, const struct moment *now);
 /* As it was written down, numbers brought within their bounds; deadlines begin anew. Then the members that were, then
  * rollout_join of all known, then rollout_start, which goes on where it stood. */
 struct rollout *rollouts_restore(struct rollouts *rollouts, const struct rollout *as_written, const struct moment *now);
-void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_member *member,
-                            uint64_t site, const struct moment *now);
+void rollout_restore_member(struct rollout *rollout, const struct rollout_member *member, uint64_t site,
+                            const struct moment *now);
 
 /* It cannot go on yet: said of it, unless something else is to be said of one that stands still. Returns whether that
  * is news. Ends with rollout_waits_no_more. */

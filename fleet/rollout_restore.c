@@ -117,10 +117,9 @@ static void restore_followed(struct rollout *rollout, const struct rollout_membe
     member_restore(rollout, &member, site, now);
 }
 
-void rollout_restore_member(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_member *as_written,
-                            uint64_t site, const struct moment *now)
+void rollout_restore_member(struct rollout *rollout, const struct rollout_member *as_written, uint64_t site,
+                            const struct moment *now)
 {
-    (void)rollouts;
     bool closed = rollout->table->closed;
     bool listed = as_written->state == ROLLOUT_DEVICE_FAILED || as_written->state == ROLLOUT_DEVICE_SILENT ||
                   as_written->state == ROLLOUT_DEVICE_SKIPPED;

@@ -57,11 +57,10 @@ static void tell_all(struct rollout *rollout, enum status status, const char *wh
     }
 }
 
-void rollouts_told(struct rollouts *rollouts, struct rollout *rollout, const struct mac *device, enum status status,
-                   const char *why, const struct moment *now)
+void rollouts_told(struct rollout *rollout, const struct mac *device, enum status status, const char *why,
+                   const struct moment *now)
 {
     bool acknowledged = status == STATUS_OK;
-    (void)rollouts;
     if (!acknowledged && never_left(rollout, device, status)) {
         rollout->commands -= rollout->commands > 0; /* it is none, then */
     } else {

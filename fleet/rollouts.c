@@ -297,10 +297,8 @@ static void add_joiner(struct rollout *rollout, const struct rollout_joiner *joi
     }
 }
 
-void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const struct rollout_joiner *joiner,
-                  const struct moment *now)
+void rollout_join(struct rollout *rollout, const struct rollout_joiner *joiner, const struct moment *now)
 {
-    (void)rollouts;
     struct member *member = member_find(rollout, &joiner->mac);
     if (rollout_is_over(rollout)) { /* an older one's end may come while it still gathers */
         return;
@@ -318,10 +316,8 @@ void rollout_join(struct rollouts *rollouts, struct rollout *rollout, const stru
 /* --- the operator's word
  * ---------------------------------------------------------------------------------------------- */
 
-enum status rollout_pause(struct rollouts *rollouts, struct rollout *rollout, const struct moment *now,
-                          const char **why)
+enum status rollout_pause(struct rollout *rollout, const struct moment *now, const char **why)
 {
-    (void)rollouts;
     if (rollout->state != ROLLOUT_CANARY && rollout->state != ROLLOUT_RUNNING) {
         *why = "only a rollout in canary or running can be paused";
         return STATUS_INVALID;
@@ -330,10 +326,8 @@ enum status rollout_pause(struct rollouts *rollouts, struct rollout *rollout, co
     return STATUS_OK;
 }
 
-enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, const struct moment *now,
-                           const char **why)
+enum status rollout_resume(struct rollout *rollout, const struct moment *now, const char **why)
 {
-    (void)rollouts;
     if (rollout->state != ROLLOUT_PAUSED && rollout->state != ROLLOUT_HALTED) {
         *why = "only a rollout that is paused or halted can be resumed";
         return STATUS_INVALID;
@@ -353,10 +347,8 @@ enum status rollout_resume(struct rollouts *rollouts, struct rollout *rollout, c
     return STATUS_OK;
 }
 
-enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, const char *because,
-                          const struct moment *now, const char **why)
+enum status rollout_abort(struct rollout *rollout, const char *because, const struct moment *now, const char **why)
 {
-    (void)rollouts;
     if (rollout_is_over(rollout)) {
         *why = "it is over";
         return STATUS_INVALID;
@@ -366,9 +358,8 @@ enum status rollout_abort(struct rollouts *rollouts, struct rollout *rollout, co
     return STATUS_OK;
 }
 
-void rollout_call_off(struct rollouts *rollouts, struct rollout *rollout, const char *because, const struct moment *now)
+void rollout_call_off(struct rollout *rollout, const char *because, const struct moment *now)
 {
-    (void)rollouts;
     if (!rollout_is_over(rollout)) {
         rollout_end(rollout, ROLLOUT_ABORTED, because, now);
     }

@@ -385,7 +385,7 @@ static void on_written(void *owner, enum status status, const char *why)
         admin_answer(&answer, 202, admin_rollout_json(begun->api, rollout));
     } else {
         if (rollout != NULL) {
-            rollout_call_off(begun->api->fleet->rollouts, rollout, "it could not be written down", &now);
+            rollout_call_off(rollout, "it could not be written down", &now);
         }
         admin_refuse(&answer, 503, "store-failing", "mend that, and give the order again",
                      "the order was not taken, for it cannot be written down: %s", why);

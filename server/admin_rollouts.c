@@ -301,7 +301,7 @@ void admin_pause_rollout(struct admin_call *call)
     const char *because, *why = "";
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
-        enum status status = rollout_pause(call->api->fleet->rollouts, rollout, &now, &why);
+        enum status status = rollout_pause(rollout, &now, &why);
         answer_word(call, rollout, status, why, "");
         json_decref(body);
     }
@@ -316,7 +316,7 @@ void admin_resume_rollout(struct admin_call *call)
     if (body != NULL) {
         char resume[120];
         resume_text(rollout, resume, sizeof resume);
-        enum status status = rollout_resume(call->api->fleet->rollouts, rollout, &now, &why);
+        enum status status = rollout_resume(rollout, &now, &why);
         answer_word(call, rollout, status, why, resume);
         json_decref(body);
     }
@@ -330,7 +330,7 @@ void admin_abort_rollout(struct admin_call *call)
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
         because = because != NULL && because[0] != '\0' ? because : "by an operator";
-        enum status status = rollout_abort(call->api->fleet->rollouts, rollout, because, &now, &why);
+        enum status status = rollout_abort(rollout, because, &now, &why);
         answer_word(call, rollout, status, why, "");
         json_decref(body);
     }

@@ -113,8 +113,7 @@ static void start(struct dispatch *dispatch)
     dispatch->stage = DISPATCH_RUNS;
     if (rollout != NULL && !rollout_is_over(rollout)) {
         log_begun(dispatch, rollout);
-        rollout_start(dispatch->trigger->fleet->rollouts, rollout, dispatch->plan.type_topic,
-                      dispatch->plan.device_topic, &now);
+        rollout_start(rollout, dispatch->plan.type_topic, dispatch->plan.device_topic, &now);
     }
 }
 
@@ -181,7 +180,7 @@ static void gather_next(struct dispatch *dispatch)
     if (step == SURVEY_DONE) {
         end_gathering(dispatch);
     } else if (step == SURVEY_MET) {
-        rollout_join(dispatch->trigger->fleet->rollouts, rollout, &surveyed.joiner, &now);
+        rollout_join(rollout, &surveyed.joiner, &now);
     }
 }
 
@@ -249,7 +248,7 @@ void trigger_give_up_late(struct trigger *trigger, const struct moment *now)
                          ? "its image could not be read (does the disk of the repository answer?)"
                          : "its devices could not be gathered (is the server overloaded?)",
                      TRIGGER_BEGIN_MS / 60000);
-            rollout_call_off(trigger->fleet->rollouts, dispatch_rollout(dispatch), why, now);
+            rollout_call_off(dispatch_rollout(dispatch), why, now);
         }
     }
 }

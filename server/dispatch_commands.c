@@ -140,8 +140,7 @@ static void answer(struct told *told, bool acknowledged, const char *why)
         drop(told);
     }
     if (rollout != NULL) {
-        rollouts_told(trigger->fleet->rollouts, rollout, to_type ? NULL : &mac,
-                      acknowledged ? STATUS_OK : STATUS_DENIED, why, &now);
+        rollouts_told(rollout, to_type ? NULL : &mac, acknowledged ? STATUS_OK : STATUS_DENIED, why, &now);
     }
     dispatch_go_on(dispatch); /* perhaps it was the last */
 }

@@ -393,7 +393,7 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
     }
     *ticket = journal_rollout(journal, rollout, true);
     if (*ticket == JOURNAL_REFUSED) {
-        rollout_call_off(trigger->fleet->rollouts, rollout, "it could not be written down", &now);
+        rollout_call_off(rollout, "it could not be written down", &now);
         refuse_unwritten(problem);
         return NULL;
     }

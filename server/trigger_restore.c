@@ -47,11 +47,11 @@ void trigger_look_for_images(struct trigger *trigger)
  */
 
 /* For a drive that is not there yet, or a network: that is no reason to give it up, nor a word on its image. */
-static void wait_on(struct trigger *trigger, struct rollout *rollout, const char *why, const struct moment *now)
+static void wait_on(struct rollout *rollout, const char *why, const struct moment *now)
 {
     bool is_late = now->unix_s > rollout->created_s && now->unix_s - rollout->created_s > ROLLOUT_STAND_MS / 1000;
     if (is_late) {
-        rollout_call_off(trigger->fleet->rollouts, rollout, why, now);
+        rollout_call_off(rollout, why, now);
     } else if (rollout_waits(rollout, why)) {
         LOG_EVENT(LOG_WARN, "rollout_waits", "id", rollout->id, "type", rollout->order.target.type, "why", why);
     }
@@ -76,7 +76,7 @@ static void restore(struct trigger *trigger, struct rollout *rollout)
         order.version = of->target.version;
     }
     if (!trigger_plan(trigger, &order, &plan, &problem)) {
-        wait_on(trigger, rollout, problem.message, &now);
+        wait_on(rollout, problem.message, &now);
         return;
     }
     if (order.version != NULL && !gives(trigger, &of->target, order.version)) {

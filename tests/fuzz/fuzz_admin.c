@@ -254,7 +254,7 @@ static void end_rollouts(void)
     struct moment now = clock_moment(&world.loop);
     const char *why;
     for (size_t i = 0; i < rollouts_count(world.fleet.rollouts); i++) {
-        (void)rollout_abort(world.fleet.rollouts, rollouts_at(world.fleet.rollouts, i), "the input ended", &now, &why);
+        (void)rollout_abort(rollouts_at(world.fleet.rollouts, i), "the input ended", &now, &why);
     }
     for (int turn = 0; world.trigger.turns.first != NULL || publisher_counts(world.trigger.publisher)->waiting > 0;
          turn++) {

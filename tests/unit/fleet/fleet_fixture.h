@@ -230,9 +230,9 @@ static inline struct rollout *roll_out(struct yard *yard, const char *id, const 
     assert_non_null(rollout);
     for (unsigned i = first; i < first + count; i++) {
         struct rollout_joiner joiner = { .mac = yard_mac(i), .site = i };
-        rollout_join(rollouts, rollout, &joiner, &yard->now);
+        rollout_join(rollout, &joiner, &yard->now);
     }
-    rollout_start(rollouts, rollout, false, true, &yard->now);
+    rollout_start(rollout, false, true, &yard->now);
     return rollout;
 }
 

@@ -153,7 +153,7 @@ static inline void begin_as(struct world *world, const char *id)
 static inline void join_at(struct world *world, int device, uint64_t site)
 {
     struct rollout_joiner joiner = { .mac = mac_of(device), .site = site };
-    rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+    rollout_join(world->rollout, &joiner, &world->now);
 }
 
 /* Devices 0 .. count-1, each at its own site. */
@@ -167,7 +167,7 @@ static inline void begin(struct world *world, int count)
 
 static inline void start(struct world *world)
 {
-    rollout_start(world->rollouts, world->rollout, false, true, &world->now);
+    rollout_start(world->rollout, false, true, &world->now);
     rollout_check(world->rollout);
 }
 
@@ -180,7 +180,7 @@ static inline void set_going(struct world *world, int count)
 static inline enum status op_pause(struct world *world)
 {
     const char *why = NULL;
-    enum status status = rollout_pause(world->rollouts, world->rollout, &world->now, &why);
+    enum status status = rollout_pause(world->rollout, &world->now, &why);
     assert_true((status == STATUS_OK) == (why == NULL));
     return status;
 }
@@ -188,7 +188,7 @@ static inline enum status op_pause(struct world *world)
 static inline enum status op_resume(struct world *world)
 {
     const char *why = NULL;
-    enum status status = rollout_resume(world->rollouts, world->rollout, &world->now, &why);
+    enum status status = rollout_resume(world->rollout, &world->now, &why);
     assert_true((status == STATUS_OK) == (why == NULL));
     return status;
 }
@@ -196,7 +196,7 @@ static inline enum status op_resume(struct world *world)
 static inline enum status op_abort(struct world *world)
 {
     const char *why = NULL;
-    enum status status = rollout_abort(world->rollouts, world->rollout, "by an operator", &world->now, &why);
+    enum status status = rollout_abort(world->rollout, "by an operator", &world->now, &why);
     assert_true((status == STATUS_OK) == (why == NULL));
     return status;
 }
@@ -219,8 +219,8 @@ static inline void store_catches_up(struct world *world)
 static inline void broker_says(struct world *world, int device, bool acknowledged)
 {
     struct mac mac = mac_of(device < 0 ? 0 : device);
-    rollouts_told(world->rollouts, world->rollout, device == TO_THE_TYPE ? NULL : &mac,
-                  acknowledged ? STATUS_OK : STATUS_DENIED, "denied", &world->now);
+    rollouts_told(world->rollout, device == TO_THE_TYPE ? NULL : &mac, acknowledged ? STATUS_OK : STATUS_DENIED,
+                  "denied", &world->now);
     rollout_check(world->rollout);
 }
 
@@ -228,8 +228,7 @@ static inline void broker_says(struct world *world, int device, bool acknowledge
 static inline void no_room(struct world *world, int device)
 {
     struct mac mac = mac_of(device < 0 ? 0 : device);
-    rollouts_told(world->rollouts, world->rollout, device == TO_THE_TYPE ? NULL : &mac, STATUS_BUSY, "full",
-                  &world->now);
+    rollouts_told(world->rollout, device == TO_THE_TYPE ? NULL : &mac, STATUS_BUSY, "full", &world->now);
     rollout_check(world->rollout);
 }
 

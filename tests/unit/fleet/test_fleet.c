@@ -142,7 +142,7 @@ static void test_an_address_with_a_version(void **state)
     asking = porch(9, one);
     asking.version = "2.0";
     const char *why;
-    assert_int_equal(rollout_abort(yard->fleet.rollouts, rollout, "it hangs", &yard->now, &why), STATUS_OK);
+    assert_int_equal(rollout_abort(rollout, "it hangs", &yard->now, &why), STATUS_OK);
     assert_int_equal(ask(yard, &asking).reason, REASON_HELD_BACK);
 }
 
@@ -224,7 +224,7 @@ static void test_pollers_are_held_to_it(void **state)
     assert_int_equal(rollout->state, ROLLOUT_RUNNING);
     assert_int_equal(asks(yard, 2, one), REASON_PUBLISHED);
     const char *why;
-    (void)rollout_pause(yard->fleet.rollouts, rollout, &yard->now, &why);
+    (void)rollout_pause(rollout, &yard->now, &why);
     assert_int_equal(asks(yard, 9, one), REASON_PAUSED);
 }
 
@@ -273,7 +273,7 @@ static void test_asked_for_by_name(void **state)
         { &member, two, REASON_PAUSED },
         { &member, one, REASON_COUNT },
     };
-    assert_int_equal(rollout_pause(yard->fleet.rollouts, rollout, &yard->now, &why), STATUS_OK);
+    assert_int_equal(rollout_pause(rollout, &yard->now, &why), STATUS_OK);
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
         struct direction direction;
         struct permission permission;

@@ -345,7 +345,7 @@ static void deliver(struct history *history)
         if (!refused) {
             hear(history, &command, rollout->order.target.type);
         }
-        rollouts_told(yard->fleet.rollouts, rollout, command.to_type ? NULL : &command.mac,
+        rollouts_told(rollout, command.to_type ? NULL : &command.mac,
                       busy      ? STATUS_BUSY
                       : refused ? STATUS_DENIED
                                 : STATUS_OK,
@@ -503,7 +503,7 @@ static void join_known(struct history *history, struct rollout *rollout, const s
         bool other = strcmp(words_text(fleet->words, device->type->name), build->type) != 0;
         joiner.skip_why = runs_build(yard, device, build) ? "runs it already" : NULL;
         if (!other && rollout_selects(fleet->rollouts, rollout, &device->mac)) {
-            rollout_join(fleet->rollouts, rollout, &joiner, &yard->now);
+            rollout_join(rollout, &joiner, &yard->now);
         }
     }
 }
@@ -542,7 +542,7 @@ static void publish(struct history *history)
     MUST(rollout != NULL);
     join_known(history, rollout, build);
     unsigned topics = below(history, 8); /* mostly a device's own; or the type's alone, or none: there is no broker */
-    rollout_start(yard->fleet.rollouts, rollout, topics > 0 && topics<4, topics> 1, &yard->now);
+    rollout_start(rollout, topics > 0 && topics<4, topics> 1, &yard->now);
 }
 
 static void steer(struct history *history)
@@ -556,11 +556,11 @@ static void steer(struct history *history)
         }
         unsigned what = below(history, 6);
         if (what == 0) {
-            (void)rollout_abort(rollouts, rollout, "by an operator", &history->yard->now, &why);
+            (void)rollout_abort(rollout, "by an operator", &history->yard->now, &why);
         } else if (what < 3) {
-            (void)rollout_pause(rollouts, rollout, &history->yard->now, &why);
+            (void)rollout_pause(rollout, &history->yard->now, &why);
         } else {
-            (void)rollout_resume(rollouts, rollout, &history->yard->now, &why);
+            (void)rollout_resume(rollout, &history->yard->now, &why);
         }
     }
 }

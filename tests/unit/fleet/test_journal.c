@@ -315,9 +315,9 @@ static struct rollout *begin_rollout(struct world *world, const char *id, const 
     for (size_t i = 0; i < members; i++) {
         struct rollout_joiner joiner = { .mac = mac_of(first + i), .site = i % 7 };
         joiner.skip_why = i % 50 == 49 ? "wrong-chip: of another kind" : NULL;
-        rollout_join(world->fleet.rollouts, rollout, &joiner, &now);
+        rollout_join(rollout, &joiner, &now);
     }
-    rollout_start(world->fleet.rollouts, rollout, false, true, &now);
+    rollout_start(rollout, false, true, &now);
     return rollout;
 }
 
@@ -334,7 +334,7 @@ static void random_fact(struct world *world, struct rollout *rollout, uint64_t n
     struct rollout_fact fact = { .mac = mac, .type = slice_of(rollout->order.target.type), .site = number % 7 };
     switch (member.state) {
     case ROLLOUT_DEVICE_TRIGGERED:
-        rollouts_told(rollouts, rollout, &mac, STATUS_OK, "", &now);
+        rollouts_told(rollout, &mac, STATUS_OK, "", &now);
         fact.served = true;
         rollouts_checked_in(rollouts, &fact, &now);
         rollouts_transfer_begins(rollouts, &mac, file, &now);
@@ -470,14 +470,14 @@ static void same_rollout(const struct rollout *left, const struct rollout *right
 #undef SAME
 
 /* QUEUED members that nobody wrote down join again, as fleets do at a start; and so do those who are left out. */
-static void join_again(const struct world *world, struct rollout *restored, const struct rollout *before)
+static void join_again(struct rollout *restored, const struct rollout *before)
 {
     static struct rollout_member members[DEVICES * 8];
     size_t n = rollout_members(before, ROLLOUT_DEVICE_STATES, 0, members, sizeof members / sizeof members[0]);
     for (size_t i = 0; i < n && !rollout_is_over(restored); i++) {
         struct rollout_joiner joiner = { .mac = members[i].mac };
         joiner.skip_why = members[i].state == ROLLOUT_DEVICE_SKIPPED ? members[i].why : NULL;
-        rollout_join(world->fleet.rollouts, restored, &joiner, &now);
+        rollout_join(restored, &joiner, &now);
     }
 }
 
@@ -496,7 +496,7 @@ static void assert_remembered(const struct world *before, struct world *after)
     for (size_t i = 0; i < rollouts_count(before->fleet.rollouts); i++) {
         const struct rollout *left = rollouts_at(before->fleet.rollouts, i);
         struct rollout *right = rollouts_at(after->fleet.rollouts, i); /* the same order: the newest word counts */
-        join_again(after, right, left);
+        join_again(right, left);
         same_rollout(left, right);
     }
     const struct rollout *left = rollouts_next(before->fleet.rollouts, NULL), *right;
@@ -696,7 +696,7 @@ static void test_forgotten_rollouts_stay_forgotten(void **state)
             fill_backlog(world);
         }
         struct rollout *rollout = begin_rollout(world, id, &order, 1, 2);
-        assert_int_equal(rollout_abort(world->fleet.rollouts, rollout, "a test", &now, &why), STATUS_OK);
+        assert_int_equal(rollout_abort(rollout, "a test", &now, &why), STATUS_OK);
         rollout->distrusted = false;
     }
     assert_int_equal(rollouts_count(world->fleet.rollouts), ROLLOUTS_MAX);

@@ -269,7 +269,7 @@ static void test_those_heard_of_lately_first(void **unused)
     begin_as(world, ROLLOUT_ID);
     for (int i = 0; i < 8; i++) { /* 0 to 3 are gone: two at the site of the others, two at their own */
         struct rollout_joiner joiner = { .mac = mac_of(i), .site = i == 2 || i == 3 ? (uint64_t)i : 9, .stale = i < 4 };
-        rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+        rollout_join(world->rollout, &joiner, &world->now);
     }
     start(world);
     for (int i = 4; i < 7; i++) {
@@ -324,7 +324,7 @@ static struct world *world_of_lost(int count, bool came_back)
     begin_as(world, ROLLOUT_ID);
     for (int i = 0; i < 30; i++) {
         struct rollout_joiner joiner = { .mac = mac_of(i), .site = 1, .came_back = came_back };
-        rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+        rollout_join(world->rollout, &joiner, &world->now);
     }
     start(world);
     for (int i = 0; i < count; i++) {
@@ -460,7 +460,7 @@ static struct world *world_of_type(int devices, bool device_topic)
     struct world *world = world_new();
     world->order.in_flight = 4;
     begin(world, devices);
-    rollout_start(world->rollouts, world->rollout, true, device_topic, &world->now);
+    rollout_start(world->rollout, true, device_topic, &world->now);
     return world;
 }
 
@@ -513,9 +513,9 @@ static void test_not_all_at_once(void **unused)
         begin_as(world, ROLLOUT_ID);
         for (int k = 0; k < 3; k++) {
             struct rollout_joiner joiner = { .mac = mac_of(k), .away = partial[i].away && k == 2 };
-            rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+            rollout_join(world->rollout, &joiner, &world->now);
         }
-        rollout_start(world->rollouts, world->rollout, true, true, &world->now);
+        rollout_start(world->rollout, true, true, &world->now);
         if (times_told(world, TO_THE_TYPE) > 0) {
             fail_msg("told all, though %s", partial[i].name);
         }
@@ -626,7 +626,7 @@ static void test_no_topic_at_all(void **unused)
     struct world *world = world_new();
     world->order.in_flight = 2;
     begin(world, 3);
-    rollout_start(world->rollouts, world->rollout, false, false, &world->now);
+    rollout_start(world->rollout, false, false, &world->now);
     assert_int_equal(world->told_count, 0);
     updates(world, 2);
     pass(world, ROLLOUT_STAND_MS - 1);

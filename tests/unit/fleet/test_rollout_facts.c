@@ -12,7 +12,7 @@ static struct world *world_with(enum rollout_device_state state)
     world->order.max_failures = 100;
     begin(world, 3);
     world->store_lags = state == ROLLOUT_DEVICE_QUEUED;
-    rollout_start(world->rollouts, world->rollout, false, true, &world->now);
+    rollout_start(world->rollout, false, true, &world->now);
     world->store_lags = true;
     switch (state) {
     case ROLLOUT_DEVICE_TRIGGERED:
@@ -210,7 +210,7 @@ static void test_pollers_take_free_slots_only(void **unused)
     world->order.in_flight = 2;
     world->store_lags = true;
     begin(world, 6);
-    rollout_start(world->rollouts, world->rollout, false, true, &world->now);
+    rollout_start(world->rollout, false, true, &world->now);
     assert_true(asks(world, 4));
     assert_true(asks(world, 5));
     assert_false(asks(world, 3));
@@ -233,7 +233,7 @@ static void test_nobody_is_told_before_it_is_written(void **unused)
     world->order.in_flight = 2;
     world->store_lags = true;
     begin(world, 4);
-    rollout_start(world->rollouts, world->rollout, false, true, &world->now);
+    rollout_start(world->rollout, false, true, &world->now);
     assert_int_equal(world->told_count, 0);
     rollouts_written(world->rollouts, world->ticket - 1, &world->now); /* all but the last that was armed */
     assert_int_equal(world->told_count, 1);
@@ -518,9 +518,9 @@ static void test_done(void **unused)
     begin(world, 3);
     struct rollout_joiner skipped = { .mac = mac_of(7), .skip_why = "wrong-chip" };
     struct rollout_joiner away = { .mac = mac_of(8), .away = true };
-    rollout_join(world->rollouts, world->rollout, &skipped, &world->now);
-    rollout_join(world->rollouts, world->rollout, &away, &world->now);
-    rollout_join(world->rollouts, world->rollout, &away, &world->now);
+    rollout_join(world->rollout, &skipped, &world->now);
+    rollout_join(world->rollout, &away, &world->now);
+    rollout_join(world->rollout, &away, &world->now);
     start(world);
     assert_int_equal(world->rollout->members, 5);
     updates(world, 0);
@@ -809,7 +809,7 @@ static void test_no_room_for_the_command_to_all(void **unused)
     struct world *world = world_new();
     world->order.in_flight = 4;
     begin(world, 3);
-    rollout_start(world->rollouts, world->rollout, true, true, &world->now);
+    rollout_start(world->rollout, true, true, &world->now);
     struct told first = *last_told(world);
     no_room(world, TO_THE_TYPE);
     assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_QUEUED], 3);
@@ -930,8 +930,7 @@ static void test_an_abort_that_says_superseded(void **unused)
     struct world *world = world_new();
     begin(world, 2);
     start(world);
-    enum status status =
-        rollout_abort(world->rollouts, world->rollout, "superseded by 00000000000000bb", &world->now, &why);
+    enum status status = rollout_abort(world->rollout, "superseded by 00000000000000bb", &world->now, &why);
     assert_int_equal(status, STATUS_OK);
     assert_false(rollout_is_superseded(world->rollout));
     assert_string_equal(state_of(world, 0), "triggered"); /* it was told, and is followed */
@@ -950,7 +949,7 @@ static void test_a_failure_that_says_not_told(void **unused)
     struct rollout_permission permission;
     begin(world, 1);
     start(world);
-    rollouts_told(world->rollouts, world->rollout, &mac, STATUS_OK, "", &world->now);
+    rollouts_told(world->rollout, &mac, STATUS_OK, "", &world->now);
     rollouts_reported_failure(world->rollouts, &mac, "not told: by its flash", &world->now);
     assert_int_equal(world->rollout->failures, 1);
     rollout_permit(world->rollout, &mac, 0, &permission);

@@ -331,7 +331,7 @@ static void deliver(struct history *history)
             }
         }
         bool refused = busy || below(history, 200) == 0;
-        rollouts_told(history->rollouts, history->rollout, command->to_type ? NULL : &command->mac,
+        rollouts_told(history->rollout, command->to_type ? NULL : &command->mac,
                       busy      ? STATUS_BUSY
                       : refused ? STATUS_DENIED
                                 : STATUS_OK,
@@ -360,10 +360,10 @@ static void join_all(struct history *history)
         struct rollout_joiner joiner = { .mac = one->mac, .site = one->site };
         if (one->known && one->selected) {
             joiner.skip_why = one->runs_new ? "runs it already" : !is_fit(one) ? "wrong-chip" : NULL;
-            rollout_join(history->rollouts, history->rollout, &joiner, &history->now);
+            rollout_join(history->rollout, &joiner, &history->now);
         }
     }
-    rollout_start(history->rollouts, history->rollout, history->type_topic, history->device_topic, &history->now);
+    rollout_start(history->rollout, history->type_topic, history->device_topic, &history->now);
 }
 
 /* What was written of each device last, up to the last flush, in the order in which they were armed. */
@@ -420,8 +420,7 @@ static void crash(struct history *history)
         bool slot = members[i].state == ROLLOUT_DEVICE_TRIGGERED || members[i].state == ROLLOUT_DEVICE_DOWNLOADING ||
                     members[i].state == ROLLOUT_DEVICE_FLASHED;
         history->frees_lost += slot && !find(history, &members[i].mac)->attempt_open;
-        rollout_restore_member(history->rollouts, history->rollout, &members[i], find(history, &members[i].mac)->site,
-                               &history->now);
+        rollout_restore_member(history->rollout, &members[i], find(history, &members[i].mac)->site, &history->now);
     }
     if (!rollout_is_over(history->rollout)) {
         join_all(history);
@@ -434,14 +433,14 @@ static void interfere(struct history *history)
     unsigned what = below(history, 400);
     if (history->rollout->state == ROLLOUT_HALTED || history->rollout->state == ROLLOUT_PAUSED) {
         if (what < 20) {
-            (void)rollout_resume(history->rollouts, history->rollout, &history->now, &why);
+            (void)rollout_resume(history->rollout, &history->now, &why);
         } else if (what == 20) {
-            (void)rollout_abort(history->rollouts, history->rollout, "by an operator", &history->now, &why);
+            (void)rollout_abort(history->rollout, "by an operator", &history->now, &why);
         }
     } else if (what == 0) {
-        (void)rollout_pause(history->rollouts, history->rollout, &history->now, &why);
+        (void)rollout_pause(history->rollout, &history->now, &why);
     } else if (what == 1) {
-        (void)rollout_abort(history->rollouts, history->rollout, "by an operator", &history->now, &why);
+        (void)rollout_abort(history->rollout, "by an operator", &history->now, &why);
     }
 }
 

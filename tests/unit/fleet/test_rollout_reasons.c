@@ -17,7 +17,7 @@ static void leave_out(struct world *world, int first, int count, const char *why
 {
     for (int i = first; i < first + count; i++) {
         struct rollout_joiner joiner = { .mac = mac_of(i), .skip_why = why };
-        rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+        rollout_join(world->rollout, &joiner, &world->now);
     }
 }
 

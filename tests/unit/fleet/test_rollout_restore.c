@@ -86,7 +86,7 @@ static void crash(struct store *store, int known, bool type_topic, bool device_t
         struct rollout_member member = store->rows[i].member;
         member.why = store->rows[i].why;
         if (store->rows[i].is_there) {
-            rollout_restore_member(world->rollouts, world->rollout, &member, (uint64_t)i, &world->now);
+            rollout_restore_member(world->rollout, &member, (uint64_t)i, &world->now);
         }
     }
     if (rollout_is_over(world->rollout)) {
@@ -95,7 +95,7 @@ static void crash(struct store *store, int known, bool type_topic, bool device_t
     for (int i = 0; i < known; i++) {
         join_at(world, i, (uint64_t)i);
     }
-    rollout_start(world->rollouts, world->rollout, type_topic, device_topic, &world->now);
+    rollout_start(world->rollout, type_topic, device_topic, &world->now);
     rollout_check(world->rollout);
 }
 
@@ -279,7 +279,7 @@ static void test_patience_over_it(void **unused)
     store = store_new();
     world = &store->world;
     begin(world, 2);
-    rollout_start(world->rollouts, world->rollout, false, false, &world->now); /* nothing can tell them */
+    rollout_start(world->rollout, false, false, &world->now); /* nothing can tell them */
     pass(world, ROLLOUT_STAND_MS - 2 * 3600000u);
     crash(store, 2, false, false);
     pass(world, 3600000 - 60000);
@@ -321,7 +321,7 @@ static void test_told_all_over_it(void **unused)
         struct world *world = &store->world;
         world->order.in_flight = 4;
         begin(world, devices);
-        rollout_start(world->rollouts, world->rollout, true, true, &world->now);
+        rollout_start(world->rollout, true, true, &world->now);
         struct told first = world->told[0];
         crash(store, devices, true, true);
         assert_int_equal(world->told_count, 1);
@@ -341,7 +341,7 @@ static void test_called_over_it(void **unused)
     struct store *store = store_new();
     struct world *world = &store->world;
     begin(world, 3);
-    rollout_start(world->rollouts, world->rollout, true, false, &world->now);
+    rollout_start(world->rollout, true, false, &world->now);
     struct told first = world->told[0];
     crash(store, 3, true, false);
     assert_int_equal(world->told_count, 1);
@@ -487,8 +487,7 @@ int main(void)
         cmocka_unit_test(test_patience_over_it),    cmocka_unit_test(test_halted_over_it),
         cmocka_unit_test(test_told_all_over_it),    cmocka_unit_test(test_called_over_it),
         cmocka_unit_test(test_handed_over_over_it), cmocka_unit_test(test_over),
-        cmocka_unit_test(test_followed_after),
-        cmocka_unit_test(test_numbers_out_of_bounds),
+        cmocka_unit_test(test_followed_after),      cmocka_unit_test(test_numbers_out_of_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

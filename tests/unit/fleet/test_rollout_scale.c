@@ -76,9 +76,9 @@ static void test_one_command_does_not_pass_a_sites_cap(void **state)
         begin_as(world, ROLLOUT_ID);
         for (int i = 0; i < of_site; i++) {
             struct rollout_joiner joiner = { .mac = mac_of(i), .site = 7, .stale = true };
-            rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+            rollout_join(world->rollout, &joiner, &world->now);
         }
-        rollout_start(world->rollouts, world->rollout, true, true, &world->now);
+        rollout_start(world->rollout, true, true, &world->now);
         assert_int_equal(world->told_count, 1);
         assert_int_equal(world->told[0].device, of_site == 1 ? TO_THE_TYPE : 0);
         world_free(world);
@@ -91,7 +91,7 @@ static void test_who_cannot_be_told_falls_silent_in_pieces(void **state)
     enum { COUNT = 10000 };
     struct world *world = world_new();
     begin(world, COUNT);
-    rollout_start(world->rollouts, world->rollout, false, false, &world->now);
+    rollout_start(world->rollout, false, false, &world->now);
     pass(world, (uint64_t)8 * 86400 * 1000);
     size_t silent = world->rollout->devices[ROLLOUT_DEVICE_SILENT];
     assert_true(silent > 0 && silent < COUNT / 2);

@@ -10,7 +10,7 @@ static struct world *world_of_strangers(unsigned canary, unsigned in_flight, boo
     world->order.canary = canary;
     world->order.in_flight = in_flight;
     begin_as(world, ROLLOUT_ID);
-    rollout_start(world->rollouts, world->rollout, topics, topics, &world->now);
+    rollout_start(world->rollout, topics, topics, &world->now);
     return world;
 }
 
@@ -54,7 +54,7 @@ static void test_a_share_of_strangers(void **unused)
     world->order.percent = 50;
     world->order.in_flight = 200;
     begin_as(world, ROLLOUT_ID);
-    rollout_start(world->rollouts, world->rollout, true, true, &world->now);
+    rollout_start(world->rollout, true, true, &world->now);
     assert_string_equal(word_of(world), "running");
     assert_int_equal(world->told_count, 0);
     size_t served = 0;
@@ -131,7 +131,7 @@ static void test_all_who_could_try_it_are_away(void **unused)
         begin_as(world, ROLLOUT_ID);
         for (int i = 0; i < 3; i++) {
             struct rollout_joiner joiner = { .mac = mac_of(i), .away = true };
-            rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+            rollout_join(world->rollout, &joiner, &world->now);
         }
         start(world);
         assert_string_equal(word_of(world), "canary");
@@ -164,8 +164,8 @@ static void test_over_a_restart(void **unused)
     rollouts_free(world->rollouts);
     world_rollouts(world);
     world->rollout = rollouts_restore(world->rollouts, &as_written, &world->now);
-    rollout_restore_member(world->rollouts, world->rollout, &member, 0, &world->now);
-    rollout_start(world->rollouts, world->rollout, false, false, &world->now);
+    rollout_restore_member(world->rollout, &member, 0, &world->now);
+    rollout_start(world->rollout, false, false, &world->now);
     assert_string_equal(word_of(world), "running");
     assert_true(asks(world, 1) && asks(world, 2));
     assert_false(asks(world, 3));

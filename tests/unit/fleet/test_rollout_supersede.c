@@ -144,7 +144,7 @@ static void test_the_type_is_not_told(void **unused)
     world->group_first = world->group_last = 2;
     begin_as(world, ID_B);
     world->rollout = older;
-    rollout_start(world->rollouts, older, true, true, &world->now);
+    rollout_start(older, true, true, &world->now);
     assert_int_equal(times_told(world, TO_THE_TYPE), 0);
     assert_int_equal(world->told_count, 3);
     assert_int_equal(times_told(world, 2), 0);
@@ -194,7 +194,7 @@ static void test_a_lost_one_goes(void **unused)
     begin_as(world, ID_A);
     for (int i = 0; i < 30; i++) {
         struct rollout_joiner joiner = { .mac = mac_of(i), .came_back = true };
-        rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+        rollout_join(world->rollout, &joiner, &world->now);
     }
     start(world);
     takes_it(world, 0);

@@ -419,7 +419,7 @@ static void order_nth(struct world *world, unsigned n)
 static void finish_at_once(struct world *world)
 {
     struct rollout_joiner joiner = { .mac = mac_of(0), .skip_why = "runs it already" };
-    rollout_join(world->rollouts, world->rollout, &joiner, &world->now);
+    rollout_join(world->rollout, &joiner, &world->now);
     start(world);
 }
 
@@ -555,7 +555,7 @@ static void test_no_room(void **unused)
 static enum status op_resume_now(struct world *world)
 {
     const char *why;
-    return rollout_resume(world->rollouts, world->rollout, &world->now, &why);
+    return rollout_resume(world->rollout, &world->now, &why);
 }
 
 /* Else its devices are told of what nobody can give them. */

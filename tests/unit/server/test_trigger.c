@@ -833,13 +833,13 @@ static void test_queue_that_is_full_and_a_pause(void **state)
     struct trigger_order order = order_to(macs, 3);
     struct rollout *rollout = begin(&order);
     struct moment now = clock_moment(&world.loop);
-    assert_int_equal(rollout_pause(world.fleet.rollouts, rollout, &now, &why), STATUS_OK);
+    assert_int_equal(rollout_pause(rollout, &now, &why), STATUS_OK);
     turn();
     assert_true(rollout->devices[ROLLOUT_DEVICE_QUEUED] == 3 && rollout->commands_failed == 0);
     set_link(SESSION_CONNECTED);
     turn();
     assert_int_equal(world.sent_count, 0);
-    assert_int_equal(rollout_resume(world.fleet.rollouts, rollout, &now, &why), STATUS_OK);
+    assert_int_equal(rollout_resume(rollout, &now, &why), STATUS_OK);
     turn();
     answer_all();
     assert_true(rollout->acknowledged == 3 && world.sent_count == 3);
@@ -1539,7 +1539,7 @@ static void test_retained_that_is_acknowledged_after_the_end(void **state)
     struct trigger_order order = order_to(macs, 1);
     struct rollout *rollout = begin(&order);
     struct moment now = clock_moment(&world.loop);
-    assert_int_equal(rollout_abort(world.fleet.rollouts, rollout, "", &now, &why), STATUS_OK);
+    assert_int_equal(rollout_abort(rollout, "", &now, &why), STATUS_OK);
     turn();
     answer_all(); /* of the command, then of what clears it */
     assert_int_equal(world.sent_count, 2);
