@@ -36,16 +36,6 @@ bool rollout_device_from_word(struct slice word, enum rollout_device_state *stat
     return false;
 }
 
-const char *rollout_mark_word(enum rollout_mark mark)
-{
-    static const char *const words[] = {
-#define X(name, word) word,
-        ROLLOUT_MARK_LIST(X)
-#undef X
-    };
-    return words[mark];
-}
-
 bool rollout_device_is_open(enum rollout_device_state state)
 {
     return device_states[state].slot;

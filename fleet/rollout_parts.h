@@ -209,8 +209,8 @@ void member_view(const struct rollout *rollout, const struct member *member, str
 void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
 void rollout_set_for(struct rollout *rollout, enum rollout_state state, enum rollout_cause cause, const char *why,
                      const struct moment *now);
-/* Strangers are canaries, as long as there are too few. */
-bool rollout_lacks_canaries(const struct rollout *rollout);
+/* By itself: so many have failed, or a canary has. */
+void rollout_halt(struct rollout *rollout, const char *why, const struct moment *now);
 /* Writes into `why` that it waits for strangers, that devices of it went to a newer one; what stopped it stays. */
 void rollout_say(struct rollout *rollout);
 /* Fills free slots, and looks whether it is to halt, to go on, or over. After every fact. */
@@ -221,6 +221,14 @@ void rollout_call_all(struct rollout *rollout, const struct moment *now);
 bool rollout_fails_often(const struct rollout *rollout);
 bool rollout_may_trigger(const struct rollout *rollout);  /* its state is CANARY or RUNNING */
 bool rollout_stands_still(const struct rollout *rollout); /* PAUSED or HALTED */
+
+/* --- rollout_canaries.c ---------------------------------------------------------------------------------------------
+ */
+
+/* Strangers are canaries, as long as there are too few. */
+bool rollout_lacks_canaries(const struct rollout *rollout);
+/* In CANARY: chooses those that are missing; halts, or goes on to all, when they have said enough. */
+void rollout_judge_canaries(struct rollout *rollout, const struct moment *now);
 
 /* --- rollout_reasons.c ----------------------------------------------------------------------------------------------
  */

@@ -253,7 +253,7 @@ def test_a_build_that_failed_is_kept_back_until_an_operator_says_otherwise(serve
 def test_a_device_that_is_forgotten(server, admin):
     check(server, "/update/door", version="1.0")
     change(admin, pin="1.0", groups_add=["kitchen"])
-    assert admin.delete(DEVICE).json == {"removed": MAC}
+    assert admin.delete(DEVICE).json == {"removed": MAC, "notes": []}
     assert admin.get(DEVICE).error == "unknown-device" and listed(admin) == ([], 0)
     assert admin.get("/api/v1/groups").json["total"] == 0
     assert admin.delete(DEVICE).status == 404
