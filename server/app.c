@@ -167,6 +167,7 @@ static void introduce(struct app *app)
     app->device_api.sources.fleet = &app->fleet;
     app->device_api.fleet = &app->fleet;
     app->device_api.metrics = &app->metrics;
+    device_api_open(&app->device_api);
     app->trigger = (struct trigger){ .loop = &app->loop,
                                      .fleet = &app->fleet,
                                      .blobs = &app->blobs,
@@ -288,6 +289,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     int error = uv_loop_close(&app.loop);
     assert(error == 0); /* every handle was closed */
     (void)error;
+    device_api_close(&app.device_api);
     app_fleet_free(&app);
     tokens_free(app.tokens);
     config_close(&app.config);

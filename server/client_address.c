@@ -251,7 +251,7 @@ static bool find_forwarded(const struct client_proxies *proxies, const struct he
            (by_standard == FOUND_NOTHING || (by_standard == FOUND_CLIENT && memcmp(bytes, other, sizeof other) == 0));
 }
 
-struct client_address client_address_find(const struct client_proxies *proxies, const struct sockaddr_storage *peer,
+struct client_address client_address_find(const struct client_proxies *proxies, const struct sockaddr *peer,
                                           const struct header *headers, size_t n)
 {
     struct client_address client = { .forwarded = false };

@@ -40,7 +40,7 @@ struct client_address {
 bool client_network_read(struct slice text, struct client_network *network);
 
 /* `peer` is the connection's other end. Headers are looked at only where it is one of `proxies`. */
-struct client_address client_address_find(const struct client_proxies *proxies, const struct sockaddr_storage *peer,
+struct client_address client_address_find(const struct client_proxies *proxies, const struct sockaddr *peer,
                                           const struct header *headers, size_t n);
 
 /* "192.0.2.7", "[2001:db8::7]"; `to` has room for HOST_TEXT_SIZE bytes. */

@@ -7,6 +7,7 @@
 #ifndef SERVER_DEVICE_API_H
 #define SERVER_DEVICE_API_H
 
+#include "base/pool.h"
 #include "fleet/fleet.h"
 #include "server/check.h"
 #include "server/client_address.h"
@@ -25,7 +26,12 @@ struct device_api {
     struct fleet *fleet;
     struct metrics *metrics;
     struct used_addresses used;
+    struct pool deliveries;
 };
+
+/* The rest of *api is the caller's. Closed when the last delivery has come back. */
+void device_api_open(struct device_api *api);
+void device_api_close(struct device_api *api);
 
 /* Handlers for the router: `rest` is the path behind the route's prefix. */
 typedef void (*device_handler_fn)(struct device_api *api, const struct http_request *request, struct slice rest,

@@ -4,13 +4,24 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#define KEPT_MAX 1024 /* deliveries whose memory is kept for the next */
+
+void device_api_open(struct device_api *api)
+{
+    pool_init(&api->deliveries, sizeof(struct delivery), KEPT_MAX);
+}
+
+void device_api_close(struct device_api *api)
+{
+    pool_close(&api->deliveries);
+}
 
 struct delivery *delivery_new(struct visit *visit, unsigned status)
 {
     const struct build *build = visit->check.decision.build;
-    struct delivery *delivery = calloc(1, sizeof *delivery);
+    struct delivery *delivery = pool_take(&visit->api->deliveries);
     assert(delivery != NULL && build != NULL);
     delivery->has_mac = visit->check.device.has_mac;
     delivery->fs = visit->check.device.mode == DEVICE_MODE_FS;
@@ -67,5 +78,5 @@ void device_api_delivered(struct device_api *api, struct delivery *delivery, con
     if (outcome->begun) { /* else device_api_unavailable has told */
         device_log_ended(delivery, outcome);
     }
-    free(delivery);
+    pool_give(&api->deliveries, delivery);
 }

@@ -14,13 +14,9 @@
 
 const struct client_address *visit_client(struct visit *visit)
 {
-    struct sockaddr_storage peer;
     if (!visit->has_client && visit->stream != NULL) {
-        memset(&peer, 0, sizeof peer);
-        if (visit->stream->ops->remote(visit->stream, &peer)) {
-            visit->client =
-                client_address_find(&visit->api->proxies, &peer, visit->request->headers, visit->request->header_count);
-        }
+        visit->client = client_address_find(&visit->api->proxies, visit->stream->ops->remote(visit->stream),
+                                            visit->request->headers, visit->request->header_count);
     }
     visit->has_client = true;
     return &visit->client;

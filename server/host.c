@@ -66,16 +66,16 @@ void host_to_bytes(const struct host *host, uint8_t bytes[16])
     memcpy(bytes + 12, is_v4 ? host->bytes : host->bytes + 12, 4);
 }
 
-struct host host_of_address(const struct sockaddr_storage *address)
+struct host host_of_address(const struct sockaddr *address)
 {
     struct host host = { .family = 0 };
-    if (address->ss_family == AF_INET) {
+    if (address->sa_family == AF_INET) {
         struct sockaddr_in in;
         memcpy(&in, address, sizeof in);
         host.family = AF_INET;
         host.port = ntohs(in.sin_port);
         memcpy(host.bytes, &in.sin_addr, 4);
-    } else if (address->ss_family == AF_INET6) {
+    } else if (address->sa_family == AF_INET6) {
         struct sockaddr_in6 in6;
         memcpy(&in6, address, sizeof in6);
         host = host_of_bytes(in6.sin6_addr.s6_addr);

@@ -17,7 +17,7 @@ struct host {
     uint16_t port;
 };
 
-struct host host_of_address(const struct sockaddr_storage *address);
+struct host host_of_address(const struct sockaddr *address);
 
 /* As 16 bytes, IPv4 as ::ffff:a.b.c.d, and back; without the port. */
 struct host host_of_bytes(const uint8_t bytes[16]);

@@ -11,11 +11,11 @@
 
 #include <assert.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define INPUT_PAUSE (16u << 10) /* waiting input above which we stop reading */
 #define INPUT_MAX   (64u << 10)
+#define KEPT_MAX    1024 /* connections, and transfers, whose memory is kept for the next */
 
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
 
@@ -54,8 +54,7 @@ static void on_closed(struct stream *stream)
 {
     struct http_conn *conn = conn_of_stream(stream);
     struct http_server *server = conn->server;
-    conn->next_free = server->free_conns;
-    server->free_conns = conn;
+    pool_give(&server->conns, conn);
     server->connections--;
     server->on_left(server);
 }
@@ -267,16 +266,10 @@ void http_conn_expire(struct http_conn *conn)
 
 struct http_conn *http_conn_new(struct http_server *server)
 {
-    struct http_conn *conn = server->free_conns;
-    if (conn != NULL) {
-        server->free_conns = conn->next_free;
-    } else {
-        conn = malloc(sizeof *conn);
-        if (conn == NULL) {
-            return NULL;
-        }
+    struct http_conn *conn = pool_take(&server->conns);
+    if (conn == NULL) {
+        return NULL;
     }
-    memset(conn, 0, sizeof *conn);
     conn->server = server;
     buf_init(&conn->input, INPUT_MAX);
     stream_socket_init(&conn->socket, server->loop, &server->read_buffer, server->of_unix);
@@ -292,32 +285,22 @@ struct http_conn *http_conn_new(struct http_server *server)
     return conn;
 }
 
-uv_stream_t *http_conn_socket(struct http_conn *conn)
-{
-    return &conn->socket.uv.stream;
-}
-
-static struct http_peer peer_of(const struct sockaddr_storage *address)
+static struct http_peer peer_of(const struct sockaddr *address)
 {
     struct http_peer peer = { .bytes = { 0 } };
-    if (address->ss_family == AF_INET6) {
-        memcpy(peer.bytes, &((const struct sockaddr_in6 *)address)->sin6_addr, 16);
-    } else if (address->ss_family == AF_INET) {
+    if (address->sa_family == AF_INET6) {
+        memcpy(peer.bytes, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, 16);
+    } else if (address->sa_family == AF_INET) {
         peer.bytes[10] = peer.bytes[11] = 0xff;
-        memcpy(peer.bytes + 12, &((const struct sockaddr_in *)address)->sin_addr, 4);
+        memcpy(peer.bytes + 12, &((const struct sockaddr_in *)(const void *)address)->sin_addr, 4);
     }
     return peer;
 }
 
-bool http_conn_open(struct http_conn *conn, int fd)
+void http_conn_open(struct http_conn *conn, int fd, const union stream_address *peer)
 {
-    struct sockaddr_storage address;
-    socklen_t length = sizeof address;
-    memset(&address, 0, sizeof address);
-    if (conn->server->limits.peer_max != 0 && getpeername(fd, (struct sockaddr *)&address, &length) == 0) {
-        conn->peer = peer_of(&address);
-    }
-    return stream_socket_open(&conn->socket, fd);
+    stream_socket_open(&conn->socket, fd, peer);
+    conn->peer = peer_of(conn_stream(conn)->ops->remote(conn_stream(conn)));
 }
 
 const struct http_peer *http_conn_peer(const struct http_conn *conn)
@@ -347,11 +330,8 @@ struct http_conn *http_conn_of_wait(struct wait_entry *entry)
     return (struct http_conn *)((char *)entry - offsetof(struct http_conn, wait_entry));
 }
 
-void http_conn_free_all(struct http_conn *conns)
+void http_conn_make_pools(struct http_server *server)
 {
-    while (conns != NULL) {
-        struct http_conn *conn = conns;
-        conns = conn->next_free;
-        free(conn);
-    }
+    pool_init(&server->conns, sizeof(struct http_conn), KEPT_MAX);
+    pool_init(&server->transfers_free, conn_transfer_bytes(), KEPT_MAX);
 }

@@ -6,6 +6,7 @@
 #ifndef SERVER_HTTP_CONN_H
 #define SERVER_HTTP_CONN_H
 
+#include "base/pool.h"
 #include "repo/blob.h"
 #include "server/http_reply.h"
 #include "server/http_request.h"
@@ -117,7 +118,7 @@ struct http_server {
     bool draining;
     struct http_crowd crowd;
     struct wait_list waits[HTTP_WAIT_COUNT];
-    struct http_conn *free_conns;
+    struct pool conns, transfers_free;
     struct stream_read_buffer read_buffer;
     struct http_request request; /* scratch of the request under way */
     struct http_clock clock;
@@ -128,9 +129,8 @@ struct http_server {
 
 /* A connection about to begin: the caller opens it, then starts or closes it. NULL: no memory. */
 struct http_conn *http_conn_new(struct http_server *server);
-bool http_conn_open(struct http_conn *conn, int fd); /* false: the descriptor stays the caller's */
-uv_stream_t *http_conn_socket(struct http_conn *conn);
-void http_conn_start(struct http_conn *conn);
+void http_conn_open(struct http_conn *conn, int fd, const union stream_address *peer); /* see stream_socket_open */
+void http_conn_start(struct http_conn *conn); /* it may be answered and gone when this returns */
 
 /* Ends it, whatever it is doing; `why` is for a delivery that is cut by it. */
 void http_conn_close(struct http_conn *conn, const char *why);
@@ -145,6 +145,6 @@ const struct http_peer *http_conn_peer(const struct http_conn *conn);
 void http_conn_print_peer(struct http_conn *conn, char *text, size_t size);
 bool http_conn_has_input(const struct http_conn *conn); /* a part of a request is there */
 struct http_conn *http_conn_of_wait(struct wait_entry *entry);
-void http_conn_free_all(struct http_conn *conns); /* a free list */
+void http_conn_make_pools(struct http_server *server); /* of the memory that connections take */
 
 #endif

@@ -34,7 +34,6 @@ struct http_conn {
     struct wait_entry wait_entry;
     uint64_t acknowledged_mark; /* of the answer under way: bytes acknowledged, and when they last grew */
     uint64_t progress_ms;
-    struct http_conn *next_free;
     struct http_scan scan;
     struct buf input; /* what came and is not consumed */
     struct transfer *transfer;
@@ -83,6 +82,9 @@ void conn_refuse(struct http_conn *conn, unsigned status, const char *why);
 
 /* Its transfer's time for a look: closes it where all has arrived, or nothing moves any more. */
 void conn_look_at_transfer(struct http_conn *conn);
+
+/* The memory of a transfer. */
+size_t conn_transfer_bytes(void);
 
 /* Ends the transfer and tells who asked for it. `why` NULL = nothing went wrong on our side. `handed`: what the system
  * has taken counts as arrived, since nothing more will be learned. */

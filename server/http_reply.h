@@ -32,7 +32,7 @@ struct http_answer {
     char version[VERSION_TEXT_MAX + 1]; /* x-version; "" = none */
     char location[80];                  /* Location of a 201 or 202; "" = none */
     size_t text_bytes;
-    char text[512]; /* the body where there is no image */
+    char text[512]; /* the body where there is no image; last, see struct transfer */
 };
 
 #define HTTP_REPLY_HEAD_MAX 1024

@@ -17,9 +17,14 @@ struct transfer {
     struct blob *blob;
     struct image *image; /* counted */
     uint64_t started_ms;
-    uint64_t sent_before; /* stream.sent_bytes when its body began */
-    struct http_answer answer;
+    uint64_t sent_before;      /* stream.sent_bytes when its body began */
+    struct http_answer answer; /* last, and not all of it: an image's answer has no text */
 };
+
+size_t conn_transfer_bytes(void)
+{
+    return offsetof(struct transfer, answer) + offsetof(struct http_answer, text);
+}
 
 /* --- an image on its way ------------------------------------------------------------------------------------------ */
 
@@ -65,7 +70,7 @@ void conn_end_transfer(struct http_conn *conn, const char *why, bool handed)
         server->handlers->delivered(server->owner, transfer->answer.delivery, &outcome);
     }
     image_unref(transfer->image);
-    free(transfer);
+    pool_give(&server->transfers_free, transfer);
 }
 
 bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery, uint64_t *bytes)
@@ -221,10 +226,10 @@ static void on_blob_ready(struct blob_wait *wait, enum status status, struct blo
 
 static void begin_transfer(struct http_conn *conn, const struct http_answer *answer)
 {
-    struct transfer *transfer = calloc(1, sizeof *transfer);
+    struct transfer *transfer = pool_take(&conn->server->transfers_free);
     assert(transfer != NULL);
     transfer->conn = conn;
-    transfer->answer = *answer;
+    memcpy(&transfer->answer, answer, offsetof(struct http_answer, text));
     transfer->image = answer->image;
     transfer->wait.ready = on_blob_ready;
     transfer->started_ms = uv_now(conn->server->loop);

@@ -90,6 +90,7 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
     server->read_buffer.size = READ_BYTES;
     server->read_buffer.bytes = malloc(READ_BYTES);
     assert(server->read_buffer.bytes != NULL);
+    http_conn_make_pools(server);
     uv_timer_init(loop, &server->tick);
     server->tick.data = server;
 }
@@ -108,16 +109,14 @@ struct http_conn *http_server_new_conn(struct http_server *server)
     return conn;
 }
 
-bool http_server_take(struct http_server *server, int fd)
+bool http_server_take(struct http_server *server, int fd, const union stream_address *peer)
 {
     struct http_conn *conn = http_server_new_conn(server);
-    if (conn == NULL || !http_conn_open(conn, fd)) {
+    if (conn == NULL) {
         close(fd);
-        if (conn != NULL) {
-            http_conn_close(conn, "not accepted");
-        }
-        return conn != NULL;
+        return false;
     }
+    http_conn_open(conn, fd, peer);
     if (http_crowd_admit(server, conn)) {
         http_conn_start(conn);
     } else {
@@ -180,7 +179,8 @@ void http_server_abort(struct http_server *server)
 static void on_tick_closed(uv_handle_t *handle)
 {
     struct http_server *server = handle->data;
-    http_conn_free_all(server->free_conns);
+    pool_close(&server->conns);
+    pool_close(&server->transfers_free);
     free(server->read_buffer.bytes);
     server->on_empty(server->owner);
 }

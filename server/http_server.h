@@ -12,12 +12,13 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
 
 bool http_server_is_full(const struct http_server *server);
 
-/* A connection about to be accepted, under the deadlines from now on: the caller opens http_conn_socket of it, then
- * starts or closes it. NULL: no memory. */
+/* A connection about to be accepted, under the deadlines from now on: the caller opens it, then starts
+ * or closes it. NULL: no memory. */
 struct http_conn *http_server_new_conn(struct http_server *server);
 
-/* Takes over the descriptor of an accepted connection. Returns false, having closed it, without memory. */
-bool http_server_take(struct http_server *server, int fd);
+/* Takes over the descriptor of an accepted connection, whose other end is `peer` (NULL = ask the system). Returns
+ * false, having closed it, without memory. */
+bool http_server_take(struct http_server *server, int fd, const union stream_address *peer);
 
 void http_server_count_refusal(struct http_server *server, enum http_refusal refusal);
 

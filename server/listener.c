@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -267,9 +268,11 @@ static bool accept_one(struct listener *listener, bool somebody_waits)
         }
         return false;
     }
-    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    union stream_address peer = { .any.sa_family = AF_UNSPEC };
+    socklen_t length = sizeof peer;
+    int fd = accept4(listener->fd, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        return http_server_take(server, fd);
+        return http_server_take(server, fd, &peer);
     }
     switch (errno) {
     case EAGAIN:
@@ -293,6 +296,12 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     }
 }
 
+void listener_defer(struct listener *listener)
+{
+    int seconds = 1;
+    (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+}
+
 enum status listener_start(struct listener *listener, char *address, size_t size)
 {
     struct sockaddr_storage bound;
@@ -305,7 +314,7 @@ enum status listener_start(struct listener *listener, char *address, size_t size
     if (listener->path[0] != '\0') {
         snprintf(address, size, "%s", listener->path);
     } else {
-        stream_socket_print_address(&bound, address, size);
+        stream_socket_print_address((struct sockaddr *)&bound, address, size);
     }
     listener->open = true;
     uv_poll_start(&listener->poll, UV_READABLE, on_readable);

@@ -34,6 +34,10 @@ enum status listener_bind(struct listener *listener, uv_loop_t *loop, struct htt
 enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *flag,
                                const char *path, char *message, size_t size);
 
+/* Connections come only when their first bytes have come, or a second later: who is accepted can be answered at once,
+ * and who says nothing takes no place so long (tcp(7), TCP_DEFER_ACCEPT). Between bind and start. */
+void listener_defer(struct listener *listener);
+
 /* Begins to accept; `address` receives what it listens on, with the real port. On failure: why. */
 enum status listener_start(struct listener *listener, char *address, size_t size);
 

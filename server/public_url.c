@@ -110,7 +110,7 @@ static void print_url(const struct host *host, uint16_t port, struct public_url 
 static const struct machine_address *find_address(const struct public_url_input *input, const struct host *host)
 {
     for (size_t i = 0; i < input->address_count; i++) {
-        struct host listed = host_of_address(&input->addresses[i].address);
+        struct host listed = host_of_address((const struct sockaddr *)&input->addresses[i].address);
         if (host_is_same(&listed, host)) {
             return &input->addresses[i];
         }
@@ -203,7 +203,7 @@ static void tally_used(const struct public_url_input *input, struct tallies *tal
     *tallies = (struct tallies){ .count = 0 };
     for (size_t i = 0; i < USED_ADDRESSES_MAX; i++) {
         const struct used_address *used = &input->used->list[i];
-        struct host host = host_of_address(&used->address);
+        struct host host = host_of_address((const struct sockaddr *)&used->address);
         if (used->checks > 0 && is_reached(input, &host)) {
             add_tally(tallies, &host, used->checks);
         }
@@ -312,7 +312,7 @@ static bool choose_machine(const struct public_url_input *input, const struct ho
 {
     unsigned best = 3;
     for (size_t i = 0; i < input->address_count; i++) {
-        struct host host = host_of_address(&input->addresses[i].address);
+        struct host host = host_of_address((const struct sockaddr *)&input->addresses[i].address);
         unsigned rank = rank_of(&input->addresses[i], &host, listen->family);
         if (rank < best) {
             best = rank;
@@ -345,7 +345,7 @@ static void print_own_address(const struct public_url_input *input, char *to, si
 {
     to[0] = '\0';
     for (size_t i = 0; i < input->address_count && to[0] == '\0'; i++) {
-        struct host host = host_of_address(&input->addresses[i].address);
+        struct host host = host_of_address((const struct sockaddr *)&input->addresses[i].address);
         if (input->addresses[i].container_internal && host.family != 0 && !host_is_link_local(&host)) {
             char text[HOST_TEXT_SIZE];
             host_print(&host, text, sizeof text);

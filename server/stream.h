@@ -22,7 +22,8 @@ enum stream_sent {
 };
 
 struct stream_ops {
-    /* Begins to call on_read and on_end. Input is never paused by the stream itself. */
+    /* Begins to call on_read and on_end, the first time perhaps before it returns; the owner may close from within.
+     * Input is never paused by the stream itself. */
     bool (*read_start)(struct stream *stream);
     void (*read_stop)(struct stream *stream);
 
@@ -43,13 +44,13 @@ struct stream_ops {
     /* "192.0.2.7:49152", "unix uid=1000" */
     void (*peer)(struct stream *stream, char *text, size_t size);
 
-    /* The other end's address, a struct sockaddr_un for a Unix socket. Returns false where it is gone. */
-    bool (*remote)(struct stream *stream, struct sockaddr_storage *address);
+    /* The other end's address, borrowed; of no network's family where it is a Unix socket. */
+    const struct sockaddr *(*remote)(const struct stream *stream);
 
     /* Our end's address. Returns false where there is none any more. */
     bool (*local)(struct stream *stream, struct sockaddr_storage *address);
 
-    /* Ends it; on_closed follows, later. No other callback does. */
+    /* Ends it; on_closed follows, perhaps before it returns. No other callback does. */
     void (*close)(struct stream *stream);
 };
 

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <linux/sockios.h>
 
@@ -23,13 +24,6 @@
 static struct stream_socket *of_stream(struct stream *stream)
 {
     return (struct stream_socket *)stream;
-}
-
-static int descriptor_of(struct stream_socket *socket)
-{
-    uv_os_fd_t fd = -1;
-    (void)uv_fileno(&socket->uv.handle, &fd);
-    return fd;
 }
 
 /* --- reading ----------------------------------------------------------------------------------------------------- */
@@ -52,15 +46,77 @@ static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buffer)
     }
 }
 
+/* From here on libuv tells when there is something to read, or room to write. */
+static bool watch(struct stream_socket *socket)
+{
+    if (socket->watched) {
+        return true;
+    }
+    socket->uv.handle.data = socket;
+    if (socket->of_unix) {
+        uv_pipe_init(socket->loop, &socket->uv.pipe, 0);
+    } else {
+        uv_tcp_init(socket->loop, &socket->uv.tcp);
+    }
+    socket->watched = true;
+    int error = socket->of_unix ? uv_pipe_open(&socket->uv.pipe, socket->fd) : uv_tcp_open(&socket->uv.tcp, socket->fd);
+    socket->is_uvs = error == 0;
+    return error == 0;
+}
+
+static void finish_closing(struct stream_socket *socket)
+{
+    if (socket->fd >= 0 && !socket->is_uvs) {
+        close(socket->fd);
+    }
+    socket->stream.on_closed(&socket->stream);
+}
+
+/* What is there already. The owner may answer and close from within. */
+static void read_at_first(struct stream_socket *socket)
+{
+    ssize_t n;
+    do {
+        n = recv(socket->fd, socket->read_buffer->bytes, socket->read_buffer->size, MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        socket->stream.on_read(&socket->stream, socket->read_buffer->bytes, (size_t)n);
+    } else if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
+        socket->stream.on_end(&socket->stream, n < 0);
+    }
+}
+
+/* Returns false where the connection ended, and is gone. */
+static bool outlives_first_read(struct stream_socket *socket)
+{
+    socket->at_first = true;
+    read_at_first(socket);
+    socket->at_first = false;
+    if (socket->closing && !socket->watched) {
+        finish_closing(socket); /* *socket may be another's from here on */
+        return false;
+    }
+    return !socket->closing;
+}
+
 static bool socket_read_start(struct stream *stream)
 {
-    int error = uv_read_start(&of_stream(stream)->uv.stream, on_alloc, on_read);
+    struct stream_socket *socket = of_stream(stream);
+    socket->reads = true;
+    if (socket->at_first || (!socket->watched && !outlives_first_read(socket))) {
+        return true;
+    }
+    int error = !watch(socket) ? UV_ENOMEM : socket->reads ? uv_read_start(&socket->uv.stream, on_alloc, on_read) : 0;
     return error == 0 || error == UV_EALREADY;
 }
 
 static void socket_read_stop(struct stream *stream)
 {
-    uv_read_stop(&of_stream(stream)->uv.stream);
+    struct stream_socket *socket = of_stream(stream);
+    socket->reads = false;
+    if (socket->watched) {
+        uv_read_stop(&socket->uv.stream);
+    }
 }
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
@@ -71,7 +127,7 @@ static enum stream_sent wait_with(struct stream_socket *socket, const char *byte
 {
     uv_buf_t piece = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)n);
     socket->stream.sent_bytes += n;
-    if (uv_write(&socket->write, &socket->uv.stream, &piece, 1, on_written) != 0) {
+    if (!watch(socket) || uv_write(&socket->write, &socket->uv.stream, &piece, 1, on_written) != 0) {
         return STREAM_BROKEN;
     }
     return STREAM_PENDING;
@@ -88,7 +144,7 @@ static enum stream_sent wait_with_piece(struct stream_socket *socket)
 
 static enum stream_sent send_body(struct stream_socket *socket)
 {
-    int fd = descriptor_of(socket);
+    int fd = socket->fd;
     size_t turn = 0;
     while (socket->remaining > 0) {
         if (turn >= TURN_BYTES_MAX) {
@@ -155,7 +211,7 @@ static enum stream_sent socket_send(struct stream *stream, const char *head, siz
     int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (socket->remaining > 0 || last ? MSG_MORE : 0);
     ssize_t n;
     do {
-        n = send(descriptor_of(socket), head, head_bytes, flags);
+        n = send(socket->fd, head, head_bytes, flags);
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
         return STREAM_BROKEN;
@@ -173,14 +229,15 @@ static enum stream_sent socket_send(struct stream *stream, const char *head, siz
 static void socket_shutdown(struct stream *stream)
 {
     /* All is handed over, so nothing is queued in libuv that uv_shutdown would wait for. */
-    (void)shutdown(descriptor_of(of_stream(stream)), SHUT_WR);
+    (void)shutdown(of_stream(stream)->fd, SHUT_WR);
 }
 
 static uint64_t socket_unacknowledged(struct stream *stream)
 {
     int bytes = 0;
-    size_t queued = uv_stream_get_write_queue_size(&of_stream(stream)->uv.stream);
-    if (ioctl(descriptor_of(of_stream(stream)), SIOCOUTQ, &bytes) != 0 || bytes < 0) {
+    struct stream_socket *socket = of_stream(stream);
+    size_t queued = socket->watched ? uv_stream_get_write_queue_size(&socket->uv.stream) : 0;
+    if (ioctl(of_stream(stream)->fd, SIOCOUTQ, &bytes) != 0 || bytes < 0) {
         return queued;
     }
     return (uint64_t)bytes + queued;
@@ -190,19 +247,19 @@ static bool socket_is_dead(struct stream *stream)
 {
     struct tcp_info info;
     socklen_t size = sizeof info;
-    int fd = descriptor_of(of_stream(stream));
+    int fd = of_stream(stream)->fd;
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
-void stream_socket_print_address(const struct sockaddr_storage *address, char *text, size_t size)
+void stream_socket_print_address(const struct sockaddr *address, char *text, size_t size)
 {
     char host[INET6_ADDRSTRLEN] = "?";
-    if (address->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
+    if (address->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)address;
         uv_ip6_name(in6, host, sizeof host);
         snprintf(text, size, "[%s]:%u", host, (unsigned)ntohs(in6->sin6_port));
     } else {
-        const struct sockaddr_in *in4 = (const struct sockaddr_in *)address;
+        const struct sockaddr_in *in4 = (const struct sockaddr_in *)(const void *)address;
         uv_ip4_name(in4, host, sizeof host);
         snprintf(text, size, "%s:%u", host, (unsigned)ntohs(in4->sin_port));
     }
@@ -210,39 +267,32 @@ void stream_socket_print_address(const struct sockaddr_storage *address, char *t
 
 static void socket_peer(struct stream *stream, char *text, size_t size)
 {
-    struct sockaddr_storage address;
-    socklen_t length = sizeof address;
+    const struct stream_socket *socket = of_stream(stream);
     struct ucred who;
     socklen_t who_size = sizeof who;
-    int fd = descriptor_of(of_stream(stream));
-    memset(&address, 0, sizeof address);
-    if (getpeername(fd, (struct sockaddr *)&address, &length) != 0) {
-        snprintf(text, size, "?");
-    } else if (address.ss_family != AF_UNIX) {
-        stream_socket_print_address(&address, text, size);
-    } else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &who_size) == 0) {
+    if (socket->peer.any.sa_family == AF_INET || socket->peer.any.sa_family == AF_INET6) {
+        stream_socket_print_address(&socket->peer.any, text, size);
+    } else if (socket->of_unix && getsockopt(socket->fd, SOL_SOCKET, SO_PEERCRED, &who, &who_size) == 0) {
         snprintf(text, size, "unix uid=%u", (unsigned)who.uid);
     } else {
-        snprintf(text, size, "unix");
+        snprintf(text, size, socket->of_unix ? "unix" : "?");
     }
 }
 
-static bool socket_remote(struct stream *stream, struct sockaddr_storage *address)
+static const struct sockaddr *socket_remote(const struct stream *stream)
 {
-    socklen_t length = sizeof *address;
-    return getpeername(descriptor_of(of_stream(stream)), (struct sockaddr *)address, &length) == 0;
+    return &((const struct stream_socket *)stream)->peer.any;
 }
 
 static bool socket_local(struct stream *stream, struct sockaddr_storage *address)
 {
     socklen_t length = sizeof *address;
-    return getsockname(descriptor_of(of_stream(stream)), (struct sockaddr *)address, &length) == 0;
+    return getsockname(of_stream(stream)->fd, (struct sockaddr *)address, &length) == 0;
 }
 
 static void on_closed(uv_handle_t *handle)
 {
-    struct stream_socket *socket = handle->data;
-    socket->stream.on_closed(&socket->stream);
+    finish_closing(handle->data);
 }
 
 static void socket_close(struct stream *stream)
@@ -250,7 +300,11 @@ static void socket_close(struct stream *stream)
     struct stream_socket *socket = of_stream(stream);
     assert(!socket->closing);
     socket->closing = true;
-    uv_close(&socket->uv.handle, on_closed);
+    if (socket->watched) {
+        uv_close(&socket->uv.handle, on_closed);
+    } else if (!socket->at_first) {
+        finish_closing(socket);
+    }
 }
 
 static const struct stream_ops socket_ops = {
@@ -272,18 +326,20 @@ void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct st
     memset(socket, 0, sizeof *socket);
     socket->read_buffer = read_buffer;
     socket->stream.ops = &socket_ops;
-    if (of_unix) {
-        uv_pipe_init(loop, &socket->uv.pipe, 0);
-    } else {
-        uv_tcp_init(loop, &socket->uv.tcp);
-    }
-    socket->uv.handle.data = socket;
+    socket->loop = loop;
+    socket->of_unix = of_unix;
+    socket->fd = -1;
 }
 
-bool stream_socket_open(struct stream_socket *socket, int fd)
+void stream_socket_open(struct stream_socket *socket, int fd, const union stream_address *peer)
 {
-    return (socket->uv.handle.type == UV_TCP ? uv_tcp_open(&socket->uv.tcp, fd) : uv_pipe_open(&socket->uv.pipe, fd)) ==
-           0;
+    socklen_t length = sizeof socket->peer;
+    socket->fd = fd;
+    if (peer != NULL) {
+        socket->peer = *peer;
+    } else if (getpeername(fd, &socket->peer.any, &length) != 0) {
+        socket->peer.any.sa_family = AF_UNSPEC;
+    }
 }
 
 void stream_socket_prepare_listener(int fd)

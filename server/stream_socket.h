@@ -1,9 +1,14 @@
-/* A plain socket as a stream, TCP or Unix: libuv for readiness, sendfile for images. */
+/* A plain socket as a stream, TCP or Unix: libuv for readiness, sendfile for images.
+ *
+ * Most devices send their request in the packet behind the handshake, hear 304 and are gone. So a new socket is read
+ * once before libuv hears of it: whoever is answered and closed by then costs accept, recv, send and close, no more.
+ */
 #ifndef SERVER_STREAM_SOCKET_H
 #define SERVER_STREAM_SOCKET_H
 
 #include "server/stream.h"
 
+#include <netinet/in.h>
 #include <uv.h>
 
 struct stream_read_buffer {
@@ -11,9 +16,25 @@ struct stream_read_buffer {
     char *bytes;
 };
 
+/* The address of a peer, as accept gave it. */
+union stream_address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+};
+
 struct stream_socket {
     struct stream stream; /* first */
     struct stream_read_buffer *read_buffer;
+    uv_loop_t *loop;
+    union stream_address peer;
+    int fd; /* -1 = none */
+    bool of_unix;
+    bool reads;    /* on_read is wanted */
+    bool at_first; /* within the first read */
+    bool watched;  /* `uv` is a handle of the loop */
+    bool is_uvs;   /* and closes the descriptor */
+    bool closing;
     union {
         uv_handle_t handle;
         uv_stream_t stream;
@@ -24,20 +45,20 @@ struct stream_socket {
     const struct blob *body; /* the send under way */
     uint64_t offset, remaining;
     char *head_rest; /* of a head that the system did not take at once */
-    bool closing;
 };
 
-/* Initialises the handle and the stream; `read_buffer` is shared by all streams of the loop. */
+/* Initialises the stream; `read_buffer` is shared by all streams of the loop. */
 void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct stream_read_buffer *read_buffer,
                         bool of_unix);
 
-/* Takes over the descriptor of a connected socket. Returns false, leaving it the caller's, where it cannot be. */
-bool stream_socket_open(struct stream_socket *socket, int fd);
+/* Takes over the descriptor of a connected socket, which must be non-blocking; `peer` (NULL = ask the system) as accept
+ * gave it. */
+void stream_socket_open(struct stream_socket *socket, int fd, const union stream_address *peer);
 
 /* Options that accepted connections inherit, set once on a listening socket. */
 void stream_socket_prepare_listener(int fd);
 
 /* "192.0.2.7:49152", "[2001:db8::7]:49152" */
-void stream_socket_print_address(const struct sockaddr_storage *address, char *text, size_t size);
+void stream_socket_print_address(const struct sockaddr *address, char *text, size_t size);
 
 #endif

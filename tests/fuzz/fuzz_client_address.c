@@ -36,9 +36,9 @@ static void look(struct slice plain, struct slice standard, unsigned written, co
     bool good = client_network_read(slice_of("fd00::1"), &proxies.networks[0]);
     assert(good);
     (void)good;
-    struct client_address client = client_address_find(&proxies, &peer, headers, 2);
+    struct client_address client = client_address_find(&proxies, (const struct sockaddr *)&peer, headers, 2);
     assert(memcmp(client.bytes, client.forwarded ? who : proxy.sin6_addr.s6_addr, 16) == 0);
-    client = client_address_find(&none, &peer, headers, 2);
+    client = client_address_find(&none, (const struct sockaddr *)&peer, headers, 2);
     assert(!client.forwarded && memcmp(client.bytes, proxy.sin6_addr.s6_addr, 16) == 0);
     free(lines[0]);
     free(lines[1]);

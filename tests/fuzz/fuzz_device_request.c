@@ -225,6 +225,7 @@ static void ask_until_held(const struct http_request *request)
         .metrics = &metrics,
     };
     bool sent = true;
+    device_api_open(&api);
     unsigned times = 0;
     whole_fleet_make(&fleet, 4, assignments, offerings, NULL);
     api.sources.fs_gzip = slice_ends_with(request->path, "+");
@@ -233,6 +234,7 @@ static void ask_until_held(const struct http_request *request)
         times++;
     }
     assert(!sent || !is_check(request));
+    device_api_close(&api);
     whole_fleet_drop(&fleet);
 }
 

@@ -106,6 +106,7 @@ static void make_world(void)
         .fleet = &world.fleet,
         .metrics = &world.metrics,
     };
+    device_api_open(&world.api);
     whole_fleet_make(&world.fleet, 64, assignments_new(), offerings_new(OFFER_NEWEST_TO_ALL), NULL);
     http_server_init(&world.http, &world.loop, &world.blobs, &handlers, NULL, &limits);
     world.http.on_room = on_room;
@@ -167,10 +168,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
     assert(made == 0);
     struct http_conn *conn = http_server_new_conn(&world.http);
-    int opened = uv_tcp_open((uv_tcp_t *)http_conn_socket(conn), pair[0]);
-    assert(opened == 0);
+    http_conn_open(conn, pair[0], NULL);
+    /* The first piece is there when the connection comes, as with most devices. */
+    size_t first = size == 0 ? 0 : 1u + (data[0] & 0x7f);
+    first = first < size ? first : size;
+    feed(pair[1], data, first);
     http_conn_start(conn);
-    feed(pair[1], data, size);
+    feed(pair[1], data + first, size - first);
     for (int turn = 0; turn < 20; turn++) {
         uv_run(&world.loop, world.http.transfers > 0 && turn < 3 ? UV_RUN_ONCE : UV_RUN_NOWAIT);
         drain(pair[1]);

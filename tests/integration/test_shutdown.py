@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.support.admin import Admin
 from tests.support.download import LARGE, Download, assert_whole, md5
 from tests.support.updraft import (ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
                                    wait_until)
@@ -86,6 +87,8 @@ def test_idle_connections_do_not_delay_the_end(tmp_path, image):
         rested = server.connect()
         rested.sendall(device_request("/healthz", {}, http="1.1"))
         assert Reply(rested.recv(4096)).status == 200
+        # Who says nothing is accepted a second later, and has to be for the end to be heard by it.
+        wait_until(lambda: Admin(tmp_path / "state/admin.sock").get("/api/v1/status").json["connections"] == 2, "both")
         send(server, signal.SIGTERM)
         assert exit_code(server) == 0
         assert silent.recv(1) == b"" and rested.recv(1) == b""

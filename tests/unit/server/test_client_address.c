@@ -52,7 +52,7 @@ static struct client_address find(const char *networks, const char *peer, const 
         lines += line + (lines[line] == '\n');
     }
     struct sockaddr_storage address = address_of(peer);
-    return client_address_find(&proxies, &address, headers, n);
+    return client_address_find(&proxies, (const struct sockaddr *)&address, headers, n);
 }
 
 static void assert_found(size_t row, const char *networks, const char *peer, const char *lines, const char *expected)
