@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MANY_TRANSFERS 128 /* at once: above, what the system holds for each is bounded more tightly */
+
 /* An image on its way; made when an answer has one, gone when it is sent. */
 struct transfer {
     struct blob_wait wait;
@@ -196,6 +198,9 @@ static void send_image(struct http_conn *conn, struct blob *blob)
     size_t n = http_reply_head(&transfer->answer, conn->keep_alive, http_clock_date(&conn->server->clock), head);
     transfer->sent_before = stream->sent_bytes + n;
     conn->state = CONN_SENDING;
+    if (conn->server->transfers > MANY_TRANSFERS) {
+        stream->ops->hold_little(stream);
+    }
     switch (
         stream->ops->send(stream, head, n, blob, transfer->answer.first, transfer->answer.length, !conn->keep_alive)) {
     case STREAM_SENT:

@@ -32,6 +32,9 @@ struct stream_ops {
     enum stream_sent (*send)(struct stream *stream, const char *head, size_t head_bytes, const struct blob *body,
                              uint64_t first, uint64_t length, bool last);
 
+    /* Many are sending: of what is sent next the system shall hold little, until the peer proves to be quick. */
+    void (*hold_little)(struct stream *stream);
+
     /* Says to the peer that nothing follows; reading goes on. */
     void (*shutdown)(struct stream *stream);
 

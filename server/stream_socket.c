@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -20,6 +21,9 @@
 #define PIECE_BYTES       (16u << 10) /* sent through libuv when the socket is full */
 #define TURN_BYTES_MAX    (1u << 20)  /* handed over in one go before other connections get their turn */
 #define SEND_BUFFER_BYTES (256 << 10) /* the kernel doubles it; bounds what a slow device holds */
+#define LITTLE_BYTES      (32 << 10)  /* not sent yet, beyond what is on its way */
+#define QUICK_BYTES       (128 << 10) /* so many taken ... */
+#define QUICK_MS          100         /* ... within it: over 1 MiB/s, which no ESP reaches */
 
 static struct stream_socket *of_stream(struct stream *stream)
 {
@@ -170,6 +174,36 @@ static enum stream_sent send_body(struct stream_socket *socket)
     return STREAM_SENT;
 }
 
+static void set_unsent_max(struct stream_socket *socket, int bytes)
+{
+    (void)setsockopt(socket->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
+static void socket_hold_little(struct stream *stream)
+{
+    struct stream_socket *socket = of_stream(stream);
+    if (socket->quick) {
+        return;
+    }
+    socket->little = true;
+    socket->little_ms = uv_now(socket->loop);
+    socket->little_from = stream->sent_bytes;
+    set_unsent_max(socket, LITTLE_BYTES);
+}
+
+/* For a quick peer small pieces cost more than they save. */
+static void stop_holding_little(struct stream_socket *socket)
+{
+    if (socket->stream.sent_bytes - socket->little_from < QUICK_BYTES) {
+        return;
+    }
+    socket->little = false; /* decided, either way */
+    socket->quick = uv_now(socket->loop) - socket->little_ms <= QUICK_MS;
+    if (socket->quick) {
+        set_unsent_max(socket, INT_MAX);
+    }
+}
+
 static void on_written(uv_write_t *write, int error)
 {
     struct stream_socket *socket = write->handle->data;
@@ -177,6 +211,9 @@ static void on_written(uv_write_t *write, int error)
     socket->head_rest = NULL;
     if (socket->closing) {
         return;
+    }
+    if (socket->little) {
+        stop_holding_little(socket);
     }
     enum stream_sent sent = error != 0 ? STREAM_BROKEN : send_body(socket);
     if (sent != STREAM_PENDING) {
@@ -311,6 +348,7 @@ static const struct stream_ops socket_ops = {
     .read_start = socket_read_start,
     .read_stop = socket_read_stop,
     .send = socket_send,
+    .hold_little = socket_hold_little,
     .shutdown = socket_shutdown,
     .unacknowledged = socket_unacknowledged,
     .is_dead = socket_is_dead,

@@ -45,6 +45,9 @@ struct stream_socket {
     const struct blob *body; /* the send under way */
     uint64_t offset, remaining;
     char *head_rest; /* of a head that the system did not take at once */
+    bool quick;      /* the peer has proved it */
+    bool little;     /* hold_little: since `little_ms`, when `little_from` bytes were sent */
+    uint64_t little_ms, little_from;
 };
 
 /* Initialises the stream; `read_buffer` is shared by all streams of the loop. */
