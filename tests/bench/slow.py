@@ -39,7 +39,7 @@ CHECK = b"".join(f"{line}\r\n".encode() for line in [
                                                          {**updraft.ESP8266, "x-ESP8266-version": VERSION}.items()), ""])
 DOWNLOAD = "/latest/d1_mini.bin"
 PAGE = os.sysconf("SC_PAGE_SIZE")
-SPARE = 100  # connections and descriptors beyond the slow ones
+SPARE = 1000  # connections and descriptors beyond the slow ones
 LOADED_S = 60  # for the load to be complete
 # figure, limit, is it met
 TARGETS = {

@@ -59,7 +59,8 @@ static struct {
 static struct {
     struct download *all;
     double *seconds; /* of each that was whole */
-    size_t receiving, whole, failed, delayed;
+    size_t receiving, whole, failed, looks, empty;
+    uint64_t late_ns;
     char request[300];
     int request_bytes;
     unsigned char md5[MD5_BYTES];
@@ -168,11 +169,10 @@ static void take(struct download *download, uint64_t now)
     static char bytes[TAKE_BYTES_MAX];
     uint64_t brought = options.rate * (now - download->began_ns) / NS;
     uint64_t want = brought > download->taken ? brought - download->taken : 0;
-    if (want > TAKE_BYTES_MAX) {
-        load.delayed++;
-        want = TAKE_BYTES_MAX;
-    }
+    want = want < TAKE_BYTES_MAX ? want : TAKE_BYTES_MAX;
     ssize_t n = want > 0 ? recv(download->fd, bytes, (size_t)want, MSG_DONTWAIT) : -1;
+    load.looks++;
+    load.empty += n < 0;
     if (n > 0) {
         size_t head = download->state == STATE_HEAD ? take_head(download, bytes, (size_t)n) : 0;
         download->taken += (uint64_t)n;
@@ -209,17 +209,17 @@ static void sleep_until(uint64_t ns)
 /* The look number k is due k/connections periods after the start. */
 static bool run(void)
 {
-    uint64_t period_ns = TAKE_BYTES * (uint64_t)NS / options.rate, late_ns = 0;
+    uint64_t period_ns = TAKE_BYTES * (uint64_t)NS / options.rate;
     load.start_ns = now_ns();
     for (uint64_t k = 0; load.whole + load.failed < options.connections; k++) {
-        uint64_t due_ns = load.start_ns + late_ns + (k / options.connections) * period_ns +
+        uint64_t due_ns = load.start_ns + load.late_ns + (k / options.connections) * period_ns +
                           (k % options.connections) * period_ns / options.connections;
         uint64_t now = now_ns();
         if (now < due_ns) {
             sleep_until(due_ns + BATCH_NS);
             now = now_ns();
         } else if (now - due_ns > period_ns) {
-            late_ns += now - due_ns;
+            load.late_ns += now - due_ns;
         }
         look(&load.all[k % options.connections], now);
         if (!load.told && load.receiving == options.connections) {
@@ -250,9 +250,10 @@ static void report(void)
                    (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
     qsort(load.seconds, load.whole, sizeof *load.seconds, compare);
     printf("{\"event\": \"done\", \"whole\": %zu, \"failed\": %zu, \"seconds\": %.2f, \"cpu_s\": %.2f, "
-           "\"shortest_s\": %.2f, \"median_s\": %.2f, \"longest_s\": %.2f, \"delayed\": %zu}\n",
+           "\"shortest_s\": %.2f, \"median_s\": %.2f, \"longest_s\": %.2f, \"empty_looks\": %.3f, \"late_s\": %.2f}\n",
            load.whole, load.failed, (double)(now_ns() - load.start_ns) / NS, cpu_s, load.seconds[0],
-           load.seconds[load.whole / 2], load.seconds[load.whole > 0 ? load.whole - 1 : 0], load.delayed);
+           load.seconds[load.whole / 2], load.seconds[load.whole > 0 ? load.whole - 1 : 0],
+           (double)load.empty / (double)load.looks, (double)load.late_ns / NS);
 }
 
 /* --- main --------------------------------------------------------------------------------------------------------- */
