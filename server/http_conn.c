@@ -272,7 +272,7 @@ struct http_conn *http_conn_new(struct http_server *server)
     }
     conn->server = server;
     buf_init(&conn->input, INPUT_MAX);
-    stream_socket_init(&conn->socket, server->loop, &server->read_buffer, server->of_unix);
+    stream_socket_init(&conn->socket, server->loop, &server->read_buffer, &server->room, server->of_unix);
     struct stream *stream = conn_stream(conn);
     stream->on_read = on_read;
     stream->on_end = on_end;

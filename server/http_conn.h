@@ -120,6 +120,7 @@ struct http_server {
     struct wait_list waits[HTTP_WAIT_COUNT];
     struct pool conns, transfers_free;
     struct stream_read_buffer read_buffer;
+    struct send_room room;
     struct http_request request; /* scratch of the request under way */
     struct http_clock clock;
     uv_timer_t tick;

@@ -90,6 +90,7 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
     server->read_buffer.size = READ_BYTES;
     server->read_buffer.bytes = malloc(READ_BYTES);
     assert(server->read_buffer.bytes != NULL);
+    send_room_init(&server->room, loop);
     http_conn_make_pools(server);
     uv_timer_init(loop, &server->tick);
     server->tick.data = server;
@@ -176,13 +177,19 @@ void http_server_abort(struct http_server *server)
     }
 }
 
-static void on_tick_closed(uv_handle_t *handle)
+static void on_room_closed(struct send_room *room)
 {
-    struct http_server *server = handle->data;
+    struct http_server *server = (struct http_server *)((char *)room - offsetof(struct http_server, room));
     pool_close(&server->conns);
     pool_close(&server->transfers_free);
     free(server->read_buffer.bytes);
     server->on_empty(server->owner);
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    struct http_server *server = handle->data;
+    send_room_close(&server->room, on_room_closed);
 }
 
 void http_server_close(struct http_server *server, void (*on_closed)(void *owner))

@@ -1,5 +1,4 @@
-/* Sending goes straight to the socket; libuv is only asked when the socket is full. A queued uv_write of a small piece
- * of the mapping then doubles as the notification that there is room again, which costs no second watcher. */
+/* Sending goes straight to the socket; when it is full, it waits for room in a set beside the loop's own. */
 #include "server/stream_socket.h"
 
 #include <arpa/inet.h>
@@ -8,6 +7,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +18,11 @@
 
 #include <linux/sockios.h>
 
-#define PIECE_BYTES       (16u << 10) /* sent through libuv when the socket is full */
 #define TURN_BYTES_MAX    (1u << 20)  /* handed over in one go before other connections get their turn */
 #define SEND_BUFFER_BYTES (256 << 10) /* the kernel doubles it; bounds what a slow device holds */
-#define LITTLE_BYTES      (32 << 10)  /* not sent yet, beyond what is on its way */
-#define QUICK_BYTES       (128 << 10) /* so many taken ... */
-#define QUICK_MS          100         /* ... within it: over 1 MiB/s, which no ESP reaches */
+#define LITTLE_BYTES      (32 << 10)  /* of a piece, and not sent yet, beyond what is on its way */
+#define QUICK_BYTES       (64 << 10)  /* so many taken ... */
+#define QUICK_MS          50          /* ... within it: over 1 MiB/s, which no ESP reaches */
 
 static struct stream_socket *of_stream(struct stream *stream)
 {
@@ -50,7 +49,7 @@ static void on_read(uv_stream_t *handle, ssize_t n, const uv_buf_t *buffer)
     }
 }
 
-/* From here on libuv tells when there is something to read, or room to write. */
+/* From here on libuv tells when there is something to read. */
 static bool watch(struct stream_socket *socket)
 {
     if (socket->watched) {
@@ -125,58 +124,45 @@ static void socket_read_stop(struct stream *stream)
 
 /* --- sending ----------------------------------------------------------------------------------------------------- */
 
-static void on_written(uv_write_t *write, int error);
-
-static enum stream_sent wait_with(struct stream_socket *socket, const char *bytes, size_t n)
+static enum stream_sent wait_for_room(struct stream_socket *socket)
 {
-    uv_buf_t piece = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)n);
-    socket->stream.sent_bytes += n;
-    if (!watch(socket) || uv_write(&socket->write, &socket->uv.stream, &piece, 1, on_written) != 0) {
-        return STREAM_BROKEN;
-    }
-    return STREAM_PENDING;
+    return send_room_join(socket->room, &socket->wait, socket->fd) ? STREAM_PENDING : STREAM_BROKEN;
 }
 
-static enum stream_sent wait_with_piece(struct stream_socket *socket)
-{
-    size_t n = socket->remaining < PIECE_BYTES ? (size_t)socket->remaining : PIECE_BYTES;
-    const char *bytes = (const char *)socket->body->bytes + socket->offset;
-    socket->offset += n;
-    socket->remaining -= n;
-    return wait_with(socket, bytes, n);
-}
-
+/* In one go no more than a piece: the others have their turn, too. */
 static enum stream_sent send_body(struct stream_socket *socket)
 {
-    int fd = socket->fd;
-    size_t turn = 0;
-    while (socket->remaining > 0) {
-        if (turn >= TURN_BYTES_MAX) {
-            return wait_with_piece(socket);
-        }
+    size_t turn = socket->little ? LITTLE_BYTES : TURN_BYTES_MAX;
+    while (socket->remaining > 0 && turn > 0) {
         off_t offset = (off_t)socket->offset;
-        size_t want = socket->remaining < TURN_BYTES_MAX ? (size_t)socket->remaining : TURN_BYTES_MAX;
-        ssize_t n = sendfile(fd, socket->body->fd, &offset, want);
+        size_t want = socket->remaining < turn ? (size_t)socket->remaining : turn;
+        ssize_t n = sendfile(socket->fd, socket->body->fd, &offset, want);
         if (n < 0 && errno == EINTR) {
             continue;
         }
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            return wait_with_piece(socket);
+            return wait_for_room(socket);
         }
         if (n <= 0) {
             return STREAM_BROKEN;
         }
-        turn += (size_t)n;
+        turn = (size_t)n < want ? 0 : turn - want; /* it is full where it took less */
         socket->offset += (uint64_t)n;
         socket->remaining -= (uint64_t)n;
         socket->stream.sent_bytes += (uint64_t)n;
     }
-    return STREAM_SENT;
+    return socket->remaining > 0 ? wait_for_room(socket) : STREAM_SENT;
 }
 
 static void set_unsent_max(struct stream_socket *socket, int bytes)
 {
     (void)setsockopt(socket->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
+}
+
+static void begin_trial(struct stream_socket *socket)
+{
+    socket->little_ms = uv_now(socket->loop);
+    socket->little_from = socket->stream.sent_bytes;
 }
 
 static void socket_hold_little(struct stream *stream)
@@ -186,54 +172,65 @@ static void socket_hold_little(struct stream *stream)
         return;
     }
     socket->little = true;
-    socket->little_ms = uv_now(socket->loop);
-    socket->little_from = stream->sent_bytes;
+    begin_trial(socket);
     set_unsent_max(socket, LITTLE_BYTES);
 }
 
 /* For a quick peer small pieces cost more than they save. */
-static void stop_holding_little(struct stream_socket *socket)
+static void judge_pace(struct stream_socket *socket)
 {
-    if (socket->stream.sent_bytes - socket->little_from < QUICK_BYTES) {
+    if (!socket->little || socket->stream.sent_bytes - socket->little_from < QUICK_BYTES) {
         return;
     }
-    socket->little = false; /* decided, either way */
     socket->quick = uv_now(socket->loop) - socket->little_ms <= QUICK_MS;
     if (socket->quick) {
+        socket->little = false;
         set_unsent_max(socket, INT_MAX);
+    } else {
+        begin_trial(socket);
     }
 }
 
-static void on_written(uv_write_t *write, int error)
+static enum stream_sent send_rest_of_head(struct stream_socket *socket)
 {
-    struct stream_socket *socket = write->handle->data;
+    size_t n = socket->head_bytes - socket->head_sent;
+    ssize_t sent = send(socket->fd, socket->head_rest + socket->head_sent, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK) {
+        return STREAM_BROKEN;
+    }
+    if (sent > 0) {
+        socket->head_sent += (size_t)sent;
+        socket->stream.sent_bytes += (uint64_t)sent;
+    }
+    if (socket->head_sent < socket->head_bytes) {
+        return wait_for_room(socket);
+    }
     free(socket->head_rest);
     socket->head_rest = NULL;
-    if (socket->closing) {
-        return;
-    }
-    if (socket->little) {
-        stop_holding_little(socket);
-    }
-    enum stream_sent sent = error != 0 ? STREAM_BROKEN : send_body(socket);
-    if (sent != STREAM_PENDING) {
-        socket->stream.on_sent(&socket->stream, sent == STREAM_BROKEN);
-    }
+    return send_body(socket);
 }
 
-static enum stream_sent send_rest_of_head(struct stream_socket *socket, const char *bytes, size_t n)
+static enum stream_sent keep_rest_of_head(struct stream_socket *socket, const char *bytes, size_t n)
 {
     socket->head_rest = malloc(n);
     if (socket->head_rest == NULL) {
         return STREAM_BROKEN;
     }
     memcpy(socket->head_rest, bytes, n);
-    enum stream_sent sent = wait_with(socket, socket->head_rest, n);
-    if (sent == STREAM_BROKEN) {
-        free(socket->head_rest);
-        socket->head_rest = NULL;
+    socket->head_sent = 0;
+    socket->head_bytes = n;
+    return wait_for_room(socket);
+}
+
+static void on_room(struct send_wait *wait)
+{
+    struct stream_socket *socket = (struct stream_socket *)((char *)wait - offsetof(struct stream_socket, wait));
+    judge_pace(socket);
+    enum stream_sent sent = socket->head_rest != NULL ? send_rest_of_head(socket) : send_body(socket);
+    if (sent != STREAM_PENDING) {
+        send_room_leave(socket->room, &socket->wait, socket->fd);
+        socket->stream.on_sent(&socket->stream, sent == STREAM_BROKEN);
     }
-    return sent;
 }
 
 static enum stream_sent socket_send(struct stream *stream, const char *head, size_t head_bytes, const struct blob *body,
@@ -256,7 +253,7 @@ static enum stream_sent socket_send(struct stream *stream, const char *head, siz
     size_t sent = n > 0 ? (size_t)n : 0;
     stream->sent_bytes += sent;
     if (sent < head_bytes) {
-        return send_rest_of_head(socket, head + sent, head_bytes - sent);
+        return keep_rest_of_head(socket, head + sent, head_bytes - sent);
     }
     return send_body(socket);
 }
@@ -265,19 +262,13 @@ static enum stream_sent socket_send(struct stream *stream, const char *head, siz
 
 static void socket_shutdown(struct stream *stream)
 {
-    /* All is handed over, so nothing is queued in libuv that uv_shutdown would wait for. */
     (void)shutdown(of_stream(stream)->fd, SHUT_WR);
 }
 
 static uint64_t socket_unacknowledged(struct stream *stream)
 {
     int bytes = 0;
-    struct stream_socket *socket = of_stream(stream);
-    size_t queued = socket->watched ? uv_stream_get_write_queue_size(&socket->uv.stream) : 0;
-    if (ioctl(of_stream(stream)->fd, SIOCOUTQ, &bytes) != 0 || bytes < 0) {
-        return queued;
-    }
-    return (uint64_t)bytes + queued;
+    return ioctl(of_stream(stream)->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (uint64_t)bytes : 0;
 }
 
 static bool socket_is_dead(struct stream *stream)
@@ -337,6 +328,9 @@ static void socket_close(struct stream *stream)
     struct stream_socket *socket = of_stream(stream);
     assert(!socket->closing);
     socket->closing = true;
+    send_room_leave(socket->room, &socket->wait, socket->fd);
+    free(socket->head_rest);
+    socket->head_rest = NULL;
     if (socket->watched) {
         uv_close(&socket->uv.handle, on_closed);
     } else if (!socket->at_first) {
@@ -359,10 +353,12 @@ static const struct stream_ops socket_ops = {
 };
 
 void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct stream_read_buffer *read_buffer,
-                        bool of_unix)
+                        struct send_room *room, bool of_unix)
 {
     memset(socket, 0, sizeof *socket);
     socket->read_buffer = read_buffer;
+    socket->room = room;
+    socket->wait.on_room = on_room;
     socket->stream.ops = &socket_ops;
     socket->loop = loop;
     socket->of_unix = of_unix;

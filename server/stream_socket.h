@@ -1,4 +1,5 @@
-/* A plain socket as a stream, TCP or Unix: libuv for readiness, sendfile for images.
+/* A plain socket as a stream, TCP or Unix: libuv tells what comes in, send_room when more can go out; sendfile for
+ * images.
  *
  * Most devices send their request in the packet behind the handshake, hear 304 and are gone. So a new socket is read
  * once before libuv hears of it: whoever is answered and closed by then costs accept, recv, send and close, no more.
@@ -6,6 +7,7 @@
 #ifndef SERVER_STREAM_SOCKET_H
 #define SERVER_STREAM_SOCKET_H
 
+#include "server/send_room.h"
 #include "server/stream.h"
 
 #include <netinet/in.h>
@@ -26,6 +28,7 @@ union stream_address {
 struct stream_socket {
     struct stream stream; /* first */
     struct stream_read_buffer *read_buffer;
+    struct send_room *room;
     uv_loop_t *loop;
     union stream_address peer;
     int fd; /* -1 = none */
@@ -41,18 +44,19 @@ struct stream_socket {
         uv_tcp_t tcp;
         uv_pipe_t pipe;
     } uv;
-    uv_write_t write;
+    struct send_wait wait;
     const struct blob *body; /* the send under way */
     uint64_t offset, remaining;
-    char *head_rest; /* of a head that the system did not take at once */
-    bool quick;      /* the peer has proved it */
-    bool little;     /* hold_little: since `little_ms`, when `little_from` bytes were sent */
+    char *head_rest; /* of a head that the system did not take at once, from head_sent to head_bytes */
+    size_t head_sent, head_bytes;
+    bool quick;  /* the peer has proved it */
+    bool little; /* hold_little; it is on trial since `little_ms`, when `little_from` bytes were sent */
     uint64_t little_ms, little_from;
 };
 
-/* Initialises the stream; `read_buffer` is shared by all streams of the loop. */
+/* Initialises the stream; `read_buffer` and `room` are shared by all streams of the loop. */
 void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct stream_read_buffer *read_buffer,
-                        bool of_unix);
+                        struct send_room *room, bool of_unix);
 
 /* Takes over the descriptor of a connected socket, which must be non-blocking; `peer` (NULL = ask the system) as accept
  * gave it. */
