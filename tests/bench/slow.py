@@ -2,7 +2,8 @@
 
 What makes it hard is that a slow load must stay slow and be no load itself: tests/bench/slow_load.c is a program of its
 own, paced, with the receive buffer of a device. One server after the other gets it, each fresh; what is compared is that
-server without the load and with it. Nothing is judged by speed; it fails when a download is not whole by its MD5.
+server without the load and with it. The load takes CPU time all the same, of the quick clients' CPU too: an idle twin of
+the server is asked in the same seconds, and tells what of a loss is the machine's. Nothing is judged by speed; it fails when a download is not whole by its MD5.
 
     script/bench slow [--quick] [--connections N] [--rate BYTES/S] [--size 512K|4M] [--only NAME,...] [--json FILE]
 
@@ -149,7 +150,7 @@ def ended(process):
 
 @contextlib.contextmanager
 def updraftd(name, image, folder, options, pin):
-    with updraft.Server(image.parents[1], log_level="info", preexec_fn=pin) as server:
+    with updraft.Server(folder, repo=image.parent, log_level="info", preexec_fn=pin) as server:
         yield Measured(name, server.port, server.process.pid)
 
 
@@ -336,7 +337,7 @@ def next_event(load, wanted, server):
     return event
 
 
-def under_load(server, image, answer_bytes, idle, options, pin):
+def under_load(server, twin, image, answer_bytes, idle, options, pin):
     with ended(slow_load(server, image, options, pin)) as load:
         loaded = next_event(load, "loaded", server)
         time.sleep(1)
@@ -348,6 +349,7 @@ def under_load(server, image, answer_bytes, idle, options, pin):
         looks = [look(server)]
         row.update(feel(server, answer_bytes, len(image), options))
         looks.append(look(server))
+        row["twin"] = feel(twin, answer_bytes, len(image), options)
         if min(each["server"]["count"] for each in looks) < 0.95 * options.connections:
             print(f"bench: {server.name}: the load ended while it was measured: a lower --rate, a shorter --seconds",
                   file=sys.stderr)
@@ -359,16 +361,19 @@ def under_load(server, image, answer_bytes, idle, options, pin):
 
 def measure(entry, image_path, image, folder, options, pins):
     name, _, run = entry
-    folder = folder / name
-    folder.mkdir()
-    with run(name, image_path, folder, options, pins[0]) as server:
+    folders = [folder / name, folder / f"{name}-twin"]
+    for each in folders:
+        each.mkdir()
+    with run(name, image_path, folders[0], options, pins[0]) as server, \
+         run(name, image_path, folders[1], options, pins[0]) as twin:
         answer_bytes = probe(server, image)
+        probe(twin, image)
         print(f"  {name}, idle ...", file=sys.stderr)
         idle = feel(server, answer_bytes, len(image), options)
         time.sleep(0.5)
         idle["look"] = look(server)
         print(f"  {name}, {options.connections} slow downloads ...", file=sys.stderr)
-        return {"server": name, "idle": idle, **under_load(server, image, answer_bytes, idle, options, pins[1])}
+        return {"server": name, "idle": idle, **under_load(server, twin, image, answer_bytes, idle, options, pins[1])}
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -387,6 +392,10 @@ def against_idle(key):
                         f"{row[key] / row['idle'][key]:.2f}")
 
 
+def against_twin(key):
+    return lambda row: f"{row[key] / row['twin'][key]:.2f}"
+
+
 # what, its key among the targets, how it is said
 LINES = [
     ("whole by MD5", "whole", lambda row: str(row["whole"])),
@@ -401,6 +410,10 @@ LINES = [
      lambda row: f"{ms(row['idle']['check_p99'])}, {ms(row['check_p99'])}"),
     ("quick client, kept connection", "kept", against_idle("kept")),
     ("quick client, fresh connections", "fresh", against_idle("fresh")),
+    ("fresh 304, p50, p99 of the idle twin meanwhile", None,
+     lambda row: f"{ms(row['twin']['check_p50'])}, {ms(row['twin']['check_p99'])}"),
+    ("quick client, kept, fresh: of the idle twin's meanwhile", None,
+     lambda row: f"{against_twin('kept')(row)}, {against_twin('fresh')(row)}"),
     ("a slow download: median, longest", None,
      lambda row: f"{row['load']['median_s']:.1f} s, {row['load']['longest_s']:.1f} s"),
 ]
