@@ -10,7 +10,8 @@
 static void open_box(struct mailbox *box, size_t max)
 {
     assert(max > 0);
-    box->closed = false;
+    box->closed = box->hurried = false;
+    box->enough = 1;
     box->first = NULL;
     box->end = &box->first;
     box->count = 0;
@@ -57,7 +58,7 @@ static void wake_owner(struct mailbox *box)
     }
 }
 
-bool mailbox_post(struct mailbox *box, struct mail *mail)
+static bool post(struct mailbox *box, struct mail *mail, bool hurried)
 {
     uv_mutex_lock(&box->mutex);
     bool taken = !box->closed && box->count < box->max;
@@ -65,12 +66,25 @@ bool mailbox_post(struct mailbox *box, struct mail *mail)
         mail->next = NULL;
         *box->end = mail;
         box->end = &mail->next;
-        if (box->count++ == 0) {
-            wake_owner(box); /* who takes, takes everything: later ones need no wake-up of their own */
+        box->hurried = box->hurried || hurried;
+        /* Who takes, takes everything: later ones need no wake-up of their own. */
+        if (++box->count == box->enough || (hurried && box->enough > 1)) {
+            wake_owner(box);
         }
     }
     uv_mutex_unlock(&box->mutex);
     return taken;
+}
+
+bool mailbox_post(struct mailbox *box, struct mail *mail)
+{
+    return post(box, mail, false);
+}
+
+bool mailbox_post_hurried(struct mailbox *box, struct mail *mail)
+{
+    assert(!box->of_loop);
+    return post(box, mail, true);
 }
 
 static struct mail *take_locked(struct mailbox *box)
@@ -79,6 +93,7 @@ static struct mail *take_locked(struct mailbox *box)
     box->first = NULL;
     box->end = &box->first;
     box->count = 0;
+    box->hurried = false;
     return first;
 }
 
@@ -90,13 +105,13 @@ struct mail *mailbox_take(struct mailbox *box)
     return first;
 }
 
-struct mail *mailbox_wait(struct mailbox *box, uint64_t timeout_ms)
+/* Until `enough` messages wait, or nothing is to be waited for any more. The box is locked. */
+static void sleep_until(struct mailbox *box, size_t enough, uint64_t timeout_ms)
 {
-    assert(!box->of_loop);
     uint64_t start_ns = uv_hrtime();
     uint64_t timeout_ns = timeout_ms > UINT64_MAX / 1000000 ? UINT64_MAX : timeout_ms * 1000000;
-    uv_mutex_lock(&box->mutex);
-    while (box->first == NULL && !box->closed) {
+    box->enough = enough;
+    while (box->count < enough && !box->closed && !box->hurried) {
         uint64_t waited_ns = uv_hrtime() - start_ns; /* a condition may wake without a reason */
         if (waited_ns >= timeout_ns) {
             break;
@@ -104,9 +119,25 @@ struct mail *mailbox_wait(struct mailbox *box, uint64_t timeout_ms)
         uint64_t left_ns = timeout_ns - waited_ns;
         (void)uv_cond_timedwait(&box->filled, &box->mutex, left_ns < WAIT_NS_MAX ? left_ns : WAIT_NS_MAX);
     }
+    box->enough = 1;
+}
+
+struct mail *mailbox_wait(struct mailbox *box, uint64_t timeout_ms)
+{
+    assert(!box->of_loop);
+    uv_mutex_lock(&box->mutex);
+    sleep_until(box, 1, timeout_ms);
     struct mail *first = take_locked(box);
     uv_mutex_unlock(&box->mutex);
     return first;
+}
+
+void mailbox_rest(struct mailbox *box, size_t enough, uint64_t timeout_ms)
+{
+    assert(!box->of_loop && enough > 0);
+    uv_mutex_lock(&box->mutex);
+    sleep_until(box, enough, timeout_ms);
+    uv_mutex_unlock(&box->mutex);
 }
 
 void mailbox_shut(struct mailbox *box)

@@ -28,6 +28,8 @@ struct mailbox {
     uv_async_t async; /* a loop's */
     bool of_loop;
     bool closed;
+    bool hurried;  /* one of those that wait */
+    size_t enough; /* so many messages wake the owner: 1, or what it rests for */
     struct mail *first;
     struct mail **end;
     size_t count, max;
@@ -45,11 +47,18 @@ void mailbox_open_thread(struct mailbox *box, size_t max);
 /* From any thread. Returns false, and the message stays the caller's, where the box is full or shut. */
 bool mailbox_post(struct mailbox *box, struct mail *mail);
 
+/* The same, and the owner, a thread, is not to rest over it. */
+bool mailbox_post_hurried(struct mailbox *box, struct mail *mail);
+
 /* Everything that waits, oldest first, linked by `next`; NULL = nothing. */
 struct mail *mailbox_take(struct mailbox *box);
 
 /* The same for a thread: waits until something is there, or until `timeout_ms` have passed (then NULL). */
 struct mail *mailbox_wait(struct mailbox *box, uint64_t timeout_ms);
+
+/* For a thread that has something and would like more: sleeps until `enough` messages wait, or one that hurries, the
+ * box is shut, or `timeout_ms` have passed. Nothing is taken, and what is posted meanwhile costs no wake-up. */
+void mailbox_rest(struct mailbox *box, size_t enough, uint64_t timeout_ms);
 
 /* Refuses what is posted from now on; wakes a waiting thread. What waits can still be taken. */
 void mailbox_shut(struct mailbox *box);

@@ -320,7 +320,8 @@ uint64_t store_queue_put(struct store_queue *queue, struct store_change *change,
     letter->hurry = hurry;
     letter->change = change;
     queue->view.backlog++;
-    bool posted = mailbox_post(&queue->writer.to_writer, &letter->mail);
+    bool posted = hurry == STORE_BEHIND ? mailbox_post(&queue->writer.to_writer, &letter->mail)
+                                        : mailbox_post_hurried(&queue->writer.to_writer, &letter->mail);
     assert(posted); /* unbounded; shut only after `closing` */
     (void)posted;
     return queue->ticket;
@@ -351,7 +352,7 @@ static void post_reading(struct store_queue *queue, struct letter *letter, struc
     reading->next = queue->readings;
     queue->readings = reading;
     letter->report->reading = reading;
-    bool posted = !queue->closing && mailbox_post(&queue->writer.to_writer, &letter->mail);
+    bool posted = !queue->closing && mailbox_post_hurried(&queue->writer.to_writer, &letter->mail);
     assert(posted); /* not asked for after the close has begun */
     (void)posted;
 }

@@ -251,6 +251,15 @@ static void wait_for_retry(struct writer *writer, uint64_t ms)
     }
 }
 
+/* So unhurried changes make ten batches a second at most, or full ones. */
+static void wait_for_company(struct writer *writer)
+{
+    if (writer->first != NULL && !writer->shut && !is_hurried(writer)) {
+        mailbox_rest(&writer->with->to_writer, STORE_BATCH_MAX - writer->count, COMPANY_MS);
+        wait_for_mail(writer, 0);
+    }
+}
+
 static void work(struct writer *writer)
 {
     uint64_t retry_ms = RETRY_MS;
@@ -261,6 +270,7 @@ static void work(struct writer *writer)
         } else if (write_batch(writer)) {
             retry_ms = RETRY_MS;
             wait_for_mail(writer, 0);
+            wait_for_company(writer);
         } else {
             read_past_failure(writer);
             wait_for_retry(writer, retry_ms);
@@ -278,15 +288,6 @@ static void look(struct writer *writer)
         post(writer, answer);
     } else {
         store_letter_free(answer);
-    }
-}
-
-static void wait_for_company(struct writer *writer)
-{
-    uint64_t until_ns = uv_hrtime() + (uint64_t)COMPANY_MS * 1000000;
-    for (uint64_t now_ns = uv_hrtime(); now_ns < until_ns && !writer->shut && !is_hurried(writer);
-         now_ns = uv_hrtime()) {
-        wait_for_mail(writer, (until_ns - now_ns + 999999) / 1000000);
     }
 }
 

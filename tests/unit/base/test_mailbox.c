@@ -108,6 +108,7 @@ static void test_wait_ends_in_time(void **state)
 struct later {
     struct mailbox *box;
     struct mail *mail; /* NULL: shut the box */
+    bool hurried;
 };
 
 static void act_later(void *arg)
@@ -116,6 +117,8 @@ static void act_later(void *arg)
     uv_sleep(50);
     if (later->mail == NULL) {
         mailbox_shut(later->box);
+    } else if (later->hurried) {
+        mailbox_post_hurried(later->box, later->mail);
     } else {
         mailbox_post(later->box, later->mail);
     }
@@ -130,7 +133,7 @@ static void test_wait_is_woken(void **state)
     mailbox_open_thread(&box, 10);
     struct mail *const mails[] = { &letter.mail, NULL };
     for (size_t i = 0; i < 2; i++) {
-        struct later later = { &box, mails[i] };
+        struct later later = { &box, mails[i], false };
         uint64_t start_ns = uv_hrtime();
         assert_int_equal(uv_thread_create(&thread, act_later, &later), 0);
         assert_ptr_equal(mailbox_wait(&box, UINT64_MAX), mails[i]);
@@ -196,6 +199,54 @@ static size_t check_order(const struct mail *mail, unsigned next[POSTERS])
         next[letter->poster]++;
     }
     return n;
+}
+
+/* Who rests is not woken for each; only for enough, for one that hurries, and for the end. */
+static void test_rest(void **state)
+{
+    (void)state;
+    struct mailbox box;
+    struct letter letters[3] = { { .number = 0 }, { .number = 1 }, { .number = 2 } };
+    mailbox_open_thread(&box, 10);
+    assert_true(mailbox_post(&box, &letters[0].mail));
+    uint64_t start_ns = uv_hrtime();
+    mailbox_rest(&box, 2, 50);
+    assert_true(uv_hrtime() - start_ns >= 50 * MS_NS);
+    assert_true(mailbox_post(&box, &letters[1].mail));
+    mailbox_rest(&box, 2, UINT64_MAX); /* at once: they are enough */
+    assert_numbers(mailbox_take(&box), 0, 2);
+    assert_true(mailbox_post_hurried(&box, &letters[2].mail));
+    mailbox_rest(&box, 2, UINT64_MAX);
+    assert_numbers(mailbox_take(&box), 2, 1);
+    start_ns = uv_hrtime();
+    mailbox_rest(&box, 2, 50); /* the hurry went with its message */
+    assert_true(uv_hrtime() - start_ns >= 50 * MS_NS);
+    close_empty(&box);
+}
+
+static void test_rest_is_ended(void **state)
+{
+    (void)state;
+    struct letter letter = { .number = 4 };
+    const struct {
+        struct mail *mail;
+        bool hurried;
+        size_t enough;
+    } ends[] = { { &letter.mail, true, 5 }, { &letter.mail, false, 1 }, { NULL, false, 5 } };
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        struct mailbox box;
+        uv_thread_t thread;
+        mailbox_open_thread(&box, 10);
+        struct later later = { &box, ends[i].mail, ends[i].hurried };
+        assert_int_equal(uv_thread_create(&thread, act_later, &later), 0);
+        mailbox_rest(&box, ends[i].enough, UINT64_MAX);
+        assert_ptr_equal(mailbox_take(&box), ends[i].mail);
+        uv_thread_join(&thread);
+        if (ends[i].mail != NULL) {
+            mailbox_shut(&box);
+        }
+        mailbox_close(&box, NULL);
+    }
 }
 
 static void test_many_posters_to_a_thread(void **state)
@@ -310,6 +361,8 @@ int main(void)
         cmocka_unit_test(test_shut_box_refuses_and_keeps),
         cmocka_unit_test(test_wait_ends_in_time),
         cmocka_unit_test(test_wait_is_woken),
+        cmocka_unit_test(test_rest),
+        cmocka_unit_test(test_rest_is_ended),
         cmocka_unit_test(test_many_posters_to_a_thread),
         cmocka_unit_test_setup_teardown(test_wake_ups_merge, open_home, close_home),
         cmocka_unit_test_setup_teardown(test_posting_from_within, open_home, close_home),
