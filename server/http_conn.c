@@ -41,7 +41,9 @@ void http_conn_close(struct http_conn *conn, const char *why)
     if (conn->state == CONN_CLOSED) {
         return;
     }
-    conn_end_transfer(conn, why, false);
+    if (conn->transfer != NULL) {
+        conn_end_transfer(conn, why, conn_acknowledged(conn));
+    }
     conn->state = CONN_CLOSED;
     conn_drop_body(conn);
     conn_forget_later(conn);

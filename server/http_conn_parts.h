@@ -86,9 +86,12 @@ void conn_look_at_transfer(struct http_conn *conn);
 /* The memory of a transfer. */
 size_t conn_transfer_bytes(void);
 
-/* Ends the transfer and tells who asked for it. `why` NULL = nothing went wrong on our side. `handed`: what the system
- * has taken counts as arrived, since nothing more will be learned. */
-void conn_end_transfer(struct http_conn *conn, const char *why, bool handed);
+/* Of all that was sent on it: bytes that the peer's system has acknowledged. */
+uint64_t conn_acknowledged(struct http_conn *conn);
+
+/* Ends the transfer, if there is one, and tells who asked for it. `why` NULL = nothing went wrong on our side;
+ * `arrived` of all that was sent. */
+void conn_end_transfer(struct http_conn *conn, const char *why, uint64_t arrived);
 
 /* --- http_body.c -------------------------------------------------------------------------------------------------- */
 

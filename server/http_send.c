@@ -30,7 +30,7 @@ size_t conn_transfer_bytes(void)
 
 /* --- an image on its way ------------------------------------------------------------------------------------------ */
 
-static uint64_t acknowledged(struct http_conn *conn)
+uint64_t conn_acknowledged(struct http_conn *conn)
 {
     struct stream *stream = conn_stream(conn);
     uint64_t open = stream->ops->unacknowledged(stream);
@@ -46,7 +46,7 @@ static uint64_t image_bytes(const struct http_conn *conn, const struct transfer 
     return done < transfer->answer.length ? done : transfer->answer.length;
 }
 
-void conn_end_transfer(struct http_conn *conn, const char *why, bool handed)
+void conn_end_transfer(struct http_conn *conn, const char *why, uint64_t arrived)
 {
     struct transfer *transfer = conn->transfer;
     struct http_server *server = conn->server;
@@ -61,7 +61,7 @@ void conn_end_transfer(struct http_conn *conn, const char *why, bool handed)
                                         .why = why };
     outcome.ms = uv_now(server->loop) - transfer->started_ms;
     if (transfer->blob != NULL) {
-        outcome.bytes = image_bytes(conn, transfer, handed ? conn_stream(conn)->sent_bytes : acknowledged(conn));
+        outcome.bytes = image_bytes(conn, transfer, arrived);
         outcome.whole = conn->state != CONN_SENDING && outcome.bytes == outcome.wanted;
         if (!outcome.whole && why == NULL) {
             outcome.why = "ended by the device";
@@ -82,20 +82,21 @@ bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery
         return false;
     }
     *delivery = transfer->answer.delivery;
-    *bytes = image_bytes(conn, transfer, acknowledged(conn));
+    *bytes = image_bytes(conn, transfer, conn_acknowledged(conn));
     return true;
 }
 
 void conn_look_at_transfer(struct http_conn *conn)
 {
     uint64_t now_ms = uv_now(conn->server->loop);
-    uint64_t arrived = acknowledged(conn);
+    uint64_t arrived = conn_acknowledged(conn);
     if (arrived > conn->acknowledged_mark) {
         conn->acknowledged_mark = arrived;
         conn->progress_ms = now_ms;
     }
     /* Behind the last byte the system counts the end of the connection as one more. */
     if (conn->state == CONN_FINISHING && arrived + 1 >= conn_stream(conn)->sent_bytes) {
+        conn_end_transfer(conn, NULL, arrived);
         http_conn_close(conn, NULL);
     } else if (conn_stream(conn)->ops->is_dead(conn_stream(conn))) {
         http_conn_close(conn, "reset by the device");
@@ -114,7 +115,7 @@ void conn_answer_sent(struct http_conn *conn)
     bool over = conn->server->draining || (conn->peer_ended && conn->input.used == 0);
     if (conn->keep_alive && !over) {
         conn->state = CONN_READING;
-        conn_end_transfer(conn, NULL, true);
+        conn_end_transfer(conn, NULL, conn_stream(conn)->sent_bytes); /* nothing more will be learned */
         conn_wait_for(conn, HTTP_WAIT_IDLE);
         return;
     }
@@ -182,7 +183,7 @@ static void answer_unavailable(struct http_conn *conn, enum status status)
     memset(&answer, 0, offsetof(struct http_answer, text));
     server->handlers->unavailable(server->owner, transfer->image, transfer->answer.delivery, status, &answer);
     conn->state = CONN_SENDING;
-    conn_end_transfer(conn, "not loaded", false);
+    conn_end_transfer(conn, "not loaded", 0);
     conn_send_answer(conn, &answer, false);
 }
 
