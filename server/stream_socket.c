@@ -19,7 +19,7 @@
 #include <linux/sockios.h>
 
 #define TURN_BYTES_MAX    (1u << 20)  /* handed over in one go before other connections get their turn */
-#define SEND_BUFFER_BYTES (256 << 10) /* the kernel doubles it; bounds what a slow device holds */
+#define SEND_BUFFER_BYTES (272 << 10) /* the kernel doubles it: 512 KiB and a head fit in one go */
 #define LITTLE_BYTES      (32 << 10)  /* of a piece, and not sent yet, beyond what is on its way */
 #define QUICK_BYTES       (64 << 10)  /* so many taken ... */
 #define QUICK_MS          50          /* ... within it: over 1 MiB/s, which no ESP reaches */
