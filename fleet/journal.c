@@ -125,7 +125,7 @@ uint64_t journal_policy(struct journal *journal, const struct mac *mac)
         return 0;
     }
     const struct policy_entry *entry = policies_find(journal->policies, mac);
-    struct store_change *change = store_change_new(STORE_POLICY);
+    struct store_change *change = store_queue_change(journal->queue, STORE_POLICY);
     change->row.policy.mac = *mac;
     change->row.policy.gone = entry == NULL;
     if (entry != NULL) {
@@ -139,7 +139,7 @@ uint64_t journal_device_gone(struct journal *journal, const struct mac *mac)
     if (is_off(journal)) {
         return 0;
     }
-    struct store_change *change = store_change_new(STORE_DEVICE);
+    struct store_change *change = store_queue_change(journal->queue, STORE_DEVICE);
     change->row.device.mac = *mac;
     change->row.device.gone = true;
     return put_owed(journal, mac, true, change);
@@ -186,7 +186,7 @@ static void fill_device(struct store_device *row, const struct words *words, con
 static struct store_change *device_change(const struct journal *journal, const struct device *device)
 {
     const struct never_again_entry *failed = never_again_find(journal->never_again, &device->mac);
-    struct store_change *change = store_change_new(STORE_DEVICE);
+    struct store_change *change = store_queue_change(journal->queue, STORE_DEVICE);
     fill_device(&change->row.device, devices_words(journal->devices), device);
     if (failed != NULL) {
         change->row.device.never_again = *failed;
@@ -218,7 +218,7 @@ uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout,
     if (is_off(journal)) {
         return 0;
     }
-    struct store_change *change = store_change_new(STORE_ROLLOUT);
+    struct store_change *change = store_queue_change(journal->queue, STORE_ROLLOUT);
     struct rollout *copy = &change->row.rollout.rollout;
     *copy = *rollout;
     copy->table = NULL;
@@ -235,7 +235,7 @@ uint64_t journal_rollout(struct journal *journal, const struct rollout *rollout,
 
 static uint64_t put_gone(struct journal *journal, const char *id)
 {
-    struct store_change *change = store_change_new(STORE_ROLLOUT);
+    struct store_change *change = store_queue_change(journal->queue, STORE_ROLLOUT);
     change->row.rollout.gone = true;
     snprintf(change->row.rollout.rollout.id, sizeof change->row.rollout.rollout.id, "%s", id);
     return put(journal, change, STORE_SOON);
@@ -267,7 +267,7 @@ uint64_t journal_member(struct journal *journal, const struct rollout *rollout, 
     if (is_off(journal)) {
         return 0;
     }
-    struct store_change *change = store_change_new(STORE_MEMBER);
+    struct store_change *change = store_queue_change(journal->queue, STORE_MEMBER);
     fill_member(&change->row.member, rollout, member);
     uint64_t ticket = JOURNAL_REFUSED;
     if (put_row_before(journal, &member->mac)) {
@@ -383,7 +383,7 @@ void journal_event(struct journal *journal, const struct mac *mac, const struct 
         journal->events_dropped++;
         return;
     }
-    struct store_change *change = store_change_new(STORE_EVENT);
+    struct store_change *change = store_queue_change(journal->queue, STORE_EVENT);
     struct store_event *row = &change->row.event;
     row->mac = *mac;
     row->unix_s = now->unix_s;

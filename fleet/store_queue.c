@@ -4,6 +4,7 @@
  * What waits is bounded by counting, not by the mailbox: a change counts until its batch is written, wherever it is. */
 #include "fleet/store_queue.h"
 
+#include "base/pool.h"
 #include "fleet/store_writer.h"
 
 #include <assert.h>
@@ -41,6 +42,7 @@ struct store_queue {
     enum store_health heard; /* from the writer */
     char heard_why[STORE_WHY_SIZE];
     char place[200]; /* for people */
+    struct pool spare[STORE_KINDS];
     struct store_view view;
     uint64_t ticket, written;
     struct waiter *waiters, **waiters_end;
@@ -51,27 +53,83 @@ struct store_queue {
     void *closed_owner;
 };
 
-/* Only as much as its kind needs: a rollout is several times a device, and thousands of devices may wait. */
+/* --- changes --------------------------------------------------------------------------------------------------------
+ */
+
+/* A change as it travels: with the letter that it is sent in. */
+struct parcel {
+    struct letter letter; /* first */
+    struct store_change change;
+};
+
+/* Only as much as its kind needs: a rollout is several times a device, and thousands of devices may wait. What devices
+ * bring forth all the time is kept for the next, `spare_max` of it. */
+static const struct {
+    size_t row_bytes, spare_max;
+} kinds[STORE_KINDS] = {
+    [STORE_DEVICE] = { sizeof(struct store_device), 1024 }, [STORE_POLICY] = { sizeof(struct store_policy), 0 },
+    [STORE_ROLLOUT] = { sizeof(struct store_rollout), 0 },  [STORE_MEMBER] = { sizeof(struct store_member), 1024 },
+    [STORE_EVENT] = { sizeof(struct store_event), 1024 },
+};
+
+static size_t parcel_bytes(enum store_kind kind)
+{
+    return offsetof(struct parcel, change.row) + kinds[kind].row_bytes;
+}
+
+static struct parcel *parcel_of(struct store_change *change)
+{
+    return (struct parcel *)(void *)((char *)change - offsetof(struct parcel, change));
+}
+
+static struct store_change *change_in(struct parcel *parcel, enum store_kind kind)
+{
+    assert(parcel != NULL);
+    parcel->letter.kind = LETTER_CHANGE;
+    parcel->letter.change = &parcel->change;
+    parcel->change.kind = kind;
+    return &parcel->change;
+}
+
 struct store_change *store_change_new(enum store_kind kind)
 {
-    static const size_t row_bytes[STORE_KINDS] = {
-        [STORE_DEVICE] = sizeof(struct store_device),   [STORE_POLICY] = sizeof(struct store_policy),
-        [STORE_ROLLOUT] = sizeof(struct store_rollout), [STORE_MEMBER] = sizeof(struct store_member),
-        [STORE_EVENT] = sizeof(struct store_event),
-    };
-    struct store_change *change = calloc(1, offsetof(struct store_change, row) + row_bytes[kind]);
-    assert(change != NULL);
-    change->kind = kind;
-    return change;
+    return change_in(calloc(1, parcel_bytes(kind)), kind);
+}
+
+struct store_change *store_queue_change(struct store_queue *queue, enum store_kind kind)
+{
+    return change_in(pool_take(&queue->spare[kind]), kind);
+}
+
+static void free_row(struct store_change *change)
+{
+    if (change->kind == STORE_ROLLOUT) {
+        free(change->row.rollout.rollout.order.devices);
+    }
 }
 
 void store_change_free(struct store_change *change)
 {
-    if (change != NULL && change->kind == STORE_ROLLOUT) {
-        free(change->row.rollout.rollout.order.devices);
+    if (change != NULL) {
+        free_row(change);
+        free(parcel_of(change));
     }
-    free(change);
 }
+
+/* Those written, for the next. */
+static void keep_spare(struct store_queue *queue, struct letter *letter)
+{
+    while (letter != NULL) {
+        struct letter *next = (struct letter *)letter->mail.next;
+        struct store_change *change = letter->change;
+        free_row(change);
+        pool_give(&queue->spare[change->kind], parcel_of(change));
+        letter = next;
+    }
+}
+
+/* --- answers --------------------------------------------------------------------------------------------------------
+ */
 
 /* Takes out the first that is written or late; NULL = none. */
 static struct waiter *next_answered(struct store_queue *queue, bool ends)
@@ -214,6 +272,9 @@ static void on_handle_closed(uv_handle_t *handle)
     if (--queue->handles == 0) {
         void (*on_closed)(void *owner) = queue->on_closed;
         void *owner = queue->closed_owner;
+        for (size_t kind = 0; kind < STORE_KINDS; kind++) {
+            pool_close(&queue->spare[kind]);
+        }
         free(queue);
         on_closed(owner);
     }
@@ -245,6 +306,7 @@ static void on_mail(struct mailbox *box, void *owner)
         mail = mail->next;
         switch (letter->kind) {
         case LETTER_WRITTEN:
+            keep_spare(queue, letter->report->written);
             hear_written(queue, letter);
             break;
         case LETTER_FAILED:
@@ -291,6 +353,9 @@ struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *op
     queue->loop = loop;
     queue->events = *events;
     queue->waiters_end = &queue->waiters;
+    for (size_t kind = 0; kind < STORE_KINDS; kind++) {
+        pool_init(&queue->spare[kind], parcel_bytes(kind), kinds[kind].spare_max);
+    }
     mailbox_open_thread(&queue->writer.to_writer, SIZE_MAX);
     mailbox_open_loop(&queue->writer.to_loop, SIZE_MAX, loop, on_mail, queue);
     (void)uv_timer_init(loop, &queue->timer);
@@ -315,10 +380,9 @@ uint64_t store_queue_put(struct store_queue *queue, struct store_change *change,
         store_change_free(change);
         return 0;
     }
-    struct letter *letter = store_letter_new(LETTER_CHANGE);
+    struct letter *letter = &parcel_of(change)->letter;
     letter->ticket = ++queue->ticket;
     letter->hurry = hurry;
-    letter->change = change;
     queue->view.backlog++;
     bool posted = hurry == STORE_BEHIND ? mailbox_post(&queue->writer.to_writer, &letter->mail)
                                         : mailbox_post_hurried(&queue->writer.to_writer, &letter->mail);

@@ -46,12 +46,15 @@ struct store_queue *store_queue_open(uv_loop_t *loop, const struct store_ops *op
                                      const struct store_queue_events *events, store_row_fn on_row, void *owner,
                                      char *message, size_t size);
 
-/* Takes the change (malloc'd by store_change_new, owned from here on). Returns its ticket, counting up from 1; 0 where
- * the backlog is full: the change is freed. An urgent one ends the gathering of a batch at once; others wait up to
- * 100 ms for company. */
-enum store_hurry { STORE_BEHIND, STORE_SOON, STORE_DURABLE };
+/* A change to fill, zeroed but for its kind. The queue's own is made of what was written before, where it can be: for
+ * what devices bring forth, a warm server asks the allocator for nothing. */
 struct store_change *store_change_new(enum store_kind kind);
-void store_change_free(struct store_change *change);
+struct store_change *store_queue_change(struct store_queue *queue, enum store_kind kind);
+void store_change_free(struct store_change *change); /* of either, that was not put */
+
+/* Takes the change, owned from here on. Returns its ticket, counting up from 1; 0 where the backlog is full: the change
+ * is freed. An urgent one ends the gathering of a batch at once; others wait up to 100 ms for company. */
+enum store_hurry { STORE_BEHIND, STORE_SOON, STORE_DURABLE };
 uint64_t store_queue_put(struct store_queue *queue, struct store_change *change, enum store_hurry hurry);
 
 /* Room for so many more. */

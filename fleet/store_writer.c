@@ -19,22 +19,21 @@
 struct letter *store_letter_new(enum letter_kind kind)
 {
     struct letter *letter = calloc(1, sizeof *letter);
-    assert(letter != NULL);
+    assert(letter != NULL && kind != LETTER_CHANGE);
     letter->kind = kind;
-    if (kind != LETTER_CHANGE) {
-        letter->report = calloc(1, sizeof *letter->report);
-        assert(letter->report != NULL);
-    }
+    letter->report = calloc(1, sizeof *letter->report);
+    assert(letter->report != NULL);
     return letter;
 }
 
 void store_letter_free(struct letter *letter)
 {
-    store_change_free(letter->change);
-    if (letter->report != NULL) {
-        free(letter->report->events);
-        free(letter->report->members);
+    if (letter->kind == LETTER_CHANGE) {
+        store_change_free(letter->change);
+        return;
     }
+    free(letter->report->events);
+    free(letter->report->members);
     free(letter->report);
     free(letter);
 }
@@ -71,13 +70,20 @@ static struct letter *next_of(const struct letter *letter)
     return (struct letter *)letter->mail.next;
 }
 
+/* The first `count`, of which `last` is the last: they are the caller's. */
+static void take_off(struct writer *writer, struct letter *last, size_t count)
+{
+    writer->first = next_of(last);
+    writer->end = writer->first != NULL ? writer->end : &writer->first;
+    writer->count -= count;
+    last->mail.next = NULL;
+}
+
 static void drop_first(struct writer *writer, size_t n)
 {
     for (; n > 0; n--) {
         struct letter *letter = writer->first;
-        writer->first = next_of(letter);
-        writer->end = writer->first != NULL ? writer->end : &writer->first;
-        writer->count--;
+        take_off(writer, letter, 1);
         store_letter_free(letter);
     }
 }
@@ -170,7 +176,8 @@ static bool write_batch(struct writer *writer)
             last = next_of(last);
         }
         answer->ticket = last->ticket;
-        drop_first(writer, count);
+        report->written = writer->first;
+        take_off(writer, last, count);
     }
     post(writer, answer);
     return !failed;

@@ -17,13 +17,14 @@ struct letter {
     uint64_t ticket;
     enum letter_kind kind;
     enum store_hurry hurry;
-    struct store_change *change;
-    struct report *report; /* of all kinds but LETTER_CHANGE, of which there are thousands */
+    struct store_change *change; /* of LETTER_CHANGE, which lies before it in one piece of memory */
+    struct report *report;       /* of all kinds but LETTER_CHANGE, of which there are thousands */
 };
 
 struct report {
     uint64_t took_ms;
     size_t count;
+    struct letter *written; /* of LETTER_WRITTEN: these, in order */
     enum status status;
     char why[STORE_WHY_SIZE];
     struct mac mac; /* of a reading */
@@ -37,7 +38,7 @@ struct report {
     struct reading *reading; /* whose answer it is; the queue's, here only carried */
 };
 
-struct letter *store_letter_new(enum letter_kind kind);
+struct letter *store_letter_new(enum letter_kind kind); /* not LETTER_CHANGE, which store_change_new makes */
 void store_letter_free(struct letter *letter);
 
 /* What the thread works with; both boxes are opened and closed by the queue. */
