@@ -25,9 +25,19 @@ static inline bool slice_is(struct slice slice, const char *text)
     return slice.at != NULL && strlen(text) == slice.len && memcmp(slice.at, text, slice.len) == 0;
 }
 
+/* n > 0 letters in either case. Most texts differ in the first, or are spelled alike: only for the rest it takes a
+ * walk.
+ */
+static inline bool letters_match(const char *one, const char *other, size_t n)
+{
+    const int case_bit = 'a' ^ 'A';
+    return ((one[0] ^ other[0]) & ~case_bit) == 0 && (memcmp(one, other, n) == 0 || strncasecmp(one, other, n) == 0);
+}
+
 static inline bool slice_is_nocase(struct slice slice, const char *text)
 {
-    return slice.at != NULL && strlen(text) == slice.len && strncasecmp(slice.at, text, slice.len) == 0;
+    size_t n = strlen(text);
+    return slice.at != NULL && n == slice.len && (n == 0 || letters_match(slice.at, text, n));
 }
 
 bool slice_starts_with(struct slice slice, const char *prefix);

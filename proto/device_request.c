@@ -3,7 +3,6 @@
 #include "proto/device_request.h"
 
 #include <string.h>
-#include <strings.h>
 
 enum field {
     FIELD_STA_MAC,
@@ -18,16 +17,21 @@ enum field {
     FIELD_COUNT,
 };
 
+#define WORD(text)                                                                                                     \
+    {                                                                                                                  \
+        text, sizeof(text) - 1                                                                                         \
+    }
+
 /* A header is <prefix of the family><suffix of the field>, in any case. */
-static const char *const prefixes[] = { [CLIENT_ESP8266] = "x-ESP8266-", [CLIENT_ESP32] = "x-ESP32-" };
+static const struct slice prefixes[] = { [CLIENT_ESP8266] = WORD("x-ESP8266-"), [CLIENT_ESP32] = WORD("x-ESP32-") };
 static const struct {
     enum field field;
-    const char *suffix;
+    struct slice suffix;
     const char *names[3]; /* by enum device_client, for messages */
 } fields[] = {
 #define ROW(field, suffix)                                                                                             \
     {                                                                                                                  \
-        field, suffix,                                                                                                 \
+        field, WORD(suffix),                                                                                           \
         {                                                                                                              \
             "", "x-ESP8266-" suffix, "x-ESP32-" suffix                                                                 \
         }                                                                                                              \
@@ -83,15 +87,16 @@ static const char *collect(const struct header *headers, size_t n, enum device_c
                            struct slice values[FIELD_COUNT])
 {
     const char *twice = NULL;
-    size_t prefix = strlen(prefixes[client]);
+    struct slice prefix = prefixes[client];
     for (size_t i = 0; i < n; i++) {
         struct slice name = headers[i].name;
-        if (name.len <= prefix || strncasecmp(name.at, prefixes[client], prefix) != 0) {
+        if (name.len <= prefix.len || !letters_match(name.at, prefix.at, prefix.len)) {
             continue;
         }
-        struct slice suffix = { name.at + prefix, name.len - prefix };
+        struct slice suffix = { name.at + prefix.len, name.len - prefix.len };
         for (size_t k = 0; k < COUNT_OF(fields); k++) {
-            if (slice_is_nocase(suffix, fields[k].suffix)) {
+            struct slice known = fields[k].suffix;
+            if (suffix.len == known.len && letters_match(suffix.at, known.at, known.len)) {
                 if (values[fields[k].field].at != NULL) {
                     twice = fields[k].names[client];
                 } else {
