@@ -1,6 +1,7 @@
 #include "base/text.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -77,34 +78,24 @@ void hex_encode(const uint8_t *bytes, size_t n, char *to)
     to[2 * n] = '\0';
 }
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    if (c >= 'A' && c <= 'F') {
-        return c - 'A' + 10;
-    }
-    return -1;
-}
+/* What a digit is worth, and one more, so that 0 says that it is none. */
+static const uint8_t hex_worth[UCHAR_MAX + 1] = {
+    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+};
 
 bool hex_decode(struct slice hex, uint8_t *bytes, size_t n)
 {
-    if (hex.at == NULL || hex.len != 2 * n) {
-        return false;
+    bool good = hex.at != NULL && hex.len == 2 * n;
+    for (size_t i = 0; good && i < hex.len; i++) {
+        good = hex_worth[(unsigned char)hex.at[i]] > 0;
     }
-    for (size_t i = 0; i < hex.len; i++) {
-        if (hex_value(hex.at[i]) < 0) {
-            return false;
-        }
+    for (size_t i = 0; good && i < n; i++) {
+        unsigned high = hex_worth[(unsigned char)hex.at[2 * i]], low = hex_worth[(unsigned char)hex.at[2 * i + 1]];
+        bytes[i] = (uint8_t)((high - 1) << 4 | (low - 1));
     }
-    for (size_t i = 0; i < n; i++) {
-        bytes[i] = (uint8_t)((unsigned)hex_value(hex.at[2 * i]) << 4 | (unsigned)hex_value(hex.at[2 * i + 1]));
-    }
-    return true;
+    return good;
 }
 
 bool number_parse(struct slice digits, uint64_t max, uint64_t *number)

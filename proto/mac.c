@@ -20,15 +20,16 @@ static const struct {
  * the first. */
 static bool gather_digits(struct slice text, size_t group_digits, const char *separators, char digits[12])
 {
-    size_t used = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        if (i % (group_digits + 1) != group_digits) {
-            digits[used++] = text.at[i];
-        } else if (text.at[i] != text.at[group_digits] || memchr(separators, text.at[i], strlen(separators)) == NULL) {
+    size_t at = 0;
+    for (size_t used = 0; used < 12; used += group_digits) {
+        memcpy(digits + used, text.at + at, group_digits);
+        at += group_digits;
+        if (at < text.len && text.at[at++] != text.at[group_digits]) {
             return false;
         }
     }
-    return true;
+    size_t n = strlen(separators);
+    return n == 0 || memchr(separators, text.at[group_digits], n) != NULL;
 }
 
 static bool names_a_device(const uint8_t bytes[6])
