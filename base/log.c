@@ -207,19 +207,37 @@ static void add_key(struct log_line *line, const char *key)
     }
 }
 
-/* One byte of a quoted value; JSON knows \u00HH where logfmt is read by people as \xHH. */
-static bool add_escaped(struct log_line *line, unsigned char c)
+static bool is_plain(char c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+/* One byte that is not plain; JSON knows \u00HH where logfmt is read by people as \xHH. */
+static void add_escaped(struct log_line *line, char c)
 {
     char form[8];
-    int n;
-    if (c == '"' || c == '\\') {
-        n = snprintf(form, sizeof form, "\\%c", c);
-    } else if (c >= 0x20 && c < 0x7f) {
-        n = snprintf(form, sizeof form, "%c", c);
-    } else {
-        n = snprintf(form, sizeof form, is_json() ? "\\u%04x" : "\\x%02x", c);
+    int n = c == '"' || c == '\\' ? snprintf(form, sizeof form, "\\%c", c)
+                                  : snprintf(form, sizeof form, is_json() ? "\\u%04x" : "\\x%02x", (unsigned char)c);
+    add(line, form, (size_t)n);
+}
+
+/* As much of the value as fits; the room of TAIL_BYTES lets the quote always close. */
+static void add_quoted(struct log_line *line, struct slice value)
+{
+    while (value.len > 0 && !line->cut) {
+        size_t room = sizeof line->bytes - TAIL_BYTES - line->used, n = 0;
+        while (n < value.len && n < room && is_plain(value.at[n])) {
+            n++;
+        }
+        add(line, value.at, n);
+        if (n < value.len && !is_plain(value.at[n])) {
+            add_escaped(line, value.at[n++]);
+        }
+        line->cut = line->cut || n == 0;
+        value.at += n;
+        value.len -= n;
     }
-    return add(line, form, (size_t)n);
+    line->bytes[line->used++] = '"';
 }
 
 static bool needs_quotes(struct slice value)
@@ -249,13 +267,9 @@ void log_slice(struct log_line *line, const char *key, struct slice value)
     if (line->cut) {
         line->used = before; /* no key without its value */
     }
-    if (plain || line->cut) {
-        return;
+    if (!plain && !line->cut) {
+        add_quoted(line, value);
     }
-    for (size_t i = 0; i < value.len && add_escaped(line, (unsigned char)value.at[i]); i++) {
-    }
-    /* The room of TAIL_BYTES lets the quote always close. */
-    line->bytes[line->used++] = '"';
 }
 
 void log_text(struct log_line *line, const char *key, const char *value)
@@ -270,11 +284,12 @@ void log_number(struct log_line *line, const char *key, int64_t value)
     if (!line->enabled || line->cut) {
         return;
     }
-    char digits[24];
-    int n = snprintf(digits, sizeof digits, "%lld", (long long)value);
+    char digits[NUMBER_TEXT_SIZE];
+    size_t n = number_print(value < 0 ? 0 - (uint64_t)value : (uint64_t)value, digits);
     size_t before = line->used;
     add_key(line, key);
-    add(line, digits, (size_t)n);
+    add_text(line, value < 0 ? "-" : "");
+    add(line, digits, n);
     if (line->cut) {
         line->used = before;
     }
@@ -294,6 +309,27 @@ void log_format(struct log_line *line, const char *key, const char *format, ...)
     line->cut = line->cut || n >= (int)sizeof value;
 }
 
+/* "2026-11-21T17:04:37.250Z", of which all but the milliseconds is made once a second. */
+static const char *stamp_now(void)
+{
+    static _Thread_local char stamp[64];
+    static _Thread_local size_t second_bytes;
+    static _Thread_local time_t second;
+    struct timeval now;
+    gettimeofday(&now, NULL);
+    if (second_bytes == 0 || now.tv_sec != second) {
+        struct tm utc;
+        gmtime_r(&now.tv_sec, &utc);
+        second_bytes = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S.000Z", &utc) - strlen("000Z");
+        second = now.tv_sec;
+    }
+    unsigned ms = (unsigned)(now.tv_usec / 1000);
+    stamp[second_bytes] = (char)('0' + ms / 100);
+    stamp[second_bytes + 1] = (char)('0' + ms / 10 % 10);
+    stamp[second_bytes + 2] = (char)('0' + ms % 10);
+    return stamp;
+}
+
 void log_begin(struct log_line *line, enum log_level level, const char *event)
 {
     line->used = 0;
@@ -302,17 +338,10 @@ void log_begin(struct log_line *line, enum log_level level, const char *event)
     if (!line->enabled) {
         return;
     }
-    struct timeval now;
-    struct tm utc;
-    char stamp[64];
-    gettimeofday(&now, NULL);
-    gmtime_r(&now.tv_sec, &utc);
-    size_t n = strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(stamp + n, sizeof stamp - n, ".%03dZ", (int)(now.tv_usec / 1000));
     if (is_json()) {
         add_text(line, "{");
     }
-    log_text(line, "time", stamp);
+    log_text(line, "time", stamp_now());
     log_text(line, "level", log_level_name(level));
     log_text(line, "event", event);
 }

@@ -67,6 +67,13 @@ bool slice_copy(struct slice slice, char *to, size_t size)
     return true;
 }
 
+void text_copy(const char *text, char *to, size_t size)
+{
+    size_t n = strnlen(text, size - 1);
+    memcpy(to, text, n);
+    to[n] = '\0';
+}
+
 static const char hex_digits[] = "0123456789abcdef";
 
 void hex_encode(const uint8_t *bytes, size_t n, char *to)
@@ -120,6 +127,19 @@ bool number_parse(struct slice digits, uint64_t max, uint64_t *number)
     }
     *number = value;
     return true;
+}
+
+size_t number_print(uint64_t number, char to[NUMBER_TEXT_SIZE])
+{
+    char digits[NUMBER_TEXT_SIZE];
+    size_t at = sizeof digits - 1;
+    digits[at] = '\0';
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    memcpy(to, digits + at, sizeof digits - at);
+    return sizeof digits - 1 - at;
 }
 
 struct unit {

@@ -50,6 +50,9 @@ struct slice slice_next_word(struct slice *rest);
 /* Copies a slice and terminates it. Returns false, and leaves `to` empty, where it does not fit in `size`. */
 bool slice_copy(struct slice slice, char *to, size_t size);
 
+/* The same of a text, of which it keeps what fits. */
+void text_copy(const char *text, char *to, size_t size);
+
 /* Lower-case hexadecimal of n bytes into 2n characters and a NUL. */
 void hex_encode(const uint8_t *bytes, size_t n, char *to);
 
@@ -58,6 +61,10 @@ bool hex_decode(struct slice hex, uint8_t *bytes, size_t n);
 
 /* A decimal number of digits alone, at most `max`. Returns false, writing nothing, on anything else. */
 bool number_parse(struct slice digits, uint64_t max, uint64_t *number);
+
+/* The way back: up to 20 digits and a NUL. Returns the digits written. */
+#define NUMBER_TEXT_SIZE 21
+size_t number_print(uint64_t number, char to[NUMBER_TEXT_SIZE]);
 
 /* A duration such as "500ms", "10s", "5m", "2h" in milliseconds; a size such as "512", "64K", "256M" in bytes.
  * Return false, writing nothing, on anything else or above `max`. */

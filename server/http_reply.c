@@ -184,13 +184,8 @@ static void add_header(struct head *head, const char *name, const char *value)
 
 static void add_number(struct head *head, uint64_t number)
 {
-    char digits[20];
-    size_t n = 0;
-    do {
-        digits[sizeof digits - ++n] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    add_bytes(head, digits + sizeof digits - n, n);
+    char digits[NUMBER_TEXT_SIZE];
+    add_bytes(head, digits, number_print(number, digits));
 }
 
 static void add_length(struct head *head, uint64_t length)
