@@ -336,7 +336,7 @@ static void remember_sending(struct fleet *fleet, struct device *device, const s
 void fleet_sending_ended(struct fleet *fleet, const struct sending *sending, const struct sending_end *end,
                          const struct moment *now)
 {
-    char why[120];
+    char why[120] = "";
     struct device *device = sending->mac != NULL ? devices_find(fleet->devices, sending->mac) : NULL;
     if (device != NULL && sending->full) {
         remember_sending(fleet, device, sending, end, now);
@@ -345,8 +345,10 @@ void fleet_sending_ended(struct fleet *fleet, const struct sending *sending, con
         struct loop_guard_key key = { .mac = *sending->mac, .fs = sending->fs };
         loop_guard_sent(fleet->guard, &key, sending->run_md5, sending->served_max, now->ms);
     }
-    snprintf(why, sizeof why, "cut at %u %%: %.80s", end->of > 0 ? (unsigned)(100 * end->bytes / end->of) : 0u,
-             end->why != NULL ? end->why : "");
+    if (!end->whole) {
+        snprintf(why, sizeof why, "cut at %u %%: %.80s", end->of > 0 ? (unsigned)(100 * end->bytes / end->of) : 0u,
+                 end->why != NULL ? end->why : "");
+    }
     bool part = !sending->full; /* how much it has of the file then, only the device knows */
     rollouts_transfer_ended(fleet->rollouts, sending->mac, sending->file_md5, end->whole && !part, end->bytes, end->ms,
                             part ? NULL : why, now);

@@ -3,6 +3,7 @@
  * Back from rows: journal_recall.c. */
 #include "fleet/journal.h"
 
+#include "base/text.h"
 #include "fleet/journal_rows.h"
 
 #include <assert.h>
@@ -110,12 +111,12 @@ static void fill_policy(struct store_policy *row, const struct words *words, con
     row->approved = entry->approved;
     row->unix_s = entry->unix_s;
     row->group_count = entry->group_count;
-    snprintf(row->note, sizeof row->note, "%s", entry->note);
-    snprintf(row->type, sizeof row->type, "%s", words_text(words, entry->type));
-    snprintf(row->label, sizeof row->label, "%s", words_text(words, entry->label));
-    snprintf(row->pin, sizeof row->pin, "%s", words_text(words, entry->pin));
+    text_copy(entry->note, row->note, sizeof row->note);
+    text_copy(words_text(words, entry->type), row->type, sizeof row->type);
+    text_copy(words_text(words, entry->label), row->label, sizeof row->label);
+    text_copy(words_text(words, entry->pin), row->pin, sizeof row->pin);
     for (size_t i = 0; i < entry->group_count; i++) {
-        snprintf(row->groups[i], sizeof row->groups[i], "%s", words_text(words, entry->groups[i]));
+        text_copy(words_text(words, entry->groups[i]), row->groups[i], sizeof row->groups[i]);
     }
 }
 
@@ -163,7 +164,7 @@ static void write_owed(struct journal *journal)
 
 #define NUMBER(name) row->name = from->name;
 #define BYTES(name)  memcpy(row->name, from->name, sizeof row->name);
-#define WORD(name)   snprintf(row->name, sizeof row->name, "%s", words_text(words, from->name));
+#define WORD(name)   text_copy(words_text(words, from->name), row->name, sizeof row->name);
 
 static void fill_transfer(struct store_transfer *row, const struct words *words, const struct device_transfer *from)
 {
@@ -178,7 +179,7 @@ static void fill_device(struct store_device *row, const struct words *words, con
     DEVICE_BYTES(BYTES)
     DEVICE_WORDS(WORD)
     row->mac = from->mac;
-    snprintf(row->type, sizeof row->type, "%s", words_text(words, from->type->name));
+    text_copy(words_text(words, from->type->name), row->type, sizeof row->type);
     fill_transfer(&row->transfer, words, &from->transfer);
     fill_transfer(&row->fs_transfer, words, device_sent(from, true));
 }
@@ -237,7 +238,7 @@ static uint64_t put_gone(struct journal *journal, const char *id)
 {
     struct store_change *change = store_queue_change(journal->queue, STORE_ROLLOUT);
     change->row.rollout.gone = true;
-    snprintf(change->row.rollout.rollout.id, sizeof change->row.rollout.rollout.id, "%s", id);
+    text_copy(id, change->row.rollout.rollout.id, sizeof change->row.rollout.rollout.id);
     return put(journal, change, STORE_SOON);
 }
 
@@ -258,8 +259,8 @@ static void fill_member(struct store_member *row, const struct rollout *rollout,
     MEMBER_NUMBERS(NUMBER)
     row->state = (uint8_t)from->state;
     row->mark = (uint8_t)from->mark;
-    snprintf(row->rollout, sizeof row->rollout, "%s", rollout->id);
-    snprintf(row->why, sizeof row->why, "%s", from->why);
+    text_copy(rollout->id, row->rollout, sizeof row->rollout);
+    text_copy(from->why, row->why, sizeof row->why);
 }
 
 uint64_t journal_member(struct journal *journal, const struct rollout *rollout, const struct rollout_member *member)
@@ -333,7 +334,7 @@ static void rewrite(struct journal *journal, const struct rollouts *rollouts)
     struct rollout *rollout = rewriting_at(rewriting, rollouts, false);
     while (rollout != NULL && store_queue_room(journal->queue) > RESERVE) {
         if (strcmp(rewriting->id, rollout->id) != 0) {
-            snprintf(rewriting->id, sizeof rewriting->id, "%s", rollout->id);
+            text_copy(rollout->id, rewriting->id, sizeof rewriting->id);
             rewriting->passed = 0;
             (void)journal_rollout(journal, rollout, false);
         }
@@ -387,7 +388,7 @@ void journal_event(struct journal *journal, const struct mac *mac, const struct 
     struct store_event *row = &change->row.event;
     row->mac = *mac;
     row->unix_s = now->unix_s;
-    snprintf(row->word, sizeof row->word, "%s", word);
+    text_copy(word, row->word, sizeof row->word);
     va_start(args, format);
     vsnprintf(row->text, sizeof row->text, format, args);
     va_end(args);

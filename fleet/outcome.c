@@ -133,7 +133,9 @@ void outcome_judge(const struct outcome_case *the_case, struct outcome_verdict *
         }
     }
     verdict->wrong_label = verdict->outcome == OUTCOME_CONFIRMED && is_wrong_label(the_case);
-    name_both(the_case, verdict);
+    if (verdict->outcome != OUTCOME_NONE) { /* mostly it is */
+        name_both(the_case, verdict);
+    }
 }
 
 static const struct {

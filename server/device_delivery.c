@@ -3,7 +3,6 @@
 #include "server/device_parts.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 #define KEPT_MAX 1024 /* deliveries whose memory is kept for the next */
@@ -40,8 +39,8 @@ struct delivery *delivery_new(struct visit *visit, unsigned status)
     memcpy(delivery->file_md5, build->facts.md5, 16);
     (void)slice_copy(visit->check.type, delivery->type, sizeof delivery->type);
     text_escape(visit->check.device.label, delivery->from, sizeof delivery->from);
-    snprintf(delivery->to, sizeof delivery->to, "%s", build_name(build));
-    snprintf(delivery->peer, sizeof delivery->peer, "%s", visit_peer(visit));
+    text_copy(build_name(build), delivery->to, sizeof delivery->to);
+    text_copy(visit_peer(visit), delivery->peer, sizeof delivery->peer);
     delivery->reason = visit->check.decision.reason;
     return delivery;
 }
