@@ -1,38 +1,32 @@
-"""What an answer costs: server CPU per update check and per download of 512 KiB, beside nginx in the same minutes.
+"""What an answer costs: server CPU per update check and per download of 512 KiB, beside nginx and lighttpd.
 
-What makes it hard is that machines differ and drift, so no number here means much alone: updraftd and nginx are
-measured in turns (A B A B), each turn gives a ratio, and the medians of the ratios are what to compare. Nothing is
+What makes it hard is that machines differ and drift, so no number here means much alone: the servers are measured in
+turns (A B C A B C), each turn gives a ratio, and the medians of the ratios are what to compare. Nothing is
 judged by speed. It fails when a server answers wrongly, since a fast wrong answer would win any race.
 
-    script/bench [--quick] [--runs N] [--seconds S] [--no-pin] [--json FILE]
+    script/bench [--quick] [--runs N] [--seconds S] [--no-pin] [--json FILE] [--svg FILE]
 
 UPDRAFT_BIN names the folder of the programs, as for the tests."""
 
 import argparse
-import contextlib
-import datetime
-import getpass
-import grp
 import hashlib
 import json
 import os
 import pathlib
-import platform
 import re
 import resource
-import shlex
-import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import machine
 import updraft
+from peers import NGINX_NOPUSH, Measured, all_peers
+from ratios import OURS, draw, medians_of, ratios_of, report
 
 IMAGE_SIZE = "512K"
 VERSION = "1.0.4"
@@ -40,7 +34,6 @@ CONNECTIONS = 64
 CHECK_PATH = "/update/d1_mini"
 # Not /update/<type>, where the loop guard stops a device after three whole transfers. This one is logged just the same.
 DOWNLOAD_PATH = "/latest/d1_mini.bin"
-OURS, NGINX, NGINX_NOPUSH = "updraftd", "nginx", "nginx, tcp_nopush"
 
 # name, path, status, kept connections; tcp_nopush changes what nginx does with files only
 CASES = [
@@ -57,34 +50,6 @@ done = function(summary)
   io.write(string.format('\\nRESULT {"requests":%%d,"bytes":%%d,"us":%%d,"errors":%%d,"refused":%%d}\\n',
     summary.requests, summary.bytes, summary.duration, e.connect + e.read + e.write + e.timeout, e.status))
 end
-"""
-
-NGINX_CONFIG = """{user}daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    default_type application/octet-stream;
-    sendfile on;
-    keepalive_requests 1000000000;
-    open_file_cache max=16 inactive=1h;
-    open_file_cache_valid 1h;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-{servers}}}
-"""
-
-NGINX_SERVER = """    server {{
-        listen 127.0.0.1:{port};
-        tcp_nopush {nopush};
-        location = {check} {{ return 304; }}
-        location = {download} {{ alias {image}; }}
-    }}
 """
 
 
@@ -146,69 +111,6 @@ def probe(server, case, image):
     return size
 
 
-# --- servers ----------------------------------------------------------------------------------------------------------
-
-
-class Measured:
-    """A server with a name, a port and the process whose time counts."""
-
-    def __init__(self, name, port, pid):
-        self.name, self.port, self.pid = name, port, pid
-
-    def cpu_s(self):
-        """utime + stime of all threads: fields 14 and 15 in proc(5), counted behind the name, which may hold blanks."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def rss_kib(self):
-        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1))
-
-
-def free_ports(count):
-    """nginx cannot choose a port itself and say which."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
-
-
-def nginx_config(folder, image_path, ports):
-    servers = "".join(
-        NGINX_SERVER.format(port=port, nopush=nopush, check=CHECK_PATH, download=DOWNLOAD_PATH, image=image_path)
-        for port, nopush in zip(ports, ("off", "on")))
-    # Started by root, the worker would become another user, who may not read the folder.
-    user = f"user {getpass.getuser()} {grp.getgrgid(os.getgid()).gr_name};\n" if os.geteuid() == 0 else ""
-    return NGINX_CONFIG.format(user=user, folder=folder, servers=servers)
-
-
-def worker_of(master):
-    children = pathlib.Path(f"/proc/{master.pid}/task/{master.pid}/children")
-    while master.poll() is None:
-        found = children.read_text().split()
-        if found:
-            return int(found[0])
-        time.sleep(0.02)
-    sys.exit("bench: nginx ended at once; its own words are above")
-
-
-@contextlib.contextmanager
-def nginx_running(program, folder, image_path, pin):
-    """An nginx of our own, from a file of our own, in a folder of our own, ended by its process: whatever nginx the
-    system runs is neither used nor touched."""
-    folder.mkdir()
-    ports = free_ports(2)
-    config = folder / "nginx.conf"
-    config.write_text(nginx_config(folder, image_path, ports))
-    master = subprocess.Popen([program, "-c", config, "-p", folder, "-e", folder / "error.log"], preexec_fn=pin)
-    try:
-        worker = worker_of(master)
-        yield [Measured(NGINX, ports[0], worker), Measured(NGINX_NOPUSH, ports[1], worker)]
-    finally:
-        if master.poll() is None:
-            master.terminate()
-        master.wait(10)
-
-
 # --- one measurement --------------------------------------------------------------------------------------------------
 
 
@@ -258,154 +160,57 @@ def measure_all(servers, image, folder, options, pin):
     return runs
 
 
-# --- telling ----------------------------------------------------------------------------------------------------------
-
-
-def medians_of(runs):
-    """One row a case and server, in the order of measuring."""
-    rows = []
-    for case, server in dict.fromkeys((run["case"], run["server"]) for run in runs):
-        mine = [run for run in runs if run["case"] == case and run["server"] == server]
-        rows.append({"case": case, "server": server, "requests": sum(run["requests"] for run in mine),
-                     **{key: statistics.median(run[key] for run in mine)
-                        for key in ("rate", "server_s", "server_us", "client_us", "both_us")}})
-    return rows
-
-
-def ratios_of(runs):
-    """Ours to each nginx, turn by turn. Of two, the better nginx is the one with less CPU per request in all."""
-    by_place = {(run["turn"], run["case"], run["server"]): run for run in runs}
-    rows = []
-    for case, server in dict.fromkeys((run["case"], run["server"]) for run in runs if run["server"] != OURS):
-        pairs = [(by_place[turn, case, OURS], by_place[turn, case, server])
-                 for turn in sorted({run["turn"] for run in runs})]
-        row = {"case": case, "against": server}
-        for key in ("server_us", "both_us", "rate"):
-            each = [ours[key] / theirs[key] for ours, theirs in pairs]
-            row[key] = {"median": statistics.median(each), "least": min(each), "most": max(each)}
-        rows.append(row)
-    for row in rows:
-        rivals = [other["both_us"]["median"] for other in rows if other["case"] == row["case"]]
-        row["better_nginx"] = len(rivals) > 1 and row["both_us"]["median"] == max(rivals)
-    return rows
-
-
-def first_line(*command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.stdout.strip().split("\n")[0]
-
-
-def cpu_name():
-    found = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return found.group(1) if found else platform.machine()
-
-
-def stolen_s():
-    """Seconds that the host of a virtual machine gave to others, of all CPUs."""
-    return int(pathlib.Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
-
-
-def describe(options, pinned, nginx):
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text()
-    return {
-        "command": shlex.join(["script/bench", *sys.argv[1:]]),
-        "when": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": f"{len(os.sched_getaffinity(0))} x {cpu_name()}",
-        "system": f"{platform.system()} {platform.release()}, {memory:.1f} GiB, TCP {congestion.strip()}",
-        "programs": [first_line(updraft.BIN / "updraftd", "--version"),
-                     first_line(nginx, "-v").removeprefix("nginx version: "),
-                     first_line("wrk", "-v").split(" Copy")[0]],
-        "setting": f"{options.runs} turns of {options.seconds} s a case and server, wrk -t1 -c{CONNECTIONS}, "
-                   + ("servers on one CPU, load on another" if pinned else "not pinned"),
-    }
-
-
-def markdown_table(heads, rows):
-    """Names to the left, figures to the right."""
-    rule = ["---" if head in ("case", "server", "ours against") else "---:" for head in heads]
-    return ["| " + " | ".join(cells) + " |" for cells in [heads, rule, *rows]]
-
-
-def with_range(ratio):
-    return f"{ratio['median']:.2f} [{ratio['least']:.2f}-{ratio['most']:.2f}]"
-
-
-def report(result):
-    about = result["machine"]
-    lines = [about["command"], about["when"], f"{about['cpu']}; {about['system']}", "; ".join(about["programs"]),
-             about["setting"], f"load of the machine before: {about['load_before']:.2f}; stolen by its host: "
-             f"{about['stolen_s']:.1f} s of {about['elapsed_s']:.0f} s"]
-    lines = [f"- {line}" for line in lines] + [""]
-    rows = [[row["case"], row["server"], str(row["requests"]), f"{row['rate']:.0f}", f"{row['server_s']:.2f}",
-             f"{row['server_us']:.1f}", f"{row['client_us']:.1f}"] for row in result["medians"]]
-    lines += markdown_table(["case", "server", "requests in all", "requests/s", "server CPU s", "server CPU µs/request",
-                             "client CPU µs/request"], rows) + [""]
-    rows = [[row["case"], row["against"] + (" (the better)" if row["better_nginx"] else ""),
-             *(with_range(row[key]) for key in ("server_us", "both_us", "rate"))] for row in result["ratios"]]
-    lines += markdown_table(["case", "ours against", "server CPU/request", "server + client CPU/request",
-                             "requests/s"], rows)
-    rss = [f"{name} {kib / 1024:.1f} MiB" for name, kib in result["rss_kib"].items()]
-    return "\n".join(lines + ["", f"Resident memory afterwards: {', '.join(rss)}."])
-
-
 # --- the whole --------------------------------------------------------------------------------------------------------
 
 
 def parse_options():
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="3 turns of 1 s: to see that it works, not to quote")
+    parser.add_argument("--quick", action="store_true", help="3 turns of 2 s: to see that it works, not to quote")
     parser.add_argument("--runs", type=int, metavar="N", help="turns; medians are of these (5)")
-    parser.add_argument("--seconds", type=int, metavar="S", help="length of a measurement (3)")
+    parser.add_argument("--seconds", type=int, metavar="S", help="length of a measurement (5)")
     parser.add_argument("--no-pin", action="store_true", help="leave servers and load to the scheduler")
     parser.add_argument("--json", metavar="FILE", help="write every run, the medians and the ratios")
+    parser.add_argument("--svg", metavar="FILE", help="draw the medians of the server CPU a request")
     options = parser.parse_args()
     options.runs = options.runs or (3 if options.quick else 5)
-    options.seconds = options.seconds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (2 if options.quick else 5)
     if options.runs < 1 or options.seconds < 1:
         parser.error("--runs and --seconds: at least 1")
     return options
 
 
-def pins(options):
-    """What each kind of child does before its program begins. The servers share a CPU: one works at a time."""
-    cpus = sorted(os.sched_getaffinity(0))
-    if options.no_pin or len(cpus) < 2:
-        return None, None
-    return (lambda: os.sched_setaffinity(0, {cpus[0]})), (lambda: os.sched_setaffinity(0, {cpus[1]}))
-
-
-def bench(options, nginx, folder):
-    server_pin, load_pin = pins(options)
-    about = describe(options, server_pin is not None, nginx)
-    about["load_before"], stolen_before, began = os.getloadavg()[0], stolen_s(), os.times().elapsed
+def bench(options, folder):
+    server_pin, load_pin = machine.pins(not options.no_pin)
+    where = "servers on one CPU, load on another" if server_pin else "not pinned"
+    about = machine.Machine(f"{options.runs} turns of {options.seconds} s a case and server, wrk -t1 -c{CONNECTIONS}, "
+                            f"{where}", updraft.BIN / "updraftd", "nginx", "lighttpd", "wrk")
     image_path = folder / "ours" / "firmware" / f"bench_{VERSION}.ino.d1_mini.bin"
     image = updraft.make_image("esp8266", image_path, size=IMAGE_SIZE)
     with updraft.Server(folder / "ours", log_level="info", preexec_fn=server_pin) as server, \
-         nginx_running(nginx, folder / "nginx", image_path, server_pin) as rivals:
-        servers = [Measured(OURS, server.port, server.process.pid), *rivals]
+         all_peers(folder, image_path, CHECK_PATH, DOWNLOAD_PATH, server_pin) as peers:
+        servers = [Measured(OURS, server.port, server.process.pid), *peers]
         runs = measure_all(servers, image, folder, options, load_pin)
-        rss = {each.name: each.rss_kib() for each in servers[:2]}
-    about.update(stolen_s=stolen_s() - stolen_before, elapsed_s=os.times().elapsed - began)
-    return {"machine": about, "medians": medians_of(runs), "ratios": ratios_of(runs), "rss_kib": rss, "runs": runs}
+        rss = {each.name: each.rss_kib() for each in servers if each.name != NGINX_NOPUSH}
+    return {"machine": about.over(), "medians": medians_of(runs), "ratios": ratios_of(runs), "rss_kib": rss,
+            "runs": runs}
+
+
+def write(path, text):
+    if path:
+        pathlib.Path(path).write_text(text)
 
 
 def main():
     options = parse_options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by SIGTERM"))  # so that the servers are ended too
-    # Debian keeps nginx where a user's PATH does not look.
-    nginx = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    for program, found in (("nginx", nginx), ("wrk", shutil.which("wrk"))):
-        if found is None:
-            sys.exit(f"bench: {program} is not installed: script/bootstrap bench")
     with tempfile.TemporaryDirectory(prefix="updraft-bench-") as folder:
         try:
-            result = bench(options, nginx, pathlib.Path(folder))
+            result = bench(options, pathlib.Path(folder))
         except Wrong as wrong:
             sys.exit(f"bench: {wrong}")
     print(report(result))
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    write(options.json, json.dumps(result, indent=1) + "\n")
+    write(options.svg, draw(result))
 
 
 if __name__ == "__main__":
