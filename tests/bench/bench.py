@@ -4,17 +4,19 @@ What makes it hard is that machines differ and drift, so no number here means mu
 turns (A B C A B C), each turn gives a ratio, and the medians of the ratios are what to compare. Nothing is
 judged by speed. It fails when a server answers wrongly, since a fast wrong answer would win any race.
 
-    script/bench [--quick] [--runs N] [--seconds S] [--no-pin] [--json FILE] [--svg FILE]
+    script/bench [--quick] [--runs N] [--seconds S] [--no-pin] [--in-memory] [--json FILE] [--svg FILE]
 
 UPDRAFT_BIN names the folder of the programs, as for the tests."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -169,6 +171,9 @@ def parse_options():
     parser.add_argument("--runs", type=int, metavar="N", help="turns; medians are of these (5)")
     parser.add_argument("--seconds", type=int, metavar="S", help="length of a measurement (5)")
     parser.add_argument("--no-pin", action="store_true", help="leave servers and load to the scheduler")
+    parser.add_argument("--in-memory", action="store_true",
+                        help="the others send the file from /dev/shm: updraftd sends from such memory, whose pages are "
+                        "smaller than those of a file system's cache may be")
     parser.add_argument("--json", metavar="FILE", help="write every run, the medians and the ratios")
     parser.add_argument("--svg", metavar="FILE", help="draw the medians of the server CPU a request")
     options = parser.parse_args()
@@ -179,15 +184,27 @@ def parse_options():
     return options
 
 
+@contextlib.contextmanager
+def peers_image(image_path, options):
+    """The file that the others send: the same one, or a copy in the kind of memory that ours lies in."""
+    if not options.in_memory:
+        yield image_path
+        return
+    with tempfile.TemporaryDirectory(prefix="updraft-bench-", dir="/dev/shm") as folder:
+        yield pathlib.Path(shutil.copy(image_path, folder))
+
+
 def bench(options, folder):
     server_pin, load_pin = machine.pins(not options.no_pin)
     where = "servers on one CPU, load on another" if server_pin else "not pinned"
+    where += ", the others' file in memory" if options.in_memory else ""
     about = machine.Machine(f"{options.runs} turns of {options.seconds} s a case and server, wrk -t1 -c{CONNECTIONS}, "
                             f"{where}", updraft.BIN / "updraftd", "nginx", "lighttpd", "wrk")
     image_path = folder / "ours" / "firmware" / f"bench_{VERSION}.ino.d1_mini.bin"
     image = updraft.make_image("esp8266", image_path, size=IMAGE_SIZE)
     with updraft.Server(folder / "ours", log_level="info", preexec_fn=server_pin) as server, \
-         all_peers(folder, image_path, CHECK_PATH, DOWNLOAD_PATH, server_pin) as peers:
+         peers_image(image_path, options) as theirs, \
+         all_peers(folder, theirs, CHECK_PATH, DOWNLOAD_PATH, server_pin) as peers:
         servers = [Measured(OURS, server.port, server.process.pid), *peers]
         runs = measure_all(servers, image, folder, options, load_pin)
         rss = {each.name: each.rss_kib() for each in servers if each.name != NGINX_NOPUSH}
