@@ -93,9 +93,9 @@ def report(result, images):
     rows = [[f"{name}, bytes of the program", f"{size['bytes']:,}, stripped {size['stripped']:,}"]
             for name, size in result["sizes"].items()]
     for what, memory in (("no image", result["empty"]), (f"{images:,} images", result["full"])):
-        rows.append([f"memory when idle, {what}: resident (of it shared out; of it our own)",
-                     f"{memory['Rss'] / 1024:.1f} MiB ({memory['Pss'] / 1024:.1f}; "
-                     f"{(memory['Private_Dirty'] + memory['Private_Clean']) / 1024:.1f})"])
+        own = memory["Private_Dirty"] + memory["Private_Clean"]
+        rows.append([f"memory when idle, {what}: resident, with its share of shared pages, its own alone",
+                     ", ".join(f"{kib / 1024:.1f}" for kib in (memory["Rss"], memory["Pss"], own)) + " MiB"])
     rows.append([f"start to `ready`, {images:,} images of {IMAGE_MIB} MiB, their digests known",
                  f"{with_range(ready, '{:.0f}')} ms, ≤ {ready['target']} {'met' if ready['met'] else '**missed**'}"])
     rows.append(["the first start, which reads them all", f"{result['cold_ms'] / 1000:.1f} s"])
