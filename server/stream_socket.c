@@ -154,6 +154,14 @@ static enum stream_sent send_body(struct stream_socket *socket)
     return socket->remaining > 0 ? wait_for_room(socket) : STREAM_SENT;
 }
 
+/* Full segments only, until the end of the connection pushes out the last, with the FIN on it. Not on a kept
+ * connection, where the last piece would wait. */
+static void send_full_segments(struct stream_socket *socket)
+{
+    int on = 1;
+    (void)setsockopt(socket->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+}
+
 static void set_unsent_max(struct stream_socket *socket, int bytes)
 {
     (void)setsockopt(socket->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
@@ -241,6 +249,9 @@ static enum stream_sent socket_send(struct stream *stream, const char *head, siz
     socket->body = body;
     socket->offset = first;
     socket->remaining = body != NULL ? length : 0;
+    if (last && socket->remaining > 0 && !socket->of_unix) {
+        send_full_segments(socket);
+    }
     /* MSG_MORE: the head rides in the segment of the first body bytes, or of the end of the connection. */
     int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (socket->remaining > 0 || last ? MSG_MORE : 0);
     ssize_t n;
