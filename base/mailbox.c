@@ -7,6 +7,21 @@
 
 #define WAIT_NS_MAX 3600000000000u /* a longer wait is several: libuv adds it to the clock, which may overflow */
 
+void mail_list_clear(struct mail_list *list)
+{
+    list->first = NULL;
+    list->end = &list->first;
+    list->count = 0;
+}
+
+void mail_list_append(struct mail_list *list, struct mail *mail)
+{
+    mail->next = NULL;
+    *list->end = mail;
+    list->end = &mail->next;
+    list->count++;
+}
+
 static void open_box(struct mailbox *box, size_t max)
 {
     assert(max > 0);
@@ -58,33 +73,51 @@ static void wake_owner(struct mailbox *box)
     }
 }
 
-static bool post(struct mailbox *box, struct mail *mail, bool hurried)
+static bool post(struct mailbox *box, struct mail_list *list, bool hurried)
 {
+    if (list->count == 0) {
+        return true;
+    }
     uv_mutex_lock(&box->mutex);
-    bool taken = !box->closed && box->count < box->max;
+    bool taken = !box->closed && list->count <= box->max - box->count;
     if (taken) {
-        mail->next = NULL;
-        *box->end = mail;
-        box->end = &mail->next;
+        size_t before = box->count;
+        *box->end = list->first;
+        box->end = list->end;
+        box->count += list->count;
         box->hurried = box->hurried || hurried;
         /* Who takes, takes everything: later ones need no wake-up of their own. */
-        if (++box->count == box->enough || (hurried && box->enough > 1)) {
+        if ((before < box->enough && box->count >= box->enough) || (hurried && box->enough > 1)) {
             wake_owner(box);
         }
     }
     uv_mutex_unlock(&box->mutex);
+    if (taken) {
+        mail_list_clear(list);
+    }
     return taken;
 }
 
 bool mailbox_post(struct mailbox *box, struct mail *mail)
 {
-    return post(box, mail, false);
+    struct mail_list list;
+    mail_list_clear(&list);
+    mail_list_append(&list, mail);
+    return post(box, &list, false);
 }
 
 bool mailbox_post_hurried(struct mailbox *box, struct mail *mail)
 {
+    struct mail_list list;
     assert(!box->of_loop);
-    return post(box, mail, true);
+    mail_list_clear(&list);
+    mail_list_append(&list, mail);
+    return post(box, &list, true);
+}
+
+bool mailbox_post_list(struct mailbox *box, struct mail_list *list)
+{
+    return post(box, list, false);
 }
 
 static struct mail *take_locked(struct mailbox *box)

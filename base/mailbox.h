@@ -17,6 +17,15 @@ struct mail {
     struct mail *next;
 };
 
+/* Messages in order, to be posted together: one lock and one wake-up for all. */
+struct mail_list {
+    struct mail *first, **end;
+    size_t count;
+};
+
+void mail_list_clear(struct mail_list *list);
+void mail_list_append(struct mail_list *list, struct mail *mail);
+
 struct mailbox;
 
 /* Called on the loop when something may have come: take it with mailbox_take. Posting from within is allowed. */
@@ -49,6 +58,9 @@ bool mailbox_post(struct mailbox *box, struct mail *mail);
 
 /* The same, and the owner, a thread, is not to rest over it. */
 bool mailbox_post_hurried(struct mailbox *box, struct mail *mail);
+
+/* As mailbox_post, for all of a list, which is empty then, or for none of it. */
+bool mailbox_post_list(struct mailbox *box, struct mail_list *list);
 
 /* Everything that waits, oldest first, linked by `next`; NULL = nothing. */
 struct mail *mailbox_take(struct mailbox *box);

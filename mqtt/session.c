@@ -36,8 +36,10 @@ struct session {
     unsigned open_handles;
     struct session_view view;
     uint64_t connection;
-    struct ledger_entry *ledger; /* oldest first */
-    uint64_t dropped;            /* by a worker that is gone */
+    struct ledger_entry *ledger;  /* oldest first */
+    struct mail_list handed_over; /* jobs for the thread, together: those that one batch of letters led to */
+    bool reading;
+    uint64_t dropped; /* by a worker that is gone */
     bool stopping;
     void (*on_stopped)(void *owner);
     char *address;
@@ -238,6 +240,16 @@ static void read_message(struct session *session, struct letter *letter)
     free(letter);
 }
 
+/* What nobody is there for comes back by the ledger. */
+static void hand_over(struct session *session)
+{
+    if (session->worker != NULL) {
+        worker_publish(session->worker, &session->handed_over);
+    } else {
+        letters_free(&session->handed_over);
+    }
+}
+
 void session_publish(struct session *session, struct session_message *message)
 {
     struct job *job = job_new(message->topic, message->payload, message->payload_bytes);
@@ -250,7 +262,10 @@ void session_publish(struct session *session, struct session_message *message)
     job->expiry_s = message->expiry_s;
     DL_APPEND(session->ledger, entry);
     assert(session->worker != NULL); /* it ends only after session_stop, and then the view says STOPPED */
-    worker_publish(session->worker, job);
+    mail_list_append(&session->handed_over, &job->letter.mail);
+    if (!session->reading) {
+        hand_over(session);
+    }
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------- */
@@ -311,12 +326,15 @@ static void read_letters(struct session *session)
         [LETTER_MESSAGE] = read_message,
         [LETTER_ENDED] = read_ended,
     };
+    session->reading = true;
     for (struct mail *mail = mailbox_take(&session->box); mail != NULL;) {
         struct letter *letter = (struct letter *)mail;
         mail = mail->next;
         assert(letter->kind < LETTER_KINDS && readers[letter->kind] != NULL);
         readers[letter->kind](session, letter);
     }
+    session->reading = false;
+    hand_over(session);
 }
 
 static void on_mail(struct mailbox *box, void *owner)
@@ -364,6 +382,7 @@ struct session *session_start(uv_loop_t *loop, const struct session_config *conf
     session->loop = loop;
     session->callbacks = *callbacks;
     session->owner = owner;
+    mail_list_clear(&session->handed_over);
     session->view.state = SESSION_CONNECTING;
     session->view.since_ms = uv_now(loop);
     session->view.version = config->version;

@@ -15,6 +15,17 @@ void *letter_new(enum letter_kind kind, size_t size, size_t room)
     return letter;
 }
 
+void letters_free(struct mail_list *letters)
+{
+    struct mail *mail = letters->first;
+    mail_list_clear(letters);
+    while (mail != NULL) {
+        struct mail *next = mail->next;
+        free(mail);
+        mail = next;
+    }
+}
+
 struct job *job_new(const char *topic, const void *payload, size_t payload_bytes)
 {
     struct job *job = letter_new(LETTER_JOB, sizeof *job, payload_bytes);
@@ -28,24 +39,8 @@ struct job *job_new(const char *topic, const void *payload, size_t payload_bytes
     return job;
 }
 
-void job_list_clear(struct job_list *list)
-{
-    list->first = NULL;
-    list->end = &list->first;
-    list->count = 0;
-}
-
-void job_list_append(struct job_list *list, struct job *job)
-{
-    struct mail *mail = &job->letter.mail;
-    mail->next = NULL;
-    *list->end = mail;
-    list->end = &mail->next;
-    list->count++;
-}
-
 /* Brokers acknowledge in order, so it is nearly always the first. */
-struct job *job_list_take(struct job_list *list, int token)
+struct job *job_take(struct mail_list *list, int token)
 {
     struct mail **at = &list->first;
     while (*at != NULL && ((struct job *)*at)->token != token) {

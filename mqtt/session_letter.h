@@ -29,6 +29,8 @@ struct letter {
 /* `size` bytes of zeros that begin with a letter, and behind them `room` bytes. */
 void *letter_new(enum letter_kind kind, size_t size, size_t room);
 
+void letters_free(struct mail_list *letters);
+
 struct job {
     struct letter letter;       /* first */
     struct ledger_entry *entry; /* the loop's, the thread does not look; NULL: the thread's own job */
@@ -48,17 +50,8 @@ struct job {
 
 struct job *job_new(const char *topic, const void *payload, size_t payload_bytes);
 
-/* Jobs in the order of their handing over. */
-struct job_list {
-    struct mail *first, **end;
-    size_t count;
-};
-
-void job_list_clear(struct job_list *list);
-void job_list_append(struct job_list *list, struct job *job);
-
-/* Takes the job with this token out; NULL = there is none. */
-struct job *job_list_take(struct job_list *list, int token);
+/* Takes the job with this token out of a list of jobs; NULL = there is none. */
+struct job *job_take(struct mail_list *jobs, int token);
 
 struct state_letter {
     struct letter letter; /* first */

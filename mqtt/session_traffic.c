@@ -83,7 +83,10 @@ static void on_message(void *owner, const char *topic, const void *payload, size
     if (payload_bytes > 0) {
         memcpy(letter->payload, payload, payload_bytes);
     }
-    if (!traffic->tell(traffic->owner, &letter->letter)) {
+    struct mail_list one;
+    mail_list_clear(&one);
+    mail_list_append(&one, &letter->letter.mail);
+    if (!traffic->tell(traffic->owner, &one)) {
         atomic_fetch_sub(&traffic->waiting, 1);
     }
 }
@@ -93,13 +96,14 @@ static const struct link_callbacks link_callbacks = { on_acked, on_message, on_l
 /* --- its life ---------------------------------------------------------------------------------------------------- */
 
 void traffic_init(struct traffic *traffic, const struct session_settings *settings,
-                  bool (*tell)(void *owner, struct letter *letter), void *owner)
+                  bool (*tell)(void *owner, struct mail_list *letters), void *owner)
 {
     traffic->settings = settings;
     traffic->tell = tell;
     traffic->owner = owner;
     traffic->returned = true;
-    job_list_clear(&traffic->sent);
+    mail_list_clear(&traffic->sent);
+    mail_list_clear(&traffic->answered);
     mailbox_open_thread(&traffic->box, SIZE_MAX);
 }
 
@@ -116,25 +120,34 @@ void traffic_close(struct traffic *traffic)
 
 /* --- messages ---------------------------------------------------------------------------------------------------- */
 
+/* Together where they can be: each wake-up of the loop costs as much as a message. */
+static void tell_answered(struct traffic *traffic)
+{
+    if (traffic->answered.count > 0) {
+        (void)traffic->tell(traffic->owner, &traffic->answered);
+    }
+}
+
 static void answer(struct traffic *traffic, struct job *job, enum status status)
 {
     job->status = status;
     if (job->entry == NULL) {
         free(job);
     } else {
-        traffic->tell(traffic->owner, &job->letter);
+        mail_list_append(&traffic->answered, &job->letter.mail);
     }
 }
 
 void traffic_give_back(struct traffic *traffic)
 {
     struct mail *mail = traffic->sent.first;
-    job_list_clear(&traffic->sent);
+    mail_list_clear(&traffic->sent);
     while (mail != NULL) {
         struct mail *next = mail->next;
         answer(traffic, (struct job *)mail, STATUS_IO);
         mail = next;
     }
+    tell_answered(traffic);
 }
 
 static void publish(struct traffic *traffic, struct job *job)
@@ -148,7 +161,7 @@ static void publish(struct traffic *traffic, struct job *job)
         traffic->broken = status == STATUS_IO;
     }
     if (status == STATUS_OK || status == STATUS_IO) {
-        job_list_append(&traffic->sent, job); /* also the latter: it comes back behind those before it */
+        mail_list_append(&traffic->sent, &job->letter.mail); /* also the latter: it comes back behind those before it */
         return;
     }
     if (status == STATUS_DENIED) {
@@ -175,10 +188,11 @@ static void read_job(struct traffic *traffic, struct letter *letter)
     if (job->connection != traffic->connections || traffic->returned) {
         answer(traffic, job, STATUS_IO);
     } else if (traffic->serving) {
+        tell_answered(traffic); /* a broker that takes nothing may hold up what follows */
         publish(traffic, job);
     } else {
         job->token = 0;
-        job_list_append(&traffic->sent, job); /* too late; it comes back behind those before it */
+        mail_list_append(&traffic->sent, &job->letter.mail); /* too late; it comes back behind those before it */
     }
 }
 
@@ -207,7 +221,7 @@ static void refuse(struct traffic *traffic, struct job *job, const struct ack_le
 static void read_ack(struct traffic *traffic, struct letter *letter)
 {
     struct ack_letter *ack = (struct ack_letter *)letter;
-    struct job *job = ack->connection == traffic->connections ? job_list_take(&traffic->sent, ack->token) : NULL;
+    struct job *job = ack->connection == traffic->connections ? job_take(&traffic->sent, ack->token) : NULL;
     if (job != NULL && ack->code >= REASON_REFUSED) {
         refuse(traffic, job, ack);
     } else if (job != NULL) {
@@ -246,6 +260,7 @@ static void read_letters(struct traffic *traffic, struct mail *mail)
         assert(letter->kind < LETTER_KINDS && readers[letter->kind] != NULL);
         readers[letter->kind](traffic, letter);
     }
+    tell_answered(traffic);
 }
 
 bool traffic_read(struct traffic *traffic, uint64_t timeout_ms)

@@ -16,7 +16,7 @@
 struct traffic {
     const struct session_settings *settings;
     struct mailbox box; /* to the thread */
-    bool (*tell)(void *owner, struct letter *letter);
+    bool (*tell)(void *owner, struct mail_list *letters);
     void *owner;
     atomic_uint_fast64_t dropped;
     atomic_size_t waiting; /* messages that the loop has not taken */
@@ -25,17 +25,18 @@ struct traffic {
     bool broken;       /* we found the link broken: the report is on its way */
     bool lost;         /* the report has come */
     int lost_reason;
-    struct job_list sent; /* handed to the library and not answered, oldest first */
-    uint64_t connections; /* opened in all; the last one's number */
-    bool serving;         /* the loop may use it */
-    bool returned;        /* all that was handed over for it has been given back, and what comes late is at once */
-    size_t left_behind;   /* connections whose end the library has not reported */
+    struct mail_list sent;     /* handed to the library and not answered, oldest first */
+    struct mail_list answered; /* on their way to the loop, together */
+    uint64_t connections;      /* opened in all; the last one's number */
+    bool serving;              /* the loop may use it */
+    bool returned;             /* all that was handed over for it has been given back, and what comes late is at once */
+    size_t left_behind;        /* connections whose end the library has not reported */
 };
 
 /* In memory of zeros. `tell` posts a letter to the loop, from any thread; where it cannot, it frees the letter and
  * returns false. */
 void traffic_init(struct traffic *traffic, const struct session_settings *settings,
-                  bool (*tell)(void *owner, struct letter *letter), void *owner);
+                  bool (*tell)(void *owner, struct mail_list *letters), void *owner);
 void traffic_close(struct traffic *traffic);
 
 /* From any thread: to the session's. */

@@ -45,14 +45,14 @@ static uv_mutex_t left_behind_mutex;
 /* --- to the loop ------------------------------------------------------------------------------------------------- */
 
 /* From any thread of the session's or the library's. */
-static bool tell(void *owner, struct letter *letter)
+static bool tell(void *owner, struct mail_list *letters)
 {
     struct worker *worker = owner;
     uv_mutex_lock(&worker->gate);
-    bool posted = worker->to_loop != NULL && mailbox_post(worker->to_loop, &letter->mail);
+    bool posted = worker->to_loop != NULL && mailbox_post_list(worker->to_loop, letters);
     uv_mutex_unlock(&worker->gate);
     if (!posted) {
-        free(letter);
+        letters_free(letters);
     }
     return posted;
 }
@@ -70,7 +70,10 @@ static void announce(struct worker *worker, enum session_state state, bool was_c
         letter->receive_maximum = worker->traffic.link->receive_maximum;
         letter->packet_bytes_max = worker->traffic.link->packet_bytes_max;
     }
-    tell(worker, &letter->letter);
+    struct mail_list one;
+    mail_list_clear(&one);
+    mail_list_append(&one, &letter->letter.mail);
+    tell(worker, &one);
 }
 
 static bool is_stopping(const struct worker *worker)
@@ -288,9 +291,9 @@ struct worker *worker_start(struct session_settings *settings, struct mailbox *t
     return worker;
 }
 
-void worker_publish(struct worker *worker, struct job *job)
+void worker_publish(struct worker *worker, struct mail_list *jobs)
 {
-    bool posted = mailbox_post(&worker->traffic.box, &job->letter.mail);
+    bool posted = mailbox_post_list(&worker->traffic.box, jobs);
     assert(posted);
 }
 

@@ -10,8 +10,9 @@ struct worker;
 /* Takes the settings over. Letters go to `to_loop`. */
 struct worker *worker_start(struct session_settings *settings, struct mailbox *to_loop);
 
-/* From the loop. The job is the thread's until it comes back; that it does, as long as the worker is not abandoned. */
-void worker_publish(struct worker *worker, struct job *job);
+/* From the loop. The jobs are the thread's until they come back; that they do, as long as the worker is not abandoned.
+ */
+void worker_publish(struct worker *worker, struct mail_list *jobs);
 
 /* The loop has taken a LETTER_MESSAGE: one more may come. */
 void worker_message_taken(struct worker *worker);

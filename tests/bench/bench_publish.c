@@ -1,6 +1,6 @@
 /* One measurement of publishing at QoS 1: how many messages a second the broker acknowledges, and this process's CPU
- * time for each. Either by Eclipse Paho alone, as its documentation would have it, or by the server's own room (publisher
- * and session, the loop included) on top of the same library. publish.py sets them beside each other.
+ * time for each. Either by Eclipse Paho alone, as its documentation would have it, or by the server's own room
+ * (publisher and session, the loop included) on top of the same library. publish.py sets them beside each other.
  *
  *     bench_publish paho|publisher PORT 3|5 WINDOW MESSAGES PAYLOAD_BYTES
  *

@@ -76,6 +76,39 @@ static void test_refuses_when_full(void **state)
     close_empty(&box);
 }
 
+static void fill_list(struct mail_list *list, struct letter *letters, unsigned first, unsigned n)
+{
+    mail_list_clear(list);
+    for (unsigned i = 0; i < n; i++) {
+        letters[i].number = first + i;
+        mail_list_append(list, &letters[i].mail);
+    }
+}
+
+static void test_takes_a_list_or_none_of_it(void **state)
+{
+    (void)state;
+    struct mailbox box;
+    struct letter letters[5], alone = { .number = 2 };
+    struct mail_list list;
+    mailbox_open_thread(&box, 5);
+    mail_list_clear(&list);
+    assert_true(mailbox_post_list(&box, &list));
+    assert_null(mailbox_take(&box));
+    fill_list(&list, letters, 0, 2);
+    assert_true(mailbox_post_list(&box, &list));
+    assert_int_equal(list.count, 0);
+    assert_null(list.first);
+    assert_true(mailbox_post(&box, &alone.mail));
+    fill_list(&list, letters + 2, 3, 3);
+    assert_false(mailbox_post_list(&box, &list));
+    assert_numbers(list.first, 3, 3);
+    assert_numbers(mailbox_take(&box), 0, 3);
+    assert_true(mailbox_post_list(&box, &list));
+    assert_numbers(mailbox_take(&box), 3, 3);
+    close_empty(&box);
+}
+
 static void test_shut_box_refuses_and_keeps(void **state)
 {
     (void)state;
@@ -358,6 +391,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_takes_all_in_order),
         cmocka_unit_test(test_refuses_when_full),
+        cmocka_unit_test(test_takes_a_list_or_none_of_it),
         cmocka_unit_test(test_shut_box_refuses_and_keeps),
         cmocka_unit_test(test_wait_ends_in_time),
         cmocka_unit_test(test_wait_is_woken),
