@@ -1,9 +1,11 @@
 /* A locked list and a wake-up. What makes it hard: a wake-up may come late, early or for many messages at once, so it
- * means "look", never "one has come"; and the last poster may still be inside when its message is taken, so the owner
- * is woken before the lock is let go. */
+ * means "look", never "one has come". The owner is woken when the lock is let go: woken before, it often takes the
+ * poster's CPU at once, only to wait for the lock, which costs more than the message. So the last poster may still be
+ * about to wake when its message is taken and the box closed: mailbox_close waits for it. */
 #include "base/mailbox.h"
 
 #include <assert.h>
+#include <sched.h>
 
 #define WAIT_NS_MAX 3600000000000u /* a longer wait is several: libuv adds it to the clock, which may overflow */
 
@@ -27,6 +29,7 @@ static void open_box(struct mailbox *box, size_t max)
     assert(max > 0);
     box->closed = box->hurried = false;
     box->enough = 1;
+    atomic_init(&box->wakers, 0);
     box->first = NULL;
     box->end = &box->first;
     box->count = 0;
@@ -80,18 +83,24 @@ static bool post(struct mailbox *box, struct mail_list *list, bool hurried)
     }
     uv_mutex_lock(&box->mutex);
     bool taken = !box->closed && list->count <= box->max - box->count;
+    bool wakes = false;
     if (taken) {
-        size_t before = box->count;
+        /* Who takes, takes everything: later ones need no wake-up of their own. */
+        size_t now = box->count + list->count;
+        wakes = (box->count < box->enough && now >= box->enough) || (hurried && box->enough > 1);
         *box->end = list->first;
         box->end = list->end;
-        box->count += list->count;
+        box->count = now;
         box->hurried = box->hurried || hurried;
-        /* Who takes, takes everything: later ones need no wake-up of their own. */
-        if ((before < box->enough && box->count >= box->enough) || (hurried && box->enough > 1)) {
-            wake_owner(box);
-        }
+    }
+    if (wakes) {
+        atomic_fetch_add(&box->wakers, 1);
     }
     uv_mutex_unlock(&box->mutex);
+    if (wakes) {
+        wake_owner(box);
+        atomic_fetch_sub(&box->wakers, 1); /* from here on it may be gone */
+    }
     if (taken) {
         mail_list_clear(list);
     }
@@ -203,6 +212,9 @@ static void on_async_closed(uv_handle_t *handle)
 void mailbox_close(struct mailbox *box, void (*on_closed)(void *owner))
 {
     assert(box->closed && box->first == NULL);
+    while (atomic_load(&box->wakers) > 0) {
+        sched_yield();
+    }
     box->on_closed = on_closed;
     if (box->of_loop) {
         uv_close((uv_handle_t *)&box->async, on_async_closed);

@@ -7,6 +7,7 @@
 #ifndef BASE_MAILBOX_H
 #define BASE_MAILBOX_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,6 +37,7 @@ struct mailbox {
     uv_cond_t filled; /* a thread's */
     uv_async_t async; /* a loop's */
     bool of_loop;
+    atomic_uint wakers; /* posters that are about to wake the owner, outside of the lock */
     bool closed;
     bool hurried;  /* one of those that wait */
     size_t enough; /* so many messages wake the owner: 1, or what it rests for */
