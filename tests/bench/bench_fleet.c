@@ -3,8 +3,10 @@
  * docs/performance.md explains the tables. Nothing is judged here.
  *
  *   bench_fleet [--devices N] [--checkins N] [--runs N] [--folder DIR]
+ *   bench_fleet make [--devices N] [--folder DIR]     only writes their database into DIR, for tests/bench/growth.py
  */
 #include "fleet/fleet.h"
+#include "tests/bench/bench_devices.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -182,15 +184,6 @@ static void bench_close(struct bench *bench)
 
 /* --- check-ins ----------------------------------------------------------------------------------------------------*/
 
-/* MACs as a maker gives them: counting up, in three lots. */
-static struct mac mac_of(uint32_t number)
-{
-    static const uint8_t lots[3][2] = { { 0x5c, 0xcf }, { 0xec, 0xfa }, { 0x24, 0x0a } };
-    const uint8_t *lot = lots[number % 3];
-    return (struct mac){ { lot[0], lot[1], (uint8_t)(number >> 24), (uint8_t)(number >> 16), (uint8_t)(number >> 8),
-                           (uint8_t)number } };
-}
-
 /* All that fleet/ does for one update check that is answered "up to date". */
 static void check_in(struct bench *bench, uint32_t number)
 {
@@ -199,7 +192,7 @@ static void check_in(struct bench *bench, uint32_t number)
     struct device_request request = { .client = CLIENT_ESP8266,
                                       .has_mac = true,
                                       .has_md5 = true,
-                                      .mac = mac_of(number),
+                                      .mac = bench_mac(number),
                                       .chip = CHIP_ESP8266,
                                       .flash_bytes = 4194304,
                                       .free_bytes = 3000000,
@@ -230,21 +223,13 @@ static void check_in(struct bench *bench, uint32_t number)
 
 static uint64_t random_state = 88172645463325252u;
 
-static uint32_t below(uint32_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)((random_state >> 32) * n >> 32);
-}
-
 /* Seconds of the loop's thread for so many check-ins of devices in any order. */
 static double time_checkins(struct bench *bench, size_t devices, size_t checkins)
 {
     uint32_t *order = malloc(checkins * sizeof *order);
     assert(order != NULL);
     for (size_t i = 0; i < checkins; i++) {
-        order[i] = below((uint32_t)devices);
+        order[i] = bench_below(&random_state, (uint32_t)devices);
     }
     uint64_t began_ns = cpu_ns(), flushed_ns = uv_hrtime();
     for (size_t i = 0; i < checkins; i++) {
@@ -385,6 +370,17 @@ static void print_rates(const char *folder)
     bench_close(&with);
 }
 
+/* A fleet's database, for others to begin with. */
+static int make(const char *folder)
+{
+    struct bench bench;
+    (void)bench_open(&bench, folder);
+    meet_all(&bench, options.devices);
+    write_all(&bench);
+    bench_close(&bench);
+    return 0;
+}
+
 /* --- main ---------------------------------------------------------------------------------------------------------*/
 
 static void remove_folder(const char *folder)
@@ -400,7 +396,8 @@ static void remove_folder(const char *folder)
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: bench_fleet [--devices N] [--checkins N] [--runs N] [--folder DIR]\n");
+    (void)fprintf(stderr, "usage: bench_fleet [--devices N] [--checkins N] [--runs N] [--folder DIR]\n"
+                          "       bench_fleet make [--devices N] [--folder DIR]\n");
     return 2;
 }
 
@@ -434,8 +431,12 @@ static bool parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
     char folder[300];
-    if (!parse(argc, argv)) {
+    bool makes = argc > 1 && strcmp(argv[1], "make") == 0;
+    if (!parse(argc - makes, argv + makes)) {
         return usage();
+    }
+    if (makes) {
+        return make(options.folder);
     }
     snprintf(folder, sizeof folder, "%s/updraft-bench-XXXXXX", options.folder);
     if (mkdtemp(folder) == NULL) {

@@ -1,0 +1,300 @@
+"""How the cost of an update check grows: with the images in the repository, the devices known, and the connections.
+
+    script/bench growth [--quick] [--only AXIS ...] [--runs N] [--seconds S] [--instructions] [--no-pin]
+                        [--json FILE] [--svg FOLDER]
+
+What makes it hard is that machines drift more than the cost grows. So all servers of an axis run at once and are asked
+in turns, one size after the other; each turn gives each size's ratio to the smallest, and the medians of these ratios
+are what to read. --instructions counts what callgrind saw instead of time: that does not drift, and says nothing of
+caches. Nothing is judged by speed; a wrong answer ends it.
+
+UPDRAFT_BIN names the folder of the programs, as for the tests."""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from tests.bench import growth_servers
+from tests.bench.growth_servers import LEAST_DEVICES, Wrong
+
+AT_ONCE = 64
+WARM_MS = 300
+SETTLE_S = 10
+FLAT = 1.10
+AXES = ["images", "devices", "resting", "asking", "at-once"]
+TITLES = {
+    "images": "images in the repository",
+    "devices": "devices known",
+    "resting": "kept connections that rest meanwhile",
+    "asking": "kept connections, asked in any order one at a time",
+    "at-once": "fresh checks under way at once",
+}
+CONNECTIONS = [1, 100, 10000]
+SIZES = {"images": [10, 100, 1000, 10000], "devices": [1000, 100000, 1000000], "resting": CONNECTIONS,
+         "asking": CONNECTIONS, "at-once": CONNECTIONS}
+INSTRUCTION_CHECKS = 2000
+
+
+@dataclasses.dataclass
+class Subject:
+    """One size of one axis: a server, and how it is asked."""
+    axis: str
+    size: int
+    server: growth_servers.Asked
+
+    def load_words(self):
+        number = {"resting": ["--open", self.size], "asking": ["--open", self.size, "--ask-kept", 1],
+                  "at-once": ["--at-once", self.size]}.get(self.axis, [])
+        at_once = {"asking": 1}.get(self.axis, AT_ONCE)
+        return ["--at-once", at_once, *number]
+
+
+# --- one measurement --------------------------------------------------------------------------------------------------
+
+
+class Load:
+    """check_load: opens what is to be open, waits for go(), and keeps it open until it is left."""
+
+    def __init__(self, subject, seed, amount, pin):
+        server = subject.server
+        words = [growth_servers.BIN / "check_load", "--port", server.port, "--fresh", server.fresh, "--kept",
+                 server.kept, "--devices", server.devices, "--seed", seed, *amount, *subject.load_words()]
+        self.what = f"{TITLES[subject.axis]}: {subject.size}"
+        self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, preexec_fn=pin)
+
+    def __enter__(self):
+        if self.process.stdout.readline() != "open\n":
+            raise Wrong(f"{self.what}: a connection could not be opened, or its first check was not answered with 304")
+        return self
+
+    def go(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        result = json.loads(self.process.stdout.readline() or "{}")
+        if not result or result["wrong"] or result["failed"]:
+            raise Wrong(f"{self.what}: checks failed, or were not answered with 304: {result}")
+        return result
+
+    def __exit__(self, *exception):
+        self.process.stdin.close()
+        self.process.wait(SETTLE_S)
+        self.process.stdout.close()
+
+
+def measure(subject, seed, milliseconds, pin):
+    """CPU µs a check: of the whole server, and of its loop's thread alone. What is to be written of the checks is part
+    of their cost, so it is waited for."""
+    server = subject.server
+    with Load(subject, seed, ["--ms", milliseconds], pin) as load:
+        server.settle(SETTLE_S)
+        all_ns, loop_ns, rows = *server.cpu_ns(), server.rows_written()
+        result = load.go()
+        server.settle(SETTLE_S)
+        all_after_ns, loop_after_ns = server.cpu_ns()
+        rows = server.rows_written() - rows
+    checks = result["checks"]
+    return {"checks": checks, "rate": checks / result["seconds"], "all": (all_after_ns - all_ns) / 1000 / checks,
+            "loop": (loop_after_ns - loop_ns) / 1000 / checks, "rows": rows / checks}
+
+
+def measure_all(subjects, options, pin):
+    for subject in subjects:  # all devices of the small fleets become known, and caches warm
+        measure(subject, 1, WARM_MS, pin)
+    runs = []
+    for turn in range(options.runs):
+        for subject in subjects:
+            print(f"  {turn + 1}/{options.runs} {TITLES[subject.axis]}: {subject.size:,} ...", file=sys.stderr)
+            run = measure(subject, turn + 2, round(options.seconds * 1000), pin)
+            runs.append({"axis": subject.axis, "size": subject.size, "turn": turn, **run})
+    return runs
+
+
+def count_all(subjects):
+    """Instructions a check, by callgrind; the loop's thread alone is not told apart, so the store is off."""
+    runs = []
+    for subject in subjects:
+        print(f"  instructions, {TITLES[subject.axis]}: {subject.size:,} ...", file=sys.stderr)
+        with Load(subject, 1, ["--checks", INSTRUCTION_CHECKS], None) as load:
+            load.go()  # known, and warm
+        with Load(subject, 2, ["--checks", INSTRUCTION_CHECKS], None) as load:
+            counted = subject.server.count_instructions(load.go)
+        runs.append({"axis": subject.axis, "size": subject.size, "turn": 0, "all": counted / INSTRUCTION_CHECKS})
+    return runs
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def spread(values):
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def summary_of(runs):
+    """One row a size: the medians of its turns, and of its ratios to the smallest size, turn by turn."""
+    rows = []
+    for axis, size in dict.fromkeys((run["axis"], run["size"]) for run in runs):
+        mine = [run for run in runs if (run["axis"], run["size"]) == (axis, size)]
+        smallest = min(run["size"] for run in runs if run["axis"] == axis)
+        first = {run["turn"]: run for run in runs if (run["axis"], run["size"]) == (axis, smallest)}
+        row = {"axis": axis, "size": size, "checks": sum(run.get("checks", INSTRUCTION_CHECKS) for run in mine)}
+        for key in (key for key in ("all", "loop", "rows", "rate") if key in mine[0]):
+            row[key] = statistics.median(run[key] for run in mine)
+        for key in (key for key in ("all", "loop") if key in mine[0]):
+            row[f"{key}_ratio"] = spread([run[key] / first[run["turn"]][key] for run in mine])
+        rows.append(row)
+    return rows
+
+
+def with_range(ratio):
+    return f"{ratio['median']:.2f} [{ratio['least']:.2f}-{ratio['most']:.2f}]"
+
+
+def table(heads, rows):
+    rule = ["---:"] * len(heads)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, rule, *rows])
+
+
+def timed_tables(rows):
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        yield table([TITLES[axis], "CPU µs a check", "to the smallest", "the loop's alone", "to the smallest",
+                     "rows written a check", "checks/s"],
+                    [[f"{row['size']:,}", f"{row['all']:.1f}", with_range(row["all_ratio"]), f"{row['loop']:.1f}",
+                      with_range(row["loop_ratio"]), f"{row['rows']:.2f}", f"{row['rate']:,.0f}"]
+                     for row in rows if row["axis"] == axis])
+
+
+def counted_tables(rows):
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        yield table([TITLES[axis], "instructions a check", "to the smallest"],
+                    [[f"{row['size']:,}", f"{row['all']:,.0f}", f"{row['all_ratio']['median']:.3f}"]
+                     for row in rows if row["axis"] == axis])
+
+
+def judgement(rows):
+    grown = [f"{TITLES[row['axis']]}, {row['size']:,}: {row['all_ratio']['median']:.2f}"
+             for row in rows if row["all_ratio"]["median"] > FLAT]
+    if not grown:
+        return f"Flat: no size costs more than {FLAT:.2f} of the smallest."
+    return f"More than {FLAT:.2f} of the smallest: {'; '.join(grown)}."
+
+
+def report(result):
+    rows = result["rows"]
+    lines = [f"- {line}" for line in result["machine"]]
+    tables = counted_tables(rows) if result["instructions"] else timed_tables(rows)
+    return "\n\n".join(["\n".join(lines), *tables, judgement(rows)])
+
+
+def draw(rows, folder, instructions):
+    """One picture an axis."""
+    from tests.bench import picture
+    folder.mkdir(parents=True, exist_ok=True)
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        mine = [row for row in rows if row["axis"] == axis]
+        unit = "instructions" if instructions else "CPU µs"
+        series = [("the whole server", [(row["size"], row["all"]) for row in mine])]
+        if not instructions:
+            series.append(("its loop's thread", [(row["size"], row["loop"]) for row in mine]))
+        path = folder / f"growth-{axis}.svg"
+        path.write_text(picture.curves("What a check costs", TITLES[axis], f"{unit} a check", True, series))
+
+
+def describe(options):
+    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    how = (f"{INSTRUCTION_CHECKS:,} checks a size, --store none, counted by callgrind" if options.instructions else
+           f"{options.runs} turns of {options.seconds:g} s a size; medians, in brackets the least and the most ratio")
+    return [shlex.join(["script/bench", "growth", *sys.argv[1:]]),
+            datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+            f"{len(os.sched_getaffinity(0))} x {cpu.group(1) if cpu else 'CPU'}; Linux {os.uname().release}; load before "
+            f"{os.getloadavg()[0]:.2f}", how]
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(prog="script/bench growth", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="3 turns of 0.3 s: to see that it works, not to quote")
+    parser.add_argument("--only", action="append", choices=AXES, help="this axis alone; may be repeated")
+    parser.add_argument("--runs", type=int, metavar="N", help="turns; medians are of these (7)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a measurement (2)")
+    parser.add_argument("--instructions", action="store_true", help="count them with callgrind instead; no more than "
+                        "100,000 devices and 1,000 connections, for it is slow")
+    parser.add_argument("--no-pin", action="store_true", help="leave servers and load to the scheduler")
+    parser.add_argument("--json", metavar="FILE", help="write every run, medians and ratios")
+    parser.add_argument("--svg", metavar="FOLDER", help="write a picture of each curve")
+    options = parser.parse_args()
+    options.runs = options.runs or (3 if options.quick else 7)
+    options.seconds = options.seconds or (0.3 if options.quick else 2)
+    if options.runs < 1 or options.seconds <= 0:
+        parser.error("--runs: at least 1, --seconds: more than 0")
+    return options
+
+
+def sizes_of(axis, options):
+    slow = {"devices": 100000, "resting": 1000, "asking": 1000, "at-once": 1000}
+    return [size for size in SIZES[axis] if not options.instructions or size <= slow.get(axis, size)]
+
+
+def pins(options):
+    cpus = sorted(os.sched_getaffinity(0))
+    if options.no_pin or len(cpus) < 2:
+        return None, None
+    return (lambda: os.sched_setaffinity(0, {cpus[0]})), (lambda: os.sched_setaffinity(0, {cpus[1]}))
+
+
+def subjects_of(axes, options, folder, pin, stack):
+    """The servers of each axis. Those of the connections' axes are one, with the smallest fleet."""
+    made = {}
+    for axis in axes:
+        for size in sizes_of(axis, options):
+            key = (axis, size) if axis == "images" else ("devices", size if axis == "devices" else LEAST_DEVICES)
+            if key not in made:
+                print(f"  a server with {key[1]:,} {key[0]} ...", file=sys.stderr)
+                start = growth_servers.with_images if key[0] == "images" else growth_servers.with_devices
+                made[key] = stack.enter_context(start(folder / f"{key[0]}-{key[1]}", key[1], pin, options.instructions))
+            yield Subject(axis, size, made[key])
+
+
+def bench(options, folder):
+    server_pin, load_pin = pins(options)
+    about = describe(options)
+    axes = [axis for axis in AXES if axis in (options.only or AXES)]
+    with contextlib.ExitStack() as stack:
+        subjects = list(subjects_of(axes, options, folder, None if options.instructions else server_pin, stack))
+        runs = count_all(subjects) if options.instructions else measure_all(subjects, options, load_pin)
+        for server in {id(subject.server): subject.server for subject in subjects}.values():
+            server.check_known()
+    return {"machine": about, "instructions": options.instructions, "rows": summary_of(runs), "runs": runs}
+
+
+def main():
+    options = parse_options()
+    with tempfile.TemporaryDirectory(prefix="updraft-growth-") as folder:
+        try:
+            result = bench(options, pathlib.Path(folder))
+        except Wrong as wrong:
+            sys.exit(f"bench: {wrong}")
+    print(report(result))
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    if options.svg:
+        draw(result["rows"], pathlib.Path(options.svg), options.instructions)
+
+
+if __name__ == "__main__":
+    main()
