@@ -124,12 +124,13 @@ def measure_all(subjects, options, pin):
 
 
 def count_all(subjects):
-    """Instructions a check, by callgrind; the loop's thread alone is not told apart, so the store is off."""
+    """Instructions a check, of the loop's thread, by callgrind."""
     runs = []
     for subject in subjects:
         print(f"  instructions, {TITLES[subject.axis]}: {subject.size:,} ...", file=sys.stderr)
         with Load(subject, 1, ["--checks", INSTRUCTION_CHECKS], None) as load:
             load.go()  # known, and warm
+            subject.server.settle(SETTLE_S)
         with Load(subject, 2, ["--checks", INSTRUCTION_CHECKS], None) as load:
             counted = subject.server.count_instructions(load.go)
         runs.append({"axis": subject.axis, "size": subject.size, "turn": 0, "all": counted / INSTRUCTION_CHECKS})
@@ -215,7 +216,7 @@ def draw(rows, folder, instructions):
 
 def describe(options):
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    how = (f"{INSTRUCTION_CHECKS:,} checks a size, --store none, counted by callgrind" if options.instructions else
+    how = (f"{INSTRUCTION_CHECKS:,} checks a size; the loop's thread, counted by callgrind" if options.instructions else
            f"{options.runs} turns of {options.seconds:g} s a size; medians, in brackets the least and the most ratio")
     return [shlex.join(["script/bench", "growth", *sys.argv[1:]]),
             datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
