@@ -13,22 +13,20 @@ UPDRAFT_BIN names the folder of the programs, as for the tests."""
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import json
-import os
 import pathlib
-import re
-import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
-from tests.bench import growth_servers
-from tests.bench.growth_servers import LEAST_DEVICES, Wrong
+import growth_servers
+import machine
+import picture
+from growth_servers import LEAST_DEVICES, Wrong
+from tables import markdown_table, spread, with_range
 
 AT_ONCE = 64
 WARM_MS = 300
@@ -140,10 +138,6 @@ def count_all(subjects):
 # --- telling ----------------------------------------------------------------------------------------------------------
 
 
-def spread(values):
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
-
-
 def summary_of(runs):
     """One row a size: the medians of its turns, and of its ratios to the smallest size, turn by turn."""
     rows = []
@@ -160,18 +154,9 @@ def summary_of(runs):
     return rows
 
 
-def with_range(ratio):
-    return f"{ratio['median']:.2f} [{ratio['least']:.2f}-{ratio['most']:.2f}]"
-
-
-def table(heads, rows):
-    rule = ["---:"] * len(heads)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, rule, *rows])
-
-
 def timed_tables(rows):
     for axis in dict.fromkeys(row["axis"] for row in rows):
-        yield table([TITLES[axis], "CPU µs a check", "to the smallest", "the loop's alone", "to the smallest",
+        yield markdown_table([TITLES[axis], "CPU µs a check", "to the smallest", "the loop's alone", "to the smallest",
                      "rows written a check", "checks/s"],
                     [[f"{row['size']:,}", f"{row['all']:.1f}", with_range(row["all_ratio"]), f"{row['loop']:.1f}",
                       with_range(row["loop_ratio"]), f"{row['rows']:.2f}", f"{row['rate']:,.0f}"]
@@ -180,14 +165,17 @@ def timed_tables(rows):
 
 def counted_tables(rows):
     for axis in dict.fromkeys(row["axis"] for row in rows):
-        yield table([TITLES[axis], "instructions a check", "to the smallest"],
+        yield markdown_table([TITLES[axis], "instructions a check", "to the smallest"],
                     [[f"{row['size']:,}", f"{row['all']:,.0f}", f"{row['all_ratio']['median']:.3f}"]
                      for row in rows if row["axis"] == axis])
 
 
 def judgement(rows):
-    grown = [f"{TITLES[row['axis']]}, {row['size']:,}: {row['all_ratio']['median']:.2f}"
-             for row in rows if row["all_ratio"]["median"] > FLAT]
+    grown = []
+    for row in rows:
+        if row["all_ratio"]["median"] > FLAT:
+            loop = f" (the loop's {row['loop_ratio']['median']:.2f})" if "loop_ratio" in row else ""
+            grown.append(f"{TITLES[row['axis']]}, {row['size']:,}: {row['all_ratio']['median']:.2f}{loop}")
     if not grown:
         return f"Flat: no size costs more than {FLAT:.2f} of the smallest."
     return f"More than {FLAT:.2f} of the smallest: {'; '.join(grown)}."
@@ -195,14 +183,13 @@ def judgement(rows):
 
 def report(result):
     rows = result["rows"]
-    lines = [f"- {line}" for line in result["machine"]]
     tables = counted_tables(rows) if result["instructions"] else timed_tables(rows)
-    return "\n\n".join(["\n".join(lines), *tables, judgement(rows)])
+    return "\n".join([*machine.describe(result["machine"]), *(line for table in tables for line in [*table, ""]),
+                      judgement(rows)])
 
 
 def draw(rows, folder, instructions):
     """One picture an axis."""
-    from tests.bench import picture
     folder.mkdir(parents=True, exist_ok=True)
     for axis in dict.fromkeys(row["axis"] for row in rows):
         mine = [row for row in rows if row["axis"] == axis]
@@ -214,14 +201,10 @@ def draw(rows, folder, instructions):
         path.write_text(picture.curves("What a check costs", TITLES[axis], f"{unit} a check", True, series))
 
 
-def describe(options):
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    how = (f"{INSTRUCTION_CHECKS:,} checks a size; the loop's thread, counted by callgrind" if options.instructions else
-           f"{options.runs} turns of {options.seconds:g} s a size; medians, in brackets the least and the most ratio")
-    return [shlex.join(["script/bench", "growth", *sys.argv[1:]]),
-            datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-            f"{len(os.sched_getaffinity(0))} x {cpu.group(1) if cpu else 'CPU'}; Linux {os.uname().release}; load before "
-            f"{os.getloadavg()[0]:.2f}", how]
+def setting_of(options):
+    if options.instructions:
+        return f"{INSTRUCTION_CHECKS:,} checks a size; the loop's thread, counted by callgrind"
+    return f"{options.runs} turns of {options.seconds:g} s a size; medians, in brackets the least and the most ratio"
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -229,7 +212,8 @@ def describe(options):
 
 def parse_options():
     parser = argparse.ArgumentParser(prog="script/bench growth", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="3 turns of 0.3 s: to see that it works, not to quote")
+    parser.add_argument("--quick", action="store_true", help="3 turns of 0.3 s, no more than 100,000 devices: to see "
+                        "that it works, not to quote")
     parser.add_argument("--only", action="append", choices=AXES, help="this axis alone; may be repeated")
     parser.add_argument("--runs", type=int, metavar="N", help="turns; medians are of these (7)")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a measurement (2)")
@@ -247,15 +231,10 @@ def parse_options():
 
 
 def sizes_of(axis, options):
-    slow = {"devices": 100000, "resting": 1000, "asking": 1000, "at-once": 1000}
-    return [size for size in SIZES[axis] if not options.instructions or size <= slow.get(axis, size)]
-
-
-def pins(options):
-    cpus = sorted(os.sched_getaffinity(0))
-    if options.no_pin or len(cpus) < 2:
-        return None, None
-    return (lambda: os.sched_setaffinity(0, {cpus[0]})), (lambda: os.sched_setaffinity(0, {cpus[1]}))
+    slow = {"resting": 1000, "asking": 1000, "at-once": 1000} if options.instructions else {}
+    if options.instructions or options.quick:
+        slow["devices"] = 100000
+    return [size for size in SIZES[axis] if size <= slow.get(axis, size)]
 
 
 def subjects_of(axes, options, folder, pin, stack):
@@ -272,15 +251,15 @@ def subjects_of(axes, options, folder, pin, stack):
 
 
 def bench(options, folder):
-    server_pin, load_pin = pins(options)
-    about = describe(options)
+    server_pin, load_pin = machine.pins(not options.no_pin and not options.instructions)
+    about = machine.Machine(setting_of(options), growth_servers.BIN / "updraftd", command="script/bench growth")
     axes = [axis for axis in AXES if axis in (options.only or AXES)]
     with contextlib.ExitStack() as stack:
-        subjects = list(subjects_of(axes, options, folder, None if options.instructions else server_pin, stack))
+        subjects = list(subjects_of(axes, options, folder, server_pin, stack))
         runs = count_all(subjects) if options.instructions else measure_all(subjects, options, load_pin)
         for server in {id(subject.server): subject.server for subject in subjects}.values():
             server.check_known()
-    return {"machine": about, "instructions": options.instructions, "rows": summary_of(runs), "runs": runs}
+    return {"machine": about.over(), "instructions": options.instructions, "rows": summary_of(runs), "runs": runs}
 
 
 def main():
