@@ -11,6 +11,10 @@
 
 #define BUSY_MS 2000 /* another program holds it; less than an operator waits, who is to hear why */
 
+/* KiB: room for the pages that one batch may touch, each another device's. With less, SQLite writes some of them to the
+ * log before the COMMIT, and reads the whole batch back to sum it up anew. */
+#define CACHE_KIB "12000"
+
 /* Scripts from version i to i + 1: never changed once released, only added to. A new column comes last in its table,
  * because rows are read in the order of the columns (store_rows.c). Each gets a fixture in
  * tests/unit/fleet/store_schemas.h: a database as its version wrote it. */
@@ -269,7 +273,7 @@ static enum status bring_up(sqlite3 *db, const char *path, bool *wal, char *mess
         return status;
     }
     int code = ask(db, "PRAGMA journal_mode = WAL", &number, mode);
-    code = code == SQLITE_OK ? run(db, "PRAGMA synchronous = FULL") : code;
+    code = code == SQLITE_OK ? run(db, "PRAGMA synchronous = FULL; PRAGMA cache_size = -" CACHE_KIB) : code;
     code = code == SQLITE_OK ? migrate(db, version) : code;
     if (code != SQLITE_OK) {
         return store_explain(db, path, code, "preparing it", message, size);
