@@ -102,7 +102,8 @@ def test_device_that_drops_off_is_told_from_one_that_got_all(tmp_path):
     with Server(tmp_path) as server:
         Download(server, "/update/door", mac="5C:CF:7F:00:00:01").started().read(100000).reset()
         cut = server.wait_log(r"event=update_cut device=5ccf7f000001 .*bytes=(\d+) of=(\d+) why=")
-        assert 100000 <= int(cut.group(1)) < int(cut.group(2)) == len(data)
+        # Of the last segment, on loopback up to 64 KiB, the acknowledgement may not have been sent yet.
+        assert 100000 - 65536 <= int(cut.group(1)) < int(cut.group(2)) == len(data)
 
         gone = Download(server, "/update/door", mac="5C:CF:7F:00:00:02").started()
         gone.socket.close()  # with bytes unread: the system resets for it
