@@ -98,6 +98,10 @@ static void wait_again(struct rollout *rollout, struct member *member, const str
         return;
     }
     bool triggered = member->state == ROLLOUT_DEVICE_TRIGGERED;
+    if (member->state == ROLLOUT_DEVICE_QUEUED && member->unsure) {
+        member_spend(rollout, member);
+        return;
+    }
     if (!triggered && member->state != ROLLOUT_DEVICE_SILENT && !member_is_untold(member)) {
         return;
     }

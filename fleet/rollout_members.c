@@ -302,6 +302,13 @@ void rollout_write_armed(struct rollout *rollout)
     }
 }
 
+void member_spend(struct rollout *rollout, struct member *member)
+{
+    member->unsure = false;
+    member->attempts += member->attempts < UINT8_MAX;
+    member->armed_ticket = write_down(rollout, member);
+}
+
 struct member *member_next_armed(const struct rollout *rollout)
 {
     struct member *member = rollout->table->armed.head;
@@ -349,7 +356,7 @@ void member_restore(struct rollout *rollout, const struct rollout_member *as_wri
     *(as_written->state == ROLLOUT_DEVICE_QUEUED ? &member->armed : &member->command) = as_written->armed;
     rollout->commands = rollout->commands > member->command ? rollout->commands : member->command;
     member->told = as_written->state == ROLLOUT_DEVICE_TRIGGERED;
-    member->unsure = member_takes_slot(member);
+    member->unsure = member_takes_slot(member) || member->armed > 0;
     member->unix_s = as_written->unix_s;
     member->why = find_why(rollout->table, as_written->why);
     if (member->state == ROLLOUT_DEVICE_SKIPPED && !rollout_is_over(rollout)) { /* else they were counted at the end */

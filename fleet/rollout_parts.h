@@ -186,6 +186,9 @@ void member_rested(struct rollout *rollout, struct member *member);
 void member_make_canary(struct rollout *rollout, struct member *member);
 /* Takes the next from the sites in turn (or the canaries) into the armed ones. false = nobody may be. */
 bool member_arm_next(struct rollout *rollout, const struct moment *now);
+/* An armed one asked after a restart, and may not be served yet. If its command went out before, this was its answer:
+ * it does not obey the same a second time, so the next is another. */
+void member_spend(struct rollout *rollout, struct member *member);
 /* The next armed one that is written down; NULL = none. */
 struct member *member_next_armed(const struct rollout *rollout);
 void member_told(struct rollout *rollout, struct member *member, const struct moment *now);

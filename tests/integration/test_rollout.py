@@ -168,8 +168,8 @@ def kill_and_start(fleet, rollout):
 
 
 def obeyed(log, mac, since, until):
-    """Whether the device was answered with the image meanwhile."""
-    pattern = rf"^time=(\S+) .*event=check .*status=200 device={mac} "
+    """Whether the device came for it meanwhile, and was answered with the image, or that there is no slot yet."""
+    pattern = rf"^time=(\S+) .*event=check (?:.*status=200|reason=held-back status=304) device={mac} "
     return any(since - 1 <= datetime.fromisoformat(found.replace("Z", "+00:00")).timestamp() <= until
                for found in re.findall(pattern, log, re.M))
 

@@ -214,6 +214,33 @@ static void test_what_the_store_had_not_heard(void **unused)
     store_free(store);
 }
 
+/* It was told just before the kill, came for it, and found no slot: the same command again would move nobody, and it
+ * would hold its slot until its deadline. */
+static void test_a_command_that_is_spent(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    world->order.in_flight = 1;
+    set_going(world, 3);
+    store->down = true;
+    updates(world, 0);
+    assert_int_equal(last_told(world)->device, 1);
+    assert_int_equal(last_told(world)->attempt, 1);
+    crash(store, 3, false, true);
+    assert_string_equal(state_of(world, 0), "triggered");
+    assert_false(asks(world, 1));
+    assert_string_equal(state_of(world, 1), "queued");
+    runs_it(world, 0);
+    assert_int_equal(last_told(world)->device, 1);
+    assert_int_equal(last_told(world)->attempt, 2);
+    assert_int_equal(store->rows[1].member.attempts, 2); /* nor after another kill */
+    updates(world, 1);
+    assert_int_equal(last_told(world)->device, 2); /* who was not told, and has not asked, hears its first */
+    assert_int_equal(last_told(world)->attempt, 1);
+    store_free(store);
+}
+
 static void test_canaries_after(void **unused)
 {
     (void)unused;
@@ -481,13 +508,21 @@ static void test_numbers_out_of_bounds(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_state),          cmocka_unit_test(test_commands_are_counted_over_a_kill),
-        cmocka_unit_test(test_deadlines_after),     cmocka_unit_test(test_what_the_store_had_not_heard),
-        cmocka_unit_test(test_canaries_after),      cmocka_unit_test(test_paused_over_it),
-        cmocka_unit_test(test_patience_over_it),    cmocka_unit_test(test_halted_over_it),
-        cmocka_unit_test(test_told_all_over_it),    cmocka_unit_test(test_called_over_it),
-        cmocka_unit_test(test_handed_over_over_it), cmocka_unit_test(test_over),
-        cmocka_unit_test(test_followed_after),      cmocka_unit_test(test_numbers_out_of_bounds),
+        cmocka_unit_test(test_each_state),
+        cmocka_unit_test(test_commands_are_counted_over_a_kill),
+        cmocka_unit_test(test_deadlines_after),
+        cmocka_unit_test(test_what_the_store_had_not_heard),
+        cmocka_unit_test(test_a_command_that_is_spent),
+        cmocka_unit_test(test_canaries_after),
+        cmocka_unit_test(test_paused_over_it),
+        cmocka_unit_test(test_patience_over_it),
+        cmocka_unit_test(test_halted_over_it),
+        cmocka_unit_test(test_told_all_over_it),
+        cmocka_unit_test(test_called_over_it),
+        cmocka_unit_test(test_handed_over_over_it),
+        cmocka_unit_test(test_over),
+        cmocka_unit_test(test_followed_after),
+        cmocka_unit_test(test_numbers_out_of_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
