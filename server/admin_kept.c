@@ -11,20 +11,13 @@ static const struct build *offered(const struct check *check)
     return check->input.offer.plain != NULL ? check->input.offer.plain : check->input.offer.gzip;
 }
 
-static bool is_of_all(const struct rollout_order *order)
-{
-    return !order->named && order->group[0] == '\0' && order->percent >= 100;
-}
-
-/* A newer one for the whole type is the word, instead of it, for everybody. */
+/* A newer one for all that this one means is the word, instead of it, for everybody. */
 static bool is_replaced(const struct admin_api *api, const struct rollout *rollout)
 {
     const struct rollout_target *target = &rollout->order.target;
-    const struct rollout *newer;
-    for (size_t i = 0; (newer = rollouts_at(api->fleet->rollouts, i)) != rollout; i++) {
-        const struct rollout_target *other = &newer->order.target;
-        if (other->fs == target->fs && strcmp(other->type, target->type) == 0 && is_of_all(&newer->order) &&
-            (newer->state == ROLLOUT_DONE || !rollout_is_over(newer))) {
+    const struct rollout *newer = rollouts_of_type(api->fleet->rollouts, slice_of(target->type), target->fs);
+    for (; newer != rollout; newer = rollout_older_of_type(newer)) {
+        if (rollout_means_all(&newer->order) && (newer->state == ROLLOUT_DONE || !rollout_is_over(newer))) {
             return true;
         }
     }
@@ -36,7 +29,7 @@ bool admin_keeps_some(const struct admin_api *api, const struct rollout *rollout
     struct check check;
     struct version passed_over, on;
     const struct rollout_target *target = &rollout->order.target;
-    if (rollout->state != ROLLOUT_DONE || target->passed_over[0] == '\0' || is_of_all(&rollout->order) ||
+    if (rollout->state != ROLLOUT_DONE || target->passed_over[0] == '\0' || rollout_means_all(&rollout->order) ||
         is_replaced(api, rollout) || version_parse(slice_of(target->passed_over), &passed_over) != STATUS_OK ||
         version_parse(slice_of(target->version), &on) != STATUS_OK) {
         return false;

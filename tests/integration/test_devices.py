@@ -375,6 +375,16 @@ def test_a_part_that_is_kept_on_an_older_version(server, admin):
     assert admin.get("/api/v1/status").json["notes"] == []
 
 
+def test_a_part_that_is_kept_by_a_rollout_of_long_ago(server, admin):
+    """Its devices are forgotten, its word stands."""
+    rollout = go_back(server, admin, to=[MAC])
+    for _ in range(64):
+        assert admin.post("/api/v1/rollouts", {"type": "lamp"}).status == 202
+    assert rollout not in [one["id"] for one in admin.get("/api/v1/rollouts").json["rollouts"]]
+    assert [note.partition(";")[0] for note in admin.get("/api/v1/status").json["notes"]] == [
+        f"1 device of door is kept on 1.0 by rollout {rollout}"]
+
+
 # --- written down -----------------------------------------------------------------------------------------------------
 
 def kill(server):
