@@ -14,17 +14,38 @@ static const struct build *offered(const struct check *check)
 /* A newer one for all that this one means is the word, instead of it, for everybody. */
 static bool is_replaced(const struct admin_api *api, const struct rollout *rollout)
 {
-    const struct rollout_target *target = &rollout->order.target;
-    const struct rollout *newer = rollouts_of_type(api->fleet->rollouts, slice_of(target->type), target->fs);
+    const struct rollout_order *order = &rollout->order;
+    const struct rollout *newer =
+        rollouts_of_type(api->fleet->rollouts, slice_of(order->target.type), order->target.fs);
     for (; newer != rollout; newer = rollout_older_of_type(newer)) {
-        if (rollout_means_all(&newer->order) && (newer->state == ROLLOUT_DONE || !rollout_is_over(newer))) {
+        const struct rollout_order *other = &newer->order;
+        bool whole_group = !other->named && !order->named && order->group[0] != '\0' &&
+                           strcmp(other->group, order->group) == 0 && other->percent >= 100;
+        if ((whole_group || rollout_means_all(other)) && (newer->state == ROLLOUT_DONE || !rollout_is_over(newer))) {
             return true;
         }
     }
     return false;
 }
 
-bool admin_keeps_some(const struct admin_api *api, const struct rollout *rollout, struct admin_keeping *keeping)
+/* Those that it named, and that follow its word still: no newer one means them, and no pin holds them. */
+static void count_named(const struct admin_api *api, const struct rollout *rollout, size_t *asks,
+                        struct admin_keeping *keeping)
+{
+    const struct rollout_order *order = &rollout->order;
+    size_t count = order->device_count < *asks ? order->device_count : *asks;
+    *asks -= count;
+    keeping->counted = count == order->device_count;
+    keeping->devices = order->device_count - count;
+    for (size_t i = 0; i < count; i++) {
+        struct direction direction;
+        fleet_direct(api->fleet, &order->devices[i], slice_of(order->target.type), order->target.fs, NULL, &direction);
+        keeping->devices += direction.rollout == rollout;
+    }
+}
+
+bool admin_keeps_some(const struct admin_api *api, const struct rollout *rollout, size_t *asks,
+                      struct admin_keeping *keeping)
 {
     struct check check;
     struct version passed_over, on;
@@ -40,8 +61,14 @@ bool admin_keeps_some(const struct admin_api *api, const struct rollout *rollout
     check_update(&check, true, NULL);
     check_find_offer(&check, NULL);
     *keeping = (struct admin_keeping){ .rollout = rollout, .newest = offered(&check) };
-    return keeping->newest != NULL && version_compare(&keeping->newest->version, &passed_over) <= 0 &&
-           version_compare(&keeping->newest->version, &on) > 0;
+    if (keeping->newest == NULL || version_compare(&keeping->newest->version, &passed_over) > 0 ||
+        version_compare(&keeping->newest->version, &on) <= 0) {
+        return false;
+    }
+    if (rollout->order.named) {
+        count_named(api, rollout, asks, keeping);
+    }
+    return !rollout->order.named || keeping->devices > 0;
 }
 
 bool admin_keeps(const struct admin_api *api, const struct rollout *rollout, struct admin_keeping *keeping)

@@ -103,10 +103,14 @@ void admin_kept_text(const struct check *check, char *text, size_t size);
 struct admin_keeping {
     const struct rollout *rollout;
     const struct build *on, *newest; /* on: NULL = its file is gone */
+    size_t devices;                  /* of those that it names, at most so many */
+    bool counted;                    /* exactly so many */
 };
 bool admin_keeps(const struct admin_api *api, const struct rollout *rollout, struct admin_keeping *keeping);
-/* Likewise, those that it meant, which is a part of the type; `on` is not found. */
-bool admin_keeps_some(const struct admin_api *api, const struct rollout *rollout, struct admin_keeping *keeping);
+/* Likewise, some of those that it meant, which is a part of the type; `on` is not found. Of devices named, `*asks` are
+ * asked about at most, and taken off it; of a group or a share nobody is. */
+bool admin_keeps_some(const struct admin_api *api, const struct rollout *rollout, size_t *asks,
+                      struct admin_keeping *keeping);
 
 json_t *admin_warnings_json(const struct admin_api *api, const struct public_url *url);
 json_t *admin_notes_json(const struct admin_api *api);

@@ -96,40 +96,42 @@ json_t *admin_warnings_json(const struct admin_api *api, const struct public_url
 /* --- notes -------------------------------------------------------------------------------------------------------- */
 
 #define NOTES_MAX 64
+#define ASKS_MAX  2000 /* devices that are asked about, for one answer */
 
-/* "10 % of the group kitchen of door" */
-static void name_part(const struct rollout_order *order, char *text, size_t size)
+/* "up to 10 % of the group kitchen of door is": some of them may be pinned, or have gone to a newer one */
+static void name_part(const struct admin_keeping *keeping, char *text, size_t size)
 {
-    char percent[16] = "";
+    const struct rollout_order *order = &keeping->rollout->order;
     if (order->named) {
-        snprintf(text, size, "%zu device%s of ", order->device_count, order->device_count == 1 ? "" : "s");
+        snprintf(text, size, "%s%zu device%s of %s", keeping->counted ? "" : "up to ", keeping->devices,
+                 keeping->devices == 1 ? "" : "s", order->target.type);
         return;
     }
-    if (order->percent < 100) {
-        snprintf(percent, sizeof percent, "%u %% of ", order->percent);
-    }
     bool grouped = order->group[0] != '\0';
-    snprintf(text, size, "%s%s%s%s", percent, grouped ? "the group " : "", order->group, grouped ? " of " : "");
+    snprintf(text, size, "up to %u %% of %s%s%s%s", order->percent, grouped ? "the group " : "", order->group,
+             grouped ? " of " : "", order->target.type);
 }
 
 json_t *admin_notes_json(const struct admin_api *api)
 {
-    char text[500], part[120] = "";
+    char text[700], who[240];
+    size_t asks = ASKS_MAX;
     struct admin_keeping keeping;
     json_t *notes = json_array();
     const struct rollout *rollout = NULL;
     while ((rollout = rollouts_next(api->fleet->rollouts, rollout)) != NULL && json_array_size(notes) < NOTES_MAX) {
         const struct rollout_target *target = &rollout->order.target;
-        bool some = admin_keeps_some(api, rollout, &keeping);
-        part[0] = '\0';
+        bool some = admin_keeps_some(api, rollout, &asks, &keeping);
         if (some) {
-            name_part(&rollout->order, part, sizeof part);
+            name_part(&keeping, who, sizeof who);
+        } else {
+            snprintf(who, sizeof who, "%s", target->type);
         }
         if (some || admin_keeps(api, rollout, &keeping)) {
-            snprintf(text, sizeof text,
-                     "%s%s%s is kept on %s by rollout %s; %s is newer; `publish-update %s%s` ends it", part,
-                     target->type, target->fs ? "'s file system" : "", target->version, rollout->id,
-                     build_name(keeping.newest), target->type, target->fs ? " --mode fs" : "");
+            snprintf(text, sizeof text, "%s%s %s kept on %s by rollout %s; %s is newer; `publish-update %s%s` ends it",
+                     who, target->fs ? "'s file system" : "", some && keeping.devices > 1 ? "are" : "is",
+                     target->version, rollout->id, build_name(keeping.newest), target->type,
+                     target->fs ? " --mode fs" : "");
             json_array_append_new(notes, admin_text(text));
         }
     }

@@ -329,16 +329,22 @@ def test_more_pins_than_a_turn_of_the_loop(folder):
         assert f"{count} devices are" in admin.delete("/api/v1/firmware/door/1.0.bin").json["warning"]
 
 
-def go_back(server, admin, **order):
-    """The type, to 1.0; returns the rollout."""
-    old, new = (md5(bytes_of(server, f"door/{version}.bin")) for version in ("1.0", "2.0"))
-    check(server, "/update/door", version="2.0", md5=new)
-    rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0", **order}).json["id"]
-    assert check(server, "/update/door", version="2.0", md5=new).status == 200
-    server.wait_log("event=update_sent")
-    check(server, "/update/door", version="1.0", md5=old)
+def move(server, admin, source, target, macs=(MAC,), **order):
+    """The type, from one version to the other; returns the rollout."""
+    old, new = (md5(bytes_of(server, f"door/{version}.bin")) for version in (source, target))
+    for mac in macs:
+        check(server, "/update/door", mac=mac, version=source, md5=old)
+    rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": target, **order}).json["id"]
+    for mac in macs:
+        assert check(server, "/update/door", mac=mac, version=source, md5=old).status == 200
+        wait_until(lambda: admin.get(f"/api/v1/rollouts/{rollout}").json["devices"]["flashed"] == 1, "it is sent")
+        check(server, "/update/door", mac=mac, version=target, md5=new)
     assert admin.get(f"/api/v1/rollouts/{rollout}").json["state"] == "done"
     return rollout
+
+
+def go_back(server, admin, **order):
+    return move(server, admin, "2.0", "1.0", **order)
 
 
 def kept_by(admin):
@@ -375,14 +381,48 @@ def test_a_part_that_is_kept_on_an_older_version(server, admin):
     assert admin.get("/api/v1/status").json["notes"] == []
 
 
+def noted(admin):
+    return [note.partition(";")[0] for note in admin.get("/api/v1/status").json["notes"]]
+
+
+def test_those_that_went_on_since_are_not_kept(server, admin):
+    """By a newer order of their own, or a pin."""
+    macs = [MAC, "5ccf7fb1e043", "5ccf7fb1e044"]
+    rollout = go_back(server, admin, to=macs, macs=macs)
+    assert noted(admin) == [f"3 devices of door are kept on 1.0 by rollout {rollout}"]
+    move(server, admin, "1.0", "2.0", to=[MAC])
+    assert noted(admin) == [f"2 devices of door are kept on 1.0 by rollout {rollout}"]
+    change(admin, f"/api/v1/devices/{macs[1]}", pin="2.0")
+    assert noted(admin) == [f"1 device of door is kept on 1.0 by rollout {rollout}"]
+    move(server, admin, "1.0", "2.0", to=[macs[2]], macs=[macs[2]])
+    assert noted(admin) == []
+
+
+def test_a_group_that_is_kept_until_it_goes_on(server, admin):
+    change(admin, groups_add=["kitchen"])
+    rollout = go_back(server, admin, group="kitchen")
+    assert noted(admin) == [f"up to 100 % of the group kitchen of door is kept on 1.0 by rollout {rollout}"]
+    move(server, admin, "1.0", "2.0", group="kitchen")
+    assert noted(admin) == []
+
+
+def test_more_are_kept_than_one_look_counts(folder):
+    with Server(folder, log_level="warn") as server:
+        admin, macs = admin_of(server), [f"5ccf7f{i:06x}" for i in range(2500)]
+        for mac in macs:
+            change(admin, f"/api/v1/devices/{mac}", pin="2.0")
+        rollout = admin.post("/api/v1/rollouts", {"type": "door", "version": "1.0", "to": macs}).json["id"]
+        wait_until(lambda: admin.get(f"/api/v1/rollouts/{rollout}").json["state"] == "done", "all are pinned")
+        assert noted(admin) == [f"up to 500 devices of door are kept on 1.0 by rollout {rollout}"]
+
+
 def test_a_part_that_is_kept_by_a_rollout_of_long_ago(server, admin):
     """Its devices are forgotten, its word stands."""
     rollout = go_back(server, admin, to=[MAC])
     for _ in range(64):
         assert admin.post("/api/v1/rollouts", {"type": "lamp"}).status == 202
     assert rollout not in [one["id"] for one in admin.get("/api/v1/rollouts").json["rollouts"]]
-    assert [note.partition(";")[0] for note in admin.get("/api/v1/status").json["notes"]] == [
-        f"1 device of door is kept on 1.0 by rollout {rollout}"]
+    assert noted(admin) == [f"1 device of door is kept on 1.0 by rollout {rollout}"]
 
 
 # --- written down -----------------------------------------------------------------------------------------------------
