@@ -1,7 +1,7 @@
-/* rollouts: those that the server remembers, who has what in one, and an operator's word to it. What is hard is naming
- * one: ids are long, so a beginning will do, or a type, where that cannot be misunderstood.
+/* rollouts: those that the server remembers, who has what in one, and an operator's word to it.
  */
 #include "cli/follow.h"
+#include "cli/rollout_named.h"
 #include "cli/shown.h"
 #include "cli/table.h"
 #include "cli/verb.h"
@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define ROLLOUTS      "/api/v1/rollouts"
 #define MEMBERS_SHOWN 20 /* of each state; --state lists all of one */
 
 static const struct flag plain_flags[] = { COMMON_FLAGS };
@@ -67,111 +66,11 @@ static void print_rollouts(const struct cli *cli, const json_t *reply)
     table_free(table);
 }
 
-static enum api_result ask_all(struct cli *cli, json_t **reply)
-{
-    struct api_path path;
-    api_path_begin(&path, ROLLOUTS);
-    return api_call(cli->api, "GET", &path, NULL, reply);
-}
-
 static enum cli_exit run_ls(struct cli *cli)
 {
     json_t *reply = NULL;
-    enum api_result result = ask_all(cli, &reply);
+    enum api_result result = rollouts_ask_all(cli, &reply);
     return cli_answer(cli, result, reply, print_rollouts);
-}
-
-/* --- which one ---------------------------------------------------------------------------------------------------- */
-
-/* Those of the list that a word may mean. */
-struct meant {
-    const json_t *one; /* NULL = none, or several */
-    size_t count;
-    const json_t *past; /* the newest of this type, where none of it is under way */
-    char ids[512];      /* of them all */
-    size_t used;
-};
-
-static void mean(struct meant *meant, const json_t *rollout)
-{
-    meant->one = meant->count++ == 0 ? rollout : NULL;
-    if (meant->used < sizeof meant->ids) {
-        meant->used += (size_t)snprintf(meant->ids + meant->used, sizeof meant->ids - meant->used, "%s%.32s",
-                                        meant->used > 0 ? ", " : "", field_text(rollout, "id"));
-    }
-}
-
-/* By its whole id; else a type of which one is under way; else the beginning of an id. */
-static void find_meant(const json_t *rollouts, const char *word, struct meant *meant)
-{
-    struct progress progress;
-    const json_t *rollout;
-    struct meant types = { .count = 0 }, beginnings = { .count = 0 };
-    size_t i;
-    json_array_foreach(rollouts, i, rollout)
-    {
-        const char *id = field_text(rollout, "id");
-        follow_read(rollout, &progress);
-        bool of_type = strcmp(field_text(rollout, "type"), word) == 0;
-        if (strcmp(id, word) == 0) {
-            memset(meant, 0, sizeof *meant);
-            mean(meant, rollout);
-            return;
-        }
-        if (of_type && !progress_is_over(&progress)) {
-            mean(&types, rollout);
-        } else if (of_type && types.past == NULL) { /* the newest comes first */
-            types.past = rollout;
-        }
-        if (strncmp(id, word, strlen(word)) == 0) {
-            mean(&beginnings, rollout);
-        }
-    }
-    *meant = types.count > 0 || (types.past != NULL && beginnings.count == 0) ? types : beginnings;
-}
-
-static enum cli_exit not_one(const struct cli *cli, const struct meant *meant, const char *word)
-{
-    char message[256], remedy[700];
-    if (meant->count > 1) {
-        snprintf(message, sizeof message, "\"%.64s\" may be any of %zu rollouts", word, meant->count);
-        snprintf(remedy, sizeof remedy, "give more of the id: %s", meant->ids);
-    } else if (meant->past != NULL) {
-        snprintf(message, sizeof message, "no rollout of %.64s is under way", word);
-        snprintf(remedy, sizeof remedy, "the last was %.32s, which is %.16s", field_text(meant->past, "id"),
-                 field_text(meant->past, "state"));
-    } else {
-        snprintf(message, sizeof message, "there is no rollout \"%.64s\"", word);
-        snprintf(remedy, sizeof remedy, "\"updraft rollouts\" lists those that are remembered");
-    }
-    cli_say_error(cli, meant->count > 1 ? "ambiguous" : "unknown-rollout", message, remedy);
-    return CLI_FAILED;
-}
-
-/* The path of the rollout that the first word names; else says why there is none, and *code is the exit code. The last
- * of a type will do where it is only to be looked at. */
-static bool find_path(struct cli *cli, bool to_look, struct api_path *path, enum cli_exit *code)
-{
-    json_t *reply = NULL;
-    struct meant meant = { .count = 0 };
-    enum api_result result = ask_all(cli, &reply);
-    if (result != API_DONE) {
-        *code = cli_refused(cli, result);
-        return false;
-    }
-    find_meant(json_object_get(reply, "rollouts"), cli->args->words[0], &meant);
-    if (to_look && meant.count == 0 && meant.past != NULL) {
-        meant.one = meant.past;
-    }
-    if (meant.one != NULL) {
-        api_path_begin(path, ROLLOUTS);
-        api_path_name(path, field_text(meant.one, "id"));
-    } else {
-        *code = not_one(cli, &meant, cli->args->words[0]);
-    }
-    bool found = meant.one != NULL;
-    json_decref(reply);
-    return found;
 }
 
 /* --- show --------------------------------------------------------------------------------------------------------- */
@@ -365,7 +264,7 @@ static enum cli_exit run_show(struct cli *cli)
     struct api_path path;
     enum cli_exit code = CLI_FAILED;
     json_t *reply = NULL;
-    if (!find_path(cli, true, &path, &code)) {
+    if (!rollout_find_path(cli, true, &path, &code)) {
         return code;
     }
     if (cli->json) {
@@ -403,7 +302,7 @@ static enum cli_exit change(struct cli *cli, const char *word)
     if (why != NULL && json_object_set_new(body, "why", json_string(why)) != 0) {
         shown_problem(cli->program, "--why is not valid UTF-8", "say it in other letters");
         code = CLI_USAGE;
-    } else if (find_path(cli, false, &path, &code)) {
+    } else if (rollout_find_path(cli, false, &path, &code)) {
         api_path_name(&path, word);
         code = cli_change(cli, "POST", &path, body, print_changed);
     }

@@ -187,6 +187,18 @@ def test_a_rollout_is_named_by_the_least_that_is_clear(stand_in, tmp_path, word,
     assert stand_in.asked[-1] == ("POST", f"/api/v1/rollouts/{meant}/pause", b"{}")
 
 
+def test_one_that_left_the_list_is_known_by_its_whole_id(stand_in, tmp_path):
+    old, unknown = "cc00000000000000", "dd00000000000000"
+    gone = {"error": {"code": "unknown-rollout", "message": "there is no such rollout", "remedy": "GET lists them"}}
+    remembers(stand_in, rollout())
+    stand_in.answers[("GET", f"/api/v1/rollouts/{old}")] = [(200, rollout("done", confirmed=3) | {"id": old})]
+    stand_in.answers[("GET", f"/api/v1/rollouts/{unknown}")] = [(404, gone)]
+    says(f"^rollout   {old}, d1_mini 0.4.10", "rollouts", "show", old, cwd=tmp_path)
+    assert json.loads(run("rollouts", "show", old, "--json", cwd=tmp_path)[1])["id"] == old
+    says(f'^updraft: there is no rollout "{unknown}"\n', "rollouts", "show", unknown, code=1, cwd=tmp_path)
+    says('^updraft: there is no rollout "cc000000"\n', "rollouts", "show", "cc000000", code=1, cwd=tmp_path)
+
+
 @pytest.mark.parametrize("word, expected", [
     ("0011", f'"0011" may be any of 2 rollouts\n  remedy: give more of the id: {ID}, {OTHER_ID}\n'),
     ("d1_mini", '"d1_mini" may be any of 2 rollouts\n  remedy: give more of the id: '),
