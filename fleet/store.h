@@ -124,6 +124,9 @@ struct store_ops {
      * before it grows. */
     enum status (*write)(void *store, const struct store_change *const *changes, size_t count, bool durable,
                          char *message, size_t size);
+    /* A piece of what a write has left to do; called while there is nothing to write. false = nothing is left, or it
+     * cannot be done now. May be NULL. */
+    bool (*tidy)(void *store);
 
     /* The time-line of one device, newest first: up to max. */
     enum status (*events)(void *store, const struct mac *mac, struct store_event *events, size_t max, size_t *count,

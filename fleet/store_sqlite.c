@@ -18,6 +18,9 @@
 
 #define FULL_BYTES (64 * 1024) /* a disk with less is full: a log and its index do not go on it */
 #define LOG_PAGES  1000        /* so long it may become, as SQLite's own default has it */
+#define PIECE      4096 /* members that are deleted at a time, however slow the disk: well within STORE_HANG_MS */
+
+#define NOT_DROPPED " AND NOT EXISTS (SELECT 1 FROM dropped WHERE rollout = ?1)"
 
 static const char *const queries[QUERIES] = {
     [PUT_DEVICE] = "REPLACE INTO device VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17,?18,?19,"
@@ -33,16 +36,21 @@ static const char *const queries[QUERIES] = {
                     "?34,?35,?36,?37,?38,?39,?40,?41,?42,?43,?44,?45,?46,?47,?48,?49,?50,?51,"
                     "?52,?53,?54)",
     [DROP_ROLLOUT] = "DELETE FROM rollout WHERE id = ?1",
-    [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1",
+    [PUT_DROPPED] = "REPLACE INTO dropped VALUES (?1)",
+    [GET_DROPPED] = "SELECT rollout FROM dropped LIMIT 1",
+    [DROP_MEMBERS] = "DELETE FROM member WHERE rollout = ?1 AND mac IN"
+                     " (SELECT mac FROM member WHERE rollout = ?1 LIMIT ?2)",
+    [DROP_DROPPED] = "DELETE FROM dropped WHERE rollout = ?1",
     [PUT_MEMBER] = "REPLACE INTO member VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     [PUT_EVENT] = "INSERT INTO event (mac, at, word, text) VALUES (?1,?2,?3,?4)",
     [THIN_EVENTS] = "DELETE FROM event WHERE mac = ?1 AND id <= (SELECT id FROM event WHERE mac = ?1"
                     " ORDER BY id DESC LIMIT 1 OFFSET ?2)",
     [GET_EVENTS] = "SELECT at, word, text FROM event WHERE mac = ?1 ORDER BY id DESC LIMIT ?2",
-    [GET_MEMBERS] = "SELECT * FROM member WHERE rollout = ?1 ORDER BY mac LIMIT ?2 OFFSET ?3",
+    [GET_MEMBERS] = "SELECT * FROM member WHERE rollout = ?1" NOT_DROPPED " ORDER BY mac LIMIT ?2 OFFSET ?3",
     /* Who waited when it ended was not written again. */
-    [GET_MEMBERS_OF_STATE] = "SELECT * FROM member WHERE rollout = ?1 AND (state = ?4 OR (?4 = 'skipped' AND state = "
-                             "'queued')) ORDER BY mac LIMIT ?2 OFFSET ?3",
+    [GET_MEMBERS_OF_STATE] =
+        "SELECT * FROM member WHERE rollout = ?1" NOT_DROPPED " AND (state = ?4 OR (?4 = 'skipped' AND state = "
+        "'queued')) ORDER BY mac LIMIT ?2 OFFSET ?3",
 };
 
 enum status sqlite_explain(struct sqlite *store, int code, const char *doing, char *message, size_t size)
@@ -125,6 +133,7 @@ static enum status open_to_write(struct sqlite *store, char *message, size_t siz
         return status;
     }
     (void)sqlite3_wal_hook(store->db, on_log_grown, store);
+    store->untidy = true; /* the last process may not have come to an end with it */
     return STATUS_OK;
 }
 
@@ -192,17 +201,24 @@ static int write_keyed(struct sqlite *store, enum query query, const char *id, c
     return step(store, query);
 }
 
+/* There may be a million, so they go piece by piece, later. */
+static int drop_members(struct sqlite *store, const char *rollout)
+{
+    store->untidy = true;
+    return write_keyed(store, PUT_DROPPED, rollout, NULL);
+}
+
 static int write_rollout(struct sqlite *store, const struct store_rollout *row)
 {
     struct row_counts counts;
     if (row->gone) {
         int code = write_keyed(store, DROP_ROLLOUT, row->rollout.id, NULL);
-        return code == SQLITE_OK ? write_keyed(store, DROP_MEMBERS, row->rollout.id, NULL) : code;
+        return code == SQLITE_OK ? drop_members(store, row->rollout.id) : code;
     }
     struct row_cursor cursor = sqlite_begin(store, PUT_ROLLOUT);
     row_put_rollout(&cursor, &row->rollout, &counts);
     int code = step(store, PUT_ROLLOUT);
-    return code == SQLITE_OK && row->rollout.word_only ? write_keyed(store, DROP_MEMBERS, row->rollout.id, NULL) : code;
+    return code == SQLITE_OK && row->rollout.word_only ? drop_members(store, row->rollout.id) : code;
 }
 
 static int write_event(struct sqlite *store, const struct store_event *row)
@@ -329,6 +345,54 @@ static enum status write_sqlite(void *opened, const struct store_change *const *
     return status;
 }
 
+/* --- tidying --------------------------------------------------------------------------------------------------------
+ */
+
+static int find_dropped(struct sqlite *store, char id[ANNOUNCE_ID_SIZE])
+{
+    struct row_cursor cursor = sqlite_begin(store, GET_DROPPED);
+    int code = sqlite3_step(cursor.statement);
+    id[0] = '\0';
+    if (code == SQLITE_ROW) {
+        row_get_text(&cursor, id, ANNOUNCE_ID_SIZE);
+    }
+    int reset = sqlite3_reset(cursor.statement);
+    return code == SQLITE_ROW || code == SQLITE_DONE ? SQLITE_OK : reset;
+}
+
+static int drop_piece(struct sqlite *store, const char *rollout)
+{
+    struct row_cursor cursor = sqlite_begin(store, DROP_MEMBERS);
+    row_put_text(&cursor, rollout);
+    row_put_number(&cursor, PIECE);
+    int code = step(store, DROP_MEMBERS);
+    bool last = sqlite3_changes(store->db) < PIECE;
+    return code == SQLITE_OK && last ? write_keyed(store, DROP_DROPPED, rollout, NULL) : code;
+}
+
+/* A failure is not told: the next write meets it, too. */
+static bool tidy_sqlite(void *opened)
+{
+    struct sqlite *store = opened;
+    char id[ANNOUNCE_ID_SIZE];
+    if (store->is_failing || !store->untidy) {
+        return false;
+    }
+    int code = find_dropped(store, id);
+    if (code != SQLITE_OK || id[0] == '\0') {
+        store->untidy = code != SQLITE_OK;
+        return false;
+    }
+    code = set_sync(store, false);
+    code = code == SQLITE_OK ? run(store, "BEGIN IMMEDIATE") : code;
+    code = code == SQLITE_OK ? drop_piece(store, id) : code;
+    code = code == SQLITE_OK ? run(store, "COMMIT") : code;
+    if (code != SQLITE_OK && sqlite3_get_autocommit(store->db) == 0) {
+        (void)run(store, "ROLLBACK");
+    }
+    return code == SQLITE_OK;
+}
+
 /* --- looking --------------------------------------------------------------------------------------------------------
  */
 
@@ -359,6 +423,7 @@ const struct store_ops store_sqlite = {
     .check = check_sqlite,
     .load = sqlite_load,
     .write = write_sqlite,
+    .tidy = tidy_sqlite,
     .events = sqlite_events,
     .members = sqlite_members,
     .close = close_sqlite,

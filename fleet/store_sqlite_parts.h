@@ -14,7 +14,10 @@ enum query {
     DROP_POLICY,
     PUT_ROLLOUT,
     DROP_ROLLOUT,
+    PUT_DROPPED,
+    GET_DROPPED,
     DROP_MEMBERS,
+    DROP_DROPPED,
     PUT_MEMBER,
     PUT_EVENT,
     THIN_EVENTS,
@@ -29,6 +32,7 @@ struct sqlite {
     char path[4096];
     sqlite3_stmt *statements[QUERIES];
     bool wal, full_sync;
+    bool untidy;                 /* there may be members of rollouts that were dropped */
     bool is_failing;             /* it could not be opened: `db` is for load alone, and NULL behind it */
     char ailing[STORE_WHY_SIZE]; /* why the log could not be carried over; "" = it could */
 };

@@ -14,6 +14,7 @@
 #define RETRY_MS     1000 /* after a failure, doubling... */
 #define RETRY_MAX_MS 8000 /* ...up to this: an operator who made room does not wait long */
 #define LOOK_MS      5000 /* with nothing to write, it looks so often whether it could */
+#define TIDY_MS      100  /* between two pieces of what is left to do: the disk is others', too */
 #define SLEEP_MS     50   /* while it waits for a retry, the writer looks up so often */
 
 struct letter *store_letter_new(enum letter_kind kind)
@@ -298,6 +299,18 @@ static void look(struct writer *writer)
     }
 }
 
+static bool tidy(const struct writer *writer)
+{
+    struct store_writer *with = writer->with;
+    if (with->ops->tidy == NULL) {
+        return false;
+    }
+    atomic_fetch_add(&with->calls, 1);
+    bool goes_on = with->ops->tidy(with->store);
+    atomic_fetch_add(&with->calls, 1);
+    return goes_on;
+}
+
 void store_writer_run(void *store_writer)
 {
     struct store_writer *with = store_writer;
@@ -306,7 +319,7 @@ void store_writer_run(void *store_writer)
     writer.failing = with->is_failing;
     while (!writer.shut || writer.first != NULL) {
         if (!writer.failing) {
-            wait_for_mail(&writer, LOOK_MS);
+            wait_for_mail(&writer, tidy(&writer) ? TIDY_MS : LOOK_MS);
         }
         if (writer.first != NULL) {
             wait_for_company(&writer);

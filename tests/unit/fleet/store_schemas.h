@@ -85,6 +85,7 @@ static const struct {
       "CREATE TABLE member (rollout TEXT, mac INTEGER, state TEXT, attempts INTEGER, canary INTEGER, armed INTEGER,"
       " at INTEGER, why TEXT, mark TEXT, PRIMARY KEY (rollout, mac)) WITHOUT ROWID;"
       "CREATE INDEX member_listed ON member (rollout) WHERE state IN ('failed', 'silent', 'skipped');"
+      "CREATE TABLE dropped (rollout TEXT PRIMARY KEY) WITHOUT ROWID;"
       "CREATE TABLE event (id INTEGER PRIMARY KEY, mac INTEGER, at INTEGER, word TEXT, text TEXT);"
       "CREATE INDEX event_of_device ON event (mac, id);"
       "PRAGMA application_id = 1433429106; PRAGMA user_version = 1;"

@@ -33,6 +33,7 @@ static struct {
     atomic_uint why;           /* a number in the message */
     atomic_uint slow_ms;       /* a batch takes */
     atomic_uint attempts;      /* writes, good or bad */
+    atomic_uint untidy;        /* pieces of what is left to do */
     atomic_bool closed;
 } memory;
 
@@ -111,6 +112,16 @@ static enum status memory_events(void *store, const struct mac *mac, struct stor
     return STATUS_OK;
 }
 
+static bool memory_tidy(void *store)
+{
+    (void)store;
+    if (atomic_load(&memory.untidy) > 0) {
+        atomic_fetch_sub(&memory.untidy, 1);
+        return true;
+    }
+    return false;
+}
+
 static void memory_close(void *store)
 {
     (void)store;
@@ -121,6 +132,7 @@ static const struct store_ops in_memory = { .name = "memory",
                                             .open = memory_open,
                                             .load = memory_load,
                                             .write = memory_write,
+                                            .tidy = memory_tidy,
                                             .events = memory_events,
                                             .close = memory_close };
 
@@ -268,6 +280,25 @@ static void test_the_unhurried_wait_for_company(void **state)
     assert_true(memory.batches <= 5);                 /* a busy machine may take 100 ms to give twenty */
     assert_true(uv_hrtime() - began_ns < 1000000000); /* at most 1 s late */
     assert_int_equal(memory.durable_batches, 0);
+}
+
+static bool is_tidy(void)
+{
+    return atomic_load(&memory.untidy) == 0;
+}
+
+/* While there is nothing to write, and nobody who writes waits for more than a piece. */
+static void test_what_is_left_to_do_is_done_in_between(void **state)
+{
+    (void)state;
+    atomic_store(&memory.untidy, 1000);
+    put(1, STORE_DURABLE);
+    run_until(nothing_waits, 5000);
+    assert_false(is_tidy());
+    atomic_store(&memory.untidy, 5);
+    run_until(is_tidy, 4000); /* sooner than it looks again by itself */
+    put(2, STORE_DURABLE);
+    run_until(nothing_waits, 5000);
 }
 
 /* At least one of some attempts is that quick: the machine may be busy. */
@@ -1008,6 +1039,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_killed_at_any_moment, make_state, remove_state), /* no thread yet */
         TEST(test_written_in_order),
         TEST(test_the_unhurried_wait_for_company),
+        TEST(test_what_is_left_to_do_is_done_in_between),
         TEST(test_an_urgent_one_takes_the_rest_along),
         TEST(test_a_store_that_is_refused),
         TEST(test_a_store_that_cannot_be_read),

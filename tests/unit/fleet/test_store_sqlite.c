@@ -341,6 +341,65 @@ static void test_members_are_read_in_pages(void **state)
     store_sqlite.close(store);
 }
 
+static int member_rows(void)
+{
+    sqlite3 *db;
+    sqlite3_stmt *statement;
+    assert_int_equal(sqlite3_open(state_file, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM member", -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int rows = sqlite3_column_int(statement, 0);
+    assert_int_equal(sqlite3_finalize(statement), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    return rows;
+}
+
+static size_t members_listed(void *store, const char *rollout)
+{
+    struct store_member members[10];
+    char message[MESSAGE_SIZE];
+    size_t of_all = 0, of_state = 0;
+    assert_int_equal(
+        store_sqlite.members(store, rollout, ROLLOUT_DEVICE_STATES, 0, members, 10, &of_all, message, sizeof message),
+        STATUS_OK);
+    assert_int_equal(store_sqlite.members(store, rollout, ROLLOUT_DEVICE_CONFIRMED, 0, members, 10, &of_state, message,
+                                          sizeof message),
+                     STATUS_OK);
+    assert_int_equal(of_all, of_state);
+    return of_all;
+}
+
+/* A million rows at once would keep a memory card busy for so long that the store seems to hang. */
+static void test_many_members_go_in_pieces(void **state)
+{
+    (void)state;
+    void *store = open_store(state_dir);
+    write_members(store, 1, 0, 10000, ROLLOUT_DEVICE_CONFIRMED);
+    write_members(store, 2, 0, 10000, ROLLOUT_DEVICE_CONFIRMED);
+    write_members(store, 3, 0, 100, ROLLOUT_DEVICE_CONFIRMED);
+    assert_false(store_sqlite.tidy(store));
+    write_gone(store, STORE_ROLLOUT, 1);
+    struct store_change *word = full_rollout(2);
+    word->row.rollout.rollout.word_only = true;
+    write_one(store, word);
+    assert_int_equal(members_listed(store, "0000000000000001"), 0); /* they are as good as gone */
+    assert_int_equal(members_listed(store, "0000000000000002"), 0);
+    int rows = member_rows(), pieces = 0;
+    assert_int_equal(rows, 20100);
+    while (store_sqlite.tidy(store)) {
+        int left = member_rows();
+        assert_true(left <= rows && rows - left <= 5000);
+        rows = left;
+        if (++pieces == 2) { /* whoever comes next goes on with it */
+            store_sqlite.close(store);
+            store = open_store(state_dir);
+        }
+    }
+    assert_int_equal(rows, 100);
+    assert_int_equal(members_listed(store, "0000000000000003"), 10);
+    store_sqlite.close(store);
+}
+
 /* The last word on those that waited when it ended, before their turn. */
 static void test_who_waited_at_the_end_was_skipped(void **state)
 {
@@ -801,6 +860,7 @@ int main(void)
         TEST(test_a_device_is_gone_with_its_time_line),
         TEST(test_whose_members_are_loaded),
         TEST(test_members_are_read_in_pages),
+        TEST(test_many_members_go_in_pieces),
         TEST(test_who_waited_at_the_end_was_skipped),
         TEST(test_read_in_order),
         TEST(test_policies_then_devices_then_rollouts),
