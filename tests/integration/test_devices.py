@@ -423,6 +423,9 @@ def test_a_part_that_is_kept_by_a_rollout_of_long_ago(server, admin):
         assert admin.post("/api/v1/rollouts", {"type": "lamp"}).status == 202
     assert rollout not in [one["id"] for one in admin.get("/api/v1/rollouts").json["rollouts"]]
     assert noted(admin) == [f"1 device of door is kept on 1.0 by rollout {rollout}"]
+    with contextlib.closing(sqlite3.connect(server.folder / "state/updraft.db")) as store:
+        wait_until(lambda: store.execute("SELECT count(*) FROM member WHERE rollout = ?", (rollout,)).fetchone() == (0,),
+                   "its members are deleted")
     code, out, _ = run("rollouts", "show", rollout, cwd=server.folder)
     assert code == 0 and re.match(f"rollout   {rollout}, door 1.0 .*\nstate     done after ", out), out
 
