@@ -336,10 +336,11 @@ enum status rollout_resume(struct rollout *rollout, const struct moment *now, co
         *why = "its image is not in the repository: put the file back as it was ordered, or order it again";
         return STATUS_INVALID;
     }
-    bool halted = rollout->state == ROLLOUT_HALTED;
-    members_forgive(rollout);
-    bool over_canaries = halted && rollout->before == ROLLOUT_CANARY && rollout->cause != ROLLOUT_CAUSE_IMAGE_LOST;
-    if (over_canaries) { /* those that are left must confirm, and suffice */
+    bool saw_failures = rollout->state == ROLLOUT_HALTED && rollout->cause != ROLLOUT_CAUSE_IMAGE_LOST;
+    if (saw_failures) { /* what came while it was paused, nobody was told of: it may halt at once */
+        members_forgive(rollout);
+    }
+    if (saw_failures && rollout->before == ROLLOUT_CANARY) { /* those that are left must confirm, and suffice */
         rollout->order.canary = (unsigned)rollout->canaries;
     }
     rollout_set(rollout, rollout->before, "", now);

@@ -129,7 +129,9 @@ static json_t *seconds_left_json(const struct rollout *rollout)
 static void resume_text(const struct rollout *rollout, char *text, size_t size)
 {
     text[0] = '\0';
-    if (rollout->state != ROLLOUT_HALTED || rollout->before != ROLLOUT_CANARY) {
+    bool over_canaries = rollout->state == ROLLOUT_HALTED && rollout->before == ROLLOUT_CANARY &&
+                         rollout->cause != ROLLOUT_CAUSE_IMAGE_LOST;
+    if (!over_canaries) {
         return;
     }
     size_t left = rollout_canaries_left(rollout), open = left - rollout->canaries_confirmed;

@@ -303,6 +303,53 @@ static void test_resume_forgives(void **unused)
     world_free(world);
 }
 
+/* Else who pauses, looks at something else and resumes gives a bad image to others, and never hears that it is one. */
+static void test_failures_during_a_pause(void **unused)
+{
+    (void)unused;
+    struct world *world = world_with_canaries(2, 30);
+    takes_it(world, 0);
+    takes_it(world, 1);
+    assert_int_equal(op_pause(world), STATUS_OK);
+    fails(world, 0);
+    fails(world, 1);
+    assert_string_equal(word_of(world), "paused");
+    assert_int_equal(op_resume(world), STATUS_OK);
+    assert_string_equal(word_of(world), "halted");
+    assert_non_null(strstr(world->rollout->why, "failed: came back with the old build"));
+    assert_int_equal(world->told_count, 2);
+    assert_int_equal(op_resume(world), STATUS_OK); /* now they were seen */
+    assert_string_equal(word_of(world), "running");
+    world_free(world);
+
+    world = world_of_failures(30, 0, 1);
+    takes_it(world, 1);
+    assert_int_equal(op_pause(world), STATUS_OK);
+    fails(world, 1);
+    assert_int_equal(op_resume(world), STATUS_OK);
+    assert_string_equal(word_of(world), "halted");
+    assert_int_equal(op_resume(world), STATUS_OK);
+    assert_string_equal(word_of(world), "running");
+    world_free(world);
+}
+
+/* Nor is it forgiven by who puts its file back. */
+static void test_failures_while_its_file_is_gone(void **unused)
+{
+    (void)unused;
+    struct world *world = world_with_canaries(2, 30);
+    takes_it(world, 0);
+    rollout_image_found(world->rollout, false, &world->now);
+    fails(world, 0);
+    rollout_image_found(world->rollout, true, &world->now);
+    assert_int_equal(op_resume(world), STATUS_OK);
+    assert_string_equal(word_of(world), "halted");
+    assert_string_equal(world->rollout->why, "canary 5ccf7f000000 failed: came back with the old build");
+    assert_int_equal(op_resume(world), STATUS_OK);
+    assert_string_equal(word_of(world), "canary");
+    world_free(world);
+}
+
 /* Else a device that needed its second boot counts as broken. */
 static void test_a_failure_that_was_none(void **unused)
 {
@@ -654,6 +701,8 @@ int main(void)
         cmocka_unit_test(test_after_a_halt),
         cmocka_unit_test(test_those_heard_of_lately_first),
         cmocka_unit_test(test_resume_forgives),
+        cmocka_unit_test(test_failures_during_a_pause),
+        cmocka_unit_test(test_failures_while_its_file_is_gone),
         cmocka_unit_test(test_a_failure_that_was_none),
         cmocka_unit_test(test_lost_devices_halt),
         cmocka_unit_test(test_words_that_are_refused),
