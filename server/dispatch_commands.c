@@ -92,7 +92,8 @@ static void renew_url(struct dispatch *dispatch)
 static void write_command(struct dispatch *dispatch, const struct told *told, struct written *written)
 {
     struct trigger *trigger = dispatch->trigger;
-    const struct trigger_order *order = &dispatch->kept.order;
+    const struct rollout *rollout = dispatch_rollout(dispatch);
+    struct trigger_order order = dispatch->kept.order;
     const struct mac *device = told->to_type ? NULL : &told->mac;
     struct publisher_command *command = &written->command;
     struct trigger_message *messages = written->messages;
@@ -100,9 +101,10 @@ static void write_command(struct dispatch *dispatch, const struct told *told, st
     if (device != NULL) {
         mac_print(device, mac);
     }
-    rollout_command_id(dispatch_rollout(dispatch), device, told->attempt, id);
-    snprintf(written->about, sizeof written->about, "%.*s%s%s (%s)", (int)order->type.len, order->type.at,
-             device != NULL ? " " : "", mac, order->fs ? "fs" : "sketch");
+    order.window_s = rollout->order.window_s; /* where the order named none, rollout_start chose it */
+    rollout_command_id(rollout, device, told->attempt, id);
+    snprintf(written->about, sizeof written->about, "%.*s%s%s (%s)", (int)order.type.len, order.type.at,
+             device != NULL ? " " : "", mac, order.fs ? "fs" : "sketch");
     *command = (struct publisher_command){
         .about = written->about,
         .part_count = trigger->announce.part_count,
@@ -110,7 +112,7 @@ static void write_command(struct dispatch *dispatch, const struct told *told, st
         .expires_ms = left_ms(told),
     };
     for (size_t part = 0; part < command->part_count; part++) {
-        bool good = trigger_message(trigger, order, &dispatch->plan, id, device, part, &messages[part]);
+        bool good = trigger_message(trigger, &order, &dispatch->plan, id, device, part, &messages[part]);
         assert(good); /* trigger_plan tried one just like it */
         (void)good;
         command->parts[part] = (struct publisher_part){

@@ -214,16 +214,20 @@ static bool check_ways(struct trigger *trigger, struct trigger_plan *plan, struc
     return true;
 }
 
-/* Commands to the type, and to a device, written once on trial. */
+/* Commands to the type, and to a device, written once on trial: with the longer window, where the rollout may choose
+ * one of its own. */
 static bool check_messages(struct trigger *trigger, const struct trigger_order *order, const struct trigger_plan *plan,
                            struct trigger_problem *problem)
 {
     static const struct mac some = { { 0x5c, 0xcf, 0x7f, 0xb1, 0xe0, 0x42 } };
     struct trigger_message message;
+    struct trigger_order longest = *order;
+    longest.window_s = order->window_s > 0 ? order->window_s : ROLLOUT_UNKNOWN_WINDOW_S;
     for (size_t part = 0; trigger->publisher != NULL && part < trigger->announce.part_count; part++) {
         bool fits =
-            (!plan->type_topic || trigger_message(trigger, order, plan, "0000000000000000", NULL, part, &message)) &&
-            (!plan->device_topic || trigger_message(trigger, order, plan, "0000000000000000", &some, part, &message));
+            (!plan->type_topic || trigger_message(trigger, &longest, plan, "0000000000000000", NULL, part, &message)) &&
+            (!plan->device_topic ||
+             trigger_message(trigger, &longest, plan, "0000000000000000", &some, part, &message));
         if (!fits) {
             return refuse(problem, TRIGGER_TOO_LONG, "shorten the template or the public URL",
                           "the command's topic or payload becomes too long");

@@ -75,6 +75,13 @@ def test_the_command_byte_for_byte(house):
         assert house.wait_told(answer, 1)["commands"] == {"sent": 1, "acknowledged": 1, "failed": 0}
 
 
+def test_devices_that_nobody_knows_are_told_to_take_their_time(house):
+    with Listener(house.broker, "updraft/d1_mini/#") as listener:
+        answer = house.order()
+        listener.wait(1)
+        assert json.loads(listener.messages[0][1])["window_s"] == 30 == house.wait_told(answer, 1)["window_s"]
+
+
 def test_named_devices_are_told_one_by_one(house):
     with Listener(house.broker, "updraft/d1_mini/#") as listener:
         answer = house.order(to=["5C:CF:7F:00:00:02", "5ccf7f000001"])

@@ -359,6 +359,21 @@ static void test_command_to_a_type(void **state)
     stop();
 }
 
+/* Else thousands that nobody knew, and nobody counted, come all at once. */
+static void test_command_to_those_whom_nobody_knows(void **state)
+{
+    (void)state;
+    start("updraft");
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_of("door");
+    const struct rollout *rollout = begin(&order);
+    assert_int_equal(rollout->order.window_s, ROLLOUT_UNKNOWN_WINDOW_S);
+    json_t *json = json_loads(world.sent[0].payload, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(json, "window_s")), ROLLOUT_UNKNOWN_WINDOW_S);
+    json_decref(json);
+    stop();
+}
+
 static void test_command_to_devices(void **state)
 {
     (void)state;
@@ -1571,6 +1586,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_command_to_a_type),
+        cmocka_unit_test(test_command_to_those_whom_nobody_knows),
         cmocka_unit_test(test_command_to_devices),
         cmocka_unit_test(test_tasmota),
         cmocka_unit_test(test_homie),
