@@ -45,6 +45,7 @@ void rollouts_transfer_begins(struct rollouts *rollouts, const struct mac *mac, 
 
 static void break_off(struct rollout *rollout, struct member *member, const char *why, const struct moment *now)
 {
+    window_stalled(&rollout->window, now->ms);
     if (++member->cuts >= ROLLOUT_ATTEMPTS_MAX) {
         member_fail(rollout, member, why, now);
     } else {
@@ -64,7 +65,6 @@ static void end_download(struct rollout *rollout, struct member *member, bool wh
         member_set(rollout, member, ROLLOUT_DEVICE_FLASHED, "", now);
         return;
     }
-    window_stalled(&rollout->window, now->ms);
     break_off(rollout, member, why, now);
 }
 

@@ -566,6 +566,23 @@ static void test_a_cut_that_is_reported(void **unused)
     world_free(world);
 }
 
+/* Else the window stays as wide as it was wherever devices report over MQTT: they are faster than this end. */
+static void test_a_cut_that_is_reported_narrows_the_window(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    struct mac mac = mac_of(0);
+    world->order.in_flight = 0;
+    set_going(world, 60);
+    assert_true(asks(world, 0));
+    begins(world, 0);
+    rollouts_reported_failure(world->rollouts, &mac, "it reported: closed halfway", &world->now);
+    assert_int_equal(window_size(&world->rollout->window), WINDOW_START / 2);
+    ends(world, 0, false, "cut at 50 %");
+    assert_int_equal(window_size(&world->rollout->window), WINDOW_START / 2);
+    world_free(world);
+}
+
 /* Else the slots stay empty at the end while those that were cut sit out their rest, though they ask. */
 static void test_a_cut_one_that_asks(void **unused)
 {
@@ -986,6 +1003,7 @@ int main(void)
         cmocka_unit_test(test_few_failures_leave_the_window),
         cmocka_unit_test(test_done),
         cmocka_unit_test(test_a_cut_that_is_reported),
+        cmocka_unit_test(test_a_cut_that_is_reported_narrows_the_window),
         cmocka_unit_test(test_a_cut_one_that_asks),
         cmocka_unit_test(test_an_untold_one_that_asks),
         cmocka_unit_test(test_a_silent_one_comes_online),
