@@ -102,8 +102,9 @@ void rollout_set_for(struct rollout *rollout, enum rollout_state state, enum rol
                      const struct moment *now)
 {
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
-    bool stops = rollout_may_trigger(rollout) && (state == ROLLOUT_PAUSED || state == ROLLOUT_HALTED);
-    rollout->before = stops ? rollout->state : rollout->before;
+    bool stands = state == ROLLOUT_PAUSED || state == ROLLOUT_HALTED;
+    bool stops = rollout_may_trigger(rollout) && stands;
+    rollout->before = stands && !rollout_stands_still(rollout) ? rollout->state : rollout->before;
     rollout->state = state;
     rollout->cause = cause;
     rollout->since_ms = rollout->news_ms = now->ms;
@@ -401,6 +402,20 @@ static void tell_again(struct rollout *rollout, const struct moment *now)
     }
 }
 
+void rollout_open(struct rollout *rollout, const struct moment *now)
+{
+    rollout->table->started_ms = now->ms;
+    if (rollout->strangers && rollout->order.window_s == 0) {
+        rollout->order.window_s = ROLLOUT_UNKNOWN_WINDOW_S;
+    }
+    bool to_type = may_tell_type(rollout);
+    rollout->told_type = to_type;
+    rollout_set(rollout, rollout->order.canary > 0 ? ROLLOUT_CANARY : ROLLOUT_RUNNING, "", now);
+    if (to_type) {
+        trigger_type(rollout, false, now);
+    }
+}
+
 void rollout_start(struct rollout *rollout, bool type_topic, bool device_topic, const struct moment *now)
 {
     struct rollout_table *table = rollout->table;
@@ -415,15 +430,7 @@ void rollout_start(struct rollout *rollout, bool type_topic, bool device_topic, 
         rollout_image_lost(rollout, now);
     }
     if (rollout->state == ROLLOUT_PLANNED) {
-        if (rollout->strangers && rollout->order.window_s == 0) {
-            rollout->order.window_s = ROLLOUT_UNKNOWN_WINDOW_S;
-        }
-        bool to_type = may_tell_type(rollout);
-        rollout->told_type = to_type;
-        rollout_set(rollout, rollout->order.canary > 0 ? ROLLOUT_CANARY : ROLLOUT_RUNNING, "", now);
-        if (to_type) {
-            trigger_type(rollout, false, now);
-        }
+        rollout_open(rollout, now);
     } else {
         tell_again(rollout, now);
     }

@@ -212,6 +212,8 @@ void member_view(const struct rollout *rollout, const struct member *member, str
 void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now);
 void rollout_set_for(struct rollout *rollout, enum rollout_state state, enum rollout_cause cause, const char *why,
                      const struct moment *now);
+/* PLANNED (or it was, when it was halted), and all known have joined: whom it tells first, the type or one by one. */
+void rollout_open(struct rollout *rollout, const struct moment *now);
 /* By itself: so many have failed, or a canary has. */
 void rollout_halt(struct rollout *rollout, const char *why, const struct moment *now);
 /* Writes into `why` that it waits for strangers, that devices of it went to a newer one; what stopped it stays. */

@@ -33,7 +33,7 @@ static void keep_bounds(struct rollout *rollout)
     rollout->window.size = (uint32_t)within(rollout->window.size, WINDOW_MIN, WINDOW_MAX);
     rollout->forgiven = within(rollout->forgiven, 0, rollout->failures);
     rollout->lost_forgiven = within(rollout->lost_forgiven, 0, rollout->lost);
-    if (rollout_stands_still(rollout) && rollout->before != ROLLOUT_CANARY) {
+    if (rollout_stands_still(rollout) && rollout->before != ROLLOUT_PLANNED && rollout->before != ROLLOUT_CANARY) {
         rollout->before = ROLLOUT_RUNNING;
     }
     rollout->word_only = rollout->word_only && rollout_is_over(rollout);

@@ -343,7 +343,11 @@ enum status rollout_resume(struct rollout *rollout, const struct moment *now, co
     if (saw_failures && rollout->before == ROLLOUT_CANARY) { /* those that are left must confirm, and suffice */
         rollout->order.canary = (unsigned)rollout->canaries;
     }
-    rollout_set(rollout, rollout->before, "", now);
+    if (rollout->before == ROLLOUT_PLANNED && rollout->table->started) {
+        rollout_open(rollout, now);
+    } else { /* where its devices are still being gathered, rollout_start goes on */
+        rollout_set(rollout, rollout->before, "", now);
+    }
     rollout_step(rollout, now);
     return STATUS_OK;
 }
@@ -372,9 +376,6 @@ void rollout_image_lost(struct rollout *rollout, const struct moment *now)
     rollout->table->image_gone = true;
     if (rollout_is_over(rollout) || rollout->state == ROLLOUT_HALTED) {
         return;
-    }
-    if (rollout->state == ROLLOUT_PLANNED) {
-        rollout->before = rollout->order.canary > 0 ? ROLLOUT_CANARY : ROLLOUT_RUNNING;
     }
     snprintf(why, sizeof why,
              "its file %.90s was replaced or removed after it was ordered: put it back and resume, or order it again",

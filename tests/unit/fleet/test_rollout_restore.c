@@ -472,6 +472,23 @@ static void test_followed_after(void **unused)
     store_free(store);
 }
 
+/* Else nobody decides, after it, whom to tell. */
+static void test_halted_before_anyone_was_told(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    begin(world, 0);
+    rollout_image_lost(world->rollout, &world->now);
+    crash(store, 0, true, true);
+    assert_string_equal(word_of(world), "halted");
+    assert_int_equal(world->told_count, 0);
+    assert_int_equal(op_resume(world), STATUS_OK);
+    assert_string_equal(word_of(world), "running");
+    assert_true(world->told_count == 1 && last_told(world)->device == TO_THE_TYPE);
+    store_free(store);
+}
+
 /* A database that somebody edited by hand ends no server. */
 static void test_numbers_out_of_bounds(void **unused)
 {
@@ -523,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_over),
         cmocka_unit_test(test_followed_after),
         cmocka_unit_test(test_numbers_out_of_bounds),
+        cmocka_unit_test(test_halted_before_anyone_was_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

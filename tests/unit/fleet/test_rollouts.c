@@ -604,6 +604,32 @@ static void test_its_image_after_a_restart(void **unused)
     world_free(world);
 }
 
+/* Else a fleet that nobody knows, whose file was put back, is told by nobody for a week. */
+static void test_its_image_comes_back_before_anyone_was_told(void **unused)
+{
+    (void)unused;
+    for (int known = 0; known <= 5; known += 5) {
+        struct world *world = world_new();
+        world->order.in_flight = 10;
+        begin(world, known);
+        rollout_image_found(world->rollout, false, &world->now);
+        rollout_start(world->rollout, true, true, &world->now);
+        assert_string_equal(word_of(world), "halted");
+        pass(world, ROLLOUT_STAND_MS / 2); /* over a weekend, say: the broker's patience has not begun */
+        rollout_image_found(world->rollout, true, &world->now);
+        assert_int_equal(op_resume_now(world), STATUS_OK);
+        assert_string_equal(word_of(world), "running");
+        assert_true(world->told_count == 1 && last_told(world)->device == TO_THE_TYPE && world->rollout->told_type);
+        assert_int_equal(world->rollout->order.window_s, known > 0 ? 0 : ROLLOUT_UNKNOWN_WINDOW_S);
+        pass(world, 1000);
+        assert_string_equal(word_of(world), "running");
+        broker_says(world, TO_THE_TYPE, true);
+        updates(world, 0);
+        assert_string_equal(state_of(world, 0), "confirmed");
+        world_free(world);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -628,6 +654,7 @@ int main(void)
         cmocka_unit_test(test_no_room_for_words),
         cmocka_unit_test(test_its_image_goes),
         cmocka_unit_test(test_its_image_after_a_restart),
+        cmocka_unit_test(test_its_image_comes_back_before_anyone_was_told),
         cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
