@@ -159,7 +159,26 @@ static void name_failure(const struct rollout *rollout, char *text, size_t size)
     }
 }
 
-/* What one rollout found out of an image goes for all that give it: whoever resumes one of them has seen why. */
+static bool have_one_in_common(const uint8_t (*left)[16], size_t left_count, const uint8_t (*right)[16],
+                               size_t right_count)
+{
+    for (size_t i = 0; i < left_count * right_count; i++) {
+        if (memcmp(left[i / right_count], right[i % right_count], 16) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* In whichever forms: the repository may have had more of them, or fewer, when the other was ordered. */
+static bool gives_same(const struct rollout_target *left, const struct rollout_target *right)
+{
+    return have_one_in_common(left->md5, left->image_count, right->md5, right->image_count) ||
+           have_one_in_common(left->run_md5, left->run_md5_count, right->run_md5, right->run_md5_count);
+}
+
+/* What one rollout found out of an image goes for all that give it, now or later: whoever resumes one of them has seen
+ * why. */
 void rollout_halt(struct rollout *rollout, const char *why, const struct moment *now)
 {
     char other_why[200];
@@ -167,9 +186,9 @@ void rollout_halt(struct rollout *rollout, const char *why, const struct moment 
     snprintf(other_why, sizeof other_why, "rollout %s of the same image halted: %.140s", rollout->id, why);
     rollout_set(rollout, ROLLOUT_HALTED, why, now);
     for (struct rollout *other = rollout->table->rollouts->recent.newest; other != NULL; other = other->table->older) {
-        bool same = rollout_is_about(other, slice_of(target->type), target->fs) &&
-                    memcmp(other->order.target.md5[0], target->md5[0], sizeof target->md5[0]) == 0;
-        if (same && rollout_may_trigger(other)) {
+        bool same =
+            rollout_is_about(other, slice_of(target->type), target->fs) && gives_same(&other->order.target, target);
+        if (same && !rollout_is_over(other) && other->state != ROLLOUT_HALTED) {
             rollout_set(other, ROLLOUT_HALTED, other_why, now);
         }
     }

@@ -256,6 +256,55 @@ static void test_a_halt_is_for_all_of_the_image(void **unused)
     world_free(world);
 }
 
+/* Else one that is being gathered when the image proves bad begins to give it a moment later, or one that was paused
+ * does so when it is resumed, and nobody has read why the other halted; or one that knows another form of the build. */
+static void test_a_halt_is_for_those_that_do_not_trigger(void **unused)
+{
+    enum { PLANNED, PAUSED, OTHER_FORM, SAME_BUILD, WAYS };
+    (void)unused;
+    for (int way = 0; way < WAYS; way++) {
+        struct world *world = world_with_older(2, 10);
+        struct rollout_target *target = &world->order.target;
+        rollout_of(world, ID_A)->order.max_failures = 0;
+        rollout_of(world, ID_A)->order.target.run_md5_count = 1;
+        world->group_first = 20;
+        world->group_last = 25;
+        if (way == OTHER_FORM) { /* it was compressed, too, when this was ordered */
+            target->image_count = 2;
+            target->md5[0][0] ^= 1;
+            memcpy(target->md5[1], target_md5, sizeof target_md5);
+        } else if (way == SAME_BUILD) {
+            target->run_md5_count = 1;
+            target->md5[0][0] ^= 1;
+        }
+        begin_as(world, ID_B);
+        join(world, 20, 25);
+        if (way != PLANNED) {
+            start(world);
+        }
+        if (way == PAUSED) {
+            (void)op_pause(world);
+        }
+        size_t told = times_told(world, 20) + times_told(world, 21);
+        world->rollout = rollout_of(world, ID_A);
+        flashes_in_vain(world, 0);
+        flashes_in_vain(world, 1);
+        assert_string_equal(word_of(world), "halted");
+        world->rollout = rollout_of(world, ID_B);
+        assert_string_equal(word_of(world), "halted");
+        assert_non_null(strstr(world->rollout->why, "rollout " ID_A " of the same image halted: "));
+        if (way == PLANNED) {
+            start(world);
+        }
+        assert_string_equal(word_of(world), "halted");
+        assert_int_equal(times_told(world, 20) + times_told(world, 21), told);
+        assert_int_equal(op_resume(world), STATUS_OK);
+        assert_string_equal(word_of(world), "running");
+        assert_true(times_told(world, 20) > 0);
+        world_free(world);
+    }
+}
+
 /* Another image of the type is another story. */
 static void test_a_halt_is_for_the_image_alone(void **unused)
 {
@@ -289,6 +338,7 @@ int main(void)
         cmocka_unit_test(test_a_lost_one_goes),
         cmocka_unit_test(test_what_gives_way_makes_room),
         cmocka_unit_test(test_a_halt_is_for_all_of_the_image),
+        cmocka_unit_test(test_a_halt_is_for_those_that_do_not_trigger),
         cmocka_unit_test(test_a_halt_is_for_the_image_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
