@@ -93,6 +93,13 @@ void rollout_say(struct rollout *rollout)
     }
 }
 
+void rollout_say_also(struct rollout *rollout, const char *words)
+{
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    add_words(rollout->why, sizeof rollout->why, words);
+    (void)effects->changed(effects->owner, rollout);
+}
+
 void rollout_set(struct rollout *rollout, enum rollout_state state, const char *why, const struct moment *now)
 {
     rollout_set_for(rollout, state, ROLLOUT_CAUSE_ANY, why, now);

@@ -365,6 +365,9 @@ const struct rollout *rollouts_sending(const struct rollouts *rollouts, const st
 void rollouts_told(struct rollout *rollout, const struct mac *device, enum status status, const char *why,
                    const struct moment *now);
 
+/* More that is to be said of it, behind its `why`. */
+void rollout_say_also(struct rollout *rollout, const char *words);
+
 /* It said over MQTT that it failed. Before it had all of it, that is a transfer that broke off, perhaps told before
  * this end saw it: it counts once. */
 void rollouts_reported_failure(struct rollouts *rollouts, const struct mac *mac, const char *why,

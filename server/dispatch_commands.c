@@ -379,10 +379,10 @@ static bool take_back(const struct told *told)
 static void say_what_goes_on(const struct dispatch *dispatch)
 {
     struct rollout *rollout = dispatch_rollout(dispatch);
+    char words[60];
     if (rollout != NULL && is_given_up(rollout) && dispatch->on_their_way > 0) {
-        size_t used = strlen(rollout->why);
-        snprintf(rollout->why + used, sizeof rollout->why - used, "; %zu on their way may still arrive",
-                 dispatch->on_their_way);
+        snprintf(words, sizeof words, "%zu on their way may still arrive", dispatch->on_their_way);
+        rollout_say_also(rollout, words);
     }
 }
 

@@ -1507,6 +1507,40 @@ static void test_broker_that_stays_away(void **state)
     stop();
 }
 
+static char written_why[200];
+
+static uint64_t write_why(void *owner, const struct rollout *rollout)
+{
+    (void)owner;
+    snprintf(written_why, sizeof written_why, "%s", rollout->why);
+    return 0;
+}
+
+/* Else who reads "aborted" after a restart wonders about devices that are flashed later. */
+static void test_aborted_with_commands_on_their_way(void **state)
+{
+    (void)state;
+    const char *why;
+    const struct rollout_effects effects = { .trigger = whole_fleet_trigger,
+                                             .withdraw = whole_fleet_withdraw,
+                                             .changed = write_why,
+                                             .member_changed = whole_fleet_member_changed,
+                                             .owner = &world.trigger };
+    start("updraft");
+    rollouts_free(world.fleet.rollouts);
+    world.fleet.rollouts = rollouts_new(&effects);
+    set_link(SESSION_CONNECTED);
+    struct trigger_order order = order_to(macs, 3);
+    struct rollout *rollout = begin(&order);
+    assert_int_equal(world.on_way_count, 3);
+    struct moment now = clock_moment(&world.loop);
+    assert_int_equal(rollout_abort(rollout, "by an operator", &now, &why), STATUS_OK);
+    turn();
+    assert_string_equal(rollout->why, "by an operator; 3 on their way may still arrive");
+    assert_string_equal(written_why, rollout->why);
+    stop();
+}
+
 /* SIGTERM with everything open: commands that wait, that are on their way, whose image is being loaded, retained. */
 static void test_stop_with_everything_open(void **state)
 {
@@ -1625,6 +1659,7 @@ int main(void)
         cmocka_unit_test(test_refused_by_the_broker),
         cmocka_unit_test(test_link_that_breaks),
         cmocka_unit_test(test_broker_that_stays_away),
+        cmocka_unit_test(test_aborted_with_commands_on_their_way),
         cmocka_unit_test(test_stop_with_everything_open),
         cmocka_unit_test(test_stop_with_commands_that_wait),
         cmocka_unit_test(test_retained_that_is_acknowledged_after_the_end),
