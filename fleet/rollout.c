@@ -430,7 +430,6 @@ static void tell_again(struct rollout *rollout, const struct moment *now)
 
 void rollout_open(struct rollout *rollout, const struct moment *now)
 {
-    rollout->table->started_ms = now->ms;
     if (rollout->strangers && rollout->order.window_s == 0) {
         rollout->order.window_s = ROLLOUT_UNKNOWN_WINDOW_S;
     }

@@ -343,6 +343,7 @@ enum status rollout_resume(struct rollout *rollout, const struct moment *now, co
     if (saw_failures && rollout->before == ROLLOUT_CANARY) { /* those that are left must confirm, and suffice */
         rollout->order.canary = (unsigned)rollout->canaries;
     }
+    rollout->table->started_ms = now->ms; /* the broker has its time anew */
     if (rollout->before == ROLLOUT_PLANNED && rollout->table->started) {
         rollout_open(rollout, now);
     } else { /* where its devices are still being gathered, rollout_start goes on */

@@ -459,6 +459,23 @@ static void test_pause_repeats_the_same_command(void **unused)
     }
 }
 
+/* Else one that was paused over lunch is aborted a second after it goes on, where the broker needs two. */
+static void test_the_brokers_patience_after_a_pause(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    set_going(world, 2);
+    assert_int_equal(op_pause(world), STATUS_OK);
+    broker_says(world, 0, false); /* taken back */
+    pass(world, world->order.broker_ms);
+    assert_int_equal(op_resume(world), STATUS_OK);
+    pass(world, world->order.broker_ms - 1);
+    assert_string_equal(word_of(world), "running");
+    pass(world, 1);
+    assert_string_equal(word_of(world), "aborted");
+    world_free(world);
+}
+
 /* Else a device that asks during a pause is served, or forgotten. */
 static void test_paused(void **unused)
 {
@@ -707,6 +724,7 @@ int main(void)
         cmocka_unit_test(test_lost_devices_halt),
         cmocka_unit_test(test_words_that_are_refused),
         cmocka_unit_test(test_pause_repeats_the_same_command),
+        cmocka_unit_test(test_the_brokers_patience_after_a_pause),
         cmocka_unit_test(test_paused),
         cmocka_unit_test(test_nobody_came_back_to_it),
         cmocka_unit_test(test_all_fit_the_window),
