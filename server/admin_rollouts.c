@@ -219,7 +219,7 @@ struct changed_call {
     struct admin_api *api;
     struct http_later *later;
     char id[ANNOUNCE_ID_SIZE];
-    char done[120]; /* what it came to; "" = what was said */
+    char done[240]; /* what it came to; "" = what was said */
 };
 
 /* `unwritten`: why it could not be written down; "" = it is. */
@@ -316,10 +316,13 @@ void admin_resume_rollout(struct admin_call *call)
     const char *because, *why = "";
     json_t *body = read_word(call, &rollout, &because);
     if (body != NULL) {
-        char resume[120];
-        resume_text(rollout, resume, sizeof resume);
+        char done[240];
+        resume_text(rollout, done, sizeof done);
         enum status status = rollout_resume(rollout, &now, &why);
-        answer_word(call, rollout, status, why, resume);
+        if (status == STATUS_OK && rollout->state == ROLLOUT_HALTED) {
+            snprintf(done, sizeof done, "it halts at once: %s", rollout->why);
+        }
+        answer_word(call, rollout, status, why, done);
         json_decref(body);
     }
 }

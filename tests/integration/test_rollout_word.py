@@ -78,6 +78,22 @@ def test_a_halted_image_is_kept_from_those_that_failed_with_it(house, path):
         assert (house.ask(n, path).status, house.ask(n, path).reason) == (304, "held-back")
 
 
+def test_what_failed_during_a_pause(house):
+    """Else who resumes after it forgives what nobody has told him, and others are given the bad image."""
+    house.add()
+    order = house.order(in_flight=5, canary=2)
+    path = f"/api/v1/rollouts/{order['id']}"
+    assert house.ask(1).status == house.ask(2).status == 200
+    house.admin.post(path + "/pause", {})
+    assert house.ask(1).status == house.ask(2).status == 304
+    resumed = house.admin.post(path + "/resume", {}).json
+    assert resumed["state"] == "halted" and resumed["warning"].startswith("it halts at once: 2 failed of 2 finished"), resumed
+    assert house.ask(3).status == 304
+    seen = house.admin.post(path + "/resume", {}).json
+    assert (seen["state"], seen["warning"]) == ("running", resumed["resume"]), seen
+    assert house.ask(3).status == 200
+
+
 def test_a_drive_that_comes_late(house):
     """No reason to give a rollout up, nor a word on its image."""
     house.add()
