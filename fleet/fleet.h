@@ -79,6 +79,10 @@ struct candidate {
 void fleet_permit(const struct fleet *fleet, const struct mac *mac, uint64_t site, const struct direction *direction,
                   const struct candidate *candidate, const struct moment *now, struct permission *permission);
 
+/* Where a rollout under way means the device, whether the file is one that was ordered; others of that version are not
+ * given out within it. True where no rollout is. */
+bool fleet_orders_form(const struct direction *direction, const uint8_t file_md5[16]);
+
 /* Its record's part alone, as it stands while the device is not asking: false = LOOP_GUARD or NEVER_AGAIN. */
 bool fleet_record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
                           const struct moment *now, struct permission *permission);

@@ -158,15 +158,17 @@ static bool record_permits(const struct fleet *fleet, const struct mac *mac, con
 
 static bool is_target(const struct rollout *rollout, const struct candidate *candidate)
 {
-    const struct rollout_target *target = &rollout->order.target;
     for (size_t i = 0; i < candidate->form_count; i++) {
-        for (size_t k = 0; k < target->image_count; k++) {
-            if (memcmp(candidate->file_md5[i], target->md5[k], 16) == 0) {
-                return true;
-            }
+        if (rollout_has_file(rollout, candidate->file_md5[i])) {
+            return true;
         }
     }
     return false;
+}
+
+bool fleet_orders_form(const struct direction *direction, const uint8_t file_md5[16])
+{
+    return !fleet_stands(direction->rollout) || rollout_has_file(direction->rollout, file_md5);
 }
 
 static bool own_rollout_permits(const struct rollout *rollout, const struct mac *mac, uint64_t site,

@@ -28,8 +28,8 @@
 #define ROLLOUTS_MAX             64   /* remembered with their members; see rollouts_begin */
 #define ROLLOUT_WORDS_MAX        4096 /* of older ones, the words that stand: in all */
 #define ROLLOUT_WORDS_OF_TYPE    64   /* to a part of one type */
-#define ROLLOUT_FORMS_MAX        4
-#define ROLLOUT_RUN_MD5_MAX      9        /* a flash mode of two forms, and the slots */
+#define ROLLOUT_FORMS_MAX        16   /* of a shared file system: those of the commonest flash sizes */
+#define ROLLOUT_RUN_MD5_MAX      16   /* a flash mode of two forms, and the slots; or a flash size of a file system */
 #define ROLLOUT_DEVICES_MAX      1000000  /* of one */
 #define ROLLOUT_NAMED_MAX        10000    /* of --to */
 #define ROLLOUT_ATTEMPTS_MAX     3        /* transfers that break off, before it has failed */
@@ -124,9 +124,10 @@ struct rollout_target {
     char type[65];
     char version[VERSION_TEXT_MAX + 1];
     bool fs;
-    uint64_t bytes;                           /* of the image file */
-    size_t image_count;                       /* of its forms: as it is, compressed, the native SDK's two slots */
-    uint8_t md5[ROLLOUT_FORMS_MAX][16];       /* of the files */
+    uint64_t bytes;                     /* of the image file */
+    size_t image_count;                 /* of its forms: as it is, compressed, the native SDK's two slots, a shared
+                                           file system's for each flash size */
+    uint8_t md5[ROLLOUT_FORMS_MAX][16]; /* of the files */
     uint8_t run_md5[ROLLOUT_RUN_MD5_MAX][16]; /* every digest with which a device may report that it runs the build
                                                  (sketches); the first names the build (never_again), and the slots
                                                  have one between them */
@@ -297,6 +298,10 @@ void rollout_call_off(struct rollout *rollout, const char *because, const struct
  * HALTED (one whose devices are being gathered: at its start) and cannot be resumed. One that waits for the repository
  * itself, after a restart, is not halted by this. */
 void rollout_image_found(struct rollout *rollout, bool found, const struct moment *now);
+/* Its build came to lie there in one more form, which is given out like the others. Returns whether there is room. */
+bool rollout_add_form(struct rollout *rollout, const uint8_t file_md5[16]);
+/* Whether the file is one of its target's. */
+bool rollout_has_file(const struct rollout *rollout, const uint8_t file_md5[16]);
 /* HALTED, whichever state it is in: something else lies in its image's place. */
 void rollout_image_lost(struct rollout *rollout, const struct moment *now);
 

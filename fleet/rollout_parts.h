@@ -252,11 +252,6 @@ void story_moved(const struct rollout *rollout, const struct member *member, con
 /* It is paused, halted or aborted: noted with who is under way. */
 void story_stopped(const struct rollout *rollout, const struct moment *now);
 
-/* --- rollout_transfers.c --------------------------------------------------------------------------------------------
- */
-
-bool rollout_has_file(const struct rollout *rollout, const uint8_t file_md5[16]); /* it is one of its target's */
-
 /* --- rollout_end.c --------------------------------------------------------------------------------------------------
  */
 

@@ -391,3 +391,15 @@ void rollout_image_found(struct rollout *rollout, bool found, const struct momen
         rollout_image_lost(rollout, now);
     }
 }
+
+bool rollout_add_form(struct rollout *rollout, const uint8_t file_md5[16])
+{
+    const struct rollout_effects *effects = &rollout->table->rollouts->effects;
+    struct rollout_target *target = &rollout->order.target;
+    if (target->image_count == ROLLOUT_FORMS_MAX) {
+        return false;
+    }
+    memcpy(target->md5[target->image_count++], file_md5, sizeof target->md5[0]);
+    (void)effects->changed(effects->owner, rollout);
+    return true;
+}

@@ -108,6 +108,11 @@ void catalog_offer(const struct catalog *catalog, const struct catalog_query *qu
 bool catalog_slots(const struct catalog *catalog, struct slice type, const char *wanted, struct image *slots[2],
                    enum reason *missing);
 
+/* All images of exactly this version that devices of the type may be sent: its sketches and, where both are there, its
+ * slots; or its file systems, shared ones of every flash size. Returns how many, at most `max`. */
+size_t catalog_forms(const struct catalog *catalog, struct slice type, enum offer_kind kind, const char *version,
+                     struct image *forms[], size_t max);
+
 /* The image that a device runs by its reported digest; an image of `type` is preferred. *flash_mode: the variant.
  * NULL where no image has it. */
 struct image *catalog_find_md5(const struct catalog *catalog, const uint8_t md5[16], struct slice type,

@@ -240,6 +240,40 @@ bool catalog_slots(const struct catalog *catalog, struct slice type_name, const 
     return false;
 }
 
+static size_t add_forms(const struct catalog *catalog, const struct type_entry *type, enum filename_role role,
+                        const char *wanted, struct image *forms[], size_t max)
+{
+    struct version version = { .text = "" };
+    size_t count = 0;
+    (void)version_parse(slice_of(wanted), &version);
+    for (size_t i = 0; type != NULL && i < type->roles[role].count && count < max; i++) {
+        struct image *image = catalog->images[type->roles[role].first + i];
+        if (is_wanted(image, wanted, &version)) {
+            forms[count++] = image;
+        }
+    }
+    return count;
+}
+
+size_t catalog_forms(const struct catalog *catalog, struct slice type_name, enum offer_kind kind, const char *version,
+                     struct image *forms[], size_t max)
+{
+    const struct type_entry *type = type_name.len > 0 ? find_type(catalog, type_name) : NULL;
+    struct image *slots[2];
+    enum reason ignored;
+    if (kind == OFFER_FS) { /* its own go before shared ones of the same version: see offer_fs */
+        size_t own = add_forms(catalog, type, FILENAME_FS, version, forms, max);
+        return own > 0 ? own
+                       : add_forms(catalog, find_type(catalog, slice_of("")), FILENAME_SHARED_FS, version, forms, max);
+    }
+    size_t count = add_forms(catalog, type, FILENAME_SKETCH, version, forms, max);
+    if (count + 2 <= max && catalog_slots(catalog, type_name, version, slots, &ignored)) {
+        forms[count++] = slots[0];
+        forms[count++] = slots[1];
+    }
+    return count;
+}
+
 static struct digest_entry *prefer_type(struct digest_entry *entry, struct slice type)
 {
     for (struct digest_entry *same = entry; same != NULL; same = same->next_same) {

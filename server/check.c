@@ -89,9 +89,26 @@ struct loop_guard_key check_guard_key(const struct check *check)
     return (struct loop_guard_key){ .mac = check->device.mac, .fs = is_fs(&check->device) };
 }
 
+static bool is_ordered(const struct check *check, const struct build *form)
+{
+    return form != NULL && fleet_orders_form(&check->direction, form->facts.md5);
+}
+
+/* Beside what was ordered other bytes may lie under the same version. Where nothing else does, the rollout says so. */
+static void leave_out_unordered(struct check *check)
+{
+    struct offer *offer = &check->input.offer;
+    struct offer ordered = { .plain = is_ordered(check, offer->plain) ? offer->plain : NULL,
+                             .gzip = is_ordered(check, offer->gzip) ? offer->gzip : NULL };
+    if (!check->by_name && (ordered.plain != NULL || ordered.gzip != NULL)) {
+        *offer = ordered;
+    }
+}
+
 /* May it have it now? */
 void check_permit(struct check *check)
 {
+    leave_out_unordered(check);
     const struct build *forms[] = { check->input.offer.plain, check->input.offer.gzip };
     const uint8_t *running_md5 = check->running != NULL ? check->running->build.facts.run_md5[0] : NULL;
     const uint8_t *sketch_md5 = fleet_digest(&check->device, running_md5);

@@ -8,25 +8,47 @@
 #include <stdio.h>
 #include <string.h>
 
-/* In any of its forms: it may have come to lie there compressed, too. */
-static bool is_target(const struct rollout_target *target, const struct build *build)
+static bool is_same_build(const struct rollout_target *target, const struct build *build)
 {
-    for (size_t i = 0; build != NULL && i < target->image_count; i++) {
-        if (memcmp(target->md5[i], build->facts.md5, sizeof target->md5[i]) == 0) {
+    for (size_t i = 0; i < target->run_md5_count; i++) {
+        if (memcmp(target->run_md5[i], build->facts.run_md5[0], sizeof target->run_md5[i]) == 0) {
             return true;
         }
     }
     return false;
 }
 
-/* What an order of this version (NULL = the newest) would give is what was ordered. */
-static bool gives(const struct trigger *trigger, const struct rollout_target *target, const char *version)
+static bool is_among(struct image *forms[], size_t count, const uint8_t md5[16])
 {
-    struct trigger_order order = { .type = slice_of(target->type), .fs = target->fs };
-    struct offer offer = { NULL, NULL };
-    enum reason missing;
-    (void)trigger_find_offer(trigger->catalog, &order, version, &offer, &missing);
-    return is_target(target, offer.plain) || is_target(target, offer.gzip);
+    for (size_t i = 0; i < count; i++) {
+        if (memcmp(forms[i]->build.facts.md5, md5, 16) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What lies in the repository under the version that was ordered. */
+enum look { LOOK_GOOD, LOOK_GONE, LOOK_REPLACED };
+
+/* Other bytes beside all that was ordered are no reason to stop: nobody is given them. In the place of one of its forms
+ * they are: whoever put them there meant devices to have them. */
+static enum look look_at(const struct trigger *trigger, struct rollout *rollout)
+{
+    const struct rollout_target *target = &rollout->order.target;
+    struct image *forms[ROLLOUT_FORMS_MAX];
+    size_t count = trigger_find_forms(trigger->catalog, target, forms), strange = 0;
+    bool lacks_one = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct build *build = &forms[i]->build;
+        bool is_ours = rollout_has_file(rollout, build->facts.md5) ||
+                       (is_same_build(target, build) && rollout_add_form(rollout, build->facts.md5));
+        strange += !is_ours;
+    }
+    for (size_t i = 0; i < target->image_count; i++) {
+        lacks_one = lacks_one || !is_among(forms, count, target->md5[i]);
+    }
+    return count == 0 ? LOOK_GONE : strange > 0 && lacks_one ? LOOK_REPLACED : LOOK_GOOD;
 }
 
 void trigger_look_for_images(struct trigger *trigger)
@@ -35,10 +57,8 @@ void trigger_look_for_images(struct trigger *trigger)
     struct moment now = clock_moment(trigger->loop);
     for (size_t i = 0; i < rollouts_count(rollouts); i++) {
         struct rollout *rollout = rollouts_at(rollouts, i);
-        const struct rollout_target *target = &rollout->order.target;
         if (!rollout_is_over(rollout)) {
-            bool found = gives(trigger, target, NULL) || gives(trigger, target, target->version);
-            rollout_image_found(rollout, found, &now);
+            rollout_image_found(rollout, look_at(trigger, rollout) == LOOK_GOOD, &now);
         }
     }
 }
@@ -57,6 +77,18 @@ static void wait_on(struct rollout *rollout, const char *why, const struct momen
     }
 }
 
+/* What an order for the newest would give is what was ordered. */
+static bool is_newest(const struct trigger *trigger, const struct rollout *rollout)
+{
+    const struct rollout_target *target = &rollout->order.target;
+    struct trigger_order order = { .type = slice_of(target->type), .fs = target->fs };
+    struct offer offer = { NULL, NULL };
+    enum reason missing;
+    (void)trigger_find_offer(trigger->catalog, &order, NULL, &offer, &missing);
+    return (offer.plain != NULL && rollout_has_file(rollout, offer.plain->facts.md5)) ||
+           (offer.gzip != NULL && rollout_has_file(rollout, offer.gzip->facts.md5));
+}
+
 /* The image must be the one that was ordered, whatever stands in the repository now: as the newest, which its commands
  * did not name, or by its version. */
 static void restore(struct trigger *trigger, struct rollout *rollout)
@@ -72,15 +104,15 @@ static void restore(struct trigger *trigger, struct rollout *rollout)
     struct trigger_plan plan;
     struct trigger_problem problem;
     struct moment now = clock_moment(trigger->loop);
-    if (!gives(trigger, &of->target, NULL)) {
+    if (!is_newest(trigger, rollout)) {
         order.version = of->target.version;
+    }
+    if (look_at(trigger, rollout) == LOOK_REPLACED) {
+        rollout_image_lost(rollout, &now);
+        return;
     }
     if (!trigger_plan(trigger, &order, &plan, &problem)) {
         wait_on(rollout, problem.message, &now);
-        return;
-    }
-    if (order.version != NULL && !gives(trigger, &of->target, order.version)) {
-        rollout_image_lost(rollout, &now);
         return;
     }
     rollout_waits_no_more(rollout);

@@ -2,9 +2,22 @@
  */
 #include "server/trigger_target.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
+
+/* Of a version by name, file systems of whatever flash size: each device's own decides, not what a sketch says. */
+static bool find_other_size(const struct catalog *catalog, const struct trigger_order *order, const char *version,
+                            struct offer *offer)
+{
+    struct image *forms[ROLLOUT_FORMS_MAX];
+    size_t count = catalog_forms(catalog, order->type, OFFER_FS, version, forms, ROLLOUT_FORMS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (forms[i]->build.flash_mib == forms[0]->build.flash_mib) {
+            *(forms[i]->build.facts.gzip ? &offer->gzip : &offer->plain) = &forms[i]->build;
+        }
+    }
+    return count > 0;
+}
 
 bool trigger_find_offer(const struct catalog *catalog, const struct trigger_order *order, const char *version,
                         struct offer *offer, enum reason *missing)
@@ -21,7 +34,7 @@ bool trigger_find_offer(const struct catalog *catalog, const struct trigger_orde
         return true;
     }
     if (order->fs) {
-        return false;
+        return version != NULL && find_other_size(catalog, order, version, offer);
     }
     if (catalog_slots(catalog, order->type, version, slots, &no_slots)) {
         offer->plain = &slots[0]->build;
@@ -32,6 +45,13 @@ bool trigger_find_offer(const struct catalog *catalog, const struct trigger_orde
     return false;
 }
 
+size_t trigger_find_forms(const struct catalog *catalog, const struct rollout_target *target,
+                          struct image *forms[ROLLOUT_FORMS_MAX])
+{
+    enum offer_kind kind = target->fs ? OFFER_FS : OFFER_SKETCH;
+    return catalog_forms(catalog, slice_of(target->type), kind, target->version, forms, ROLLOUT_FORMS_MAX);
+}
+
 static void add_digest(uint8_t (*digests)[16], size_t *count, size_t max, const uint8_t digest[16])
 {
     for (size_t i = 0; i < *count; i++) {
@@ -39,8 +59,9 @@ static void add_digest(uint8_t (*digests)[16], size_t *count, size_t max, const 
             return;
         }
     }
-    assert(*count < max);
-    memcpy(digests[(*count)++], digest, sizeof digests[0]);
+    if (*count < max) {
+        memcpy(digests[(*count)++], digest, sizeof digests[0]);
+    }
 }
 
 static void add_file(struct rollout_target *target, const struct build *build)
@@ -58,17 +79,17 @@ static void add_form(struct rollout_target *target, const struct build *build)
 
 static void add_forms(const struct catalog *catalog, const struct offer *offer, struct rollout_target *target)
 {
-    struct image *slots[2];
-    enum reason ignored;
-    if (offer->plain != NULL) {
-        add_form(target, offer->plain);
+    struct image *forms[ROLLOUT_FORMS_MAX];
+    size_t count = trigger_find_forms(catalog, target, forms);
+    const struct build *first[] = { offer->plain, offer->gzip }; /* name the build */
+    for (size_t i = 0; i < sizeof first / sizeof first[0]; i++) {
+        if (first[i] != NULL) {
+            add_form(target, first[i]);
+        }
     }
-    if (offer->gzip != NULL) {
-        add_form(target, offer->gzip);
-    }
-    if (!target->fs && catalog_slots(catalog, slice_of(target->type), target->version, slots, &ignored)) {
-        add_form(target, &slots[0]->build); /* whose digest names both: see check_run_md5 */
-        add_file(target, &slots[1]->build);
+    for (size_t i = 0; i < count; i++) {
+        bool is_second = forms[i]->role == FILENAME_USER2; /* the first slot's digest names both: see check_run_md5 */
+        is_second ? add_file(target, &forms[i]->build) : add_form(target, &forms[i]->build);
     }
 }
 

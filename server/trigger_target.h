@@ -9,6 +9,10 @@
 bool trigger_find_offer(const struct catalog *catalog, const struct trigger_order *order, const char *version,
                         struct offer *offer, enum reason *missing);
 
+/* All that lies there of the target's version, ordered or not. */
+size_t trigger_find_forms(const struct catalog *catalog, const struct rollout_target *target,
+                          struct image *forms[ROLLOUT_FORMS_MAX]);
+
 /* plan->offer, ->image, ->is_slots and ->target. */
 void trigger_make_target(const struct catalog *catalog, const struct trigger_order *order, const struct offer *offer,
                          struct trigger_plan *plan);

@@ -307,3 +307,18 @@ def test_explain_of_nobody(plant):
     said = subprocess.run([BIN / "updraft", "explain", "sensor", "--client", "native", "--admin-socket",
                            plant.admin.socket_path], capture_output=True, text=True)
     assert said.returncode == 0 and "/native/sensor/version says 2.0" in " ".join(said.stdout.split()), said
+
+
+@pytest.mark.parametrize("with_sketch", [False, True], ids=["", "beside a sketch"])
+def test_half_of_a_pair_is_replaced(plant, with_sketch):
+    """Else devices that run from the other slot take what nobody ordered."""
+    if with_sketch:
+        make_image("esp8266", plant.folder / "firmware/sensor/2.0.bin", seed=5)
+        wait_until(lambda: "sensor/2.0.bin" in plant.admin.get("/api/v1/firmware?type=sensor").text, "it is known")
+    plant.ask(1)
+    order = plant.order(in_flight=1)
+    wait_until(lambda: plant.rollout(order)["state"] == "running", "it begins")
+    make_image("user2", plant.folder / "firmware/sensor/2.0.user2.bin", seed=77)
+    wait_until(lambda: plant.rollout(order)["state"] == "halted", "it is noticed")
+    assert "was replaced" in plant.rollout(order)["why"]
+    plant.gets_nothing(1, "held-back")

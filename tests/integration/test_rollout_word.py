@@ -196,3 +196,64 @@ def test_its_file_is_replaced_while_the_server_is_down(house):
     assert house.ask(3).reason == "held-back"
     put_back_and_resume(house, order)
     assert wait_until(lambda: house.ask(3).status == 200, "it is served")
+
+
+# --- what nobody ordered ---------------------------------------------------------------------------------------------
+
+def ask_all(house, **says):
+    return [check(house.server, "/update/door", mac=mac(n), version="1.0.0", md5=hashlib.md5(house.one).hexdigest(), **says)
+            for n in range(1, 6)]
+
+
+def test_one_form_of_two_is_replaced(house):
+    """Else its bytes go to everybody at once: they are none of the rollout's, so nobody counts them."""
+    house.add()
+    house.add("door/2.0.0.bin.gz", pack=True)
+    order = house.order(in_flight=1)
+    put(house, seed=3)
+    assert "was replaced" in wait_state(house, order, "halted")["why"]
+    assert {reply.reason for reply in ask_all(house)} == {"held-back"}
+    put_back_and_resume(house, order)
+    assert [reply.status for reply in ask_all(house)].count(200) == 1
+
+
+@pytest.mark.parametrize("same_build", [True, False], ids=["same build", "another"])
+def test_a_form_that_comes_later(house, same_build):
+    """Compressed, it is what devices take that have no room for the other: where it is what was ordered."""
+    house.add()
+    order = house.order(in_flight=1)
+    data = make_image("esp8266", house.folder / "new.bin", size="40K", seed=2 if same_build else 3)
+    (house.folder / ".part").write_bytes(gzip.compress(data))
+    os.rename(house.folder / ".part", house.folder / "firmware/door/2.0.0.bin.gz")
+    wait_until(lambda: "door/2.0.0.bin.gz" in house.admin.get("/api/v1/firmware?type=door").text, "it is known")
+    replies = ask_all(house, free=38 << 10, **{"sketch-size": 40 << 10})
+    served = [reply.status for reply in replies].count(200)
+    assert served == (1 if same_build else 0), [reply.reason for reply in replies]
+    devices = house.rollout(order)["devices"]
+    under_way = devices["triggered"] + devices["downloading"] + devices["flashed"]
+    assert (under_way, devices["skipped"]) == ((1, 0) if same_build else (0, 5)), devices
+
+
+def put_fs(house, name, seed):
+    size = int(name.rpartition("_")[2].partition("M")[0])
+    make_image("spiffs", house.folder / "firmware" / name, size=f"{size}00K", seed=seed, chip="esp8266")
+    wait_until(lambda: name in house.admin.get("/api/v1/firmware").text, f"{name} is known")
+
+
+def ask_fs(house, n, mib):
+    return check(house.server, "/update/door", mac=mac(n), version="1.0.0", md5=hashlib.md5(house.one).hexdigest(),
+                 mode="spiffs", flash=mib << 20)
+
+
+def test_a_file_system_that_nobody_touched(house):
+    """A newer sketch may be built for less flash: that says nothing of the devices, nor of the file."""
+    put_fs(house, "spiffs_2.0_4M.bin", seed=4)
+    order = house.order(mode="fs", in_flight=1)
+    make_image("esp8266", house.folder / "firmware/door/3.0.0.bin", size="40K", seed=3, flash="2M")
+    wait_until(lambda: "door/3.0.0.bin" in house.admin.get("/api/v1/firmware?type=door").text, "it is known")
+    assert house.rollout(order)["state"] == "running", house.rollout(order)
+    house.kill()
+    house.start()
+    now = house.rollout(order)
+    assert now["state"] == "running" and now["why"] == "", now
+    assert ask_fs(house, 1, mib=4).status == 200

@@ -148,6 +148,16 @@ static void check_order(const struct catalog *catalog, const char *const *paths,
     }
 }
 
+static void check_forms(const struct catalog *catalog, const char *type, enum offer_kind kind, const char *version,
+                        const char *const *paths, size_t n)
+{
+    struct image *forms[8];
+    assert_int_equal(catalog_forms(catalog, slice_of(type), kind, version, forms, COUNT_OF(forms)), n);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(forms[i]->path, paths[i]);
+    }
+}
+
 /* --- order and forms --------------------------------------------------------------------------------------------- */
 
 /* A fresh installation: the first scan of an empty folder must be able to answer. */
@@ -440,6 +450,22 @@ static void test_wanted_fs(void **state)
     check_offer(catalog, &query, "d1/1.1.fs.bin", "");
     query.wanted = "DOOR"; /* a label is a sketch's */
     check_missing(catalog, query, REASON_NO_IMAGE);
+    catalog_unref(catalog);
+}
+
+/* Else a form that nobody ordered passes for one that was, or one that is there for missing. */
+static void test_all_forms(void **state)
+{
+    (void)state;
+    struct catalog *catalog =
+        CATALOG("d1/1.0.bin", "d1/1_0.bin.gz", "d1/1.0.user1.bin", "d1/1.0.user2.bin", "d1/1.1.user1.bin", "d1/1.1.bin",
+                "d1/1.1.fs.bin", "spiffs_1.0_1M.bin", "spiffs_1.0_4M.bin", "spiffs_1.1_4M.bin");
+    check_forms(catalog, "d1", OFFER_SKETCH, "1.0",
+                (const char *const[]){ "d1/1.0.bin", "d1/1_0.bin.gz", "d1/1.0.user1.bin", "d1/1.0.user2.bin" }, 4);
+    check_forms(catalog, "d1", OFFER_SKETCH, "1.1", (const char *const[]){ "d1/1.1.bin" }, 1);
+    check_forms(catalog, "d1", OFFER_FS, "1.0", (const char *const[]){ "spiffs_1.0_1M.bin", "spiffs_1.0_4M.bin" }, 2);
+    check_forms(catalog, "d1", OFFER_FS, "1.1", (const char *const[]){ "d1/1.1.fs.bin" }, 1);
+    check_forms(catalog, "d2", OFFER_SKETCH, "1.0", NULL, 0);
     catalog_unref(catalog);
 }
 
@@ -963,6 +989,7 @@ int main(void)
         cmocka_unit_test(test_fresh_is_duplicate_of_shared),
         cmocka_unit_test(test_shared_fs_by_flash_size),
         cmocka_unit_test(test_shared_fs_by_the_sketch),
+        cmocka_unit_test(test_all_forms),
         cmocka_unit_test(test_specific_fs),
         cmocka_unit_test(test_wanted_fs),
         cmocka_unit_test(test_fs_of_wrong_size),
