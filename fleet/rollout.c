@@ -357,11 +357,14 @@ void rollout_step(struct rollout *rollout, const struct moment *now)
 {
     char why[200];
     rollout_close(rollout);
-    if (!rollout->table->started || !rollout_may_trigger(rollout)) {
+    if (!rollout_may_trigger(rollout)) {
         return;
     }
     if (is_to_halt(rollout, why, sizeof why)) {
         rollout_halt(rollout, why, now);
+        return;
+    }
+    if (!rollout->table->started) { /* after a restart: it cannot tell anybody yet */
         return;
     }
     if (rollout->state == ROLLOUT_CANARY) {
@@ -400,23 +403,29 @@ static bool may_tell_type(const struct rollout *rollout)
     return rollout->table->type_topic && rollout_suits_type(&rollout->order, &crowd) && !rollout_has_newer(rollout);
 }
 
-/* After a restart nobody knows which commands reached the broker: they go out again, with the ids they had. */
+/* After a restart nobody knows which commands reached the broker: they go out again, with the ids they had. Who has
+ * come since by itself is no longer unsure. */
 static void tell_again(struct rollout *rollout, const struct moment *now)
 {
     const struct rollout_effects *effects = &rollout->table->rollouts->effects;
     struct rollout_table *table = rollout->table;
     struct member_list *triggered = &table->of_state[ROLLOUT_DEVICE_TRIGGERED];
     struct member_list *downloading = &table->of_state[ROLLOUT_DEVICE_DOWNLOADING];
-    while (downloading->head != NULL) { /* the server's end was the download's */
-        member_requeue(rollout, downloading->head, true, now);
+    struct member *next;
+    for (struct member *member = downloading->head; member != NULL; member = next) {
+        next = member->next;
+        if (member->unsure) { /* the server's end was the download's */
+            member_requeue(rollout, member, true, now);
+        }
     }
     bool to_type = rollout->broadcasts > 0 && (rollout->told_type || !table->device_topic);
     table->type_untold = to_type && table->type_topic && rollout->acknowledged == 0;
     if (rollout_may_trigger(rollout) && to_type && table->type_topic) {
         return; /* rollout_step repeats it; or the broker had it */
     }
-    for (struct member *member; (member = triggered->head) != NULL;) {
-        if (rollout_yields(rollout, member, now)) {
+    for (struct member *member = triggered->head; member != NULL; member = next) {
+        next = member->next;
+        if (!member->unsure || rollout_yields(rollout, member, now)) {
             continue;
         }
         if (rollout_may_trigger(rollout) && table->device_topic) {

@@ -39,8 +39,8 @@ static void check_deadlines(struct rollout *rollout, const struct moment *now)
     for (size_t i = 0; i < sizeof deadlines / sizeof deadlines[0]; i++) {
         while (count < DUE_MAX && (member = due(deadlines[i].list, deadlines[i].wait_ms, now)) != NULL) {
             count++;
-            if (member->unsure && table->device_topic &&
-                !rollout_is_over(rollout)) { /* it may have come: asked again, it says so */
+            bool is_told_again = table->device_topic || !table->started;
+            if (member->unsure && is_told_again && !rollout_is_over(rollout)) { /* it may have come: it says so then */
                 member_requeue(rollout, member, false, now);
                 continue;
             }
@@ -67,7 +67,7 @@ static void check_untellable(struct rollout *rollout, const struct moment *now)
 {
     struct rollout_table *table = rollout->table;
     bool runs = rollout->state == ROLLOUT_RUNNING || rollout->state == ROLLOUT_CANARY;
-    if (table->device_topic || !runs || now->ms - table->stands_ms < ROLLOUT_STAND_MS) {
+    if (table->device_topic || !table->started || !runs || now->ms - table->stands_ms < ROLLOUT_STAND_MS) {
         return;
     }
     for (size_t i = 0; i < UNTELLABLE_LOOKED_AT && i < table->member_count; i++) {
@@ -90,8 +90,8 @@ static bool end_of_patience(struct rollout *rollout, const struct moment *now)
     if (stands && now->ms - rollout->since_ms >= ROLLOUT_PAUSE_MS) {
         snprintf(why, sizeof why, "%s for a month, and nobody came back to it", rollout_state_word(rollout->state));
         rollout->distrusted = true; /* who stopped it had a reason */
-    } else if (!stands && rollout->commands > 0 && rollout->acknowledged == 0 && !rollout_somebody_came(rollout) &&
-               now->ms - rollout->table->started_ms >= rollout->order.broker_ms) {
+    } else if (!stands && rollout->table->started && rollout->commands > 0 && rollout->acknowledged == 0 &&
+               !rollout_somebody_came(rollout) && now->ms - rollout->table->started_ms >= rollout->order.broker_ms) {
         snprintf(why, sizeof why, "the broker took no command within %" PRIu64 " s", rollout->order.broker_ms / 1000);
     } else {
         return false;

@@ -115,7 +115,7 @@ void rollout_end_superseded(struct rollout *rollout, const char *by, const struc
 
 bool rollout_is_followed(const struct rollout *rollout)
 {
-    return rollout_is_over(rollout) ? !rollout->table->closed : rollout->table->started;
+    return rollout_is_over(rollout) ? !rollout->table->closed : rollout->state != ROLLOUT_PLANNED;
 }
 
 void rollout_close(struct rollout *rollout)

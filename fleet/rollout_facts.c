@@ -10,7 +10,8 @@
 static struct rollout *find_rollout(struct rollouts *rollouts, const struct mac *mac, struct slice type, bool fs)
 {
     const struct rollout *found = rollouts_for(rollouts, mac, type, fs, false);
-    return found != NULL && found->table->started ? rollouts_find(rollouts, slice_of(found->id)) : NULL;
+    bool counts = found != NULL && (found->table->started || rollout_is_followed(found));
+    return counts ? rollouts_find(rollouts, slice_of(found->id)) : NULL;
 }
 
 static struct member *take_member(struct rollout *rollout, const struct mac *mac, uint64_t site,
@@ -172,7 +173,7 @@ void rollouts_came_online(struct rollouts *rollouts, const struct mac *mac, cons
 {
     struct rollout *older;
     for (struct rollout *rollout = rollouts->recent.newest; rollout != NULL; rollout = older) {
-        bool goes_on = !rollout_is_over(rollout) && rollout->table->started;
+        bool goes_on = !rollout_is_over(rollout) && rollout_is_followed(rollout);
         struct member *member = goes_on ? member_find(rollout, mac) : NULL;
         older = rollout->table->older;
         if (member != NULL && member->state == ROLLOUT_DEVICE_SILENT) {

@@ -261,7 +261,8 @@ void rollout_end(struct rollout *rollout, enum rollout_state state, const char *
 void rollout_end_superseded(struct rollout *rollout, const char *by, const struct moment *now);
 /* Where the last one that was followed has come to its end: members are let go. */
 void rollout_close(struct rollout *rollout);
-/* Facts count: it is started, and not over or still follows somebody. */
+/* Facts and deadlines count: its devices are gathered (before a restart, perhaps, after which it waits for what it
+ * needs to tell anyone), and it is not over or still follows somebody. */
 bool rollout_is_followed(const struct rollout *rollout);
 /* FAILED because no command reached it: nothing speaks against it, nor against the image. */
 bool member_is_untold(const struct member *member);

@@ -110,7 +110,7 @@ void rollout_hand_over(struct rollout *newer, const struct mac *mac, const struc
             continue;
         }
         hand_over(newer, older, member, now);
-        if (older->table->started) {
+        if (rollout_is_followed(older)) {
             rollout_step(older, now);
         }
     }

@@ -198,6 +198,25 @@ def test_its_file_is_replaced_while_the_server_is_down(house):
     assert wait_until(lambda: house.ask(3).status == 200, "it is served")
 
 
+def test_who_was_under_way_when_it_was_replaced(house):
+    """It halts before it has told anybody; who took the image before comes back with it, and is counted."""
+    data = make_image("esp8266", house.folder / "firmware/door/2.0.0.bin", size="40K", seed=2)
+    wait_until(lambda: "door/2.0.0.bin" in house.admin.get("/api/v1/firmware?type=door").text, "it is known")
+    order = house.order(in_flight=2)
+    assert house.ask(1).status == 200
+    wait_until(lambda: house.rollout(order)["devices"]["flashed"] == 1, "it has it all")
+    database = sqlite3.connect(house.folder / "state/updraft.db")
+    wait_until(lambda: database.execute("SELECT count(*) FROM member WHERE state = 'flashed'").fetchone()[0] == 1,
+               "it is written down")
+    database.close()
+    house.kill()
+    put(house, seed=3)
+    house.start()
+    wait_state(house, order, "halted")
+    assert check(house.server, "/update/door", mac=mac(1), version="2.0.0", md5=hashlib.md5(data).hexdigest()).status == 304
+    assert house.rollout(order)["devices"]["confirmed"] == 1, house.rollout(order)
+
+
 # --- what nobody ordered ---------------------------------------------------------------------------------------------
 
 def ask_all(house, **says):

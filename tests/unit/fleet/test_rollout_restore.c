@@ -69,8 +69,8 @@ static void store_free(struct store *store)
     free(store);
 }
 
-/* kill -9, an hour in the dark, and up again: the rows, then all that are known, then on. */
-static void crash(struct store *store, int known, bool type_topic, bool device_topic)
+/* kill -9, an hour in the dark, and up again: the rows. */
+static void come_back(struct store *store)
 {
     struct world *world = &store->world;
     open_store(store);
@@ -89,6 +89,13 @@ static void crash(struct store *store, int known, bool type_topic, bool device_t
             rollout_restore_member(world->rollout, &member, (uint64_t)i, &world->now);
         }
     }
+}
+
+/* Then all that are known, then on. */
+static void crash(struct store *store, int known, bool type_topic, bool device_topic)
+{
+    struct world *world = &store->world;
+    come_back(store);
     if (rollout_is_over(world->rollout)) {
         return;
     }
@@ -193,6 +200,60 @@ static void test_deadlines_after(void **unused)
     pass(world, 60000);
     assert_string_equal(state_of(world, 0), "silent");
     assert_string_equal(word_of(world), "done");
+    store_free(store);
+}
+
+/* It may wait for a week until it can tell anybody: for a drive, an address, or an operator who sees that its file was
+ * replaced. What its devices do meanwhile counts, and takes slots. */
+static void test_before_it_goes_on(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    world->order.in_flight = 4;
+    world->order.max_failures = 100;
+    set_going(world, 9);
+    takes_it(world, 0);
+    takes_it(world, 1);
+    come_back(store);
+    runs_it(world, 0);
+    fails(world, 1);
+    assert_string_equal(state_of(world, 0), "confirmed");
+    assert_string_equal(state_of(world, 1), "failed");
+    assert_int_equal(world->rollout->in_flight, 2);
+    assert_true(asks(world, 4) && asks(world, 5));
+    begins(world, 4);
+    assert_false(asks(world, 6)); /* four are under way */
+    pass(world, 60000);
+    assert_string_equal(state_of(world, 2), "queued"); /* whether it heard its command, nobody knows */
+    assert_string_equal(state_of(world, 5), "silent");
+    assert_string_equal(state_of(world, 4), "downloading");
+    assert_int_equal(world->told_count, 0);
+    for (int i = 0; i < 9; i++) {
+        join_at(world, i, (uint64_t)i);
+    }
+    rollout_start(world->rollout, false, true, &world->now);
+    rollout_check(world->rollout);
+    assert_string_equal(state_of(world, 4), "downloading"); /* that one goes on */
+    assert_int_equal(world->told_count, 3);
+    ends(world, 4, true, NULL);
+    runs_it(world, 4);
+    assert_int_equal(world->rollout->devices[ROLLOUT_DEVICE_CONFIRMED], 2);
+    store_free(store);
+}
+
+static void test_halts_before_it_goes_on(void **unused)
+{
+    (void)unused;
+    struct store *store = store_new();
+    struct world *world = &store->world;
+    world->order.in_flight = 4;
+    set_going(world, 4);
+    come_back(store);
+    flashes_in_vain(world, 0);
+    flashes_in_vain(world, 1);
+    assert_string_equal(word_of(world), "halted");
+    assert_false(asks(world, 2));
     store_free(store);
 }
 
@@ -541,6 +602,8 @@ int main(void)
         cmocka_unit_test(test_followed_after),
         cmocka_unit_test(test_numbers_out_of_bounds),
         cmocka_unit_test(test_halted_before_anyone_was_told),
+        cmocka_unit_test(test_before_it_goes_on),
+        cmocka_unit_test(test_halts_before_it_goes_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
