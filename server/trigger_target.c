@@ -93,18 +93,30 @@ static void add_forms(const struct catalog *catalog, const struct offer *offer, 
     }
 }
 
-/* Where the target is older than the newest: what it passes over, so that nobody is sent that again by itself. */
+static void pass_over(struct rollout_target *target, const struct version *version)
+{
+    struct version least;
+    const char *so_far = target->passed_over[0] != '\0' ? target->passed_over : target->version;
+    if (version_parse(slice_of(so_far), &least) == STATUS_OK && version_compare(version, &least) > 0) {
+        snprintf(target->passed_over, sizeof target->passed_over, "%s", version->text);
+    }
+}
+
+/* Where the target is older than the newest: what it passes over, so that nobody is sent that again by itself. Slots
+ * may be newer than the newest sketch. */
 static void note_passed_over(const struct catalog *catalog, const struct trigger_order *order,
                              struct rollout_target *target)
 {
     struct offer newest = { NULL, NULL };
+    struct image *slots[2];
     enum reason missing;
-    struct version version;
     (void)trigger_find_offer(catalog, order, NULL, &newest, &missing);
     const struct build *build = newest.plain != NULL ? newest.plain : newest.gzip;
-    if (build != NULL && version_parse(slice_of(target->version), &version) == STATUS_OK &&
-        version_compare(&build->version, &version) > 0) {
-        snprintf(target->passed_over, sizeof target->passed_over, "%s", build->version.text);
+    if (build != NULL) {
+        pass_over(target, &build->version);
+    }
+    if (!order->fs && catalog_slots(catalog, order->type, NULL, slots, &missing)) {
+        pass_over(target, &slots[0]->build.version);
     }
 }
 

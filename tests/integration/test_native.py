@@ -136,6 +136,19 @@ def test_what_was_passed_over(plant):
     assert plant.gets(1, "3.0") == {"newer"}
 
 
+def test_what_was_passed_over_beside_a_sketch(plant):
+    """The newest slots may be newer than the newest sketch."""
+    make_image("esp8266", plant.folder / "firmware/sensor/1.0.bin", seed=5)
+    make_image("esp8266", plant.folder / "firmware/sensor/1.5.bin", seed=6)
+    wait_until(lambda: "sensor/1.5.bin" in plant.admin.get("/api/v1/firmware?type=sensor").text, "they are known")
+    plant.ask(1, version="2.0")
+    order = plant.order(version="1.0")
+    plant.slot(1, 2, "1.0", running="2.0")
+    plant.ask(1)
+    assert plant.rollout(order)["state"] == "done"
+    plant.gets_nothing(1, "up-to-date")
+
+
 def test_its_turn_in_a_rollout(plant):
     for n in (1, 2, 3):
         plant.ask(n)
