@@ -88,6 +88,22 @@ void survey_end(struct survey *survey)
 
 /* --- finding ------------------------------------------------------------------------------------------------------ */
 
+/* A shared file system is there in several flash sizes: the one for this device, where it says its own. */
+static struct offer offer_for(const struct survey *survey, const struct device_request *request)
+{
+    const struct trigger_plan *plan = survey->plan;
+    struct catalog_query query = { .type = survey->order->type,
+                                   .kind = OFFER_FS,
+                                   .wanted = plan->target.version,
+                                   .flash_bytes = request->flash_bytes };
+    struct offer offer = { NULL, NULL };
+    enum reason missing;
+    if (plan->image->role == FILENAME_SHARED_FS && request->flash_bytes != 0) {
+        catalog_offer(survey->trigger->catalog, &query, &offer, &missing);
+    }
+    return offer.plain != NULL || offer.gzip != NULL ? offer : plan->offer;
+}
+
 /* Whether its own record says already that it cannot take the image: decided as if it asked now, and as if it wanted it
  * in any case. Where the record is silent, nothing speaks against it. */
 static bool is_refused(const struct survey *survey, const struct device *device, struct decision *decision)
@@ -95,7 +111,6 @@ static bool is_refused(const struct survey *survey, const struct device *device,
     struct device_request request;
     struct decision_input input = {
         .request = &request,
-        .offer = survey->plan->offer,
         .running_flash_mode = FLASH_MODE_UNKNOWN,
         .unconditional = true,
         .fs_gzip = true, /* nobody told us that it is not so */
@@ -105,6 +120,7 @@ static bool is_refused(const struct survey *survey, const struct device *device,
     }
     device_ask_again(survey->trigger->fleet->devices, device, survey->order->fs ? DEVICE_MODE_FS : DEVICE_MODE_SKETCH,
                      &request);
+    input.offer = offer_for(survey, &request);
     const char *type = words_text(survey->trigger->fleet->words, device->type->name);
     const struct image *running = device->has_md5 ? catalog_find_md5(survey->trigger->catalog, device->md5,
                                                                      slice_of(type), &input.running_flash_mode)

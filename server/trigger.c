@@ -201,7 +201,7 @@ static bool check_ways(struct trigger *trigger, struct trigger_plan *plan, struc
     if (trigger->publisher == NULL) {
         return true;
     }
-    bool no_words = plan->is_slots && trigger->announce.parts[0].payload == NULL; /* the image itself, and which? */
+    bool no_words = plan->is_several && trigger->announce.parts[0].payload == NULL; /* the image itself, and which? */
     plan->type_topic = trigger->announce.parts[0].type_topic != NULL && !no_words;
     plan->device_topic = trigger->announce.parts[0].device_topic != NULL && !no_words;
     trigger->find_public_url(trigger->owner, &plan->public_url);
@@ -293,8 +293,8 @@ static void spell(const struct trigger_order *order, const struct trigger_plan *
                   const struct mac *device, struct spelled *spelled, struct template_values *values)
 {
     const struct image_facts *facts = &plan->image->build.facts;
-    hex_encode(facts->md5, plan->is_slots ? 0 : 16, spelled->md5);
-    snprintf(spelled->size, sizeof spelled->size, "%" PRIu64, plan->is_slots ? 0 : facts->file_bytes);
+    hex_encode(facts->md5, plan->is_several ? 0 : 16, spelled->md5);
+    snprintf(spelled->size, sizeof spelled->size, "%" PRIu64, plan->is_several ? 0 : facts->file_bytes);
     snprintf(spelled->window, sizeof spelled->window, "%" PRIu32, order->window_s);
     *values = (struct template_values){ {
         [TEMPLATE_TYPE] = plan->target.type,

@@ -88,6 +88,7 @@ struct trigger_plan {
     struct public_url public_url;
     char url[PUBLIC_URL_MAX + 300]; /* the type and the escaped version behind it */
     bool is_slots;                  /* of the native SDK: the image is the first of two */
+    bool is_several;                /* slots, or a file system for several flash sizes: no command names a digest */
     bool type_topic, device_topic;  /* what devices can be told by; neither: they get it when they ask */
 };
 

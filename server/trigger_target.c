@@ -93,6 +93,18 @@ static void add_forms(const struct catalog *catalog, const struct offer *offer, 
     }
 }
 
+static bool has_sizes(const struct catalog *catalog, const struct rollout_target *target)
+{
+    struct image *forms[ROLLOUT_FORMS_MAX];
+    size_t count = trigger_find_forms(catalog, target, forms);
+    for (size_t i = 1; i < count; i++) {
+        if (forms[i]->build.flash_mib != forms[0]->build.flash_mib) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void pass_over(struct rollout_target *target, const struct version *version)
 {
     struct version least;
@@ -131,6 +143,7 @@ void trigger_make_target(const struct catalog *catalog, const struct trigger_ord
     snprintf(plan->target.file, sizeof plan->target.file, "%s", plan->image->path);
     (void)slice_copy(order->type, plan->target.type, sizeof plan->target.type);
     snprintf(plan->target.version, sizeof plan->target.version, "%s", build->version.text);
+    plan->is_several = plan->is_slots || has_sizes(catalog, &plan->target);
     add_forms(catalog, offer, &plan->target);
     note_passed_over(catalog, order, &plan->target);
 }

@@ -13,7 +13,7 @@ bool trigger_find_offer(const struct catalog *catalog, const struct trigger_orde
 size_t trigger_find_forms(const struct catalog *catalog, const struct rollout_target *target,
                           struct image *forms[ROLLOUT_FORMS_MAX]);
 
-/* plan->offer, ->image, ->is_slots and ->target. */
+/* plan->offer, ->image, ->is_slots, ->is_several and ->target. */
 void trigger_make_target(const struct catalog *catalog, const struct trigger_order *order, const struct offer *offer,
                          struct trigger_plan *plan);
 

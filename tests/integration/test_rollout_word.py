@@ -276,3 +276,35 @@ def test_a_file_system_that_nobody_touched(house):
     now = house.rollout(order)
     assert now["state"] == "running" and now["why"] == "", now
     assert ask_fs(house, 1, mib=4).status == 200
+
+
+def test_a_file_system_for_two_flash_sizes(house):
+    """Each takes its own: both are what was ordered."""
+    put_fs(house, "spiffs_2.0_1M.bin", seed=4)
+    put_fs(house, "spiffs_2.0_4M.bin", seed=5)
+    for n, mib in ((1, 1), (2, 4), (3, 2)):
+        check(house.server, "/update/door", mac=mac(n), version="1.0.0", md5=hashlib.md5(house.one).hexdigest(), flash=mib << 20)
+    order = house.order(mode="fs", to=[mac(n) for n in range(1, 5)], in_flight=10)
+    now = wait_state(house, order, "running")
+    assert now["devices"]["skipped"] == 1, now
+    assert "wrong-flash" in house.admin.get(f"/api/v1/rollouts/{order['id']}?state=skipped").text
+    replies = [ask_fs(house, n, mib) for n, mib in ((1, 1), (2, 4), (4, 1))]
+    assert [reply.status for reply in replies] == [200] * 3, replies
+    assert [len(reply.body) for reply in replies] == [100 << 10, 400 << 10, 100 << 10]
+    devices = house.rollout(order)["devices"]
+    assert devices["downloading"] + devices["flashed"] == 3, devices
+
+
+def test_a_command_for_two_flash_sizes_names_no_digest(tmp_path):
+    """Else the sketch on the other size takes its own file for damaged."""
+    broker = Broker(tmp_path / "broker")
+    with contextlib.closing(house := House(tmp_path, mqtt=broker.url)), Listener(broker, "updraft/door/#") as listener:
+        wait_connected(house.admin)
+        put_fs(house, "spiffs_2.0_4M.bin", seed=5)
+        house.order(mode="fs", to=[mac(1)])
+        assert '"md5":""' not in str(listener.wait(1)[0])
+        put_fs(house, "spiffs_2.0_1M.bin", seed=4)
+        house.order(mode="fs", to=[mac(2)])
+        message = str(listener.wait(2)[1])
+        assert '"md5":""' in message and '"size":0' in message, message
+    broker.stop()
