@@ -302,6 +302,8 @@ void rollout_image_found(struct rollout *rollout, bool found, const struct momen
 bool rollout_add_form(struct rollout *rollout, const uint8_t file_md5[16]);
 /* Whether the file is one of its target's. */
 bool rollout_has_file(const struct rollout *rollout, const uint8_t file_md5[16]);
+/* Its file lies there, and is refused for this reason ("" = it is not): said where it halts for want of it. */
+void rollout_image_refused(struct rollout *rollout, const char *reason);
 /* HALTED, whichever state it is in: something else lies in its image's place. */
 void rollout_image_lost(struct rollout *rollout, const struct moment *now);
 

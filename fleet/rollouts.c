@@ -333,7 +333,9 @@ enum status rollout_resume(struct rollout *rollout, const struct moment *now, co
         return STATUS_INVALID;
     }
     if (rollout->table->image_gone) {
-        *why = "its image is not in the repository: put the file back as it was ordered, or order it again";
+        *why = rollout->table->image_refused[0] != '\0'
+                   ? "its file is refused (`updraft firmware rejected` says why): mend that, or order it again"
+                   : "its image is not in the repository: put the file back as it was ordered, or order it again";
         return STATUS_INVALID;
     }
     bool saw_failures = rollout->state == ROLLOUT_HALTED && rollout->cause != ROLLOUT_CAUSE_IMAGE_LOST;
@@ -371,6 +373,11 @@ void rollout_call_off(struct rollout *rollout, const char *because, const struct
     }
 }
 
+void rollout_image_refused(struct rollout *rollout, const char *reason)
+{
+    snprintf(rollout->table->image_refused, sizeof rollout->table->image_refused, "%s", reason);
+}
+
 void rollout_image_lost(struct rollout *rollout, const struct moment *now)
 {
     char why[sizeof rollout->why];
@@ -381,6 +388,10 @@ void rollout_image_lost(struct rollout *rollout, const struct moment *now)
     snprintf(why, sizeof why,
              "its file %.90s was replaced or removed after it was ordered: put it back and resume, or order it again",
              rollout->order.target.file);
+    if (rollout->table->image_refused[0] != '\0') {
+        snprintf(why, sizeof why, "its file %.50s is refused: %s (see `firmware rejected`); mend that and resume",
+                 rollout->order.target.file, rollout->table->image_refused);
+    }
     rollout_set_for(rollout, ROLLOUT_HALTED, ROLLOUT_CAUSE_IMAGE_LOST, why, now);
 }
 

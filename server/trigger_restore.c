@@ -36,6 +36,7 @@ enum look { LOOK_GOOD, LOOK_GONE, LOOK_REPLACED };
 static enum look look_at(const struct trigger *trigger, struct rollout *rollout)
 {
     const struct rollout_target *target = &rollout->order.target;
+    const struct rejection *rejected = catalog_find_rejection(trigger->catalog, slice_of(target->file));
     struct image *forms[ROLLOUT_FORMS_MAX];
     size_t count = trigger_find_forms(trigger->catalog, target, forms), strange = 0;
     bool lacks_one = false;
@@ -48,6 +49,7 @@ static enum look look_at(const struct trigger *trigger, struct rollout *rollout)
     for (size_t i = 0; i < target->image_count; i++) {
         lacks_one = lacks_one || !is_among(forms, count, target->md5[i]);
     }
+    rollout_image_refused(rollout, rejected != NULL ? rejected->verdict.detail : "");
     return count == 0 ? LOOK_GONE : strange > 0 && lacks_one ? LOOK_REPLACED : LOOK_GOOD;
 }
 

@@ -236,6 +236,22 @@ def test_one_form_of_two_is_replaced(house):
     assert [reply.status for reply in ask_all(house)].count(200) == 1
 
 
+def test_another_file_takes_its_name(house):
+    """Else the operator is told to put back a file that lies where it lay."""
+    house.add()
+    order = house.order(in_flight=1)
+    make_image("esp8266", house.folder / "firmware/Proj_2.0.0.ino.door.bin", size="40K", seed=3)
+    why = wait_state(house, order, "halted")["why"]
+    assert "door/2.0.0.bin is refused: claims the same type and version as Proj_2.0.0.ino.door.bin" in why, why
+    assert why.endswith("resume"), why
+    path = f"/api/v1/rollouts/{order['id']}/resume"
+    refused = house.admin.post(path, {})
+    assert refused.status == 409 and "firmware rejected" in str(refused.json), refused
+    os.unlink(house.folder / "firmware/Proj_2.0.0.ino.door.bin")
+    wait_until(lambda: house.admin.post(path, {}).status == 200, "it goes on")
+    assert house.ask(1).status == 200
+
+
 @pytest.mark.parametrize("same_build", [True, False], ids=["same build", "another"])
 def test_a_form_that_comes_later(house, same_build):
     """Compressed, it is what devices take that have no room for the other: where it is what was ordered."""
