@@ -138,11 +138,11 @@ void loop_guard_restore(struct loop_guard *guard, const struct loop_guard_key *k
                         unsigned served, unsigned served_max, uint64_t ago_ms, uint64_t now_ms)
 {
     struct entry *entry = take(guard, key, md5);
-    while (entry->served < served) {
-        if (++entry->served >= served_max) {
-            back_off(entry);
-        }
+    unsigned beyond = served >= served_max && served > entry->served ? served - served_max + 1 : 0;
+    for (unsigned i = 0; i < beyond && entry->backoff_ms < LOOP_GUARD_BACKOFF_MAX_MS; i++) {
+        back_off(entry);
     }
+    entry->served = served > entry->served ? served : entry->served;
     entry->free_at_ms = ago_ms < entry->backoff_ms ? now_ms + (entry->backoff_ms - ago_ms) : 0;
     put(guard, entry);
 }
