@@ -34,6 +34,46 @@ void conn_wait_for_transfer(struct http_conn *conn)
     conn_wait_for(conn, HTTP_WAIT_TRANSFER);
 }
 
+/* --- the beginning ------------------------------------------------------------------------------------------------ */
+
+static void forget_fresh(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    for (size_t i = 0; conn->fresh && i < server->fresh_count; i++) {
+        if (server->fresh[i] == conn) {
+            server->fresh[i] = NULL;
+        }
+    }
+    conn->fresh = false;
+}
+
+void http_conn_start_all(struct http_server *server)
+{
+    for (size_t i = 0; i < server->fresh_count; i++) {
+        struct http_conn *conn = server->fresh[i];
+        if (conn != NULL) {
+            conn->fresh = false;
+            http_conn_start(conn);
+        }
+    }
+    server->fresh_count = 0;
+    uv_check_stop(&server->after_poll);
+}
+
+static void on_polled(uv_check_t *check)
+{
+    http_conn_start_all(check->data);
+}
+
+void http_conn_start_soon(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    assert(server->fresh_count < HTTP_FRESH_MAX);
+    conn->fresh = true;
+    server->fresh[server->fresh_count++] = conn;
+    uv_check_start(&server->after_poll, on_polled);
+}
+
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
 void http_conn_close(struct http_conn *conn, const char *why)
@@ -45,6 +85,7 @@ void http_conn_close(struct http_conn *conn, const char *why)
         conn_end_transfer(conn, why, conn_acknowledged(conn));
     }
     conn->state = CONN_CLOSED;
+    forget_fresh(conn);
     conn_drop_body(conn);
     conn_forget_later(conn);
     wait_list_remove(&conn->server->waits[conn->wait], &conn->wait_entry);

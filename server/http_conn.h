@@ -102,6 +102,8 @@ struct http_crowd {
     char peer[64];
 };
 
+#define HTTP_FRESH_MAX 64 /* connections accepted in one turn of the loop */
+
 /* What all connections share; server/http_server owns it. */
 struct http_server {
     uv_loop_t *loop;
@@ -124,6 +126,9 @@ struct http_server {
     struct http_request request; /* scratch of the request under way */
     struct http_clock clock;
     uv_timer_t tick;
+    uv_check_t after_poll; /* while there are new connections */
+    struct http_conn *fresh[HTTP_FRESH_MAX];
+    size_t fresh_count;
     void (*on_room)(void *owner);  /* http_server's: a connection left, the listeners may accept again */
     void (*on_empty)(void *owner); /* http_server's: the last connection left, while draining */
 };
@@ -132,6 +137,11 @@ struct http_server {
 struct http_conn *http_conn_new(struct http_server *server);
 void http_conn_open(struct http_conn *conn, int fd, const union stream_address *peer); /* see stream_socket_open */
 void http_conn_start(struct http_conn *conn); /* it may be answered and gone when this returns */
+
+/* Starts it after the events of this turn of the loop; call it while fresh_count is below HTTP_FRESH_MAX. A device that
+ * comes again has ended its last connection before, and that must have been heard when it is answered. */
+void http_conn_start_soon(struct http_conn *conn);
+void http_conn_start_all(struct http_server *server); /* those */
 
 /* Ends it, whatever it is doing; `why` is for a delivery that is cut by it. */
 void http_conn_close(struct http_conn *conn, const char *why);

@@ -29,6 +29,7 @@ struct http_conn {
     bool peer_ended; /* it sends no more */
     bool paused;     /* we stopped reading */
     bool head_only;  /* of the request that waits for its answer */
+    bool fresh;      /* accepted in this turn of the loop, and not read yet */
     bool linger;     /* the answer under way refuses something the peer may still be sending */
     enum http_wait wait;
     struct wait_entry wait_entry;

@@ -91,6 +91,8 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
     server->read_buffer.bytes = malloc(READ_BYTES);
     assert(server->read_buffer.bytes != NULL);
     send_room_init(&server->room, loop);
+    uv_check_init(loop, &server->after_poll);
+    server->after_poll.data = server;
     http_conn_make_pools(server);
     uv_timer_init(loop, &server->tick);
     server->tick.data = server;
@@ -112,6 +114,9 @@ struct http_conn *http_server_new_conn(struct http_server *server)
 
 bool http_server_take(struct http_server *server, int fd, const union stream_address *peer)
 {
+    if (server->fresh_count == HTTP_FRESH_MAX) { /* of another door, in the same turn */
+        http_conn_start_all(server);
+    }
     struct http_conn *conn = http_server_new_conn(server);
     if (conn == NULL) {
         close(fd);
@@ -119,11 +124,11 @@ bool http_server_take(struct http_server *server, int fd, const union stream_add
     }
     http_conn_open(conn, fd, peer);
     if (http_crowd_admit(server, conn)) {
-        http_conn_start(conn);
+        http_conn_start_soon(conn);
     } else {
         http_conn_close(conn, "not accepted");
     }
-    return true;
+    return server->fresh_count < HTTP_FRESH_MAX;
 }
 
 void http_server_count_refusal(struct http_server *server, enum http_refusal refusal)
@@ -186,10 +191,16 @@ static void on_room_closed(struct send_room *room)
     server->on_empty(server->owner);
 }
 
-static void on_tick_closed(uv_handle_t *handle)
+static void on_check_closed(uv_handle_t *handle)
 {
     struct http_server *server = handle->data;
     send_room_close(&server->room, on_room_closed);
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+    struct http_server *server = handle->data;
+    uv_close((uv_handle_t *)&server->after_poll, on_check_closed);
 }
 
 void http_server_close(struct http_server *server, void (*on_closed)(void *owner))

@@ -16,8 +16,9 @@ bool http_server_is_full(const struct http_server *server);
  * or closes it. NULL: no memory. */
 struct http_conn *http_server_new_conn(struct http_server *server);
 
-/* Takes over the descriptor of an accepted connection, whose other end is `peer` (NULL = ask the system). Returns
- * false, having closed it, without memory. */
+/* Takes over the descriptor of an accepted connection, whose other end is `peer` (NULL = ask the system). It is
+ * read at the end of this turn of the loop. Returns false where no other is to follow in it; without memory, having
+ * closed it. */
 bool http_server_take(struct http_server *server, int fd, const union stream_address *peer);
 
 void http_server_count_refusal(struct http_server *server, enum http_refusal refusal);
