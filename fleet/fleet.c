@@ -328,8 +328,9 @@ static void remember_sending(struct fleet *fleet, struct device *device, const s
         journal_event(fleet->journal, &device->mac, now, "sent", "%s%s, %" PRIu64 " bytes in %" PRIu64 " ms",
                       sending->version, rollout, end->bytes, end->ms);
     } else {
-        journal_event(fleet->journal, &device->mac, now, "cut", "%s%s, at %" PRIu64 " of %" PRIu64 " bytes: %s",
-                      sending->version, rollout, end->bytes, end->of, end->why);
+        unsigned percent = end->of > 0 ? (unsigned)(end->bytes * 100 / end->of) : 0;
+        journal_event(fleet->journal, &device->mac, now, "cut", "%s%s, at %u %% (%" PRIu64 " of %" PRIu64 " bytes): %s",
+                      sending->version, rollout, percent, end->bytes, end->of, end->why);
     }
 }
 
