@@ -155,7 +155,8 @@ static enum stream_sent send_body(struct stream_socket *socket)
 }
 
 /* Full segments only, until the end of the connection pushes out the last, with the FIN on it. Not on a kept
- * connection, where the last piece would wait. */
+ * connection, where the last piece would wait; nor where little is held: a piece smaller than a segment (64 KiB on
+ * loopback, 9 KiB in jumbo frames) would never be sent, and room for more never come. */
 static void send_full_segments(struct stream_socket *socket)
 {
     int on = 1;
@@ -249,7 +250,7 @@ static enum stream_sent socket_send(struct stream *stream, const char *head, siz
     socket->body = body;
     socket->offset = first;
     socket->remaining = body != NULL ? length : 0;
-    if (last && socket->remaining > 0 && !socket->of_unix) {
+    if (last && socket->remaining > 0 && !socket->of_unix && !socket->little) {
         send_full_segments(socket);
     }
     /* MSG_MORE: the head rides in the segment of the first body bytes, or of the end of the connection. */

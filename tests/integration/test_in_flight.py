@@ -3,11 +3,14 @@ as it began, or the device gets an image that is part old, part new."""
 
 import os
 import re
+import time
 
 import pytest
 
 from tests.support.download import LARGE, Download, assert_whole, descriptors, images_in_memory, md5
 from tests.support.updraft import ESP8266, Reply, Server, check, device_request, make_image, wait_until
+
+STALLS_S = 6
 
 
 def replace(path):
@@ -72,6 +75,19 @@ def test_many_downloads_share_one_copy(tmp_path):
             assert_whole(download.finish(), data)
         wait_until(lambda: images_in_memory(server) == 0, "the image's memory to be let go")
         assert_whole(check(server, "/update/door"), data)  # and back again when it is wanted
+
+
+def test_who_reads_is_not_slowed_by_many_who_do_not(tmp_path):
+    """Where many are sending, the system holds little of each. Pieces smaller than a segment must go out all the same:
+    held back until a segment is full, they wait for the system's timer, 200 ms and more for each 32 KiB."""
+    data = make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", size=LARGE, seed=1)
+    with Server(tmp_path) as server:
+        slow = [Download(server, "/update/door", mac=f"5C:CF:7F:00:01:{i:02X}").started() for i in range(140)]
+        began = time.monotonic()
+        assert_whole(check(server, "/update/door"), data)
+        assert time.monotonic() - began < STALLS_S, "some 50 ms is right, 12 s of the timer is not"
+        for download in slow:
+            download.reset()
 
 
 def test_image_memory_has_a_limit(tmp_path):
