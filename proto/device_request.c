@@ -4,48 +4,33 @@
 
 #include <string.h>
 
+/* A header is <prefix of the family><suffix of the field>, in any case. */
+#define ESP8266_PREFIX "x-ESP8266-"
+#define ESP32_PREFIX   "x-ESP32-"
+#define FIELD_LIST(X)                                                                                                  \
+    X(STA_MAC, "STA-MAC")                                                                                              \
+    X(MODE, "mode")                                                                                                    \
+    X(VERSION, "version")                                                                                              \
+    X(SKETCH_MD5, "sketch-md5")                                                                                        \
+    X(SKETCH_SHA256, "sketch-sha256")                                                                                  \
+    X(FREE_SPACE, "free-space")                                                                                        \
+    X(SKETCH_SIZE, "sketch-size")                                                                                      \
+    X(CHIP_SIZE, "chip-size")                                                                                          \
+    X(SDK_VERSION, "sdk-version")
+
 enum field {
-    FIELD_STA_MAC,
-    FIELD_MODE,
-    FIELD_VERSION,
-    FIELD_SKETCH_MD5,
-    FIELD_SKETCH_SHA256,
-    FIELD_FREE_SPACE,
-    FIELD_SKETCH_SIZE,
-    FIELD_CHIP_SIZE,
-    FIELD_SDK_VERSION,
-    FIELD_COUNT,
+#define X(field, suffix) FIELD_##field,
+    FIELD_LIST(X)
+#undef X
+        FIELD_COUNT,
 };
 
-#define WORD(text)                                                                                                     \
-    {                                                                                                                  \
-        text, sizeof(text) - 1                                                                                         \
-    }
-
-/* A header is <prefix of the family><suffix of the field>, in any case. */
-static const struct slice prefixes[] = { [CLIENT_ESP8266] = WORD("x-ESP8266-"), [CLIENT_ESP32] = WORD("x-ESP32-") };
-static const struct {
-    enum field field;
-    struct slice suffix;
-    const char *names[3]; /* by enum device_client, for messages */
-} fields[] = {
-#define ROW(field, suffix)                                                                                             \
-    {                                                                                                                  \
-        field, WORD(suffix),                                                                                           \
-        {                                                                                                              \
-            "", "x-ESP8266-" suffix, "x-ESP32-" suffix                                                                 \
-        }                                                                                                              \
-    }
-    ROW(FIELD_STA_MAC, "STA-MAC"),
-    ROW(FIELD_MODE, "mode"),
-    ROW(FIELD_VERSION, "version"),
-    ROW(FIELD_SKETCH_MD5, "sketch-md5"),
-    ROW(FIELD_SKETCH_SHA256, "sketch-sha256"),
-    ROW(FIELD_FREE_SPACE, "free-space"),
-    ROW(FIELD_SKETCH_SIZE, "sketch-size"),
-    ROW(FIELD_CHIP_SIZE, "chip-size"),
-    ROW(FIELD_SDK_VERSION, "sdk-version"),
-#undef ROW
+/* For messages. */
+static const char *const names[FIELD_COUNT][3] = {
+#define X(field, suffix)                                                                                               \
+    [FIELD_##field] = { [CLIENT_ESP8266] = ESP8266_PREFIX suffix, [CLIENT_ESP32] = ESP32_PREFIX suffix },
+    FIELD_LIST(X)
+#undef X
 };
 
 static const struct {
@@ -82,28 +67,45 @@ static enum device_client find_client(const struct header *headers, size_t n)
     return CLIENT_PLAIN;
 }
 
+/* Takes a prefix off a name; false where it has another, or nothing else. */
+static inline bool strip_prefix(struct slice *name, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    if (name->len <= n || !letters_match(name->at, prefix, n)) {
+        return false;
+    }
+    name->at += n;
+    name->len -= n;
+    return true;
+}
+
+/* The field that a family's header fills, FIELD_COUNT where it is none. Written out from the list, so that each length
+ * is known when it is compiled: this is asked of every header of every check. */
+static enum field field_of(struct slice name, enum device_client client)
+{
+    if (!(client == CLIENT_ESP8266 ? strip_prefix(&name, ESP8266_PREFIX) : strip_prefix(&name, ESP32_PREFIX))) {
+        return FIELD_COUNT;
+    }
+#define X(field, suffix)                                                                                               \
+    if (slice_is_nocase(name, suffix)) {                                                                               \
+        return FIELD_##field;                                                                                          \
+    }
+    FIELD_LIST(X)
+#undef X
+    return FIELD_COUNT;
+}
+
 /* Collects the values of one family's headers, the first of each. Returns the name of one that came twice, or NULL. */
 static const char *collect(const struct header *headers, size_t n, enum device_client client,
                            struct slice values[FIELD_COUNT])
 {
     const char *twice = NULL;
-    struct slice prefix = prefixes[client];
     for (size_t i = 0; i < n; i++) {
-        struct slice name = headers[i].name;
-        if (name.len <= prefix.len || !letters_match(name.at, prefix.at, prefix.len)) {
-            continue;
-        }
-        struct slice suffix = { name.at + prefix.len, name.len - prefix.len };
-        for (size_t k = 0; k < COUNT_OF(fields); k++) {
-            struct slice known = fields[k].suffix;
-            if (suffix.len == known.len && letters_match(suffix.at, known.at, known.len)) {
-                if (values[fields[k].field].at != NULL) {
-                    twice = fields[k].names[client];
-                } else {
-                    values[fields[k].field] = headers[i].value;
-                }
-                break;
-            }
+        enum field field = field_of(headers[i].name, client);
+        if (field != FIELD_COUNT && values[field].at != NULL) {
+            twice = names[field][client];
+        } else if (field != FIELD_COUNT) {
+            values[field] = headers[i].value;
         }
     }
     return twice;
@@ -167,15 +169,15 @@ enum device_request_result device_request_read_as(enum device_client client, con
         return DEVICE_REQUEST_BAD_HEADER;
     }
     if (values[FIELD_STA_MAC].at == NULL) {
-        *header = fields[FIELD_STA_MAC].names[request->client];
+        *header = names[FIELD_STA_MAC][request->client];
         return DEVICE_REQUEST_MISSING_HEADER;
     }
     if (!request->has_mac) {
-        *header = fields[FIELD_STA_MAC].names[request->client];
+        *header = names[FIELD_STA_MAC][request->client];
         return DEVICE_REQUEST_BAD_HEADER;
     }
     if (!mode_is_known) {
-        *header = fields[FIELD_MODE].names[request->client];
+        *header = names[FIELD_MODE][request->client];
         return DEVICE_REQUEST_BAD_HEADER;
     }
     return DEVICE_REQUEST_OK;
