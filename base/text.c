@@ -1,5 +1,6 @@
 #include "base/text.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -22,28 +23,11 @@ bool slice_ends_with(struct slice slice, const char *suffix)
     return slice.at != NULL && slice.len >= n && memcmp(slice.at + slice.len - n, suffix, n) == 0;
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-struct slice slice_trim(struct slice slice)
-{
-    while (slice.len > 0 && is_blank(slice.at[0])) {
-        slice.at++;
-        slice.len--;
-    }
-    while (slice.len > 0 && is_blank(slice.at[slice.len - 1])) {
-        slice.len--;
-    }
-    return slice;
-}
-
 struct slice slice_next_word(struct slice *rest)
 {
     *rest = slice_trim(*rest);
     struct slice word = { rest->at, 0 };
-    while (word.len < rest->len && !is_blank(rest->at[word.len])) {
+    while (word.len < rest->len && !char_is_blank(rest->at[word.len])) {
         word.len++;
     }
     if (word.len > 0) {
@@ -85,48 +69,50 @@ void hex_encode(const uint8_t *bytes, size_t n, char *to)
     to[2 * n] = '\0';
 }
 
-/* What a digit is worth, and one more, so that 0 says that it is none. */
+/* What a digit is worth, and a bit that says that it is one. */
+#define IS_HEX 0x10
 static const uint8_t hex_worth[UCHAR_MAX + 1] = {
-    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
-    ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-    ['A'] = 11, ['B'] = 12, ['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+    ['0'] = IS_HEX | 0,  ['1'] = IS_HEX | 1,  ['2'] = IS_HEX | 2,  ['3'] = IS_HEX | 3,  ['4'] = IS_HEX | 4,
+    ['5'] = IS_HEX | 5,  ['6'] = IS_HEX | 6,  ['7'] = IS_HEX | 7,  ['8'] = IS_HEX | 8,  ['9'] = IS_HEX | 9,
+    ['a'] = IS_HEX | 10, ['b'] = IS_HEX | 11, ['c'] = IS_HEX | 12, ['d'] = IS_HEX | 13, ['e'] = IS_HEX | 14,
+    ['f'] = IS_HEX | 15, ['A'] = IS_HEX | 10, ['B'] = IS_HEX | 11, ['C'] = IS_HEX | 12, ['D'] = IS_HEX | 13,
+    ['E'] = IS_HEX | 14, ['F'] = IS_HEX | 15,
 };
 
 bool hex_decode(struct slice hex, uint8_t *bytes, size_t n)
 {
-    bool good = hex.at != NULL && hex.len == 2 * n;
-    for (size_t i = 0; good && i < hex.len; i++) {
-        good = hex_worth[(unsigned char)hex.at[i]] > 0;
+    uint8_t decoded[HEX_BYTES_MAX];
+    unsigned all = IS_HEX;
+    assert(n <= sizeof decoded);
+    if (hex.at == NULL || hex.len != 2 * n) {
+        return false;
     }
-    for (size_t i = 0; good && i < n; i++) {
+    for (size_t i = 0; i < n; i++) {
         unsigned high = hex_worth[(unsigned char)hex.at[2 * i]], low = hex_worth[(unsigned char)hex.at[2 * i + 1]];
-        bytes[i] = (uint8_t)((high - 1) << 4 | (low - 1));
+        all &= high & low;
+        decoded[i] = (uint8_t)(high << 4 | (low ^ IS_HEX));
     }
-    return good;
+    if (all != 0) {
+        memcpy(bytes, decoded, n);
+    }
+    return all != 0;
 }
 
 bool number_parse(struct slice digits, uint64_t max, uint64_t *number)
 {
-    if (digits.len == 0) {
-        return false;
-    }
+    const uint64_t tens_max = max / 10;
     uint64_t value = 0;
     for (size_t i = 0; i < digits.len; i++) {
-        char c = digits.at[i];
-        if (c < '0' || c > '9') {
+        unsigned digit = (unsigned char)digits.at[i] - (unsigned)'0'; /* large, where it is less */
+        if (digit > 9 || value > tens_max || digit > max - 10 * value) {
             return false;
         }
-        unsigned digit = (unsigned)(c - '0');
-        if (value > (UINT64_MAX - digit) / 10) {
-            return false;
-        }
-        value = value * 10 + digit;
+        value = 10 * value + digit;
     }
-    if (value > max) {
-        return false;
+    if (digits.len > 0) {
+        *number = value;
     }
-    *number = value;
-    return true;
+    return digits.len > 0;
 }
 
 size_t number_print(uint64_t number, char to[NUMBER_TEXT_SIZE])

@@ -42,7 +42,24 @@ static inline bool slice_is_nocase(struct slice slice, const char *text)
 
 bool slice_starts_with(struct slice slice, const char *prefix);
 bool slice_ends_with(struct slice slice, const char *suffix);
-struct slice slice_trim(struct slice slice); /* without blanks and tabs at both ends */
+
+/* Without blanks and tabs at both ends. */
+static inline bool char_is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static inline struct slice slice_trim(struct slice slice)
+{
+    while (slice.len > 0 && char_is_blank(slice.at[0])) {
+        slice.at++;
+        slice.len--;
+    }
+    while (slice.len > 0 && char_is_blank(slice.at[slice.len - 1])) {
+        slice.len--;
+    }
+    return slice;
+}
 
 /* Takes the bytes up to the next blank or tab off the front of *rest; an empty slice when none are left. */
 struct slice slice_next_word(struct slice *rest);
@@ -56,7 +73,9 @@ void text_copy(const char *text, char *to, size_t size);
 /* Lower-case hexadecimal of n bytes into 2n characters and a NUL. */
 void hex_encode(const uint8_t *bytes, size_t n, char *to);
 
-/* Exactly 2n hexadecimal digits, either case, into n bytes. Returns false, writing nothing, on anything else. */
+/* Exactly 2n hexadecimal digits, either case, into n <= HEX_BYTES_MAX bytes. Returns false, writing nothing, on
+ * anything else. */
+#define HEX_BYTES_MAX 32
 bool hex_decode(struct slice hex, uint8_t *bytes, size_t n);
 
 /* A decimal number of digits alone, at most `max`. Returns false, writing nothing, on anything else. */

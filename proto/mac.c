@@ -21,9 +21,10 @@ static const struct {
 static bool gather_digits(struct slice text, size_t group_digits, const char *separators, char digits[12])
 {
     size_t at = 0;
-    for (size_t used = 0; used < 12; used += group_digits) {
-        memcpy(digits + used, text.at + at, group_digits);
-        at += group_digits;
+    for (size_t used = 0; used < 12;) {
+        for (size_t i = 0; i < group_digits; i++) {
+            digits[used++] = text.at[at++];
+        }
         if (at < text.len && text.at[at++] != text.at[group_digits]) {
             return false;
         }
