@@ -5,6 +5,8 @@
 #include <llhttp.h>
 #include <string.h>
 
+#define EMPTY_BYTES_MAX 16 /* of empty lines before a request */
+
 /* --- the end of the head ----------------------------------------------------------------------------------------- */
 
 static unsigned refuse(unsigned status, const char *text, const char **why)
@@ -13,87 +15,87 @@ static unsigned refuse(unsigned status, const char *text, const char **why)
     return status;
 }
 
-/* A whole line without its line end. Returns 200 to go on. */
-static unsigned check_line(struct http_scan *scan, const char *line, size_t len, const char **why)
+static unsigned check_request_line(const char *line, size_t len, const char **why)
 {
-    if (scan->headers_start == 0) {
-        const char *target = memchr(line, ' ', len);
-        const char *end = target != NULL ? memchr(target + 1, ' ', len - (size_t)(target + 1 - line)) : NULL;
-        size_t target_bytes = target == NULL ? 0 : (size_t)((end != NULL ? end : line + len) - target) - 1;
-        return target_bytes > HTTP_TARGET_MAX ? refuse(414, "request target over 2048 bytes", why) : 200;
-    }
-    if (line[0] == ' ' || line[0] == '\t') {
-        return refuse(400, "folded header line", why);
-    }
-    return line[0] == ':' ? refuse(400, "header without a name", why) : 200;
+    const char *target = memchr(line, ' ', len);
+    const char *end = target != NULL ? memchr(target + 1, ' ', len - (size_t)(target + 1 - line)) : NULL;
+    size_t target_bytes = target == NULL ? 0 : (size_t)((end != NULL ? end : line + len) - target) - 1;
+    return target_bytes > HTTP_TARGET_MAX ? refuse(414, "request target over 2048 bytes", why) : 200;
 }
 
-/* What was received up to `end`. Returns 200 to go on. */
-static unsigned check_limits(const struct http_scan *scan, size_t end, const char **why)
+/* Up to the end of the request line. Returns 0 where more is needed, 200 behind it. */
+static unsigned scan_request_line(struct http_scan *scan, const char *bytes, size_t n, const char **why)
 {
-    if (scan->headers_start == 0 && end - scan->start > HTTP_LINE_MAX) {
-        return refuse(414, "request target over 2048 bytes", why);
+    while (scan->headers_start == 0 && scan->looked < n) {
+        const char *newline = memchr(bytes + scan->looked, '\n', n - scan->looked);
+        const char *line = bytes + scan->start;
+        size_t end = newline != NULL ? (size_t)(newline - bytes) : n;
+        if ((*line < 'A' || *line > 'Z') && *line != '\r') {
+            return refuse(400, "not HTTP: a request begins with a method in capitals", why);
+        }
+        if (end - scan->start > HTTP_LINE_MAX) {
+            return refuse(414, "request target over 2048 bytes", why);
+        }
+        scan->looked = end;
+        if (newline == NULL) {
+            return 0;
+        }
+        if (newline == line || newline[-1] != '\r') {
+            return refuse(400, "line ends without a carriage return", why);
+        }
+        scan->looked = end + 1;
+        if (newline - 1 > line) {
+            scan->headers_start = scan->line_start = end + 1;
+            return check_request_line(line, (size_t)(newline - 1 - line), why);
+        }
+        scan->start = end + 1; /* empty lines before a request are passed over (RFC 9112, 2.2) */
+        if (scan->start > EMPTY_BYTES_MAX) {
+            return refuse(400, "empty lines instead of a request", why);
+        }
     }
-    if (scan->headers_start != 0 && end - scan->headers_start > HTTP_HEADERS_MAX) {
-        return refuse(431, "header block over 8192 bytes", why);
-    }
-    return scan->start > 16 ? refuse(400, "empty lines instead of a request", why) : 200;
+    return scan->headers_start != 0 ? 200 : 0;
 }
 
-static unsigned check_start(const struct http_scan *scan, const char *bytes, const char **why)
+/* Up to the empty line that ends the head. Returns 0 where more is needed, 200 behind it. */
+static unsigned scan_headers(struct http_scan *scan, const char *bytes, size_t n, const char **why)
 {
-    char first = bytes[scan->start];
-    bool begins = scan->headers_start != 0 || (first >= 'A' && first <= 'Z') || first == '\r';
-    return begins ? 200 : refuse(400, "not HTTP: a request begins with a method in capitals", why);
-}
-
-/* Takes the line that ends at `at`. Returns 200 to go on, *head_bytes being set behind the last one. */
-static unsigned take_line(struct http_scan *scan, const char *bytes, size_t at, size_t *head_bytes, const char **why)
-{
-    if (at == 0 || bytes[at - 1] != '\r') {
-        return refuse(400, "line ends without a carriage return", why);
+    while (scan->looked < n) {
+        const char *newline = memchr(bytes + scan->looked, '\n', n - scan->looked);
+        const char *line = bytes + scan->line_start;
+        scan->looked = newline != NULL ? (size_t)(newline + 1 - bytes) : n;
+        if (scan->looked - scan->headers_start > HTTP_HEADERS_MAX) {
+            return refuse(431, "header block over 8192 bytes", why);
+        }
+        if (newline == NULL) {
+            return 0;
+        }
+        if (newline[-1] != '\r') {
+            return refuse(400, "line ends without a carriage return", why);
+        }
+        if (newline - 1 == line) {
+            return 200;
+        }
+        if (*line == ' ' || *line == '\t') {
+            return refuse(400, "folded header line", why);
+        }
+        if (*line == ':') {
+            return refuse(400, "header without a name", why);
+        }
+        scan->line_start = scan->looked;
     }
-    size_t len = at - 1 - scan->line_start;
-    unsigned status = len == 0 ? 200 : check_line(scan, bytes + scan->line_start, len, why);
-    if (status != 200) {
-        return status;
-    }
-    scan->line_start = at + 1;
-    if (len == 0 && scan->headers_start != 0) {
-        *head_bytes = at + 1;
-    } else if (len == 0) {
-        scan->start = at + 1; /* empty lines before a request are passed over (RFC 9112, 2.2) */
-    } else if (scan->headers_start == 0) {
-        scan->headers_start = at + 1;
-    }
-    return 200;
+    return 0;
 }
 
 /* Every check is made where the bytes before it are all that is known, so the answer does not depend on how they
  * arrive. */
 unsigned http_request_scan(struct http_scan *scan, const char *bytes, size_t n, size_t *head_bytes, const char **why)
 {
-    *head_bytes = 0;
-    while (*head_bytes == 0 && scan->looked < n) {
-        const char *newline = memchr(bytes + scan->looked, '\n', n - scan->looked);
-        size_t end = newline != NULL ? (size_t)(newline - bytes) : n;
-        unsigned status = check_start(scan, bytes, why);
-        if (status == 200) {
-            status = check_limits(scan, end, why);
-        }
-        if (status == 200 && newline != NULL) {
-            status = take_line(scan, bytes, end, head_bytes, why);
-            end++;
-        }
-        if (status == 200) {
-            status = check_limits(scan, end, why);
-        }
-        if (status != 200) {
-            return status;
-        }
-        scan->looked = end;
+    unsigned status = scan_request_line(scan, bytes, n, why);
+    if (status == 200) {
+        status = scan_headers(scan, bytes, n, why);
     }
-    return *head_bytes != 0 ? 200 : 0;
+    *head_bytes = status == 200 ? scan->looked : 0;
+    return status;
 }
 
 /* --- what it says ------------------------------------------------------------------------------------------------ */
@@ -246,6 +248,9 @@ static unsigned read_known_headers(struct http_request *request, const char **wh
     for (size_t i = 0; i < request->header_count; i++) {
         const struct header *header = &request->headers[i];
         uint64_t length = 0;
+        if (header->name.at[0] == 'x' || header->name.at[0] == 'X') {
+            continue; /* none of HTTP's own: with these the updaters say nearly all that they say */
+        }
         if (slice_is_nocase(header->name, "Host")) {
             hosts++;
         } else if (slice_is_nocase(header->name, "If-None-Match")) {
