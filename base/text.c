@@ -6,17 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-struct slice slice_of(const char *text)
-{
-    return (struct slice){ text, text != NULL ? strlen(text) : 0 };
-}
-
-bool slice_starts_with(struct slice slice, const char *prefix)
-{
-    size_t n = strlen(prefix);
-    return slice.at != NULL && slice.len >= n && memcmp(slice.at, prefix, n) == 0;
-}
-
 bool slice_ends_with(struct slice slice, const char *suffix)
 {
     size_t n = strlen(suffix);

@@ -17,9 +17,13 @@ struct slice {
     size_t len;
 };
 
-struct slice slice_of(const char *text);
-/* Exactly, byte for byte; and with ASCII letters in either case. In the header, so that lengths of literals are known.
- */
+static inline struct slice slice_of(const char *text)
+{
+    return (struct slice){ text, text != NULL ? strlen(text) : 0 };
+}
+
+/* Exactly, byte for byte; and with ASCII letters in either case. These are in the header so that the lengths of
+ * literals are known. */
 static inline bool slice_is(struct slice slice, const char *text)
 {
     return slice.at != NULL && strlen(text) == slice.len && memcmp(slice.at, text, slice.len) == 0;
@@ -40,7 +44,12 @@ static inline bool slice_is_nocase(struct slice slice, const char *text)
     return slice.at != NULL && n == slice.len && (n == 0 || letters_match(slice.at, text, n));
 }
 
-bool slice_starts_with(struct slice slice, const char *prefix);
+static inline bool slice_starts_with(struct slice slice, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return slice.at != NULL && slice.len >= n && memcmp(slice.at, prefix, n) == 0;
+}
+
 bool slice_ends_with(struct slice slice, const char *suffix);
 
 /* Without blanks and tabs at both ends. */

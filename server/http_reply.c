@@ -170,12 +170,12 @@ static void add_bytes(struct head *head, const char *bytes, size_t n)
     head->used += n;
 }
 
-static void add(struct head *head, const char *text)
+static inline void add(struct head *head, const char *text)
 {
     add_bytes(head, text, strlen(text));
 }
 
-static void add_header(struct head *head, const char *name, const char *value)
+static inline void add_header(struct head *head, const char *name, const char *value)
 {
     add(head, name);
     add(head, value);
