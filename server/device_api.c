@@ -130,11 +130,17 @@ static void take_address(struct visit *visit)
     visit->check.via_proxy = client->forwarded;
 }
 
-static struct visit visit_begin(struct device_api *api, const struct http_request *request, struct stream *stream)
+/* Member by member: most of a visit is room for texts, and would be zeroed twice. */
+static void visit_begin(struct visit *visit, struct device_api *api, const struct http_request *request,
+                        struct stream *stream)
 {
-    struct visit visit = { .api = api, .request = request, .stream = stream };
-    check_init(&visit.check, &api->sources);
-    return visit;
+    check_init(&visit->check, &api->sources);
+    visit->api = api;
+    visit->request = request;
+    visit->stream = stream;
+    visit->only_asks = visit->has_client = false;
+    visit->client = (struct client_address){ .forwarded = false };
+    visit->peer[0] = '\0';
 }
 
 /* `?version=0.4.9`: exactly this one, as a command that goes back asks for it. Returns NULL where there is none. */
@@ -153,7 +159,8 @@ static const char *wanted_version(const struct http_request *request, struct htt
 void device_api_update(struct device_api *api, const struct http_request *request, struct slice rest,
                        struct stream *stream, struct http_answer *answer)
 {
-    struct visit visit = visit_begin(api, request, stream);
+    struct visit visit;
+    visit_begin(&visit, api, request, stream);
     bool by_type = slice_starts_with(request->path, "/update/");
     if (by_type) {
         visit.check.type = rest;
@@ -194,7 +201,8 @@ static void decide_by_name(struct visit *visit)
 void device_api_latest(struct device_api *api, const struct http_request *request, struct slice rest,
                        struct stream *stream, struct http_answer *answer)
 {
-    struct visit visit = visit_begin(api, request, stream);
+    struct visit visit;
+    visit_begin(&visit, api, request, stream);
     visit.check.input.missing = REASON_UNKNOWN_FILE;
     read_any(&visit);
     take_address(&visit);
@@ -264,7 +272,8 @@ static bool may_have_label(const struct visit *visit, const struct image *image)
 void device_api_firmware(struct device_api *api, const struct http_request *request, struct slice rest,
                          struct stream *stream, struct http_answer *answer)
 {
-    struct visit visit = visit_begin(api, request, stream);
+    struct visit visit;
+    visit_begin(&visit, api, request, stream);
     struct image *image = catalog_find_path(api->sources.catalog, rest);
     read_any(&visit);
     if (image == NULL) {
@@ -323,7 +332,8 @@ static bool answer_native_version(struct visit *visit, struct http_answer *answe
 void device_api_native(struct device_api *api, const struct http_request *request, struct slice rest,
                        struct stream *stream, struct http_answer *answer)
 {
-    struct visit visit = visit_begin(api, request, stream);
+    struct visit visit;
+    visit_begin(&visit, api, request, stream);
     const char *slash = rest.len > 0 ? memchr(rest.at, '/', rest.len) : NULL;
     struct slice file = { "", 0 };
     visit.check.input.missing = REASON_UNKNOWN_FILE;
