@@ -307,6 +307,9 @@ int version_compare(const struct version *a, const struct version *b)
     assert(a->token_count <= VERSION_TOKEN_MAX && a->release_count <= a->token_count);
     assert(b->token_count <= VERSION_TOKEN_MAX && b->release_count <= b->token_count);
     assert(a->text[0] != '\0' && b->text[0] != '\0'); /* "no version" has no place in the order */
+    if (strcmp(a->text, b->text) == 0) {
+        return 0; /* what most devices say of what is offered; tokens follow from the text alone */
+    }
     int order = compare_lists(a, 0, a->release_count, b, 0, b->release_count);
     if (order == 0) {
         order = (int)a->stage - (int)b->stage;
