@@ -59,20 +59,22 @@ static unsigned scan_request_line(struct http_scan *scan, const char *bytes, siz
 /* Up to the empty line that ends the head. Returns 0 where more is needed, 200 behind it. */
 static unsigned scan_headers(struct http_scan *scan, const char *bytes, size_t n, const char **why)
 {
-    while (scan->looked < n) {
-        const char *newline = memchr(bytes + scan->looked, '\n', n - scan->looked);
-        const char *line = bytes + scan->line_start;
-        scan->looked = newline != NULL ? (size_t)(newline + 1 - bytes) : n;
-        if (scan->looked - scan->headers_start > HTTP_HEADERS_MAX) {
+    const char *looked = bytes + scan->looked, *line = bytes + scan->line_start, *end = bytes + n;
+    const char *last = bytes + scan->headers_start + HTTP_HEADERS_MAX;
+    while (looked < end) {
+        const char *newline = memchr(looked, '\n', (size_t)(end - looked));
+        looked = newline != NULL ? newline + 1 : end;
+        if (looked > last) {
             return refuse(431, "header block over 8192 bytes", why);
         }
         if (newline == NULL) {
-            return 0;
+            break;
         }
         if (newline[-1] != '\r') {
             return refuse(400, "line ends without a carriage return", why);
         }
         if (newline - 1 == line) {
+            scan->looked = (size_t)(looked - bytes);
             return 200;
         }
         if (*line == ' ' || *line == '\t') {
@@ -81,8 +83,10 @@ static unsigned scan_headers(struct http_scan *scan, const char *bytes, size_t n
         if (*line == ':') {
             return refuse(400, "header without a name", why);
         }
-        scan->line_start = scan->looked;
+        line = looked;
     }
+    scan->looked = n;
+    scan->line_start = (size_t)(line - bytes);
     return 0;
 }
 
@@ -192,15 +196,12 @@ static bool percent_decode(struct slice from, bool plus_is_blank, char *to, size
 /* The path of the target into request->path_bytes, and where the query lies. Returns false on a bad escape or a NUL. */
 static bool decode_target(struct slice target, struct http_request *request)
 {
-    size_t path_len = 0;
-    while (path_len < target.len && target.at[path_len] != '?' && target.at[path_len] != '#') {
-        path_len++;
-    }
-    if (path_len < target.len && target.at[path_len] == '?') {
-        const char *query = target.at + path_len + 1;
-        size_t len = target.len - path_len - 1;
-        const char *fragment = memchr(query, '#', len);
-        request->query = (struct slice){ query, fragment != NULL ? (size_t)(fragment - query) : len };
+    const char *fragment = memchr(target.at, '#', target.len);
+    target.len = fragment != NULL ? (size_t)(fragment - target.at) : target.len;
+    const char *mark = memchr(target.at, '?', target.len);
+    size_t path_len = mark != NULL ? (size_t)(mark - target.at) : target.len;
+    if (mark != NULL) {
+        request->query = (struct slice){ mark + 1, target.len - path_len - 1 };
     }
     request->path.at = request->path_bytes;
     return percent_decode((struct slice){ target.at, path_len }, false, request->path_bytes, &request->path.len);
