@@ -89,19 +89,20 @@ bool hex_decode(struct slice hex, uint8_t *bytes, size_t n)
 
 bool number_parse(struct slice digits, uint64_t max, uint64_t *number)
 {
-    const uint64_t tens_max = max / 10;
     uint64_t value = 0;
     for (size_t i = 0; i < digits.len; i++) {
         unsigned digit = (unsigned char)digits.at[i] - (unsigned)'0'; /* large, where it is less */
-        if (digit > 9 || value > tens_max || digit > max - 10 * value) {
+        bool is_near_end = i >= NUMBER_TEXT_SIZE - 2;                 /* so many nines fit */
+        if (digit > 9 || (is_near_end && value > (UINT64_MAX - digit) / 10)) {
             return false;
         }
         value = 10 * value + digit;
     }
-    if (digits.len > 0) {
-        *number = value;
+    if (digits.len == 0 || value > max) {
+        return false;
     }
-    return digits.len > 0;
+    *number = value;
+    return true;
 }
 
 size_t number_print(uint64_t number, char to[NUMBER_TEXT_SIZE])

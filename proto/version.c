@@ -42,8 +42,8 @@ static bool is_letter(char c)
 /* Where the run of digits, or of letters, that starts at `at` ends. */
 static size_t run_end(const char *text, size_t at, size_t end)
 {
-    bool (*same)(char) = is_digit(text[at]) ? is_digit : is_letter;
-    while (at < end && same(text[at])) {
+    bool digits = is_digit(text[at]);
+    while (at < end && (digits ? is_digit(text[at]) : is_letter(text[at]))) {
         at++;
     }
     return at;
