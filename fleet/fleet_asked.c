@@ -71,9 +71,8 @@ static bool policy_permits(const struct direction *direction, struct permission 
 }
 
 /* The very check that is asked about proves it: it was seen running this build, and now runs what it ran before. */
-static bool rolls_back(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate)
+static bool rolls_back(const struct device *device, const struct candidate *candidate)
 {
-    const struct device *device = devices_find(fleet->devices, mac);
     return device != NULL && device->transfer.outcome == OUTCOME_CONFIRMED && !candidate->fs &&
            candidate->sketch_md5 != NULL && memcmp(device->transfer.md5, candidate->run_md5, 16) == 0 &&
            memcmp(device->transfer.before, candidate->sketch_md5, sizeof device->transfer.before) == 0;
@@ -81,9 +80,9 @@ static bool rolls_back(const struct fleet *fleet, const struct mac *mac, const s
 
 /* This check proves its second failure with the build: it was sent all of it, asks for it again, and had failed with it
  * before. Whether it would be one: is_one_failure. */
-static bool fails_again(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate)
+static bool fails_again(const struct fleet *fleet, const struct device *device, const struct mac *mac,
+                        const struct candidate *candidate)
 {
-    const struct device *device = devices_find(fleet->devices, mac);
     const struct never_again_entry *entry = never_again_find(fleet->never_again, mac);
     struct loop_guard_key key = { .mac = *mac, .fs = candidate->fs };
     unsigned failures = 0;
@@ -141,14 +140,15 @@ bool fleet_record_permits(const struct fleet *fleet, const struct mac *mac, cons
 static bool record_permits(const struct fleet *fleet, const struct mac *mac, const struct candidate *candidate,
                            const struct moment *now, struct permission *permission)
 {
-    if (rolls_back(fleet, mac, candidate)) {
+    const struct device *device = devices_find(fleet->devices, mac);
+    if (rolls_back(device, candidate)) {
         snprintf(permission->detail, sizeof permission->detail, "it ran this build and went back to the one before");
         return refuse(permission, REASON_NEVER_AGAIN);
     }
     if (!never_again_permits(fleet, mac, candidate, permission)) {
         return false;
     }
-    if (fails_again(fleet, mac, candidate)) {
+    if (fails_again(fleet, device, mac, candidate)) {
         snprintf(permission->detail, sizeof permission->detail, "it failed with this build %u times",
                  NEVER_AGAIN_FAILURES);
         return refuse(permission, REASON_NEVER_AGAIN);
