@@ -265,12 +265,14 @@ uint64_t fleet_site(const uint8_t address[16])
 {
     static const uint8_t v4_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
     bool is_v4 = memcmp(address, v4_mapped, sizeof v4_mapped) == 0;
+    if (is_v4) {
+        uint32_t v4 =
+            (uint32_t)address[12] << 24 | (uint32_t)address[13] << 16 | (uint32_t)address[14] << 8 | address[15];
+        return UINT64_C(0xffff) << 48 | (is_inner(v4) ? v4 & 0xffffff00 : v4);
+    }
     uint64_t site = 0;
-    for (size_t i = 0; i < (is_v4 ? 4 : 8); i++) {
-        site = site << 8 | address[(is_v4 ? sizeof v4_mapped : 0) + i];
+    for (size_t i = 0; i < sizeof site; i++) {
+        site = site << 8 | address[i];
     }
-    if (!is_v4) {
-        return site;
-    }
-    return UINT64_C(0xffff) << 48 | (is_inner((uint32_t)site) ? site & 0xffffff00 : site);
+    return site;
 }
