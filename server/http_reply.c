@@ -279,7 +279,9 @@ size_t http_reply_head(const struct http_answer *answer, bool keep_alive, const 
         add_number(&head, answer->retry_after_s);
         add(&head, "\r\n");
     }
-    add_header(&head, "Date: ", date);
+    add(&head, "Date: ");
+    add_bytes(&head, date, HTTP_DATE_SIZE - 1);
+    add(&head, "\r\n");
     add(&head, keep_alive ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");
     return head.used;
 }
