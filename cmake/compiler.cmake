@@ -22,3 +22,15 @@ endif()
 if(UPDRAFT_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
+
+# In the field the server is optimised as a whole, for what its libraries ask of one another are short calls
+# (docs/performance.md). Its objects can be linked both ways, so that the tests are not compiled once more each.
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo" AND NOT UPDRAFT_SANITIZE)
+  include(CheckIPOSupported)
+  check_ipo_supported(RESULT UPDRAFT_WHOLE_PROGRAM OUTPUT ignored LANGUAGES C)
+endif()
+function(updraft_part_of_whole target)
+  if(UPDRAFT_WHOLE_PROGRAM)
+    target_compile_options(${target} PRIVATE -flto=auto -ffat-lto-objects)
+  endif()
+endfunction()
