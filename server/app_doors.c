@@ -31,7 +31,7 @@ static int bind_listeners(struct app *app)
                           sizeof message) != STATUS_OK) {
             return app_say_error(message);
         }
-        listener_defer(&app->listeners[i]); /* not the operators' door, where who is silent must be seen to be silent */
+        listener_for_crowds(&app->listeners[i]); /* not the operators' door: who is silent must be seen to be */
     }
     return 0;
 }

@@ -1,5 +1,10 @@
-/* A listening socket under uv_poll instead of uv_listen: to pause is to stop polling, which libuv's own accepting
+/* Listening sockets under uv_poll instead of uv_listen: to pause is to stop polling, which libuv's own accepting
  * cannot.
+ *
+ * After a command to a whole type thousands of devices come at once. What overflows the kernel's queue is not just
+ * late: of a connection whose first bytes find the queue full the kernel keeps neither the bytes nor, some seconds
+ * later, the connection, and answers the device's next try with a reset. A queue is no longer than net.core.somaxconn,
+ * so the devices' door has several, on one address (SO_REUSEPORT), among which the kernel deals out who comes.
  *
  * What makes it hard is the end of the descriptors. We never accept into the last ones (app.c keeps some aside), but
  * the limit can be lowered under a running server, and other parts of it need some, too. A connection that cannot be
@@ -18,14 +23,16 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG        4096
-#define ACCEPTS_A_TURN 64 /* before other events of the loop get theirs */
+#define BACKLOG        16384 /* of each queue; the system may allow less */
+#define BACKLOG_MIN    4096  /* for thousands at once */
+#define ACCEPTS_A_TURN 64    /* before other events of the loop get theirs */
 #define RETRY_MS       1000
 #define TELL_AGAIN_MS  60000
 
@@ -82,7 +89,26 @@ static void take_spare(struct listener *listener)
     }
 }
 
-/* The socket and what belongs to it, not bound yet. Returns 0 or an errno. */
+/* One socket more, not bound yet. Returns 0 or an errno. */
+static int add_queue(struct listener *listener, int family)
+{
+    struct listener_queue *queue = &listener->queues[listener->queue_count];
+    queue->listener = listener;
+    queue->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (queue->fd < 0) {
+        return errno;
+    }
+    int error = -uv_poll_init(listener->retry.loop, &queue->poll, queue->fd);
+    if (error != 0) {
+        close_fd(&queue->fd);
+        return error;
+    }
+    queue->poll.data = queue;
+    listener->queue_count++;
+    return 0;
+}
+
+/* With its first socket. Returns 0 or an errno. */
 static int listener_init(struct listener *listener, uv_loop_t *loop, struct http_server *server, int family)
 {
     memset(listener, 0, sizeof *listener);
@@ -90,14 +116,8 @@ static int listener_init(struct listener *listener, uv_loop_t *loop, struct http
     listener->spare_fd = -1;
     uv_timer_init(loop, &listener->retry);
     listener->retry.data = listener;
-    listener->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (listener->fd < 0) {
-        return errno;
-    }
     take_spare(listener);
-    int error = -uv_poll_init(loop, &listener->poll, listener->fd);
-    listener->poll.data = error == 0 ? listener : NULL;
-    return error;
+    return add_queue(listener, family);
 }
 
 static int bind_tcp(int fd, const struct sockaddr_storage *address)
@@ -124,12 +144,12 @@ enum status listener_bind(struct listener *listener, uv_loop_t *loop, struct htt
         return STATUS_INVALID;
     }
     if (error == 0) {
-        error = bind_tcp(listener->fd, &socket_address);
+        error = bind_tcp(listener->queues[0].fd, &socket_address);
     }
     if (error != 0) {
         return explain(error, flag, address, message, size);
     }
-    stream_socket_prepare_listener(listener->fd);
+    stream_socket_prepare_listener(listener->queues[0].fd);
     return STATUS_OK;
 }
 
@@ -185,7 +205,7 @@ enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struc
     }
     snprintf(address.sun_path, sizeof address.sun_path, "%s", listener->path);
     mode_t mask = umask(0117);
-    if (error == 0 && bind(listener->fd, (const struct sockaddr *)&address, sizeof address) != 0) {
+    if (error == 0 && bind(listener->queues[0].fd, (const struct sockaddr *)&address, sizeof address) != 0) {
         error = errno;
     }
     umask(mask);
@@ -207,7 +227,18 @@ static void on_readable(uv_poll_t *poll, int status, int events);
 static void pause_accepting(struct listener *listener)
 {
     listener->paused = true;
-    uv_poll_stop(&listener->poll);
+    for (unsigned i = 0; i < listener->queue_count; i++) {
+        uv_poll_stop(&listener->queues[i].poll);
+    }
+}
+
+static void poll_queues(struct listener *listener)
+{
+    for (unsigned i = 0; i < listener->queue_count; i++) {
+        if (listener->queues[i].fd >= 0) {
+            uv_poll_start(&listener->queues[i].poll, UV_READABLE, on_readable);
+        }
+    }
 }
 
 static void on_retry(uv_timer_t *timer)
@@ -236,12 +267,13 @@ static void tell(struct listener *listener, int error)
 }
 
 /* No descriptor is left: the spare one makes room to accept those who wait and close them. */
-static void turn_away(struct listener *listener, int error)
+static void turn_away(struct listener_queue *queue, int error)
 {
+    struct listener *listener = queue->listener;
     uint64_t before = listener->turned_away;
     close_fd(&listener->spare_fd);
     for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
+        int fd = accept4(queue->fd, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0) {
             break;
         }
@@ -258,8 +290,9 @@ static void turn_away(struct listener *listener, int error)
 }
 
 /* Returns false where nobody else can be accepted now. */
-static bool accept_one(struct listener *listener, bool somebody_waits)
+static bool accept_one(struct listener_queue *queue, bool somebody_waits)
 {
+    struct listener *listener = queue->listener;
     struct http_server *server = listener->server;
     if (http_server_is_full(server) || server->draining) {
         if (somebody_waits) {
@@ -270,7 +303,7 @@ static bool accept_one(struct listener *listener, bool somebody_waits)
     }
     union stream_address peer = { .any.sa_family = AF_UNSPEC };
     socklen_t length = sizeof peer;
-    int fd = accept4(listener->fd, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(queue->fd, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         return http_server_take(server, fd, &peer);
     }
@@ -281,7 +314,7 @@ static bool accept_one(struct listener *listener, bool somebody_waits)
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        turn_away(listener, errno);
+        turn_away(queue, errno);
         return false;
     default:
         return true; /* of that connection alone: it was reset, or its route is gone (accept(2)) */
@@ -296,17 +329,79 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     }
 }
 
-void listener_defer(struct listener *listener)
+/* --- life --------------------------------------------------------------------------------------------------------- */
+
+void listener_for_crowds(struct listener *listener)
+{
+    listener->for_crowds = true;
+}
+
+static void defer(int fd)
 {
     int seconds = 1;
-    (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
+}
+
+static bool share_address(int fd)
+{
+    int on = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0;
+}
+
+/* One queue more. Returns false where that cannot be had: the door has those before. */
+static bool widen(struct listener *listener, const struct sockaddr_storage *bound)
+{
+    struct listener_queue *queue = &listener->queues[listener->queue_count];
+    if (add_queue(listener, bound->ss_family) != 0) {
+        return false;
+    }
+    stream_socket_prepare_listener(queue->fd);
+    defer(queue->fd);
+    if (!share_address(queue->fd) || bind_tcp(queue->fd, bound) != 0 || listen(queue->fd, BACKLOG) != 0) {
+        close_fd(&queue->fd);
+        return false;
+    }
+    return true;
+}
+
+/* The first listens already: until then it shares with nobody, so that a second server is told of the first. */
+static void add_queues(struct listener *listener, const struct sockaddr_storage *bound)
+{
+    bool shared = share_address(listener->queues[0].fd);
+    while (shared && listener->queue_count < LISTENER_QUEUES_MAX && widen(listener, bound)) {
+    }
+}
+
+/* The system's limit may be so low that a crowd overflows the queues. */
+static void look_at_limit(const struct listener *listener, const char *address)
+{
+    char text[16] = "";
+    struct log_line line;
+    FILE *file = fopen("/proc/sys/net/core/somaxconn", "re");
+    long limit = file != NULL && fgets(text, sizeof text, file) != NULL ? strtol(text, NULL, 10) : 0;
+    if (file != NULL) {
+        fclose(file);
+    }
+    if (limit <= 0 || limit >= BACKLOG_MIN) {
+        return;
+    }
+    log_begin(&line, LOG_WARN, "listen_queue_short");
+    log_text(&line, "listen", address);
+    log_number(&line, "places", limit * listener->queue_count);
+    log_text(&line, "why", "net.core.somaxconn is low: of more devices that come at once, some may be lost");
+    log_text(&line, "remedy", "sysctl net.core.somaxconn=4096, where the server runs; then restart it");
+    log_end(&line);
 }
 
 enum status listener_start(struct listener *listener, char *address, size_t size)
 {
     struct sockaddr_storage bound;
     socklen_t length = sizeof bound;
-    if (listen(listener->fd, BACKLOG) != 0 || getsockname(listener->fd, (struct sockaddr *)&bound, &length) != 0) {
+    int fd = listener->queues[0].fd;
+    if (listener->for_crowds) {
+        defer(fd);
+    }
+    if (listen(fd, BACKLOG) != 0 || getsockname(fd, (struct sockaddr *)&bound, &length) != 0) {
         int error = errno;
         snprintf(address, size, "%s", uv_strerror(-error));
         return error == EADDRINUSE ? STATUS_BUSY : STATUS_IO;
@@ -316,8 +411,12 @@ enum status listener_start(struct listener *listener, char *address, size_t size
     } else {
         stream_socket_print_address((struct sockaddr *)&bound, address, size);
     }
+    if (listener->for_crowds) {
+        add_queues(listener, &bound);
+        look_at_limit(listener, address);
+    }
     listener->open = true;
-    uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+    poll_queues(listener);
     return STATUS_OK;
 }
 
@@ -327,7 +426,7 @@ void listener_resume(struct listener *listener)
         listener->paused = false;
         take_spare(listener);
         uv_timer_stop(&listener->retry);
-        uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+        poll_queues(listener);
     }
 }
 
@@ -337,22 +436,32 @@ static void on_retry_closed(uv_handle_t *handle)
     listener->on_closed(listener);
 }
 
+static void close_next(struct listener *listener);
+
 static void on_poll_closed(uv_handle_t *handle)
 {
-    struct listener *listener = handle->data;
-    uv_close((uv_handle_t *)&listener->retry, on_retry_closed);
+    struct listener_queue *queue = handle->data;
+    close_next(queue->listener);
+}
+
+static void close_next(struct listener *listener)
+{
+    if (listener->queue_count > 0) {
+        uv_close((uv_handle_t *)&listener->queues[--listener->queue_count].poll, on_poll_closed);
+    } else {
+        uv_close((uv_handle_t *)&listener->retry, on_retry_closed);
+    }
 }
 
 void listener_close(struct listener *listener, void (*on_listener_closed)(struct listener *listener))
 {
     listener->on_closed = on_listener_closed;
     listener->open = false;
-    if (listener->poll.data != NULL) {
-        uv_close((uv_handle_t *)&listener->poll, on_poll_closed); /* stops polling at once: the socket may go */
-    } else {
-        uv_close((uv_handle_t *)&listener->retry, on_retry_closed);
+    for (unsigned i = 0; i < listener->queue_count; i++) {
+        uv_poll_stop(&listener->queues[i].poll); /* at once: the socket may go */
+        close_fd(&listener->queues[i].fd);
     }
-    close_fd(&listener->fd);
+    close_next(listener);
     close_fd(&listener->spare_fd);
     if (listener->is_ours) {
         (void)unlink(listener->path);

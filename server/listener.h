@@ -1,4 +1,4 @@
-/* One listening socket, TCP or Unix. At the connection limit it stops accepting; whoever waits does so in the kernel's
+/* A door, TCP or Unix. At the connection limit it stops accepting; whoever waits does so in the kernel's
  * queue. Where the process has no descriptor left, whoever comes is closed unheard. */
 #ifndef SERVER_LISTENER_H
 #define SERVER_LISTENER_H
@@ -10,13 +10,23 @@
 #include <stddef.h>
 #include <uv.h>
 
-struct listener {
+#define LISTENER_QUEUES_MAX 4
+
+/* A socket of a door, with its queue in the kernel. */
+struct listener_queue {
     uv_poll_t poll;
-    uv_timer_t retry; /* while no descriptor is left */
-    int fd;           /* -1 = none */
-    int spare_fd;     /* given up for a moment where no other descriptor is left; -1 = that, too, is gone */
+    int fd; /* -1 = none */
+    struct listener *listener;
+};
+
+struct listener {
+    struct listener_queue queues[LISTENER_QUEUES_MAX];
+    unsigned queue_count; /* with a socket, to be closed */
+    uv_timer_t retry;     /* while no descriptor is left */
+    int spare_fd;         /* given up for a moment where no other descriptor is left; -1 = that, too, is gone */
     struct http_server *server;
     char path[108];                /* of a Unix socket; "" = TCP */
+    bool for_crowds;               /* listener_for_crowds */
     bool is_ours;                  /* the file at `path` */
     bool open;                     /* listener_start was successful */
     bool paused;                   /* whoever comes waits in the kernel's queue */
@@ -34,9 +44,10 @@ enum status listener_bind(struct listener *listener, uv_loop_t *loop, struct htt
 enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struct http_server *server, const char *flag,
                                const char *path, char *message, size_t size);
 
-/* Connections come only when their first bytes have come, or a second later: who is accepted can be answered at once,
- * and who says nothing takes no place so long (tcp(7), TCP_DEFER_ACCEPT). Between bind and start. */
-void listener_defer(struct listener *listener);
+/* Thousands may come at once, and each asks at once. Several queues of the kernel take them, so that none overflows
+ * while the loop is kept from accepting; and connections come only when their first bytes have come, or a second later:
+ * who is accepted can be answered at once (tcp(7), TCP_DEFER_ACCEPT). Between bind and start. */
+void listener_for_crowds(struct listener *listener);
 
 /* Begins to accept; `address` receives what it listens on, with the real port. On failure: why. */
 enum status listener_start(struct listener *listener, char *address, size_t size);
