@@ -232,11 +232,14 @@ static void pause_accepting(struct listener *listener)
     }
 }
 
+/* Whose poll starts first is heard first: each in turn, or a server at its limit would mostly hear one queue. */
 static void poll_queues(struct listener *listener)
 {
+    listener->first++;
     for (unsigned i = 0; i < listener->queue_count; i++) {
-        if (listener->queues[i].fd >= 0) {
-            uv_poll_start(&listener->queues[i].poll, UV_READABLE, on_readable);
+        struct listener_queue *queue = &listener->queues[(listener->first + i) % listener->queue_count];
+        if (queue->fd >= 0) {
+            uv_poll_start(&queue->poll, UV_READABLE, on_readable);
         }
     }
 }

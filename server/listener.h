@@ -21,7 +21,8 @@ struct listener_queue {
 
 struct listener {
     struct listener_queue queues[LISTENER_QUEUES_MAX];
-    unsigned queue_count; /* with a socket, to be closed */
+    unsigned queue_count; /* to be closed; the last may have no socket */
+    unsigned first;       /* to be heard, modulo queue_count */
     uv_timer_t retry;     /* while no descriptor is left */
     int spare_fd;         /* given up for a moment where no other descriptor is left; -1 = that, too, is gone */
     struct http_server *server;

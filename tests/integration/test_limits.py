@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import re
 import resource
+import select
 import socket
 import struct
 import threading
@@ -62,6 +63,13 @@ def test_connection_limit_makes_wait(tmp_path):
             connection.close()
 
 
+def answered(crowd, least):
+    """Those to whom something has come, a moment after it has come to so many. Who comes first is the kernel's choice."""
+    wait_until(lambda: len(select.select(crowd, [], [], 0)[0]) >= least, f"answers to {least}")
+    time.sleep(0.4)
+    return select.select(crowd, [], [], 0)[0]
+
+
 def test_out_of_descriptors(tmp_path, image):
     """A full server goes on for those it has, follows its repository, does not spin, and takes others in again."""
     def few():
@@ -71,9 +79,8 @@ def test_out_of_descriptors(tmp_path, image):
         crowd = [server.connect() for _ in range(100)]
         for connection in crowd:
             connection.sendall(HEALTHZ)
-        served = [connection for connection in crowd[:20] if Reply(connection.recv(4096)).status == 200]
-        assert len(served) == 20, "room for far fewer connections than descriptors"
-        assert is_waiting(crowd[-1])
+        served = answered(crowd, 20)
+        assert len(served) < 64 and all(Reply(connection.recv(4096)).status == 200 for connection in served)
 
         before = cpu_seconds(server)
         time.sleep(2)
