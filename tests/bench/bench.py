@@ -26,13 +26,16 @@ import tempfile
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import machine
+import servers
 import updraft
-from peers import NGINX_NOPUSH, Measured, all_peers
-from ratios import OURS, draw, medians_of, ratios_of, report
+from ratios import draw, medians_of, ratios_of, report
+from servers import NGINX, OURS, Door, Served
 
 IMAGE_SIZE = "512K"
 VERSION = "1.0.4"
 CONNECTIONS = 64
+NGINX_NOPUSH = "nginx, tcp_nopush"
+NGINX_DOORS = [Door(NGINX, lines="tcp_nopush off;"), Door(NGINX_NOPUSH, lines="tcp_nopush on;")]
 CHECK_PATH = "/update/d1_mini"
 # Not /update/<type>, where the loop guard stops a device after three whole transfers. This one is logged just the same.
 DOWNLOAD_PATH = "/latest/d1_mini.bin"
@@ -148,12 +151,12 @@ def check_run(what, result, answer_bytes, output):
         raise Wrong(f"{what}: {result['bytes']} bytes in {result['requests']} answers of {answer_bytes}\n{output}")
 
 
-def measure_all(servers, image, folder, options, pin):
-    sizes = {(server.name, case[0]): probe(server, case, image) for server in servers for case in CASES}
+def measure_all(measured, image, folder, options, pin):
+    sizes = {(server.name, case[0]): probe(server, case, image) for server in measured for case in CASES}
     runs = []
     for turn in range(options.runs):
         for case in CASES:
-            for server in servers:
+            for server in measured:
                 if server.name == NGINX_NOPUSH and case[2] == 304:
                     continue
                 print(f"  {turn + 1}/{options.runs} {case[0]}, {server.name} ...", file=sys.stderr)
@@ -194,6 +197,13 @@ def peers_image(image_path, options):
         yield pathlib.Path(shutil.copy(image_path, folder))
 
 
+@contextlib.contextmanager
+def all_peers(folder, served, pin):
+    with servers.nginx(folder / "nginx", served, NGINX_DOORS, pin) as two, \
+         servers.lighttpd(folder / "lighttpd", served, pin) as one:
+        yield two + one
+
+
 def bench(options, folder):
     server_pin, load_pin = machine.pins(not options.no_pin)
     where = "servers on one CPU, load on another" if server_pin else "not pinned"
@@ -202,12 +212,11 @@ def bench(options, folder):
                             f"{where}", updraft.BIN / "updraftd", "nginx", "lighttpd", "wrk")
     image_path = folder / "ours" / "firmware" / f"bench_{VERSION}.ino.d1_mini.bin"
     image = updraft.make_image("esp8266", image_path, size=IMAGE_SIZE)
-    with updraft.Server(folder / "ours", log_level="info", preexec_fn=server_pin) as server, \
-         peers_image(image_path, options) as theirs, \
-         all_peers(folder, theirs, CHECK_PATH, DOWNLOAD_PATH, server_pin) as peers:
-        servers = [Measured(OURS, server.port, server.process.pid), *peers]
-        runs = measure_all(servers, image, folder, options, load_pin)
-        rss = {each.name: each.rss_kib() for each in servers if each.name != NGINX_NOPUSH}
+    with servers.ours(folder / "ours", server_pin) as server, peers_image(image_path, options) as theirs, \
+         all_peers(folder, Served(CHECK_PATH, DOWNLOAD_PATH, theirs), server_pin) as peers:
+        measured = [server, *peers]
+        runs = measure_all(measured, image, folder, options, load_pin)
+        rss = {each.name: each.rss_kib() for each in measured if each.name != NGINX_NOPUSH}
     return {"machine": about.over(), "medians": medians_of(runs), "ratios": ratios_of(runs), "rss_kib": rss,
             "runs": runs}
 

@@ -4,10 +4,9 @@ import statistics
 
 import picture
 from machine import describe
-from peers import LIGHTTPD, NGINX
+from servers import LIGHTTPD, NGINX, OURS
 from tables import markdown_table, spread, with_range
 
-OURS = "updraftd"
 FIGURES = ("server_us", "both_us", "rate")
 BETTER = "the better nginx"
 

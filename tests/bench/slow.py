@@ -2,8 +2,9 @@
 
 What makes it hard is that a slow load must stay slow and be no load itself: tests/bench/slow_load.c is a program of its
 own, paced, with the receive buffer of a device. One server after the other gets it, each fresh; what is compared is that
-server without the load and with it. The load takes CPU time all the same, of the quick clients' CPU too: an idle twin of
-the server is asked in the same seconds, and tells what of a loss is the machine's. Nothing is judged by speed; it fails when a download is not whole by its MD5.
+server without the load and with it. The load takes CPU time all the same, of the quick client's CPU too: what that
+waits for its CPU does not count, and an idle twin of the server is asked in the same seconds, which tells what else of
+a loss is the machine's. Nothing is judged by speed; it fails when a download is not whole by its MD5.
 
     script/bench slow [--quick] [--connections N] [--rate BYTES/S] [--size 512K|4M] [--only NAME,...] [--json FILE]
 
@@ -11,17 +12,13 @@ UPDRAFT_BIN names the folder of the programs, as for the tests."""
 
 import argparse
 import contextlib
-import gc
 import hashlib
 import json
 import os
 import pathlib
 import re
 import resource
-import shlex
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,127 +26,63 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import machine
+import servers
 import updraft
-from slow_servers import PATH, SERVERS, SPARE, Measured, ended
+from quick_client import QuickClient, Wrong, check_request
+from servers import LIGHTTPD, NGINX, OURS, Door, Served
+from tables import markdown_table
 
 VERSION = "1.0.4"
-CHECK = b"".join(f"{line}\r\n".encode() for line in [
-    "GET /update/d1_mini HTTP/1.0", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in
-                                                         {**updraft.ESP8266, "x-ESP8266-version": VERSION}.items()), ""])
-DOWNLOAD = "/latest/d1_mini.bin"
+CHECK, DOWNLOAD = "/update/d1_mini", "/latest/d1_mini.bin"
+SPARE = 1000  # connections beyond the slow ones
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LOADED_S = 60  # for the load to be complete
 # figure, limit, is it met
 TARGETS = {
-    "whole": ("all", lambda row, load: row["whole"] == load["connections"]),
-    "rss": ("≤ 2 KiB", lambda row, load: row["rss"] <= 2048),
-    "descriptors": ("1", lambda row, load: row["descriptors"] < 1.01),
-    "kernel": ("≤ 64 KiB", lambda row, load: row["kernel"] <= 65536),
-    "check_p99": ("≤ 5 ms more", lambda row, load: row["check_p99"] - row["idle"]["check_p99"] <= 0.005),
-    "kept": ("≥ 0.8", lambda row, load: row["kept"] >= 0.8 * row["idle"]["kept"]),
-    "fresh": ("≥ 0.8", lambda row, load: row["fresh"] >= 0.8 * row["idle"]["fresh"]),
+    "whole": ("all", lambda row, connections: row["whole"] == connections),
+    "rss": ("≤ 2 KiB", lambda row, connections: row["rss"] <= 2048),
+    "descriptors": ("1", lambda row, connections: row["descriptors"] < 1.01),
+    "kernel": ("≤ 64 KiB", lambda row, connections: row["kernel"] <= 65536),
+    "check_p99": ("≤ 5 ms more", lambda row, connections: row["check_p99"] - row["idle"]["check_p99"] <= 0.005),
+    "kept": ("≥ 0.8", lambda row, connections: row["kept"] >= 0.8 * row["idle"]["kept"]),
+    "fresh": ("≥ 0.8", lambda row, connections: row["fresh"] >= 0.8 * row["idle"]["fresh"]),
 }
 
 
-class Wrong(Exception):
-    """A server answered what it must not."""
+# --- servers ----------------------------------------------------------------------------------------------------------
 
 
-# --- quick clients ----------------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def ours(name, folder, served, options, pin):
+    with servers.ours(folder, pin, repo=served.image.parent) as server:
+        yield server
 
 
-def download_request(kept):
-    return (f"GET {DOWNLOAD} HTTP/1.{int(kept)}\r\nHost: 127.0.0.1\r\nUser-Agent: updraft-bench\r\n"
-            f"{'' if kept else 'Connection: close' + chr(13) + chr(10)}\r\n").encode()
+def nginx(listen, nopush):
+    @contextlib.contextmanager
+    def running(name, folder, served, options, pin):
+        door = Door(name, f" backlog=4096{listen}", f"tcp_nopush {nopush};")
+        with servers.nginx(folder, served, [door], pin, options.connections + SPARE) as [server]:
+            yield server
+    return running
 
 
-def connect(server):
-    """A server that has just started may need a moment to listen."""
-    for _ in range(200):
-        with contextlib.suppress(ConnectionRefusedError):
-            return socket.create_connection(("127.0.0.1", server.port), 60)
-        time.sleep(0.05)
-    sys.exit(f"bench: {server.name} does not listen; its own words are above")
+@contextlib.contextmanager
+def lighttpd(name, folder, served, options, pin):
+    with servers.lighttpd(folder, served, pin, options.connections + SPARE,
+                          lines="server.listen-backlog = 4096") as [server]:
+        yield server
 
 
-def probe(server, image):
-    """Asks for each answer once and checks every byte. Returns the bytes of a whole download on a kept connection."""
-    with connect(server) as connection:
-        connection.sendall(CHECK)
-        answer = updraft.Reply(updraft.read_to_end(connection))
-    if answer.status != 304:
-        raise Wrong(f"{server.name}: a check is answered {answer.status_line!r}")
-    with connect(server) as connection:
-        connection.sendall(download_request(True) + download_request(False))
-        data = updraft.read_to_end(connection)
-    first = updraft.Reply(data)
-    second = updraft.Reply(first.rest) if first.rest else first
-    if first.status != 200 or first.body != image or second.body != image or not first.rest:
-        raise Wrong(f"{server.name}: a download is answered {first.status_line!r}, {first.header_list!r}")
-    return len(data) - len(first.rest)
-
-
-def checks(server, count, seconds_max):
-    """Seconds of fresh checks, one after the other, each from connecting to the end of the connection."""
-    took, address, end = [], ("127.0.0.1", server.port), time.perf_counter() + seconds_max
-    while len(took) < count and time.perf_counter() < end:
-        began = time.perf_counter()
-        with socket.create_connection(address, 60) as connection:
-            connection.sendall(CHECK)
-            answer = updraft.read_to_end(connection)
-        took.append(time.perf_counter() - began)
-        if answer[9:12] != b"304":
-            raise Wrong(f"{server.name}: a check under load is answered {answer[:60]!r}")
-    return took
-
-
-def rate_kept(server, answer_bytes, seconds):
-    """Bytes a second that one connection gets, one download after the other."""
-    request, buffer, count = download_request(True), memoryview(bytearray(1 << 20)), 0
-    with connect(server) as connection:
-        began = time.perf_counter()
-        while time.perf_counter() - began < seconds:
-            connection.sendall(request)
-            missing = answer_bytes
-            while missing > 0:
-                n = connection.recv_into(buffer[:missing])
-                if n == 0:
-                    raise Wrong(f"{server.name}: a kept connection was ended within a download")
-                missing -= n
-            count += 1
-        return count * answer_bytes / (time.perf_counter() - began)
-
-
-def rate_fresh(server, image_bytes, seconds):
-    request, buffer, total = download_request(False), memoryview(bytearray(1 << 20)), 0
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        with connect(server) as connection:
-            connection.sendall(request)
-            got = n = connection.recv_into(buffer)
-            while n > 0:
-                n = connection.recv_into(buffer)
-                got += n
-        if not image_bytes < got < image_bytes + 4096:
-            raise Wrong(f"{server.name}: a download had {got} bytes")
-        total += got
-    return total / (time.perf_counter() - began)
-
-
-def percentile(values, share):
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
-
-
-def feel(server, answer_bytes, image_bytes, options):
-    """What quick clients get of the server as it is now."""
-    gc.disable()
-    try:
-        took = checks(server, options.checks, 3 * options.seconds)
-        return {"checks": len(took), "check_p50": percentile(took, 0.5), "check_p99": percentile(took, 0.99),
-                "kept": rate_kept(server, answer_bytes, options.seconds),
-                "fresh": rate_fresh(server, image_bytes, options.seconds)}
-    finally:
-        gc.enable()
+# name, program, how to run it. nginx with small send buffers is what one would set for slow devices; they are smaller than
+# a segment of loopback, and tcp_nopush would wait 200 ms for each to be full.
+SERVERS = [
+    (OURS, updraft.BIN / "updraftd", ours),
+    (NGINX, "nginx", nginx("", "on")),
+    ("nginx-sndbuf", "nginx", nginx(" sndbuf=32k", "off")),
+    (LIGHTTPD, "lighttpd", lighttpd),
+]
 
 
 # --- what is held -----------------------------------------------------------------------------------------------------
@@ -174,7 +107,7 @@ def sockets(side, port):
 
 
 def look(server):
-    return {"rss": server.rss(), "descriptors": server.descriptors(), "tcp": tcp_memory(),
+    return {"rss": 1024 * server.rss_kib(), "descriptors": server.descriptors(), "tcp": tcp_memory(),
             "server": sockets("sport", server.port), "clients": sockets("dport", server.port)}
 
 
@@ -193,7 +126,7 @@ def slow_load(server, image, options, pin):
     command = [updraft.BIN / "slow_load", "--port", server.port, "--path", DOWNLOAD, "--size", len(image), "--md5",
                hashlib.md5(image).hexdigest(), "--connections", options.connections, "--rate", options.rate,
                "--opening", options.opening, "--seconds-max", int(LOADED_S + 3 * len(image) / options.rate)]
-    return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, text=True, preexec_fn=pin)
+    return servers.running(command, pin, stdout=subprocess.PIPE, text=True)
 
 
 def next_event(load, wanted, server):
@@ -204,19 +137,18 @@ def next_event(load, wanted, server):
     return event
 
 
-def under_load(server, twin, image, answer_bytes, idle, options, pin):
-    with ended(slow_load(server, image, options, pin)) as load:
+def under_load(server, twin, client, answer_bytes, idle, options, pin):
+    with slow_load(server, client.image, options, pin) as load:
         loaded = next_event(load, "loaded", server)
         time.sleep(1)
-        client = Measured("slow_load", 0, load.pid)
-        cpu, began = (server.cpu_s(), client.cpu_s()), time.monotonic()
+        cpu, began = (server.cpu_s(), machine.cpu_s(load.pid)), time.monotonic()
         time.sleep(options.seconds)
         elapsed = time.monotonic() - began
-        row = {"cpu": (server.cpu_s() - cpu[0]) / elapsed, "load_cpu": (client.cpu_s() - cpu[1]) / elapsed}
+        row = {"cpu": (server.cpu_s() - cpu[0]) / elapsed, "load_cpu": (machine.cpu_s(load.pid) - cpu[1]) / elapsed}
         looks = [look(server)]
-        row.update(feel(server, answer_bytes, len(image), options))
+        row.update(client.feel(server, answer_bytes))
         looks.append(look(server))
-        row["twin"] = feel(twin, answer_bytes, len(image), options)
+        row["twin"] = client.feel(twin, answer_bytes)
         if min(each["server"]["count"] for each in looks) < 0.95 * options.connections:
             print(f"bench: {server.name}: the load ended while it was measured: a lower --rate, a shorter --seconds",
                   file=sys.stderr)
@@ -226,21 +158,19 @@ def under_load(server, twin, image, answer_bytes, idle, options, pin):
     return {**row, "whole": done["whole"], "loaded_s": loaded["seconds"], "load": done, "looks": looks}
 
 
-def measure(entry, image_path, image, folder, options, pins):
+def measure(entry, image_path, client, folder, options, pins):
     name, _, run = entry
-    folders = [folder / name, folder / f"{name}-twin"]
-    for each in folders:
-        each.mkdir()
-    with run(name, image_path, folders[0], options, pins[0]) as server, \
-         run(name, image_path, folders[1], options, pins[0]) as twin:
-        answer_bytes = probe(server, image)
-        probe(twin, image)
+    served = Served(CHECK, DOWNLOAD, image_path)
+    with run(name, folder / name, served, options, pins[0]) as server, \
+         run(name, folder / f"{name}-twin", served, options, pins[0]) as twin:
+        answer_bytes = client.probe(server)
+        client.probe(twin)
         print(f"  {name}, idle ...", file=sys.stderr)
-        idle = feel(server, answer_bytes, len(image), options)
+        idle = client.feel(server, answer_bytes)
         time.sleep(0.5)
         idle["look"] = look(server)
         print(f"  {name}, {options.connections} slow downloads ...", file=sys.stderr)
-        return {"server": name, "idle": idle, **under_load(server, twin, image, answer_bytes, idle, options, pins[1])}
+        return {"server": name, "idle": idle, **under_load(server, twin, client, answer_bytes, idle, options, pins[1])}
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------
@@ -263,6 +193,11 @@ def against_twin(key):
     return lambda row: f"{row[key] / row['twin'][key]:.2f}"
 
 
+def by_the_wall(row):
+    shares = [f"{row[key] / row[other][key]:.2f}" for other in ("idle", "twin") for key in ("kept_wall", "fresh_wall")]
+    return f"{ms(row['check_p99_wall'])}; {', '.join(shares)}"
+
+
 # what, its key among the targets, how it is said
 LINES = [
     ("whole by MD5", "whole", lambda row: str(row["whole"])),
@@ -281,45 +216,24 @@ LINES = [
      lambda row: f"{ms(row['twin']['check_p50'])}, {ms(row['twin']['check_p99'])}"),
     ("quick client, kept, fresh: of the idle twin's meanwhile", None,
      lambda row: f"{against_twin('kept')(row)}, {against_twin('fresh')(row)}"),
+    ("by the wall's clock: p99; kept, fresh of idle, of the twin", None, by_the_wall),
     ("a slow download: median, longest", None,
      lambda row: f"{row['load']['median_s']:.1f} s, {row['load']['longest_s']:.1f} s"),
 ]
 
 
-def verdict(row, key, load):
-    if key is None or row["server"] != SERVERS[0][0]:
+def verdict(row, key, connections):
+    if key is None or row["server"] != OURS:
         return ""
-    return " (met)" if TARGETS[key][1](row, load) else " **(missed)**"
+    return " (met)" if TARGETS[key][1](row, connections) else " **(missed)**"
 
 
 def report(result):
-    about, rows = result["machine"], result["servers"]
-    lines = [f"- {line}" for line in about["lines"]] + [""]
-    heads = [f"{about['connections']} slow downloads", "target", *(row["server"] for row in rows)]
-    lines += ["| " + " | ".join(heads) + " |", "| --- | ---: |" + " ---: |" * len(rows)]
-    for what, key, say in LINES:
-        cells = [say(row) + verdict(row, key, about) for row in rows]
-        lines.append("| " + " | ".join([what, TARGETS[key][0] if key else "", *cells]) + " |")
-    return "\n".join(lines)
-
-
-def first_line(*command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    return done.stdout.strip().split("\n")[0]
-
-
-def describe(options, pinned):
-    found = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
-    system = os.uname()
-    return {"connections": options.connections, "lines": [
-        shlex.join(["script/bench", "slow", *sys.argv[1:]]), time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        f"{len(os.sched_getaffinity(0))} x {found.group(1) if found else system.machine}; {system.sysname} "
-        f"{system.release}, TCP {congestion}",
-        first_line(updraft.BIN / "updraftd", "--version"),
-        f"{options.connections} downloads of {options.size} at {options.rate / 1024:.0f} KiB/s; "
-        + ("server on one CPU, load and quick clients on another" if pinned else "not pinned"),
-        f"load of the machine before: {os.getloadavg()[0]:.2f}"]}
+    rows, connections = result["servers"], result["connections"]
+    table = [[what, TARGETS[key][0] if key else "", *(say(row) + verdict(row, key, connections) for row in rows)]
+             for what, key, say in LINES]
+    return "\n".join(machine.describe(result["machine"]) +
+                     markdown_table(["what", "target", *(row["server"] for row in rows)], table))
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -334,7 +248,7 @@ def parse_options():
     parser.add_argument("--size", default="512K", help="of the image (512K; 4M takes eight times as long)")
     parser.add_argument("--opening", type=int, default=2500, metavar="N", help="connections a second (2500)")
     parser.add_argument("--checks", type=int, metavar="N", help="fresh checks, idle and meanwhile (2000)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of each quick client's run (3)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of each of the quick client's runs (3)")
     parser.add_argument("--only", metavar="NAME,...", help=f"of {', '.join(names)}")
     parser.add_argument("--no-pin", action="store_true", help="leave servers and load to the scheduler")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
@@ -360,35 +274,30 @@ def raise_descriptors(options):
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def pins(options):
-    """What each kind of child does before its program begins; the quick clients are in this process."""
-    cpus = sorted(os.sched_getaffinity(0))
-    if options.no_pin or len(cpus) < 2:
-        return None, None
-    os.sched_setaffinity(0, {cpus[1]})
-    return (lambda: os.sched_setaffinity(0, {cpus[0]})), (lambda: os.sched_setaffinity(0, {cpus[1]}))
+def bench(options, folder):
+    entries = [entry for entry in SERVERS if entry[0] in options.only]
+    pins = machine.pins(not options.no_pin)
+    where = "server on one CPU, load and quick client on another" if pins[1] else "not pinned"
+    about = machine.Machine(f"{options.connections} downloads of {options.size} at {options.rate / 1024:.0f} KiB/s; {where}",
+                            *dict.fromkeys(program for _, program, _ in entries), command="script/bench slow")
+    if pins[1]:
+        pins[1]()  # the quick client is this process
+    image_path = folder / "firmware" / f"bench_{VERSION}.ino.d1_mini.bin"
+    image = updraft.make_image("esp8266", image_path, size=options.size)
+    client = QuickClient(check_request(CHECK, VERSION), DOWNLOAD, image, options.checks, options.seconds)
+    rows = [measure(entry, image_path, client, folder, options, pins) for entry in entries]
+    return {"machine": about.over(), "connections": options.connections, "servers": rows}
 
 
 def main():
     options = parse_options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by SIGTERM"))  # so that all else is ended too
-    entries = [entry for entry in SERVERS if entry[0] in options.only]
-    missing = {program for _, program, _ in entries if program and not shutil.which(program, path=PATH)}
-    for program in sorted(missing):
-        print(f"bench: {program} is not installed, so it is left out: script/bootstrap bench", file=sys.stderr)
     raise_descriptors(options)
-    about = describe(options, not options.no_pin)
-    both = pins(options)
     with tempfile.TemporaryDirectory(prefix="updraft-bench-") as folder:
-        folder = pathlib.Path(folder)
-        image_path = folder / "ours" / "firmware" / f"bench_{VERSION}.ino.d1_mini.bin"
-        image = updraft.make_image("esp8266", image_path, size=options.size)
         try:
-            rows = [measure(entry, image_path, image, folder, options, both)
-                    for entry in entries if entry[1] not in missing]
+            result = bench(options, pathlib.Path(folder))
         except Wrong as wrong:
             sys.exit(f"bench: {wrong}")
-    result = {"machine": about, "servers": rows}
     print(report(result))
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
