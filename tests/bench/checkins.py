@@ -16,10 +16,11 @@ import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from machine import cpu_s, pins
 from tests.support.admin import Admin
 from tests.support.updraft import ESP8266, Server, make_image
 
-CPUS = sorted(os.sched_getaffinity(0))
+SERVER_PIN, LOAD_PIN = pins()
 CASES = [("SQLite", True), ("SQLite", False), ("none", True), ("none", False)]
 WRK_SCRIPT = """local requests, n = {}, %d
 for i = 1, n do
@@ -38,17 +39,12 @@ def write_script(path, devices, kept):
     path.write_text(WRK_SCRIPT % (devices, f'"{text}"'))
 
 
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(server, script, seconds):
     """(check-ins a second, µs of the server's CPU each)"""
     before = cpu_s(server.process.pid)
     words = ["wrk", "-t1", "-c64", f"-d{seconds}s", "-s", script, f"http://127.0.0.1:{server.port}/"]
     done = subprocess.run(words, check=True, capture_output=True, text=True,
-                          preexec_fn=lambda: os.sched_setaffinity(0, {CPUS[-1]}))
+                          preexec_fn=LOAD_PIN)
     used = cpu_s(server.process.pid) - before
     if "Non-2xx" in done.stdout:
         sys.exit(f"bench: {done.stdout}")
@@ -74,7 +70,7 @@ def main():
             for store, flags in (("SQLite", {}), ("none", {"store": "none"})):
                 make_image("esp8266", folder / store / "firmware/truc_1_0_3.ino.d1_mini.bin", size="512K")
                 servers[store] = Server(folder / store, log_level="warn", **flags,
-                                        preexec_fn=lambda: os.sched_setaffinity(0, {CPUS[0]}))
+                                        preexec_fn=SERVER_PIN)
                 measure(servers[store], scripts[True], 2)  # all are known from here on
             admin = Admin(folder / "SQLite/state/admin.sock")
             written = -admin.get("/api/v1/status").json["store"]["written"]

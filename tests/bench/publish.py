@@ -17,6 +17,7 @@ import tempfile
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from machine import cpu_s
 from tests.support.mqtt import Broker
 from tests.support.updraft import BIN
 
@@ -26,11 +27,6 @@ CASES = [("paho", 5, 64), ("paho", 3, 64), ("paho", 3, 200), ("paho", 3, 1000),
 NAMES = {"paho": "Paho alone", "publisher": "publisher"}
 VERSIONS = {3: "3.1.1", 5: "5"}
 PATIENCE_S = 120
-
-
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(case, broker, options):

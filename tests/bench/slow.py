@@ -59,10 +59,10 @@ def ours(name, folder, served, options, pin):
         yield server
 
 
-def nginx(listen, nopush):
+def nginx(listen):
     @contextlib.contextmanager
     def running(name, folder, served, options, pin):
-        door = Door(name, f" backlog=4096{listen}", f"tcp_nopush {nopush};")
+        door = Door(name, f" backlog=4096{listen}", "tcp_nopush on;")
         with servers.nginx(folder, served, [door], pin, options.connections + SPARE) as [server]:
             yield server
     return running
@@ -75,12 +75,11 @@ def lighttpd(name, folder, served, options, pin):
         yield server
 
 
-# name, program, how to run it. nginx with small send buffers is what one would set for slow devices; they are smaller than
-# a segment of loopback, and tcp_nopush would wait 200 ms for each to be full.
+# name, program, how to run it. nginx with small send buffers is what one would set for slow devices.
 SERVERS = [
     (OURS, updraft.BIN / "updraftd", ours),
-    (NGINX, "nginx", nginx("", "on")),
-    ("nginx-sndbuf", "nginx", nginx(" sndbuf=32k", "off")),
+    (NGINX, "nginx", nginx("")),
+    ("nginx-sndbuf", "nginx", nginx(" sndbuf=32k")),
     (LIGHTTPD, "lighttpd", lighttpd),
 ]
 

@@ -23,6 +23,7 @@ from datetime import datetime
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+from machine import cpu_s
 from tests.support.fleet import OVER, Fleet
 from tests.support.sim import Sim
 from tests.support.updraft import BIN, Server, make_image
@@ -53,11 +54,6 @@ def raise_descriptors(counts):
             print(f"{count} devices are {most} here: mosquitto needs a descriptor for each, and the hard limit is {hard}; "
                   f"to go on, raise it (ulimit -Hn {count + SPARE}, as root).\n")
     return [min(count, most) for count in counts]
-
-
-def cpu_s(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children_s():
