@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +38,12 @@ CALLS = {
 # Where the system bounds the send buffer to less than such an image (net.core.wmem_max), the rest waits for room.
 WAIT_FOR_ROOM = {"epoll_wait": 2, "write": 2, "sendfile": 1, "epoll_ctl": 2}
 SEND_BUFFER = 272 << 10
-# Once a second, or ten times, whatever is asked: ticks of timers, the store's batches, the log's thread woken.
-BESIDES = REQUESTS // 2
-OTHERS = 2 * REQUESTS # of all other threads: the same, and the lines of the log
+# Once a second, or ten times, whatever is asked: ticks of timers, the store's batches, the log's thread woken. On a busy
+# machine the same requests take longer, so these grow with the seconds.
+BESIDES, BESIDES_A_SECOND = REQUESTS // 4, 100
+OTHERS, OTHERS_A_SECOND = REQUESTS, 200  # of all other threads: the same, and the lines of the log
 ALLOCATIONS_BESIDES = REQUESTS // 10
+ROUNDS_MAX = 4  # one more, and the loop guard holds the device back
 
 
 # --- a warm server ----------------------------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ def test_allocations(tmp_path, case):
         house.warm()
         # As many rows as ever wait for the store at once are made anew, so the first rounds may still make some.
         rounds = []
-        while not rounds or (rounds[-1] > ALLOCATIONS_BESIDES and len(rounds) < 5):
+        while not rounds or (rounds[-1] > ALLOCATIONS_BESIDES and len(rounds) < ROUNDS_MAX):
             rounds.append(taken())
         assert rounds[-1] <= ALLOCATIONS_BESIDES, f"allocations in rounds of {REQUESTS} requests: {rounds}"
 
@@ -168,13 +171,15 @@ def test_system_calls(tmp_path, case):
     with house.server:
         house.warm()
         with traced(pid, tmp_path) as counts:
+            began = time.monotonic()
             house.ask(case, REQUESTS)
+            seconds = time.monotonic() - began
     loop = counts[pid]
     beyond = loop - Counter({name: REQUESTS * times for name, times in listed(case).items()})
     assert loop["sendto"] >= REQUESTS, f"not all was traced: {loop}"
-    assert beyond.total() <= BESIDES, f"besides {listed(case)} a request, for {REQUESTS}: {beyond}"
+    assert beyond.total() <= BESIDES + BESIDES_A_SECOND * seconds, f"besides {listed(case)} a request, for {REQUESTS}: {beyond}"
     others = sum((count for thread, count in counts.items() if thread != pid), Counter())
-    assert others.total() <= OTHERS, f"the other threads, for {REQUESTS} requests: {others}"
+    assert others.total() <= OTHERS + OTHERS_A_SECOND * seconds, f"the other threads, for {REQUESTS} requests: {others}"
 
 
 def table():
