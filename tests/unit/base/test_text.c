@@ -5,6 +5,7 @@
 #include "base/text.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -111,6 +112,21 @@ static void test_hex_refused_writes_nothing(void **state)
     }
     uint8_t none;
     assert_false(hex_decode(absent, &none, 0));
+}
+
+/* Each byte in each place, for what one place lets pass another may not. */
+static void test_hex_refused_anywhere(void **state)
+{
+    (void)state;
+    for (size_t place = 0; place < 8; place++) {
+        for (int c = 0; c <= UCHAR_MAX; c++) {
+            char digits[] = "009fa0ff";
+            uint8_t back[4];
+            digits[place] = (char)c;
+            bool is_digit = c != 0 && strchr("0123456789abcdefABCDEF", c) != NULL;
+            assert_int_equal(hex_decode((struct slice){ digits, 8 }, back, sizeof back), is_digit);
+        }
+    }
 }
 
 static const struct {
@@ -378,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_copy_fits_or_leaves_nothing),
         cmocka_unit_test(test_hex_there_and_back),
         cmocka_unit_test(test_hex_refused_writes_nothing),
+        cmocka_unit_test(test_hex_refused_anywhere),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_durations_and_sizes),
         cmocka_unit_test(test_printed_quantities_read_back),
