@@ -1,8 +1,8 @@
 """A client that takes what it can get, and how long that takes by the server's doing.
 
-What makes it hard is that it shares its CPU with a load. What it waits for that CPU while it could go on is no fault of
-the server's and does not count (`OwnTime`); what it waits for bytes does. The rest of what a load costs it, in caches
-and in the kernel, a server without the load shows, asked in the same seconds."""
+What makes it hard is that it shares its CPU with a load, and both suffer. So it rests after each answer (`REST`), in
+which the load catches up, and only the time of the answers counts; of that not what it waits for its CPU while it could
+go on (`OwnTime`), which is no fault of the server's."""
 
 import gc
 import os
@@ -12,6 +12,7 @@ import time
 import updraft
 
 SEGMENT = 1460  # of Ethernet. One of loopback, 64 KiB, is more than a small send buffer holds: timers would be measured.
+REST = 2  # times what an answer took: two thirds of the CPU are the load's
 
 
 class Wrong(Exception):
@@ -36,17 +37,13 @@ class OwnTime:
         return time.perf_counter() - int(waited_ns) / 1e9
 
 
-class Span:
-    """From where it is made: by the wall's clock, and of our own time."""
-
-    def __init__(self, own):
-        self.own, self.wall_from, self.own_from = own, time.perf_counter(), own.now_s()
-
-    def wall_s(self):
-        return time.perf_counter() - self.wall_from
-
-    def own_s(self):
-        return self.own.now_s() - self.own_from
+def timed(ask, own):
+    """What it returned, and its (own, wall) seconds; then a rest."""
+    wall_from, own_from = time.perf_counter(), own.now_s()
+    value = ask()
+    took = own.now_s() - own_from, time.perf_counter() - wall_from
+    time.sleep(REST * took[1])
+    return value, took
 
 
 def connect(server):
@@ -92,17 +89,18 @@ class QuickClient:
             raise Wrong(f"{server.name}: a download is answered {first.status_line!r}, {first.header_list!r}")
         return len(data) - len(first.rest)
 
+    def ask_for_check(self, server):
+        with connect(server) as connection:
+            connection.sendall(self.check)
+            answer = updraft.read_to_end(connection)
+        if answer[9:12] != b"304":
+            raise Wrong(f"{server.name}: a check under load is answered {answer[:60]!r}")
+
     def checks(self, server, own):
         """(own, wall) seconds of each fresh check, from connecting to the end of the connection."""
-        took, whole = [], Span(own)
-        while len(took) < self.count and whole.wall_s() < 3 * self.seconds:
-            span = Span(own)
-            with connect(server) as connection:
-                connection.sendall(self.check)
-                answer = updraft.read_to_end(connection)
-            took.append((span.own_s(), span.wall_s()))
-            if answer[9:12] != b"304":
-                raise Wrong(f"{server.name}: a check under load is answered {answer[:60]!r}")
+        took, end = [], time.perf_counter() + 3 * self.seconds
+        while len(took) < self.count and time.perf_counter() < end:
+            took.append(timed(lambda: self.ask_for_check(server), own)[1])
         return took
 
     def download_kept(self, server, connection, answer_bytes):
@@ -127,11 +125,12 @@ class QuickClient:
         return got
 
     def rate(self, download, own):
-        """(own, wall) bytes a second, one download after the other."""
-        total, span = 0, Span(own)
-        while span.wall_s() < self.seconds:
-            total += download()
-        return total / span.own_s(), total / span.wall_s()
+        """(own, wall) bytes a second of the downloads' time."""
+        runs, end = [], time.perf_counter() + self.seconds
+        while time.perf_counter() < end:
+            runs.append(timed(download, own))
+        total = sum(got for got, _ in runs)
+        return tuple(total / sum(took[place] for _, took in runs) for place in (0, 1))
 
     def feel(self, server, answer_bytes):
         """What is to be had of the server as it is now; the keys with _wall by the wall's clock."""
