@@ -1,8 +1,8 @@
 """A client that takes what it can get, and how long that takes by the server's doing.
 
-What makes it hard is that it shares its CPU with a load, and both suffer. So it rests after each answer (`REST`), in
-which the load catches up, and only the time of the answers counts; of that not what it waits for its CPU while it could
-go on (`OwnTime`), which is no fault of the server's."""
+What makes it hard is that it shares its CPU with a load, and both suffer. So it rests after each check and each
+`BURST_S` of downloads, in which the load catches up, and only the time of the answers counts; of that not what it waits
+for its CPU while it could go on (`OwnTime`), which is no fault of the server's."""
 
 import gc
 import os
@@ -12,7 +12,8 @@ import time
 import updraft
 
 SEGMENT = 1460  # of Ethernet. One of loopback, 64 KiB, is more than a small send buffer holds: timers would be measured.
-REST = 2  # times what an answer took: two thirds of the CPU are the load's
+REST = 2  # times what it took before: two thirds of the CPU are the load's
+BURST_S = 0.06  # after a rest BBR begins a kept connection's next download slowly
 
 
 class Wrong(Exception):
@@ -126,9 +127,15 @@ class QuickClient:
 
     def rate(self, download, own):
         """(own, wall) bytes a second of the downloads' time."""
+        def burst():
+            total, end = 0, time.perf_counter() + BURST_S
+            while time.perf_counter() < end:
+                total += download()
+            return total
+
         runs, end = [], time.perf_counter() + self.seconds
         while time.perf_counter() < end:
-            runs.append(timed(download, own))
+            runs.append(timed(burst, own))
         total = sum(got for got, _ in runs)
         return tuple(total / sum(took[place] for _, took in runs) for place in (0, 1))
 
