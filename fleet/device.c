@@ -372,6 +372,7 @@ struct device *devices_take(struct devices *devices, const struct mac *mac, stru
     }
     leave_type(devices, device);
     join_type(device, type);
+    devices_mark(devices, device);
     return device;
 }
 

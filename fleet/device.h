@@ -96,8 +96,8 @@ void devices_free(struct devices *devices);
 
 struct device *devices_find(const struct devices *devices, const struct mac *mac);
 
-/* Found or made; a device that asks as another type than before moves to it. NULL where devices_max or DEVICE_TYPES_MAX
- * is reached: the device is served, and not remembered; counted. */
+/* Found or made; a device that asks as another type than before moves to it, and is marked. NULL where devices_max or
+ * DEVICE_TYPES_MAX is reached: the device is served, and not remembered; counted. */
 struct device *devices_take(struct devices *devices, const struct mac *mac, struct slice type);
 void devices_forget(struct devices *devices, struct device *device); /* an operator's word */
 

@@ -257,6 +257,17 @@ static void tell_rollouts(struct fleet *fleet, const struct device *device, cons
     }
 }
 
+/* Most come as they were; when, is written later. What went by a clock that was wrong is corrected in the row, too. */
+static void note_checkin(struct fleet *fleet, const struct device *before, struct device *device,
+                         const struct outcome_verdict *verdict)
+{
+    bool is_later = before->seen_s > 0 && device->seen_s >= before->seen_s;
+    if (!is_later || verdict->outcome != OUTCOME_NONE || journal_device_differs(before, device)) {
+        devices_mark(fleet->devices, device);
+    }
+    journal_saw(fleet->journal, device);
+}
+
 struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *checkin, const struct moment *now,
                                 struct outcome_verdict *verdict)
 {
@@ -279,8 +290,9 @@ struct device *fleet_checked_in(struct fleet *fleet, const struct checkin *check
     memcpy(sighting.address, checkin->address, sizeof sighting.address);
     bool is_first = device->first_seen_s == 0;
     judge(fleet, device, checkin, now, verdict);
+    const struct device before = *device;
     device_saw(fleet->devices, device, &sighting, now);
-    devices_mark(fleet->devices, device);
+    note_checkin(fleet, &before, device, verdict);
     write_line(fleet, device, is_first, checkin, verdict, now); /* behind the record, see fleet/journal.h */
     tell_rollouts(fleet, device, checkin, verdict, now);
     return device;
@@ -465,6 +477,7 @@ enum status fleet_forget(struct fleet *fleet, const struct mac *mac, const struc
     }
     (void)fleet_retry(fleet, mac, now);
     if (device != NULL) {
+        journal_saw(fleet->journal, device);
         devices_forget(fleet->devices, device);
     }
     (void)fleet_set_policy(fleet, &nothing, now, ticket);

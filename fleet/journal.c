@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "fleet/journal_rows.h"
+#include "fleet/seen.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -35,6 +36,7 @@ struct journal {
     const struct policies *policies;
     struct never_again *never_again;
     struct store_queue *queue;
+    struct seen *seen; /* NULL where the queue is */
     uint64_t events_dropped;
     struct rewriting rewriting;
     struct owed owed[JOURNAL_OWED_MAX];
@@ -52,12 +54,16 @@ struct journal *journal_new(struct devices *devices, const struct policies *poli
     journal->policies = policies;
     journal->never_again = never_again;
     journal->queue = queue;
+    journal->seen = queue != NULL ? seen_new(devices, queue) : NULL;
     return journal;
 }
 
 void journal_free(struct journal *journal)
 {
-    free(journal);
+    if (journal != NULL) {
+        seen_free(journal->seen);
+        free(journal);
+    }
 }
 
 struct store_queue *journal_queue(const struct journal *journal)
@@ -179,6 +185,7 @@ static void fill_device(struct store_device *row, const struct words *words, con
     DEVICE_BYTES(BYTES)
     DEVICE_WORDS(WORD)
     row->mac = from->mac;
+    row->seen_s = from->seen_s;
     text_copy(words_text(words, from->type->name), row->type, sizeof row->type);
     fill_transfer(&row->transfer, words, &from->transfer);
     fill_transfer(&row->fs_transfer, words, device_sent(from, true));
@@ -193,6 +200,35 @@ static struct store_change *device_change(const struct journal *journal, const s
         change->row.device.never_again = *failed;
     }
     return change;
+}
+
+#define NUMBER_DIFFERS(name) || before->name != device->name
+#define BYTES_DIFFER(name)   || memcmp(before->name, device->name, sizeof before->name) != 0
+
+bool journal_device_differs(const struct device *before, const struct device *device)
+{
+    return false DEVICE_NUMBERS(NUMBER_DIFFERS) DEVICE_BYTES(BYTES_DIFFER) DEVICE_WORDS(NUMBER_DIFFERS);
+}
+
+void journal_saw(struct journal *journal, const struct device *device)
+{
+    if (!is_off(journal)) {
+        seen_note(journal->seen, device);
+    }
+}
+
+void journal_tick(struct journal *journal)
+{
+    if (!is_off(journal)) {
+        seen_tick(journal->seen);
+    }
+}
+
+void journal_end(struct journal *journal)
+{
+    if (!is_off(journal)) {
+        seen_write(journal->seen);
+    }
 }
 
 /* What is said of a device goes behind its row: whatever part of it a kill lets through, the row knows as much. Returns

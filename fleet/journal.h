@@ -1,7 +1,8 @@
 /* From the fleet's memory to the store's queue: what changed, as rows. And back, at the start.
  *
  * What makes it hard is a store that is slow or full. A device that changed is marked and written within a second, once
- * however often it changed; where the queue has no room it stays marked, so nothing grows. A rollout whose changes
+ * however often it changed; where the queue has no room it stays marked, so nothing grows. One that came and is as it
+ * was is not marked, see fleet/seen. A rollout whose changes
  * found no room is written again whole, when there is; an operator's word that found none is owed, and written first.
  * Time-lines are the one thing that is dropped then, and counted.
  *
@@ -46,6 +47,12 @@ void journal_event(struct journal *journal, const struct mac *mac, const struct 
  * and when something was written (store_queue_events.on_written) and a batch waits, so that a busy fleet goes as fast
  * as the disk does. */
 void journal_flush(struct journal *journal, struct rollouts *rollouts);
+/* When devices were last seen follows within SEEN_WRITTEN_S, where nothing else changed. */
+void journal_saw(struct journal *journal, const struct device *device);                /* or is about to forget it */
+bool journal_device_differs(const struct device *before, const struct device *device); /* but in that, and in what it
+                                                                                          was sent */
+void journal_tick(struct journal *journal);                                            /* once a second */
+void journal_end(struct journal *journal); /* all that is left of it, before the queue is closed */
 uint64_t journal_events_dropped(const struct journal *journal);
 struct store_queue *journal_queue(const struct journal *journal);
 

@@ -60,9 +60,21 @@ static void recall_device(struct recall *recall, const struct store_device *row)
     DEVICE_NUMBERS(NUMBER)
     DEVICE_BYTES(BYTES)
     DEVICE_WORDS(WORD)
+    to->seen_s = row->seen_s;
     never_again_restore(recall->never_again, &row->never_again);
     recall_transfer(recall, to, false, &row->transfer);
     recall_transfer(recall, to, true, &row->fs_transfer);
+}
+
+/* Behind the devices. One that was forgotten may still be in it, and the device's row may be the later one. */
+static void recall_seen(const struct recall *recall, const struct store_seen *row)
+{
+    for (size_t i = 0; i < row->count; i++) {
+        struct device *device = devices_find(recall->devices, &row->devices[i].mac);
+        if (device != NULL && row->devices[i].unix_s > device->seen_s) {
+            device->seen_s = row->devices[i].unix_s;
+        }
+    }
 }
 
 static void recall_policy(struct recall *recall, const struct store_policy *row)
@@ -110,6 +122,9 @@ bool recall_row(void *owner, const struct store_change *row)
     switch (row->kind) {
     case STORE_DEVICE:
         recall_device(recall, &row->row.device);
+        break;
+    case STORE_SEEN:
+        recall_seen(recall, &row->row.seen);
         break;
     case STORE_POLICY:
         recall_policy(recall, &row->row.policy);

@@ -4,7 +4,8 @@
 #ifndef FLEET_JOURNAL_ROWS_H
 #define FLEET_JOURNAL_ROWS_H
 
-/* struct device, struct store_device; struct device_transfer, struct store_transfer: numbers, bytes, words */
+/* struct device, struct store_device; struct device_transfer, struct store_transfer: numbers, bytes, words. Beside them
+ * the device's type, and seen_s, which may be written later (fleet/seen) */
 #define DEVICE_NUMBERS(X)                                                                                              \
     X(client)                                                                                                          \
     X(chip)                                                                                                            \
@@ -15,7 +16,6 @@
     X(came_back)                                                                                                       \
     X(via_proxy)                                                                                                       \
     X(first_seen_s)                                                                                                    \
-    X(seen_s)                                                                                                          \
     X(flash_bytes)                                                                                                     \
     X(free_bytes)                                                                                                      \
     X(sketch_bytes)

@@ -46,6 +46,19 @@ struct store_device { /* key: mac; `gone`: the row is deleted, and its time-line
     struct never_again_entry never_again; /* count 0 = none */
 };
 
+/* Of devices that are neighbours in memory: later than their rows say, or not. */
+#define STORE_SEEN_MAX 400 /* ten bytes each: a page */
+struct store_seen_device {
+    struct mac mac;
+    uint32_t unix_s;
+};
+struct store_seen { /* key: block, of this process: those of earlier ones stay beside them */
+    uint32_t block;
+    uint16_t count;
+    bool renewed; /* no block, but: all of this process are written, those of earlier ones are deleted */
+    struct store_seen_device devices[STORE_SEEN_MAX];
+};
+
 struct store_policy { /* key: mac; `gone`: the row is deleted */
     struct mac mac;
     bool gone, blocked, approved;
@@ -82,7 +95,7 @@ struct store_event {
     char text[STORE_EVENT_MAX]; /* both sides of it, for people */
 };
 
-enum store_kind { STORE_DEVICE, STORE_POLICY, STORE_ROLLOUT, STORE_MEMBER, STORE_EVENT, STORE_KINDS };
+enum store_kind { STORE_DEVICE, STORE_POLICY, STORE_ROLLOUT, STORE_MEMBER, STORE_EVENT, STORE_SEEN, STORE_KINDS };
 
 struct store_change {
     enum store_kind kind;
@@ -92,13 +105,15 @@ struct store_change {
         struct store_rollout rollout;
         struct store_member member;
         struct store_event event;
+        struct store_seen seen;
     } row;
 };
 
 /* --- the table ------------------------------------------------------------------------------------------------------
  */
 
-/* Called for each row at the start, policies first, then devices, rollouts, members: those that are still needed, and
+/* Called for each row at the start, policies first, then devices, when these were seen,
+ * rollouts, members: those that are still needed, and
  * of rollouts that are over and done with those that say why. Rows are borrowed until it returns; false ends the
  * reading. */
 typedef bool (*store_row_fn)(void *owner, const struct store_change *row);

@@ -69,7 +69,7 @@ static const struct {
 } kinds[STORE_KINDS] = {
     [STORE_DEVICE] = { sizeof(struct store_device), 1024 }, [STORE_POLICY] = { sizeof(struct store_policy), 0 },
     [STORE_ROLLOUT] = { sizeof(struct store_rollout), 0 },  [STORE_MEMBER] = { sizeof(struct store_member), 1024 },
-    [STORE_EVENT] = { sizeof(struct store_event), 1024 },
+    [STORE_EVENT] = { sizeof(struct store_event), 1024 },   [STORE_SEEN] = { sizeof(struct store_seen), 64 },
 };
 
 static size_t parcel_bytes(enum store_kind kind)

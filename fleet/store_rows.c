@@ -115,18 +115,34 @@ static const char *word_of_mark(unsigned i)
  */
 
 /* Byte by byte, so that neither a compiler's gaps nor a machine's order of bytes are in the file. */
+static uint8_t *pack_bytes(uint8_t *to, const uint8_t *bytes, size_t n)
+{
+    memcpy(to, bytes, n);
+    return to + n;
+}
+
+static uint8_t *pack_number(uint8_t *to, uint32_t number)
+{
+    for (unsigned k = 0; k < 4; k++) {
+        to[k] = (uint8_t)(number >> (24 - 8 * k));
+    }
+    return to + 4;
+}
+
+static uint32_t unpack_number(const uint8_t *from)
+{
+    return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
+}
+
 static size_t pack_images(const struct never_again_entry *entry, uint8_t images[ROW_IMAGES_BYTES])
 {
     uint8_t *to = images;
     for (size_t i = 0; i < entry->count; i++) {
         const struct never_again_image *image = &entry->images[i];
-        memcpy(to, image->md5, 16);
-        to[16] = image->failures;
-        to[17] = image->rolled_back;
-        for (unsigned k = 0; k < 4; k++) {
-            to[18 + k] = (uint8_t)(image->unix_s >> (24 - 8 * k));
-        }
-        to += ROW_IMAGE_BYTES;
+        to = pack_bytes(to, image->md5, 16);
+        *to++ = image->failures;
+        *to++ = image->rolled_back;
+        to = pack_number(to, image->unix_s);
     }
     return (size_t)(to - images);
 }
@@ -138,9 +154,7 @@ static void unpack_images(const uint8_t *from, size_t bytes, struct never_again_
         memcpy(image->md5, from, 16);
         image->failures = from[16];
         image->rolled_back = from[17] != 0;
-        for (unsigned k = 0; k < 4; k++) {
-            image->unix_s = image->unix_s << 8 | from[18 + k];
-        }
+        image->unix_s = unpack_number(from + 18);
         from += ROW_IMAGE_BYTES;
     }
 }
@@ -237,6 +251,32 @@ void row_get_device(struct row_cursor *from, struct store_device *row)
     size_t bytes = get_bytes(from, images, sizeof images);
     row->never_again.mac = row->mac;
     unpack_images(images, bytes < sizeof images ? bytes : sizeof images, &row->never_again);
+}
+
+/* `first`: what block 0 is called in the file. */
+void row_put_seen(struct row_cursor *to, const struct store_seen *row, sqlite3_int64 first,
+                  uint8_t packed[ROW_SEEN_BLOCK_BYTES])
+{
+    uint8_t *at = packed;
+    for (size_t i = 0; i < row->count; i++) {
+        at = pack_bytes(at, row->devices[i].mac.bytes, sizeof row->devices[i].mac.bytes);
+        at = pack_number(at, row->devices[i].unix_s);
+    }
+    row_put_number(to, first + row->block);
+    put_bytes(to, packed, (size_t)(at - packed));
+}
+
+void row_get_seen(struct row_cursor *from, struct store_seen *row)
+{
+    uint8_t packed[ROW_SEEN_BLOCK_BYTES];
+    (void)row_get_number(from); /* an earlier process's: it says nothing now */
+    size_t bytes = get_bytes(from, packed, sizeof packed);
+    size_t count = bytes < sizeof packed ? bytes / ROW_SEEN_BYTES : STORE_SEEN_MAX;
+    for (const uint8_t *at = packed; row->count < count; at += ROW_SEEN_BYTES) {
+        struct store_seen_device *device = &row->devices[row->count++];
+        memcpy(device->mac.bytes, at, sizeof device->mac.bytes);
+        device->unix_s = unpack_number(at + sizeof device->mac.bytes);
+    }
 }
 
 void row_put_policy(struct row_cursor *to, const struct store_policy *row, char groups[STORE_GROUPS_TEXT])

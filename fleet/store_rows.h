@@ -25,6 +25,12 @@ void row_get_text(struct row_cursor *cursor, char *to, size_t size);
 #define ROW_IMAGES_BYTES (NEVER_AGAIN_OF_DEVICE * ROW_IMAGE_BYTES)
 void row_put_device(struct row_cursor *to, const struct store_device *row, uint8_t images[ROW_IMAGES_BYTES]);
 void row_get_device(struct row_cursor *from, struct store_device *row);
+/* `packed` takes the devices of it. */
+#define ROW_SEEN_BYTES       10
+#define ROW_SEEN_BLOCK_BYTES (STORE_SEEN_MAX * ROW_SEEN_BYTES)
+void row_put_seen(struct row_cursor *to, const struct store_seen *row, sqlite3_int64 first,
+                  uint8_t packed[ROW_SEEN_BLOCK_BYTES]);
+void row_get_seen(struct row_cursor *from, struct store_seen *row);
 void row_put_policy(struct row_cursor *to, const struct store_policy *row, char groups[STORE_GROUPS_TEXT]);
 void row_get_policy(struct row_cursor *from, struct store_policy *row);
 /* Takes what is written as texts: how many of its devices are in each state, and are skipped for each reason. */

@@ -26,6 +26,7 @@ static const char *const migrations[STORE_SCHEMA_VERSION] = {
     " INTEGER, sent_ms INTEGER, sent_version TEXT, outcome TEXT, failures INTEGER, served INTEGER, fs_sent_at"
     " INTEGER, fs_sent_md5 BLOB, fs_sent_before BLOB, fs_sent_bytes INTEGER, fs_sent_of INTEGER, fs_sent_ms"
     " INTEGER, fs_sent_version TEXT, fs_outcome TEXT, fs_failures INTEGER, fs_served INTEGER, never_again BLOB);"
+    "CREATE TABLE seen (block INTEGER PRIMARY KEY, devices BLOB);"
     "CREATE TABLE policy (mac INTEGER PRIMARY KEY, blocked INTEGER, approved INTEGER, type TEXT, label TEXT, pin TEXT,"
     " groups TEXT, note TEXT, at INTEGER);"
     "CREATE TABLE rollout (place INTEGER PRIMARY KEY, id TEXT UNIQUE, state TEXT, before TEXT, why TEXT,"

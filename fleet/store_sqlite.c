@@ -45,6 +45,8 @@ static const char *const queries[QUERIES] = {
     [PUT_EVENT] = "INSERT INTO event (mac, at, word, text) VALUES (?1,?2,?3,?4)",
     [THIN_EVENTS] = "DELETE FROM event WHERE mac = ?1 AND id <= (SELECT id FROM event WHERE mac = ?1"
                     " ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+    [PUT_SEEN] = "REPLACE INTO seen VALUES (?1,?2)",
+    [DROP_SEEN] = "DELETE FROM seen WHERE block < ?1",
     [GET_EVENTS] = "SELECT at, word, text FROM event WHERE mac = ?1 ORDER BY id DESC LIMIT ?2",
     [GET_MEMBERS] = "SELECT * FROM member WHERE rollout = ?1" NOT_DROPPED " ORDER BY mac LIMIT ?2 OFFSET ?3",
     /* Who waited when it ended was not written again. */
@@ -122,12 +124,24 @@ static void close_sqlite(void *opened)
     free(opened);
 }
 
+/* Behind all that others wrote. */
+static enum status find_first_block(struct sqlite *store, char *message, size_t size)
+{
+    sqlite3_stmt *statement;
+    int code = sqlite3_prepare_v2(store->db, "SELECT max(block) + 1 FROM seen", -1, &statement, NULL);
+    code = code == SQLITE_OK ? sqlite3_step(statement) : code;
+    store->first_block = code == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : 0;
+    sqlite3_finalize(statement);
+    return code == SQLITE_ROW ? STATUS_OK : sqlite_explain(store, code, "reading it", message, size);
+}
+
 /* On failure it is shut again. */
 static enum status open_to_write(struct sqlite *store, char *message, size_t size)
 {
     store->full_sync = true; /* as it is opened */
     enum status status = store_schema_open(store->path, &store->db, &store->wal, message, size);
     status = status == STATUS_OK ? prepare(store, message, size) : status;
+    status = status == STATUS_OK ? find_first_block(store, message, size) : status;
     if (status != STATUS_OK) {
         sqlite_shut(store);
         return status;
@@ -261,6 +275,18 @@ static int write_policy(struct sqlite *store, const struct store_policy *row)
     return step(store, PUT_POLICY);
 }
 
+static int write_seen(struct sqlite *store, const struct store_seen *row)
+{
+    uint8_t packed[ROW_SEEN_BLOCK_BYTES];
+    struct row_cursor cursor = sqlite_begin(store, row->renewed ? DROP_SEEN : PUT_SEEN);
+    if (row->renewed) {
+        row_put_number(&cursor, store->first_block);
+        return step(store, DROP_SEEN);
+    }
+    row_put_seen(&cursor, row, store->first_block, packed);
+    return step(store, PUT_SEEN);
+}
+
 static int write_one(struct sqlite *store, const struct store_change *change)
 {
     struct row_cursor cursor;
@@ -277,6 +303,8 @@ static int write_one(struct sqlite *store, const struct store_change *change)
         return step(store, PUT_MEMBER);
     case STORE_EVENT:
         return write_event(store, &change->row.event);
+    case STORE_SEEN:
+        return write_seen(store, &change->row.seen);
     default:
         assert(!"a kind of change that is in the list");
         return SQLITE_MISUSE;

@@ -21,6 +21,8 @@ enum query {
     PUT_MEMBER,
     PUT_EVENT,
     THIN_EVENTS,
+    PUT_SEEN,
+    DROP_SEEN,
     GET_EVENTS,
     GET_MEMBERS,
     GET_MEMBERS_OF_STATE,
@@ -32,6 +34,7 @@ struct sqlite {
     char path[4096];
     sqlite3_stmt *statements[QUERIES];
     bool wal, full_sync;
+    sqlite3_int64 first_block;   /* of `seen` that is this process's; those below are of earlier ones */
     bool untidy;                 /* there may be members of rollouts that were dropped */
     bool is_failing;             /* it could not be opened: `db` is for load alone, and NULL behind it */
     char ailing[STORE_WHY_SIZE]; /* why the log could not be carried over; "" = it could */

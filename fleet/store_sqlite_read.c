@@ -27,6 +27,9 @@ static enum status read_table(struct sqlite *store, const char *sql, enum store_
         case STORE_DEVICE:
             row_get_device(&cursor, &row->row.device);
             break;
+        case STORE_SEEN:
+            row_get_seen(&cursor, &row->row.seen);
+            break;
         case STORE_POLICY:
             row_get_policy(&cursor, &row->row.policy);
             break;
@@ -60,6 +63,7 @@ enum status sqlite_load(void *opened, store_row_fn on_row, void *owner, char *me
     } tables[] = {
         { "SELECT * FROM policy", STORE_POLICY },
         { "SELECT * FROM device", STORE_DEVICE },
+        { "SELECT * FROM seen", STORE_SEEN },
         { "SELECT * FROM rollout ORDER BY place", STORE_ROLLOUT },
         /* unsorted: there may be a million */
         { "SELECT m.* FROM rollout r CROSS JOIN member m ON m.rollout = r.id WHERE m.armed = 0 AND NOT " IS_CLOSED,

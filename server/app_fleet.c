@@ -199,6 +199,7 @@ void app_fleet_stop(struct app *app)
         dirty = devices_dirty_count(app->fleet.devices);
         journal_flush(app->fleet.journal, app->fleet.rollouts);
     } while (devices_dirty_count(app->fleet.devices) < dirty);
+    journal_end(app->fleet.journal);
     store_queue_close(app->store, CLOSE_WAIT_MS, on_store_closed, app);
 }
 

@@ -27,6 +27,7 @@ void app_on_tick(uv_timer_t *timer)
         struct moment now = clock_moment(&app->loop);
         rollouts_tick(app->fleet.rollouts, &now);
         trigger_give_up_late(&app->trigger, &now);
+        journal_tick(app->fleet.journal);
         if (app->url_said) { /* the doors are open */
             app_say_public_url(app);
             trigger_tick(&app->trigger);

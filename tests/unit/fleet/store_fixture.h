@@ -335,6 +335,9 @@ static inline bool keep_row(void *owner, const struct store_change *row)
     case STORE_POLICY:
         memcpy(&copy->row.policy, &row->row.policy, sizeof row->row.policy);
         break;
+    case STORE_SEEN:
+        memcpy(&copy->row.seen, &row->row.seen, sizeof row->row.seen);
+        break;
     case STORE_MEMBER:
         memcpy(&copy->row.member, &row->row.member, sizeof row->row.member);
         break;

@@ -15,11 +15,12 @@ static inline void check_empty(const struct loaded *loaded)
 
 static inline void check_1(const struct loaded *loaded)
 {
-    assert_int_equal(loaded->count, 4);
+    assert_int_equal(loaded->count, 5);
     const struct store_policy *policy = &loaded->rows[0]->row.policy;
     const struct store_device *device = &loaded->rows[1]->row.device;
-    const struct rollout *rollout = &loaded->rows[2]->row.rollout.rollout;
-    const struct store_member *member = &loaded->rows[3]->row.member;
+    const struct store_seen *seen = &loaded->rows[2]->row.seen;
+    const struct rollout *rollout = &loaded->rows[3]->row.rollout.rollout;
+    const struct store_member *member = &loaded->rows[4]->row.member;
     assert_int_equal(mac_number(&policy->mac), 0x5ccf7f000001);
     assert_true(policy->blocked && !policy->approved && policy->group_count == 2);
     assert_string_equal(policy->pin, "0_4_9");
@@ -38,6 +39,9 @@ static inline void check_1(const struct loaded *loaded)
     assert_int_equal(device->never_again.count, 1);
     assert_int_equal(device->never_again.images[0].failures, 2);
     assert_int_equal(device->never_again.images[0].unix_s, 0x01020304);
+    assert_int_equal(seen->count, 2);
+    assert_int_equal(mac_number(&seen->devices[1].mac), 0x5ccf7f000002);
+    assert_int_equal(seen->devices[1].unix_s, 0x6553f10b);
     assert_string_equal(rollout->id, "00000000000000aa");
     assert_int_equal(rollout->state, ROLLOUT_RUNNING);
     assert_int_equal(rollout->devices[ROLLOUT_DEVICE_QUEUED], 12);
@@ -68,6 +72,7 @@ static const struct {
       " fs_sent_at INTEGER, fs_sent_md5 BLOB, fs_sent_before BLOB, fs_sent_bytes INTEGER, fs_sent_of INTEGER,"
       " fs_sent_ms INTEGER, fs_sent_version TEXT, fs_outcome TEXT, fs_failures INTEGER, fs_served INTEGER,"
       " never_again BLOB);"
+      "CREATE TABLE seen (block INTEGER PRIMARY KEY, devices BLOB);"
       "CREATE TABLE policy (mac INTEGER PRIMARY KEY, blocked INTEGER, approved INTEGER, type TEXT, label TEXT, pin "
       "TEXT,"
       " groups TEXT, note TEXT, at INTEGER);"
@@ -96,6 +101,7 @@ static const struct {
       "'2.2.2-dev(38a443e)',1700000003,x'101112131415161718191a1b1c1d1e1f',x'0001020304050607',524288,524288,4000,"
       "'0_4_9','confirmed',0,0,1700000004,x'404142434445464748494a4b4c4d4e4f',x'0001020304050607',65536,65536,900,"
       "'0_2','open',1,2,x'202122232425262728292a2b2c2d2e2f020001020304');"
+      "INSERT INTO seen VALUES (7,x'5ccf7f0000016553f10a5ccf7f0000026553f10b');"
       "INSERT INTO rollout VALUES (1,'00000000000000aa','running','canary','','','d1_mini/0_4_9.bin','d1_mini','0_4_9',"
       "0,524288,x'303132333435363738393a3b3c3d3e3f',x'101112131415161718191a1b1c1d1e1f','',0,x'','cellar',100,2,0,10,5,"
       "0,60000,30000,20000,1700000004,0,1700000007,0,1,0,0,32,0,15,'queued 12 failed "
