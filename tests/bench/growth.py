@@ -13,12 +13,14 @@ UPDRAFT_BIN names the folder of the programs, as for the tests."""
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
@@ -31,6 +33,7 @@ from tables import markdown_table, spread, with_range
 AT_ONCE = 64
 WARM_MS = 300
 SETTLE_S = 10
+PIECES = 30  # of a turn with fleets: a minute
 FLAT = 1.10
 AXES = ["images", "devices", "resting", "asking", "at-once"]
 TITLES = {
@@ -93,31 +96,63 @@ class Load:
         self.process.stdout.close()
 
 
-def measure(subject, seed, milliseconds, pin):
+class Cost:
     """CPU µs a check: of the whole server, and of its loop's thread alone. What is to be written of the checks is part
     of their cost, so it is waited for."""
-    server = subject.server
+
+    def __init__(self, server):
+        self.server, self.checks, self.seconds = server, 0, 0
+        server.settle(SETTLE_S)
+        self.began = self.spent()
+
+    def spent(self):
+        return (*self.server.cpu_ns(), self.server.rows_written())
+
+    def add(self, result):
+        self.checks += result["checks"]
+        self.seconds += result["seconds"]
+
+    def sum(self):
+        self.server.settle(SETTLE_S)
+        all_ns, loop_ns, rows = (now - then for now, then in zip(self.spent(), self.began))
+        return {"checks": self.checks, "rate": self.checks / self.seconds, "all": all_ns / 1000 / self.checks,
+                "loop": loop_ns / 1000 / self.checks, "rows": rows / self.checks}
+
+
+def measure(subject, seed, milliseconds, pin):
     with Load(subject, seed, ["--ms", milliseconds], pin) as load:
-        server.settle(SETTLE_S)
-        all_ns, loop_ns, rows = *server.cpu_ns(), server.rows_written()
-        result = load.go()
-        server.settle(SETTLE_S)
-        all_after_ns, loop_after_ns = server.cpu_ns()
-        rows = server.rows_written() - rows
-    checks = result["checks"]
-    return {"checks": checks, "rate": checks / result["seconds"], "all": (all_after_ns - all_ns) / 1000 / checks,
-            "loop": (loop_after_ns - loop_ns) / 1000 / checks, "rows": rows / checks}
+        cost = Cost(subject.server)
+        cost.add(load.go())
+        return cost.sum()
+
+
+def measure_fleets(subjects, seed, options, pin):
+    """When devices were seen is written within a minute, so a turn takes one: all are asked for a while again and
+    again, and each is charged with all that it did in that time."""
+    costs = [Cost(subject.server) for subject in subjects]
+    end = time.monotonic() + PIECES * options.seconds
+    for piece in itertools.count(PIECES * seed):
+        if time.monotonic() >= end:
+            return [cost.sum() for cost in costs]
+        for subject, cost in zip(subjects, costs):
+            with Load(subject, piece, ["--ms", round(options.seconds * 1000)], pin) as load:
+                cost.add(load.go())
 
 
 def measure_all(subjects, options, pin):
     for subject in subjects:  # all devices of the small fleets become known, and caches warm
         measure(subject, 1, WARM_MS, pin)
+    fleets = [subject for subject in subjects if subject.axis == "devices"]
     runs = []
     for turn in range(options.runs):
-        for subject in subjects:
+        for subject in (subject for subject in subjects if subject.axis != "devices"):
             print(f"  {turn + 1}/{options.runs} {TITLES[subject.axis]}: {subject.size:,} ...", file=sys.stderr)
             run = measure(subject, turn + 2, round(options.seconds * 1000), pin)
             runs.append({"axis": subject.axis, "size": subject.size, "turn": turn, **run})
+        if fleets:
+            print(f"  {turn + 1}/{options.runs} {TITLES['devices']}, all sizes ...", file=sys.stderr)
+            runs += [{"axis": "devices", "size": subject.size, "turn": turn, **run}
+                     for subject, run in zip(fleets, measure_fleets(fleets, turn + 2, options, pin))]
     return runs
 
 
