@@ -47,12 +47,13 @@ void journal_event(struct journal *journal, const struct mac *mac, const struct 
  * and when something was written (store_queue_events.on_written) and a batch waits, so that a busy fleet goes as fast
  * as the disk does. */
 void journal_flush(struct journal *journal, struct rollouts *rollouts);
-/* When devices were last seen follows within SEEN_WRITTEN_S, where nothing else changed. */
-void journal_saw(struct journal *journal, const struct device *device);                /* or is about to forget it */
-bool journal_device_differs(const struct device *before, const struct device *device); /* but in that, and in what it
-                                                                                          was sent */
-void journal_tick(struct journal *journal);                                            /* once a second */
-void journal_end(struct journal *journal); /* all that is left of it, before the queue is closed */
+/* When devices were last seen, within SEEN_WRITTEN_S: who came, or is about to be forgotten; once a second; and, before
+ * the queue is closed, all that is left. */
+void journal_saw(struct journal *journal, const struct device *device);
+void journal_tick(struct journal *journal);
+void journal_end(struct journal *journal);
+/* In anything else that its row says, but what it was sent. */
+bool journal_device_differs(const struct device *before, const struct device *device);
 uint64_t journal_events_dropped(const struct journal *journal);
 struct store_queue *journal_queue(const struct journal *journal);
 

@@ -89,7 +89,7 @@ static void put_block(const struct seen *seen, size_t block)
     uint64_t number = block * STORE_SEEN_MAX, end = number + STORE_SEEN_MAX;
     row->block = (uint32_t)block;
     while (number < end && devices_walk(seen->devices, &number, &device)) {
-        if (device != NULL && device->seen_s > 0) {
+        if (device != NULL) {
             row->devices[row->count++] = (struct store_seen_device){ device->mac, device->seen_s };
         }
     }

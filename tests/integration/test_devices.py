@@ -457,6 +457,22 @@ def test_what_was_said_outlives_a_kill(folder):
         assert check(server, "/update/lamp", version="0.9").reason == "blocked"
 
 
+def test_when_it_was_seen_outlives_a_stop(folder):
+    """Nothing else changed, so it is written last."""
+    with Server(folder) as server:
+        check(server, "/update/door", version="2.0")
+        first = admin_of(server).get(DEVICE).json["last_seen"]
+
+        def later():
+            check(server, "/update/door", version="2.0")
+            return admin_of(server).get(DEVICE).json["last_seen"] > first
+        wait_until(lambda: admin_of(server).get("/api/v1/status").json["devices"]["dirty"] == 0, "it is written")
+        wait_until(later, "a second goes by")
+        last = admin_of(server).get(DEVICE).json["last_seen"]
+    with Server(folder) as server:
+        assert admin_of(server).get(DEVICE).json["last_seen"] == last
+
+
 @contextlib.contextmanager
 def held(server):
     """Another program holds the database, so nothing can be written."""

@@ -260,6 +260,7 @@ static void test_what_a_kill_may_cost(void **state)
     world_kill(world);
     world = world_open();
     assert_int_equal(seen_s(world, 1), now.unix_s - 100);
+    (void)seconds_pass(world, SEEN_WRITTEN_S / 2);
     all_come(world);
     world_stop(world);
     world = world_open();
@@ -285,6 +286,25 @@ static void test_spread_over_the_minute(void **state)
     }
     assert_int_equal(all, 100);
     assert_int_equal(most, 2);
+    world_kill(world);
+}
+
+/* A row that was written behind the block, as something changed. */
+static void test_the_later_of_both(void **state)
+{
+    (void)state;
+    struct world *world = known_world();
+    struct device_request request;
+    struct checkin checkin = usual_checkin(&request, 1);
+    comes(world, 1);
+    (void)seconds_pass(world, SEEN_WRITTEN_S);
+    now.unix_s += 100;
+    request.label = slice_of("1.1");
+    checks_in(world, &checkin);
+    settle(world);
+    world_kill(world);
+    world = world_open();
+    assert_int_equal(seen_s(world, 1), now.unix_s);
     world_kill(world);
 }
 
@@ -541,6 +561,7 @@ int main(void)
         TEST(test_a_block_once_however_often_they_came),
         TEST(test_within_a_minute),
         TEST(test_what_a_kill_may_cost),
+        TEST(test_the_later_of_both),
         TEST(test_spread_over_the_minute),
         TEST(test_what_changed_is_marked),
         TEST(test_a_verdict_is_marked),

@@ -23,9 +23,10 @@ static uint64_t hash_bytes(uint64_t h, const void *bytes, size_t n)
 /* By SQL, so that it trusts no reader of ours. */
 static uint64_t digest(const char *dir)
 {
-    static const char *const queries[] = { "SELECT * FROM device", "SELECT * FROM policy", "SELECT * FROM rollout",
-                                           "SELECT * FROM member",
-                                           "SELECT mac, at, word, text FROM event ORDER BY id" };
+    static const char *const queries[] = {
+        "SELECT * FROM device",  "SELECT * FROM seen",   "SELECT * FROM policy",
+        "SELECT * FROM rollout", "SELECT * FROM member", "SELECT mac, at, word, text FROM event ORDER BY id"
+    };
     char path[400];
     sqlite3 *db;
     uint64_t h = 14695981039346656037u;
