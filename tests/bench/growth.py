@@ -31,7 +31,7 @@ from growth_servers import LEAST_DEVICES, Wrong
 from tables import markdown_table, spread, with_range
 
 AT_ONCE = 64
-WARM_MS = 300
+WARM_MS = 2000
 SETTLE_S = 10
 PIECES = 30  # of a turn with fleets: a minute
 FLAT = 1.10
