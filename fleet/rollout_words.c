@@ -40,7 +40,7 @@ void words_add(struct rollouts *rollouts, struct rollout *rollout)
     if (words == NULL) {
         words = calloc(1, sizeof *words);
         assert(words != NULL);
-        memcpy(words->type, target->type, sizeof words->type);
+        text_copy(target->type, words->type, sizeof words->type);
         HASH_ADD_KEYPTR(hh, rollouts->types, words->type, strlen(words->type), words);
     }
     struct rollout **newest = &words->newest[target->fs];

@@ -398,7 +398,7 @@ static void look_at_limit(const struct listener *listener, const char *address)
 
 enum status listener_start(struct listener *listener, char *address, size_t size)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = { .ss_family = AF_UNSPEC };
     socklen_t length = sizeof bound;
     int fd = listener->queues[0].fd;
     if (listener->for_crowds) {
