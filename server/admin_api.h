@@ -19,6 +19,7 @@
 #include "server/device_api.h"
 #include "server/http_server.h"
 #include "server/metrics.h"
+#include "server/stream_tls.h"
 #include "server/tokens.h"
 #include "server/trigger.h"
 
@@ -43,6 +44,7 @@ struct admin_api {
     struct inbox *inbox;
     struct broker_url broker;
     struct http_server *device_http;
+    const struct tls_room *tls; /* NULL = no TLS */
     struct blob_store *blobs;
     struct metrics *metrics;
     struct tokens *tokens;

@@ -187,6 +187,15 @@ static void gather_fleet(const struct admin_api *api, double *gauges)
     gauges[METRIC_GAUGE_STORE_FAILING] = view != NULL && view->health == STORE_FAILING;
 }
 
+static void gather_tls(const struct admin_api *api, double *gauges)
+{
+    const char *file;
+    if (api->tls != NULL) {
+        gauges[METRIC_GAUGE_TLS_NOT_AFTER] = (double)tls_not_after(api->tls->tls, &file);
+        gauges[METRIC_GAUGE_TLS_UNDER_WAY] = (double)api->tls->handshakes;
+    }
+}
+
 static void gather(const struct admin_api *api, struct metrics *metrics)
 {
     double *gauges = metrics->gauges;
@@ -203,6 +212,7 @@ static void gather(const struct admin_api *api, struct metrics *metrics)
     metrics->counters[METRIC_COUNT_CONNECTIONS] = api->device_http->accepted;
     metrics->counters[METRIC_COUNT_SCANS] = api->scans;
     gather_fleet(api, gauges);
+    gather_tls(api, gauges);
     gather_mqtt(api, metrics);
 }
 

@@ -267,6 +267,9 @@ static int prepare(struct app *app)
     app->http.refused = app->metrics.families[METRIC_REFUSED];
     app->http.on_room = app_on_room;
     app->http.on_empty = app_on_http_empty;
+    if (app_tls_open(app) != 0) {
+        return 1;
+    }
     return app_bind_doors(app);
 }
 

@@ -22,18 +22,31 @@ void app_on_room(void *owner)
     }
 }
 
-static int bind_listeners(struct app *app)
+/* One of the devices' doors; `tls` NULL = plain. */
+static bool bind_listener(struct app *app, const char *flag, const char *address, struct tls_room *tls)
 {
     char message[512];
-    for (size_t i = 0; i < app->config.listen.count; i++) {
-        app->listener_count++;
-        if (listener_bind(&app->listeners[i], &app->loop, &app->http, "listen", app->config.listen.texts[i], message,
-                          sizeof message) != STATUS_OK) {
-            return app_say_error(message);
-        }
-        listener_for_crowds(&app->listeners[i]); /* not the operators' door: who is silent must be seen to be */
+    struct listener *listener = &app->listeners[app->listener_count++];
+    if (listener_bind(listener, &app->loop, &app->http, flag, address, message, sizeof message) != STATUS_OK) {
+        app_say_error(message);
+        return false;
     }
-    return 0;
+    listener->tls = tls;
+    listener_for_crowds(listener); /* not the operators' door: who is silent must be seen to be */
+    return true;
+}
+
+static int bind_listeners(struct app *app)
+{
+    const struct config *config = &app->config;
+    bool good = true;
+    for (size_t i = 0; i < config->listen.count && good; i++) {
+        good = bind_listener(app, "listen", config->listen.texts[i], NULL);
+    }
+    for (size_t i = 0; i < config->tls_listen.count && good; i++) {
+        good = bind_listener(app, "tls-listen", config->tls_listen.texts[i], &app->tls_room);
+    }
+    return good ? 0 : 1;
 }
 
 static enum status bind_entry(struct app *app, size_t i, char *message, size_t size)
@@ -117,13 +130,18 @@ bool app_open_doors(struct app *app)
 {
     char address[128];
     for (size_t i = 0; i < app->listener_count; i++) {
-        if (!open_door(app, &app->listeners[i], "listen", "http", app->config.listen.texts[i], address)) {
+        bool plain = app->listeners[i].tls == NULL;
+        const char *kind = plain ? "http" : "https";
+        const char *configured =
+            plain ? app->config.listen.texts[i] : app->config.tls_listen.texts[i - app->config.listen.count];
+        if (!open_door(app, &app->listeners[i], plain ? "listen" : "tls-listen", kind, configured, address)) {
             return false;
         }
         if (i == 0) {
             snprintf(app->first_listener, sizeof app->first_listener, "%s", address);
         }
-        snprintf(app->admin.listeners[app->admin.listener_count++], sizeof app->admin.listeners[0], "http %s", address);
+        snprintf(app->admin.listeners[app->admin.listener_count++], sizeof app->admin.listeners[0], "%s %s", kind,
+                 address);
     }
     return open_admin_doors(app);
 }

@@ -11,6 +11,7 @@
 #include "server/http_server.h"
 #include "server/listener.h"
 #include "server/public_url.h"
+#include "server/stream_tls.h"
 #include "server/tokens.h"
 #include "server/trigger.h"
 
@@ -47,7 +48,10 @@ struct app {
     uv_signal_t signals[3];
     uv_timer_t drain_timer;
     size_t listener_count;
-    struct listener listeners[CONFIG_LISTEN_MAX];
+    struct listener listeners[2 * CONFIG_LISTEN_MAX]; /* plain ones, then those of TLS */
+    bool has_tls;
+    struct tls_room tls_room; /* where has_tls */
+    int64_t tls_warned_s;     /* when the end of its certificates was last looked at */
     struct blob_store blobs;
     struct http_server http;
     struct watch *watch;
@@ -101,6 +105,12 @@ void app_on_room(void *owner);
 struct http_limits app_http_limits(const struct config *config);
 void app_apply_settings(struct app *app);
 void app_reload(struct app *app);
+
+/* --- app_tls: certificates ---------------------------------------------------------------------------------------- */
+
+int app_tls_open(struct app *app); /* 0, or 1 having said what */
+void app_tls_reload(struct app *app);
+void app_tls_tick(struct app *app);
 
 /* --- app_fleet: its memory -------------------------------------------------------------------------------------- */
 

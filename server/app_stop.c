@@ -69,9 +69,18 @@ static void on_listener_closed(struct listener *listener)
     (void)listener;
 }
 
+static void on_tls_closed(struct tls_room *room)
+{
+    app_part_closed((char *)room - offsetof(struct app, tls_room));
+}
+
 void app_on_http_empty(void *owner)
 {
     struct app *app = owner;
+    if (app->has_tls) {
+        app->parts_open++;
+        tls_room_close(&app->tls_room, on_tls_closed);
+    }
     http_server_close(&app->http, app_part_closed);
 }
 

@@ -24,6 +24,7 @@ void app_on_tick(uv_timer_t *timer)
     }
     if (!app->stopping) {
         look_at_busy(app);
+        app_tls_tick(app);
         struct moment now = clock_moment(&app->loop);
         rollouts_tick(app->fleet.rollouts, &now);
         trigger_give_up_late(&app->trigger, &now);

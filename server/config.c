@@ -4,6 +4,7 @@
 
 #include "base/ini.h"
 #include "server/client_address.h"
+#include "server/tls.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -26,6 +27,24 @@ const struct config_key config_keys[] = {
     { "state", KIND_TEXT, FIELD(state), "./state", 0, 0, true, "DIR", "runtime state; made where its parent is there" },
     { "listen", KIND_LISTEN, FIELD(listen), "0.0.0.0:8080", 0, CONFIG_LISTEN_MAX, true, "ADDR:PORT",
       "plain HTTP for devices; repeatable; port 0 picks one" },
+    { "tls-listen", KIND_LISTEN, FIELD(tls_listen), "", 0, CONFIG_LISTEN_MAX, true, "ADDR:PORT",
+      "HTTPS for devices; repeatable; with --tls-cert and --tls-key" },
+    { "tls-cert", KIND_FILES, FIELD(tls_certs), "", 0, TLS_CERTS_MAX, false, "FILE",
+      "our certificate and its chain, PEM; repeatable: one ECDSA, one RSA" },
+    { "tls-key", KIND_FILES, FIELD(tls_keys), "", 0, TLS_CERTS_MAX, false, "FILE",
+      "the key of each certificate, in the same order, PEM" },
+    { "tls-client-ca", KIND_TEXT, FIELD(tls_client_ca), "", 0, 0, false, "FILE",
+      "authorities of devices' certificates, or these themselves, PEM; default: none is asked for" },
+    { "tls-client", KIND_CHOICE, FIELD(tls_client), "required", 0, 0, false, "required|optional",
+      "whether a device must show a certificate of --tls-client-ca" },
+    { "tls-client-mac", KIND_CHOICE, FIELD(tls_client_mac), "named", 0, 0, false, "named|required|any",
+      "a MAC in a certificate's CN or SAN binds it to that device; required: each must have one" },
+    { "tls-ciphers", KIND_TEXT, FIELD(tls_ciphers), "DEFAULT", 0, 0, false, "LIST",
+      "cipher suites of TLS 1.2, openssl-ciphers(1)" },
+    { "tls-record-size", KIND_SIZE, FIELD(tls_record_bytes), "16K", 512, 16384, false, "SIZE",
+      "largest TLS record sent; a device that asks for smaller ones gets them" },
+    { "tls-handshakes", KIND_COUNT, FIELD(tls_handshakes_max), "1000", 1, 1000000, false, "N",
+      "TLS handshakes under way at once; who comes beyond is turned away" },
     { "trusted-proxy", KIND_NETWORKS, FIELD(trusted_proxies), "", 0, CLIENT_PROXIES_MAX, false, "CIDR",
       "a proxy whose X-Forwarded-For or Forwarded is believed; repeatable (default: none)" },
     { "public-url", KIND_TEXT, FIELD(public_url), "", 0, 0, false, "URL",

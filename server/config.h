@@ -20,6 +20,8 @@
 
 /* By the order of their words in the table. */
 enum config_unknown { CONFIG_UNKNOWN_ALLOWED, CONFIG_UNKNOWN_HELD };
+enum config_tls_client { CONFIG_TLS_CLIENT_REQUIRED, CONFIG_TLS_CLIENT_OPTIONAL };
+enum config_tls_mac { CONFIG_TLS_MAC_NAMED, CONFIG_TLS_MAC_REQUIRED, CONFIG_TLS_MAC_ANY };
 enum config_store { CONFIG_STORE_SQLITE, CONFIG_STORE_NONE };
 
 /* Where a value came from. */
@@ -48,6 +50,13 @@ struct config {
     char repo[CONFIG_TEXT_MAX];
     char state[CONFIG_TEXT_MAX];
     struct config_list listen;
+    struct config_list tls_listen;
+    struct config_list tls_certs, tls_keys; /* in pairs */
+    char tls_client_ca[CONFIG_TEXT_MAX];    /* "" = nobody is asked for a certificate */
+    uint64_t tls_client;                    /* enum config_tls_client */
+    uint64_t tls_client_mac;                /* enum config_tls_mac */
+    char tls_ciphers[CONFIG_TEXT_MAX];
+    uint64_t tls_record_bytes, tls_handshakes_max;
     struct config_list trusted_proxies; /* addresses and networks */
     uint64_t drain_timeout_ms;
     uint64_t head_timeout_ms, idle_timeout_ms, transfer_timeout_ms;
@@ -81,7 +90,7 @@ struct config {
     struct assignments *assignments;  /* owned */
     struct offerings *offerings;      /* owned */
     size_t file_assignments;          /* how many of them are the file's: the first; the others are STATE's */
-    struct config_source sources[64]; /* by the table's order */
+    struct config_source sources[96]; /* by the table's order */
 };
 
 enum config_action { CONFIG_RUN, CONFIG_CHECK, CONFIG_HELP, CONFIG_VERSION };

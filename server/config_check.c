@@ -101,6 +101,30 @@ static enum status check_mqtt(const struct config *config, char *message, size_t
     return check_needs(config, &url, message, size);
 }
 
+static enum status check_tls(const struct config *config, char *message, size_t size)
+{
+    const struct {
+        bool wrong;
+        const char *key, *value, *why;
+    } rows[] = {
+        { config->tls_listen.count > 0 && config->tls_certs.count == 0, "tls-listen", config->tls_listen.texts[0],
+          "TLS needs a certificate: give --tls-cert and --tls-key" },
+        { config->tls_certs.count != config->tls_keys.count,
+          config->tls_certs.count > config->tls_keys.count ? "tls-cert" : "tls-key", "",
+          "give one --tls-key for each --tls-cert, in the same order" },
+        { config->tls_certs.count > 0 && config->tls_listen.count == 0, "tls-cert", config->tls_certs.texts[0],
+          "nothing listens with it: give --tls-listen, such as 0.0.0.0:8443, or take this away" },
+        { config->tls_client_ca[0] != '\0' && config->tls_listen.count == 0, "tls-client-ca", config->tls_client_ca,
+          "only TLS has certificates: give --tls-listen, or take this away" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].wrong) {
+            return refuse(config, rows[i].key, rows[i].value, rows[i].why, message, size);
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status config_check(const struct config *config, char *message, size_t size)
 {
     char why[300];
@@ -111,6 +135,7 @@ enum status config_check(const struct config *config, char *message, size_t size
         return refuse(config, "admin-listen", config->admin_listen,
                       "give an address and a port, such as 127.0.0.1:8090", message, size);
     }
-    enum status status = check_mqtt(config, message, size);
+    enum status status = check_tls(config, message, size);
+    status = status == STATUS_OK ? check_mqtt(config, message, size) : status;
     return status == STATUS_OK ? check_templates(config, message, size) : status;
 }

@@ -19,7 +19,7 @@ bool config_is_text(const struct config_key *key)
 
 bool config_is_list(const struct config_key *key)
 {
-    return key->kind == KIND_LISTEN || key->kind == KIND_NETWORKS;
+    return key->kind == KIND_LISTEN || key->kind == KIND_NETWORKS || key->kind == KIND_FILES;
 }
 
 uint64_t *config_number(const struct config *config, const struct config_key *key)
@@ -173,6 +173,9 @@ void config_describe(const struct config_key *key, char *to, size_t size)
                  "prefix, and not all of IPv4 or IPv6; at most %s of them",
                  most);
         break;
+    case KIND_FILES:
+        snprintf(to, size, "give a file's name of at most 127 bytes; at most %s of them", most);
+        break;
     case KIND_TEXT:
         snprintf(to, size, "give a text of 1 to %d bytes, in UTF-8 and without control characters",
                  CONFIG_TEXT_MAX - 1);
@@ -189,14 +192,18 @@ void config_describe(const struct config_key *key, char *to, size_t size)
     }
 }
 
-static bool add_to_list(struct config_list *list, const struct config_key *key, struct slice value)
+static bool fits_list(const struct config_key *key, struct slice value)
 {
     struct client_network network;
-    if (list->count == key->max ||
-        !(key->kind == KIND_LISTEN ? config_is_address(value) : client_network_read(value, &network))) {
-        return false;
-    }
-    return slice_copy(value, list->texts[list->count++], sizeof list->texts[0]);
+    return key->kind == KIND_LISTEN     ? config_is_address(value)
+           : key->kind == KIND_NETWORKS ? client_network_read(value, &network)
+                                        : value.len > 0;
+}
+
+static bool add_to_list(struct config_list *list, const struct config_key *key, struct slice value)
+{
+    return list->count < key->max && fits_list(key, value) &&
+           slice_copy(value, list->texts[list->count++], sizeof list->texts[0]);
 }
 
 /* Tabs may stand between words. Secrets may be anything: they are never shown. */

@@ -307,7 +307,7 @@ void http_conn_expire(struct http_conn *conn)
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-struct http_conn *http_conn_new(struct http_server *server)
+struct http_conn *http_conn_new(struct http_server *server, struct tls_room *tls)
 {
     struct http_conn *conn = pool_take(&server->conns);
     if (conn == NULL) {
@@ -315,7 +315,12 @@ struct http_conn *http_conn_new(struct http_server *server)
     }
     conn->server = server;
     buf_init(&conn->input, INPUT_MAX);
-    stream_socket_init(&conn->socket, server->loop, &server->read_buffer, &server->room, server->of_unix);
+    conn->over_tls = tls != NULL;
+    if (tls != NULL) {
+        stream_tls_init(&conn->carrier.tls, server->loop, &server->read_buffer, &server->room, tls);
+    } else {
+        stream_socket_init(&conn->carrier.socket, server->loop, &server->read_buffer, &server->room, server->of_unix);
+    }
     struct stream *stream = conn_stream(conn);
     stream->on_read = on_read;
     stream->on_end = on_end;
@@ -342,7 +347,11 @@ static struct http_peer peer_of(const struct sockaddr *address)
 
 void http_conn_open(struct http_conn *conn, int fd, const union stream_address *peer)
 {
-    stream_socket_open(&conn->socket, fd, peer);
+    if (conn->over_tls) {
+        stream_tls_open(&conn->carrier.tls, fd, peer);
+    } else {
+        stream_socket_open(&conn->carrier.socket, fd, peer);
+    }
     conn->peer = peer_of(conn_stream(conn)->ops->remote(conn_stream(conn)));
 }
 

@@ -133,8 +133,11 @@ struct http_server {
     void (*on_empty)(void *owner); /* http_server's: the last connection left, while draining */
 };
 
-/* A connection about to begin: the caller opens it, then starts or closes it. NULL: no memory. */
-struct http_conn *http_conn_new(struct http_server *server);
+struct tls_room;
+
+/* A connection about to begin: the caller opens it, then starts or closes it. Over TLS, or plain (NULL). NULL: no
+ * memory. */
+struct http_conn *http_conn_new(struct http_server *server, struct tls_room *tls);
 void http_conn_open(struct http_conn *conn, int fd, const union stream_address *peer); /* see stream_socket_open */
 void http_conn_start(struct http_conn *conn); /* it may be answered and gone when this returns */
 

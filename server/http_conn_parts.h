@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "server/http_conn.h"
+#include "server/stream_tls.h"
 
 enum conn_state {
     CONN_READING,
@@ -21,10 +22,15 @@ struct collection;
 struct transfer;
 
 struct http_conn {
-    struct stream_socket socket; /* first: the stream's callbacks find us by it */
+    union { /* first: the stream's callbacks find us by it */
+        struct stream stream;
+        struct stream_socket socket;
+        struct stream_tls tls;
+    } carrier;
     struct http_server *server;
     struct http_peer peer;
     enum conn_state state;
+    bool over_tls;
     bool keep_alive; /* after the answer under way */
     bool peer_ended; /* it sends no more */
     bool paused;     /* we stopped reading */
@@ -49,7 +55,7 @@ static inline struct http_conn *conn_of_stream(struct stream *stream)
 
 static inline struct stream *conn_stream(struct http_conn *conn)
 {
-    return &conn->socket.stream;
+    return &conn->carrier.stream;
 }
 
 static inline bool conn_is_taking(const struct http_conn *conn)

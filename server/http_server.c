@@ -103,21 +103,21 @@ bool http_server_is_full(const struct http_server *server)
     return server->connections >= server->limits.connections_max;
 }
 
-struct http_conn *http_server_new_conn(struct http_server *server)
+struct http_conn *http_server_new_conn(struct http_server *server, struct tls_room *tls)
 {
-    struct http_conn *conn = http_conn_new(server);
+    struct http_conn *conn = http_conn_new(server, tls);
     if (conn != NULL && !uv_is_active((uv_handle_t *)&server->tick)) {
         uv_timer_start(&server->tick, on_tick, TICK_MS, TICK_MS);
     }
     return conn;
 }
 
-bool http_server_take(struct http_server *server, int fd, const union stream_address *peer)
+bool http_server_take(struct http_server *server, int fd, const union stream_address *peer, struct tls_room *tls)
 {
     if (server->fresh_count == HTTP_FRESH_MAX) { /* of another door, in the same turn */
         http_conn_start_all(server);
     }
-    struct http_conn *conn = http_server_new_conn(server);
+    struct http_conn *conn = http_server_new_conn(server, tls);
     if (conn == NULL) {
         close(fd);
         return false;

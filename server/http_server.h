@@ -14,12 +14,12 @@ bool http_server_is_full(const struct http_server *server);
 
 /* A connection about to be accepted, under the deadlines from now on: the caller opens it, then starts
  * or closes it. NULL: no memory. */
-struct http_conn *http_server_new_conn(struct http_server *server);
+struct http_conn *http_server_new_conn(struct http_server *server, struct tls_room *tls);
 
-/* Takes over the descriptor of an accepted connection, whose other end is `peer` (NULL = ask the system). It is
- * read at the end of this turn of the loop. Returns false where no other is to follow in it; without memory, having
- * closed it. */
-bool http_server_take(struct http_server *server, int fd, const union stream_address *peer);
+/* Takes over the descriptor of an accepted connection, whose other end is `peer` (NULL = ask the system); plain where
+ * `tls` is NULL. It is read at the end of this turn of the loop. Returns false where no other is to follow in it;
+ * without memory, having closed it. */
+bool http_server_take(struct http_server *server, int fd, const union stream_address *peer, struct tls_room *tls);
 
 void http_server_count_refusal(struct http_server *server, enum http_refusal refusal);
 

@@ -308,7 +308,7 @@ static bool accept_one(struct listener_queue *queue, bool somebody_waits)
     socklen_t length = sizeof peer;
     int fd = accept4(queue->fd, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        return http_server_take(server, fd, &peer);
+        return http_server_take(server, fd, &peer, listener->tls);
     }
     switch (errno) {
     case EAGAIN:

@@ -26,6 +26,7 @@ struct listener {
     uv_timer_t retry;     /* while no descriptor is left */
     int spare_fd;         /* given up for a moment where no other descriptor is left; -1 = that, too, is gone */
     struct http_server *server;
+    struct tls_room *tls;          /* NULL = plain; set before listener_start */
     char path[108];                /* of a Unix socket; "" = TCP */
     bool for_crowds;               /* listener_for_crowds */
     bool is_ours;                  /* the file at `path` */

@@ -1,6 +1,7 @@
 /* updraftd: options, then the app. */
 #include "fleet/store.h"
 #include "server/app.h"
+#include "server/app_tls.h"
 #include "server/config.h"
 #include "server/folders.h"
 #include "server/tokens.h"
@@ -32,6 +33,11 @@ static int check(const struct config *config)
     }
     if (status == STATUS_OK && config->store != CONFIG_STORE_NONE && access(config->state, F_OK) == 0) {
         status = store_sqlite.check(config->state, message, sizeof message);
+    }
+    if (status == STATUS_OK && config->tls_certs.count > 0) {
+        struct tls *tls = NULL;
+        status = app_tls_load(config, NULL, &tls, message, sizeof message);
+        tls_free(tls);
     }
     if (status != STATUS_OK) {
         fprintf(stderr, "updraftd: %s\n", message);

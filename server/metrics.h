@@ -10,6 +10,7 @@
 #include "proto/device_report.h"
 #include "proto/reason.h"
 #include "server/http_conn.h"
+#include "server/tls.h"
 
 #include <assert.h>
 #include <stddef.h>
@@ -28,7 +29,9 @@
     X(ADMIN, "updraft_admin_requests_total", "class", METRIC_STATUS_COUNT, metric_status_word,                         \
       "Requests to the admin API by class of status.")                                                                 \
     X(REFUSED, "updraft_connections_refused_total", "why", HTTP_REFUSAL_COUNT, http_refusal_word,                      \
-      "Connections closed unheard, of devices and of operators.")
+      "Connections closed unheard, of devices and of operators.")                                                      \
+    X(TLS, "updraft_tls_handshakes_total", "result", TLS_HANDSHAKE_COUNT, tls_handshake_word,                          \
+      "TLS handshakes by how they ended.")
 
 /* Plain counters: X(NAME, "name", "help") */
 #define METRIC_COUNTER_LIST(X)                                                                                         \
@@ -62,6 +65,9 @@
     X(ROLLOUT_WINDOW, "updraft_rollout_window", "How many of them there may be, of all rollouts under way.")           \
     X(STORE_BACKLOG, "updraft_store_backlog", "Changes that wait to be written down.")                                 \
     X(STORE_FAILING, "updraft_store_failing", "1 while changes cannot be written down.")                               \
+    X(TLS_NOT_AFTER, "updraft_tls_certificate_end_seconds",                                                            \
+      "When the first of our certificates ends, seconds since 1970; 0 = no TLS.")                                      \
+    X(TLS_UNDER_WAY, "updraft_tls_handshakes_under_way", "TLS handshakes under way.")                                  \
     X(RESIDENT, "process_resident_memory_bytes", "Resident memory.")                                                   \
     X(DESCRIPTORS, "process_open_fds", "Open descriptors.")                                                            \
     X(START, "process_start_time_seconds", "Start of the process, seconds since 1970.")

@@ -21,6 +21,9 @@ enum stream_sent {
     STREAM_BROKEN,  /* the peer is gone: close */
 };
 
+/* A name in a certificate; not terminated, and whatever bytes its owner had signed. */
+typedef void (*stream_name_fn)(void *owner, const char *name, size_t n);
+
 struct stream_ops {
     /* Begins to call on_read and on_end, the first time perhaps before it returns; the owner may close from within.
      * Input is never paused by the stream itself. */
@@ -52,6 +55,10 @@ struct stream_ops {
 
     /* Our end's address. Returns false where there is none any more. */
     bool (*local)(struct stream *stream, struct sockaddr_storage *address);
+
+    /* Tells the names in the certificate that the peer showed, and that was found good: its CN, then DNS names and URIs
+     * of its SAN. Returns false where it showed none. */
+    bool (*certificate)(struct stream *stream, stream_name_fn on_name, void *owner);
 
     /* Ends it; on_closed follows, perhaps before it returns. No other callback does. */
     void (*close)(struct stream *stream);

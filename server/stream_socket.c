@@ -330,6 +330,12 @@ static bool socket_local(struct stream *stream, struct sockaddr_storage *address
     return getsockname(of_stream(stream)->fd, (struct sockaddr *)address, &length) == 0;
 }
 
+static bool socket_certificate(struct stream *stream, stream_name_fn on_name, void *owner)
+{
+    (void)stream, (void)on_name, (void)owner;
+    return false;
+}
+
 static void on_closed(uv_handle_t *handle)
 {
     finish_closing(handle->data);
@@ -361,6 +367,7 @@ static const struct stream_ops socket_ops = {
     .peer = socket_peer,
     .remote = socket_remote,
     .local = socket_local,
+    .certificate = socket_certificate,
     .close = socket_close,
 };
 
@@ -386,6 +393,12 @@ void stream_socket_open(struct stream_socket *socket, int fd, const union stream
     } else if (getpeername(fd, &socket->peer.any, &length) != 0) {
         socket->peer.any.sa_family = AF_UNSPEC;
     }
+}
+
+enum stream_sent stream_socket_wait(struct stream_socket *socket)
+{
+    assert(socket->head_rest == NULL && socket->remaining == 0);
+    return wait_for_room(socket);
 }
 
 void stream_socket_prepare_listener(int fd)

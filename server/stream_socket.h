@@ -62,6 +62,9 @@ void stream_socket_init(struct stream_socket *socket, uv_loop_t *loop, struct st
  * gave it. */
 void stream_socket_open(struct stream_socket *socket, int fd, const union stream_address *peer);
 
+/* on_sent comes when there is room, and others had their turn. Between two sends. */
+enum stream_sent stream_socket_wait(struct stream_socket *socket);
+
 /* Options that accepted connections inherit, set once on a listening socket. */
 void stream_socket_prepare_listener(int fd);
 

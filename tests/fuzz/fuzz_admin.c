@@ -280,7 +280,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
     assert(made == 0);
     (void)made;
-    struct http_conn *conn = http_server_new_conn(&world.http);
+    struct http_conn *conn = http_server_new_conn(&world.http, NULL);
     http_conn_open(conn, pair[0], NULL);
     http_conn_start(conn);
     feed(pair[1], data + 1, size - 1);

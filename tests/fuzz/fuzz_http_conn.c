@@ -167,7 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world.output_bytes = 0;
     int made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
     assert(made == 0);
-    struct http_conn *conn = http_server_new_conn(&world.http);
+    struct http_conn *conn = http_server_new_conn(&world.http, NULL);
     http_conn_open(conn, pair[0], NULL);
     /* The first piece is there when the connection comes, as with most devices. */
     size_t first = size == 0 ? 0 : 1u + (data[0] & 0x7f);

@@ -53,7 +53,7 @@ static int tear_down(void **state)
 /* A connection of the address that ends in `peer`, there for `age_ms`; those that are there for longest come first. */
 static struct http_conn *comes(uint8_t peer, uint64_t age_ms)
 {
-    struct http_conn *conn = http_server_new_conn(&world.server);
+    struct http_conn *conn = http_server_new_conn(&world.server, NULL);
     assert_non_null(conn);
     conn->peer.bytes[15] = peer;
     conn->wait_entry.since_ms = uv_now(&world.loop) - age_ms;

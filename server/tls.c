@@ -1,0 +1,340 @@
+/* OpenSSL is met here and in stream_tls.c alone. What makes it hard: at a reload a bad file must change nothing, so a
+ * new context is made whole before it takes the old one's place; and tickets are to outlive that, but not a change of
+ * whom we trust. */
+#include "server/tls.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct ticket_key {
+    unsigned char name[16], cipher[32], mac[32];
+};
+
+struct tls { /* its context's: gone with it, when the last connection that began with it is */
+    SSL_CTX *context;
+    struct ticket_key now, before; /* `before` opens tickets, and has them made anew */
+    int64_t made_s;                /* `now` */
+    int64_t not_after_s;
+    char not_after_file[1024];
+};
+
+const char *tls_handshake_word(enum tls_handshake handshake)
+{
+    static const char *const words[] = {
+#define X(name, word) word,
+        TLS_HANDSHAKE_LIST(X)
+#undef X
+    };
+    assert(handshake < TLS_HANDSHAKE_COUNT);
+    return words[handshake];
+}
+
+/* --- its life --------------------------------------------------------------------------------------------------------
+ */
+
+static void on_context_free(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
+{
+    (void)parent, (void)data, (void)index, (void)argl, (void)argp;
+    if (pointer != NULL) {
+        OPENSSL_cleanse(pointer, sizeof(struct tls));
+        free(pointer);
+    }
+}
+
+static int tls_index(void)
+{
+    static int index = -1;
+    if (index < 0) {
+        index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, on_context_free);
+    }
+    return index;
+}
+
+void tls_free(struct tls *tls)
+{
+    if (tls != NULL) {
+        SSL_CTX_free(tls->context);
+    }
+}
+
+SSL *tls_accept(const struct tls *tls)
+{
+    SSL *ssl = SSL_new(tls->context);
+    if (ssl != NULL) {
+        SSL_set_accept_state(ssl);
+    }
+    return ssl;
+}
+
+int64_t tls_not_after(const struct tls *tls, const char **file)
+{
+    *file = tls->not_after_file;
+    return tls->not_after_s;
+}
+
+/* --- complaints ------------------------------------------------------------------------------------------------------
+ */
+
+static enum status complain(const char *flag, const char *file, const char *remedy, char *message, size_t size)
+{
+    unsigned long code = ERR_peek_last_error(); /* the first is often of a lower floor, and says less */
+    const char *why = code != 0 ? ERR_reason_error_string(code) : NULL;
+    if (code != 0 && ERR_SYSTEM_ERROR(code)) {
+        why = strerror(ERR_GET_REASON(code));
+    }
+    snprintf(message, size, "--%s %s: %s: %s", flag, file, why != NULL ? why : "cannot be used", remedy);
+    ERR_clear_error();
+    return STATUS_INVALID;
+}
+
+/* --- tickets ---------------------------------------------------------------------------------------------------------
+ */
+
+static bool make_key(struct tls *tls, int64_t now_s)
+{
+    tls->before = tls->now;
+    tls->made_s = now_s;
+    return RAND_bytes((unsigned char *)&tls->now, sizeof tls->now) == 1;
+}
+
+void tls_rotate(struct tls *tls, int64_t now_s)
+{
+    if (now_s - tls->made_s >= TLS_TICKET_KEY_S || now_s < tls->made_s) {
+        (void)make_key(tls, now_s);
+    }
+}
+
+/* 1 = good; 2 = good, and a new ticket is to be made; 0 = unknown key: a full handshake. */
+static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
+                     int encrypt)
+{
+    const struct tls *tls = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), tls_index());
+    const struct ticket_key *key = &tls->now;
+    if (encrypt) {
+        memcpy(name, key->name, sizeof key->name);
+        if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1) {
+            return -1;
+        }
+    } else if (memcmp(name, key->name, sizeof key->name) != 0) {
+        key = &tls->before;
+        if (memcmp(name, key->name, sizeof key->name) != 0) {
+            return 0;
+        }
+    }
+    char digest[] = "SHA256";
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)(uintptr_t)key->mac, sizeof key->mac),
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    if (EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, key->cipher, iv, encrypt) != 1 ||
+        EVP_MAC_CTX_set_params(mac, params) != 1) {
+        return -1;
+    }
+    return !encrypt && key != &tls->now ? 2 : 1;
+}
+
+/* --- certificates ----------------------------------------------------------------------------------------------------
+ */
+
+/* A key with a passphrase would have OpenSSL ask for it at the terminal, and wait. */
+static int on_passphrase(char *to, int size, int writes, void *owner)
+{
+    (void)to, (void)size, (void)writes, (void)owner;
+    return 0;
+}
+
+static void note_end(struct tls *tls, const char *file)
+{
+    struct tm end;
+    const X509 *certificate = SSL_CTX_get0_certificate(tls->context);
+    if (certificate == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) {
+        return;
+    }
+    int64_t end_s = timegm(&end);
+    if (tls->not_after_s == 0 || end_s < tls->not_after_s) {
+        tls->not_after_s = end_s;
+        snprintf(tls->not_after_file, sizeof tls->not_after_file, "%s", file);
+    }
+}
+
+static int kind_of(SSL_CTX *context)
+{
+    X509 *certificate = SSL_CTX_get0_certificate(context);
+    EVP_PKEY *key = certificate != NULL ? X509_get0_pubkey(certificate) : NULL;
+    return key != NULL ? EVP_PKEY_get_base_id(key) : EVP_PKEY_NONE;
+}
+
+static enum status load_pair(struct tls *tls, const char *cert, const char *key, int kinds[], size_t at, char *message,
+                             size_t size)
+{
+    if (SSL_CTX_use_certificate_chain_file(tls->context, cert) != 1) {
+        return complain("tls-cert", cert, "give a readable PEM file: the server's certificate, then its chain", message,
+                        size);
+    }
+    kinds[at] = kind_of(tls->context);
+    for (size_t i = 0; i < at; i++) {
+        if (kinds[i] == kinds[at]) {
+            return complain("tls-cert", cert, "there is one of this kind of key already: give one ECDSA and one RSA",
+                            message, size);
+        }
+    }
+    if (SSL_CTX_use_PrivateKey_file(tls->context, key, SSL_FILETYPE_PEM) != 1 ||
+        SSL_CTX_check_private_key(tls->context) != 1) {
+        return complain(
+            "tls-key", key,
+            "give a readable PEM file with the key of that certificate, and no passphrase (openssl pkey -in "
+            "KEY -out PLAIN)",
+            message, size);
+    }
+    note_end(tls, cert);
+    return STATUS_OK;
+}
+
+/* --- clients' certificates -------------------------------------------------------------------------------------------
+ */
+
+/* Lists of revoked certificates in the same file are looked into; without one there is nothing to look into. */
+static void heed_revocations(X509_STORE *store)
+{
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        if (X509_OBJECT_get_type(sk_X509_OBJECT_value(objects, i)) == X509_LU_CRL) {
+            X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+        }
+    }
+}
+
+static enum status load_client_ca(struct tls *tls, const struct tls_settings *settings, char *message, size_t size)
+{
+    if (settings->client == TLS_CLIENT_NONE) {
+        return STATUS_OK;
+    }
+    X509_STORE *store = SSL_CTX_get_cert_store(tls->context);
+    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(settings->client_ca);
+    if (names == NULL || SSL_CTX_load_verify_file(tls->context, settings->client_ca) != 1) {
+        sk_X509_NAME_pop_free(names, X509_NAME_free);
+        return complain(
+            "tls-client-ca", settings->client_ca,
+            "give a readable PEM file: authorities whose certificates devices may show, or the devices' own", message,
+            size);
+    }
+    SSL_CTX_set_client_CA_list(tls->context, names);
+    /* A device's own certificate may stand in the file, whoever signed it: taken out of it, it is refused. */
+    X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
+    heed_revocations(store);
+    SSL_CTX_set_verify(
+        tls->context, SSL_VERIFY_PEER | (settings->client == TLS_CLIENT_REQUIRED ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
+        NULL);
+    return STATUS_OK;
+}
+
+/* Of whom we trust: a session of somebody who was trusted by others than now is not resumed. */
+static bool name_trust(SSL_CTX *context, const struct tls_settings *settings)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE], piece[4096];
+    unsigned digest_bytes = 0;
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    FILE *file = settings->client != TLS_CLIENT_NONE ? fopen(settings->client_ca, "re") : NULL;
+    bool good = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
+                EVP_DigestUpdate(md, &settings->client, sizeof settings->client) == 1;
+    for (size_t n = 1; good && file != NULL && n > 0;) {
+        n = fread(piece, 1, sizeof piece, file);
+        good = EVP_DigestUpdate(md, piece, n) == 1;
+    }
+    good = good && EVP_DigestFinal_ex(md, digest, &digest_bytes) == 1 &&
+           SSL_CTX_set_session_id_context(context, digest, SSL_MAX_SID_CTX_LENGTH) == 1;
+    if (file != NULL) {
+        fclose(file);
+    }
+    EVP_MD_CTX_free(md);
+    return good;
+}
+
+/* --- protocols -------------------------------------------------------------------------------------------------------
+ */
+
+static int on_protocols(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_bytes,
+                        const unsigned char *offered, unsigned offered_bytes, void *owner)
+{
+    static const unsigned char ours[] = "\x08http/1.1\x08http/1.0";
+    unsigned char *found;
+    (void)ssl, (void)owner;
+    if (SSL_select_next_proto(&found, chosen_bytes, ours, sizeof ours - 1, offered, offered_bytes) !=
+        OPENSSL_NPN_NEGOTIATED) {
+        return SSL_TLSEXT_ERR_ALERT_FATAL; /* RFC 7301: whoever speaks only others would not understand us */
+    }
+    *chosen = found;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static enum status set_up(struct tls *tls, const struct tls_settings *settings, char *message, size_t size)
+{
+    SSL_CTX *context = tls->context;
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                     SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_default_passwd_cb(context, on_passphrase);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_SERVER);
+    SSL_CTX_sess_set_cache_size(context, TLS_SESSIONS_MAX);
+    SSL_CTX_set_timeout(context, 2L * TLS_TICKET_KEY_S);
+    SSL_CTX_set_num_tickets(context, 1);
+    SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
+    SSL_CTX_set_alpn_select_cb(context, on_protocols, NULL);
+    if (SSL_CTX_set_max_send_fragment(context, (long)settings->record_bytes) != 1) {
+        return complain("tls-record-size", "", "give 512 to 16384", message, size);
+    }
+    if (SSL_CTX_set_cipher_list(context, settings->ciphers) != 1) {
+        return complain("tls-ciphers", settings->ciphers,
+                        "see openssl-ciphers(1), and `openssl ciphers -s -tls1_2 LIST`", message, size);
+    }
+    return STATUS_OK;
+}
+
+enum status tls_load(const struct tls_settings *settings, const struct tls *before, struct tls **tls, char *message,
+                     size_t size)
+{
+    struct tls *made = calloc(1, sizeof *made);
+    int kinds[TLS_CERTS_MAX];
+    enum status status = STATUS_OK;
+    ERR_clear_error();
+    if (made == NULL || (made->context = SSL_CTX_new(TLS_server_method())) == NULL ||
+        SSL_CTX_set_ex_data(made->context, tls_index(), made) != 1) {
+        snprintf(message, size, "TLS: memory is short");
+        if (made != NULL) {
+            SSL_CTX_free(made->context);
+        }
+        free(made);
+        return STATUS_NO_MEMORY;
+    }
+    status = set_up(made, settings, message, size);
+    for (size_t i = 0; i < settings->count && status == STATUS_OK; i++) {
+        status = load_pair(made, settings->certs[i], settings->keys[i], kinds, i, message, size);
+    }
+    status = status == STATUS_OK ? load_client_ca(made, settings, message, size) : status;
+    if (status == STATUS_OK &&
+        (!name_trust(made->context, settings) || !make_key(made, time(NULL)) || !make_key(made, time(NULL)))) {
+        snprintf(message, size, "TLS: the system gives no random numbers");
+        status = STATUS_IO;
+    }
+    if (status != STATUS_OK) {
+        tls_free(made);
+        return status;
+    }
+    if (before != NULL) {
+        made->now = before->now;
+        made->before = before->before;
+        made->made_s = before->made_s;
+    }
+    *tls = made;
+    return STATUS_OK;
+}
