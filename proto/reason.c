@@ -57,6 +57,7 @@ static const char *const nexts[REASON_COUNT] = {
     [REASON_MISSING_HEADER] =
         "let the device ask the server directly: redirects and some proxies take its headers away",
     [REASON_BAD_HEADER] = "correct what builds the request; a MAC of zeros means that the radio was off",
+    [REASON_WRONG_CERTIFICATE] = "give it a certificate of its own, with its MAC as CN, or set tls-client-mac",
 };
 
 const char *reason_word(enum reason reason)

@@ -48,7 +48,8 @@
     /* no updater, or one that says too little */                                                                      \
     X(NOT_AN_UPDATER, "not-an-updater", 403, false, "its User-Agent is no updater's")                                  \
     X(MISSING_HEADER, "missing-header", 403, false, "a header that every core sends is missing")                       \
-    X(BAD_HEADER, "bad-header", 403, false, "a header cannot be read")
+    X(BAD_HEADER, "bad-header", 403, false, "a header cannot be read")                                                 \
+    X(WRONG_CERTIFICATE, "wrong-certificate", 403, false, "the certificate that it shows is not its own")
 
 enum reason {
 #define X(name, word, status, routine, text) REASON_##name,

@@ -88,6 +88,7 @@ static void find_public_url(void *owner, struct public_url *url)
         .before = app->said_url,
         .used = &app->device_api.used,
         .listen = app->first_listener,
+        .over_tls = !config_is_plain(&app->config),
         .addresses = app->addresses,
         .address_count = app->address_count,
         .in_container = app->in_container,

@@ -40,7 +40,7 @@ static int bind_listeners(struct app *app)
 {
     const struct config *config = &app->config;
     bool good = true;
-    for (size_t i = 0; i < config->listen.count && good; i++) {
+    for (size_t i = 0; config_is_plain(config) && i < config->listen.count && good; i++) {
         good = bind_listener(app, "listen", config->listen.texts[i], NULL);
     }
     for (size_t i = 0; i < config->tls_listen.count && good; i++) {
@@ -132,8 +132,8 @@ bool app_open_doors(struct app *app)
     for (size_t i = 0; i < app->listener_count; i++) {
         bool plain = app->listeners[i].tls == NULL;
         const char *kind = plain ? "http" : "https";
-        const char *configured =
-            plain ? app->config.listen.texts[i] : app->config.tls_listen.texts[i - app->config.listen.count];
+        size_t plain_count = config_is_plain(&app->config) ? app->config.listen.count : 0;
+        const char *configured = plain ? app->config.listen.texts[i] : app->config.tls_listen.texts[i - plain_count];
         if (!open_door(app, &app->listeners[i], plain ? "listen" : "tls-listen", kind, configured, address)) {
             return false;
         }

@@ -63,6 +63,8 @@ void app_apply_settings(struct app *app)
     app->trigger.site_in_flight = (unsigned)app->config.site_in_flight;
     app->admin.max_failures = (unsigned)app->config.max_failures_percent;
     trust_proxies(&app->device_api.proxies, &app->config.trusted_proxies);
+    app->device_api.used.plain_counts = config_is_plain(&app->config);
+    app->device_api.certificate_macs = (enum certificate_macs)app->config.tls_client_mac;
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
     log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);
     config_log_doubts(&app->config);

@@ -26,7 +26,7 @@ const struct config_key config_keys[] = {
     { "repo", KIND_TEXT, FIELD(repo), "./firmware", 0, 0, true, "DIR", "firmware repository" },
     { "state", KIND_TEXT, FIELD(state), "./state", 0, 0, true, "DIR", "runtime state; made where its parent is there" },
     { "listen", KIND_LISTEN, FIELD(listen), "0.0.0.0:8080", 0, CONFIG_LISTEN_MAX, true, "ADDR:PORT",
-      "plain HTTP for devices; repeatable; port 0 picks one" },
+      "plain HTTP for devices; repeatable; port 0 picks one; none: with --tls-listen alone" },
     { "tls-listen", KIND_LISTEN, FIELD(tls_listen), "", 0, CONFIG_LISTEN_MAX, true, "ADDR:PORT",
       "HTTPS for devices; repeatable; with --tls-cert and --tls-key" },
     { "tls-cert", KIND_FILES, FIELD(tls_certs), "", 0, TLS_CERTS_MAX, false, "FILE",

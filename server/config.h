@@ -103,6 +103,9 @@ enum status config_read(struct config *config, int argc, char *const *argv, enum
                         size_t size);
 void config_close(struct config *config);
 
+/* Whether devices have a plain door: false with --listen none. */
+bool config_is_plain(const struct config *config);
+
 /* What is taken and yet looks like a mistake, a sentence each: settings without effect, times that do not fit together,
  * and variables UPDRAFT_… that nobody reads (`is_mistake`: --check-config fails over it). */
 typedef void (*config_doubt_fn)(void *owner, bool is_mistake, const char *text);

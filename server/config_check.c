@@ -101,12 +101,32 @@ static enum status check_mqtt(const struct config *config, char *message, size_t
     return check_needs(config, &url, message, size);
 }
 
+static bool lists_none(const struct config_list *list)
+{
+    bool found = false;
+    for (size_t i = 0; i < list->count; i++) {
+        found = found || strcmp(list->texts[i], "none") == 0;
+    }
+    return found;
+}
+
+bool config_is_plain(const struct config *config)
+{
+    return config->listen.count > 0 && !lists_none(&config->listen);
+}
+
 static enum status check_tls(const struct config *config, char *message, size_t size)
 {
     const struct {
         bool wrong;
         const char *key, *value, *why;
     } rows[] = {
+        { config->listen.count > 1 && lists_none(&config->listen), "listen", "none",
+          "there are others beside it: give it alone, for no plain door at all, or take it away" },
+        { lists_none(&config->tls_listen), "tls-listen", "none",
+          "give an address and a port, such as 0.0.0.0:8443, or take this away, for no TLS" },
+        { !config_is_plain(config) && config->tls_listen.count == 0, "listen", "none",
+          "devices have no other door: give --tls-listen" },
         { config->tls_listen.count > 0 && config->tls_certs.count == 0, "tls-listen", config->tls_listen.texts[0],
           "TLS needs a certificate: give --tls-cert and --tls-key" },
         { config->tls_certs.count != config->tls_keys.count,

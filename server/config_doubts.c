@@ -193,9 +193,26 @@ static void doubt_variable(const struct doubts *doubts, const char *entry)
     doubts->on_doubt(doubts->owner, true, text);
 }
 
+static void doubt_tls(const struct doubts *doubts)
+{
+    const struct config *config = doubts->config;
+    if (config->tls_client_ca[0] != '\0' && config->tls_client == CONFIG_TLS_CLIENT_REQUIRED &&
+        config_is_plain(config)) {
+        say(doubts, "tls-client-ca",
+            "a certificate is required over TLS, and who has none comes by the plain --listen: give --listen none");
+    }
+    const char *const names[] = { "tls-client", "tls-client-mac" };
+    for (size_t i = 0; config->tls_client_ca[0] == '\0' && i < sizeof names / sizeof names[0]; i++) {
+        if (!is_default(config, config_key_find(names[i]))) {
+            say(doubts, names[i], "without effect, because no device is asked for a certificate: give --tls-client-ca");
+        }
+    }
+}
+
 void config_doubts(const struct config *config, config_doubt_fn on_doubt, void *owner)
 {
     struct doubts doubts = { config, on_doubt, owner };
+    doubt_tls(&doubts);
     if (config->mqtt[0] == '\0') {
         doubt_without_broker(&doubts);
     } else {

@@ -195,7 +195,7 @@ void config_describe(const struct config_key *key, char *to, size_t size)
 static bool fits_list(const struct config_key *key, struct slice value)
 {
     struct client_network network;
-    return key->kind == KIND_LISTEN     ? config_is_address(value)
+    return key->kind == KIND_LISTEN     ? config_is_address(value) || slice_is(value, "none")
            : key->kind == KIND_NETWORKS ? client_network_read(value, &network)
                                         : value.len > 0;
 }

@@ -122,6 +122,17 @@ static bool read_updater(struct visit *visit, struct http_answer *answer)
     return false;
 }
 
+/* Returns true with the refusal, where a certificate says that it is another. */
+static bool refuse_certificate(struct visit *visit, struct http_answer *answer)
+{
+    if (device_shows_own_certificate(visit)) {
+        return false;
+    }
+    http_answer_text(answer, 403, "%s: %s\n", reason_word(REASON_WRONG_CERTIFICATE), visit->check.decision.detail);
+    tell_reason(visit, REASON_WRONG_CERTIFICATE, answer);
+    return true;
+}
+
 /* Whose site it is, and what its record says of where it is. */
 static void take_address(struct visit *visit)
 {
@@ -165,7 +176,7 @@ void device_api_update(struct device_api *api, const struct http_request *reques
     if (by_type) {
         visit.check.type = rest;
     }
-    if (!read_updater(&visit, answer)) {
+    if (!read_updater(&visit, answer) || refuse_certificate(&visit, answer)) {
         return;
     }
     take_address(&visit);
@@ -205,6 +216,9 @@ void device_api_latest(struct device_api *api, const struct http_request *reques
     visit_begin(&visit, api, request, stream);
     visit.check.input.missing = REASON_UNKNOWN_FILE;
     read_any(&visit);
+    if (refuse_certificate(&visit, answer)) {
+        return;
+    }
     take_address(&visit);
     if (slice_ends_with(rest,
                         ".bin")) { /* the newest that it is to have: of what is pinned or published, not another */
@@ -276,6 +290,9 @@ void device_api_firmware(struct device_api *api, const struct http_request *requ
     visit_begin(&visit, api, request, stream);
     struct image *image = catalog_find_path(api->sources.catalog, rest);
     read_any(&visit);
+    if (refuse_certificate(&visit, answer)) {
+        return;
+    }
     if (image == NULL) {
         if (!answer_digest(&visit, rest, answer)) {
             refuse_file(&visit, rest, answer);
@@ -346,6 +363,9 @@ void device_api_native(struct device_api *api, const struct http_request *reques
     visit.check.slot = slice_is(file, "user2.bin") ? 2 : 1;
     visit.only_asks = wants_version;
     read_native(&visit);
+    if (refuse_certificate(&visit, answer)) {
+        return;
+    }
     take_address(&visit);
     if (is_place) {
         check_update(&visit.check, true, NULL);

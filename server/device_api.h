@@ -1,8 +1,8 @@
 /* The device side: what is answered to a device that asks. Read this room first.
  *
  * device_api.c has the routes: it reads what the device says, has it decided (server/check) and answers. Its rooms:
- * device_facts.c tells those who follow the fleet (its memory, the metrics), device_log.c the log, and
- * device_delivery.c sees an image through to its end. None of them waits.
+ * device_certificate.c looks at who it is, device_facts.c tells those who follow the fleet (its memory, the metrics),
+ * device_log.c the log, and device_delivery.c sees an image through to its end. None of them waits.
  */
 #ifndef SERVER_DEVICE_API_H
 #define SERVER_DEVICE_API_H
@@ -19,8 +19,16 @@
 
 #include <stdint.h>
 
+/* What a MAC in a device's certificate means; the order is that of enum config_tls_mac. */
+enum certificate_macs {
+    CERTIFICATE_MACS_NAMED,    /* it is good for that device alone */
+    CERTIFICATE_MACS_REQUIRED, /* and each must have one */
+    CERTIFICATE_MACS_ANY,      /* nothing */
+};
+
 struct device_api {
     struct check_sources sources;
+    enum certificate_macs certificate_macs;
     struct client_proxies proxies; /* those that are believed */
     /* Who hears of what happens: */
     struct fleet *fleet;

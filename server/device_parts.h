@@ -51,6 +51,12 @@ void device_transfer_began(struct device_api *api, const struct delivery *delive
 void device_transfer_ended(struct device_api *api, const struct delivery *delivery,
                            const struct delivery_outcome *outcome);
 
+/* --- device_certificate ------------------------------------------------------------------------------------------- */
+
+/* Whether it may be whom its request names, by the certificate that it shows. Else the decision's detail says why not.
+ */
+bool device_shows_own_certificate(struct visit *visit);
+
 /* --- device_log: the line of each event --------------------------------------------------------------------------- */
 
 /* "192.0.2.7:49152"; "192.0.2.7 via 10.0.0.2:49152" of one whom a trusted proxy names. */

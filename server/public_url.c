@@ -94,15 +94,23 @@ enum status public_url_check(const char *url, char *why, size_t size)
 
 /* --- the choice --------------------------------------------------------------------------------------------------- */
 
-static void print_url(const struct host *host, uint16_t port, struct public_url *url)
+static void print_url(const struct public_url_input *input, const struct host *host, uint16_t port,
+                      struct public_url *url)
 {
     char text[HOST_TEXT_SIZE];
+    const char *scheme = input->over_tls ? "https" : "http";
     host_print(host, text, sizeof text);
-    if (port == 80) {
-        snprintf(url->url, sizeof url->url, "http://%s", text);
+    if (port == (input->over_tls ? 443 : 80)) {
+        snprintf(url->url, sizeof url->url, "%s://%s", scheme, text);
     } else {
-        snprintf(url->url, sizeof url->url, "http://%s:%u", text, port);
+        snprintf(url->url, sizeof url->url, "%s://%s:%u", scheme, text, port);
     }
+}
+
+/* Which flag opened the first door. */
+static const char *flag_of(const struct public_url_input *input)
+{
+    return input->over_tls ? "tls-listen" : "listen";
 }
 
 #define REMEDY "set --public-url (UPDRAFT_PUBLIC_URL) to what devices reach, e.g. http://192.168.1.10:8080"
@@ -247,13 +255,13 @@ static void warn_of_split(const struct tallies *tallies, struct public_url *url)
 
 /* Two networks that come equally often take turns in coming more often: the address would change each second, with a
  * line in the log, and commands that wait would be written anew. So another must have a quarter more. */
-static void prefer(struct tallies *tallies, const char *before, uint16_t port)
+static void prefer(const struct public_url_input *input, struct tallies *tallies, uint16_t port)
 {
     struct public_url url;
     for (size_t i = 1; i < tallies->count; i++) {
         struct tally stays = tallies->list[i];
-        print_url(&stays.host, stays.host.port != 0 ? stays.host.port : port, &url);
-        if (strcmp(url.url, before) == 0 && tallies->list[0].checks * 4 < stays.checks * 5) {
+        print_url(input, &stays.host, stays.host.port != 0 ? stays.host.port : port, &url);
+        if (strcmp(url.url, input->before) == 0 && tallies->list[0].checks * 4 < stays.checks * 5) {
             memmove(tallies->list + 1, tallies->list, i * sizeof tallies->list[0]);
             tallies->list[0] = stays;
         }
@@ -267,10 +275,10 @@ static bool choose_used(const struct public_url_input *input, uint16_t port, str
     if (tallies.count == 0) {
         return false;
     }
-    prefer(&tallies, input->before, port);
+    prefer(input, &tallies, port);
     const struct host *host = &tallies.list[0].host;
     url->kind = PUBLIC_URL_USED;
-    print_url(host, host->port != 0 ? host->port : port, url);
+    print_url(input, host, host->port != 0 ? host->port : port, url);
     if (is_in_numbers(&tallies, 1)) {
         warn_of_split(&tallies, url);
     }
@@ -287,12 +295,12 @@ static bool choose_listen(const struct public_url_input *input, const struct hos
     }
     url->kind = PUBLIC_URL_LISTEN;
     url->loopback = host_is_loopback(listen);
-    print_url(listen, listen->port, url);
+    print_url(input, listen, listen->port, url);
     if (url->loopback) {
         snprintf(url->warning, sizeof url->warning,
-                 "--listen %s takes connections of this machine alone: no device reaches %s; listen on 0.0.0.0:%u, or "
+                 "--%s %s takes connections of this machine alone: no device reaches %s; listen on 0.0.0.0:%u, or "
                  "set --public-url (UPDRAFT_PUBLIC_URL) to the proxy that devices reach",
-                 input->listen, url->url, listen->port);
+                 flag_of(input), input->listen, url->url, listen->port);
     }
     return true;
 }
@@ -317,7 +325,7 @@ static bool choose_machine(const struct public_url_input *input, const struct ho
         if (rank < best) {
             best = rank;
             url->kind = PUBLIC_URL_MACHINE;
-            print_url(&host, listen->port, url);
+            print_url(input, &host, listen->port, url);
         }
     }
     return best < 3;
@@ -332,7 +340,7 @@ static bool choose_offline(const struct public_url_input *input, const struct ho
     }
     url->kind = PUBLIC_URL_MACHINE;
     url->loopback = true;
-    print_url(&loopback, listen->port, url);
+    print_url(input, &loopback, listen->port, url);
     snprintf(url->warning, sizeof url->warning,
              "this machine has no address but its loopback: no device reaches %s; connect it to the devices' network "
              "and send SIGHUP, or " REMEDY,
@@ -364,8 +372,8 @@ static void choose_none(const struct public_url_input *input, struct public_url 
                  "the server runs in a container, whose own address%s no device reaches; " REMEDY, own);
     } else {
         snprintf(url->warning, sizeof url->warning,
-                 "--listen %s is at no address that devices reach (a network for containers, or none); " REMEDY,
-                 input->listen);
+                 "--%s %s is at no address that devices reach (a network for containers, or none); " REMEDY,
+                 flag_of(input), input->listen);
     }
 }
 

@@ -3,7 +3,8 @@
  *
  * In this order: --public-url; the address at which most of the devices' check-ins arrived (used_addresses); the first
  * --listen, where it names one address; the machine's own address, where --listen says "any". A container's own address
- * is never used: no device can reach it.
+ * is never used: no device can reach it. https:// where there is no plain door (--listen none): then --tls-listen
+ * stands for --listen.
  *
  * Of two addresses to which about as many come, the one named before stays.
  *
@@ -45,6 +46,7 @@ struct public_url_input {
     const char *before;                /* the URL chosen last; "" = none */
     const struct used_addresses *used; /* where check-ins of updaters arrived */
     const char *listen;                /* the first listener as it was bound: "0.0.0.0:8080" with the real port */
+    bool over_tls;                     /* it is one of TLS: there is no plain one */
     const struct machine_address *addresses;
     size_t address_count;
     bool in_container;

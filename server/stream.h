@@ -72,6 +72,7 @@ struct stream {
     void (*on_sent)(struct stream *stream, bool broken); /* after STREAM_PENDING */
     void (*on_closed)(struct stream *stream);
     uint64_t sent_bytes; /* handed to the system so far, heads included */
+    bool over_tls;
 };
 
 #endif

@@ -14,6 +14,10 @@
 #define TURN_BYTES_MAX (1u << 20)  /* then others have their turn */
 #define OUTPUT_MAX     (64u << 10) /* what a peer can have us say without reading it */
 
+/* Handshake messages of a peer behind its handshake, in a connection's life: new keys once in 2^24 records, that is
+ * gigabytes; or attempts at renegotiation, each refused. */
+#define LATE_MESSAGES_MAX 16
+
 static struct stream_tls *of_stream(struct stream *stream)
 {
     return (struct stream_tls *)stream;
@@ -65,6 +69,9 @@ static bool encrypt_batch(struct stream_tls *tls)
 
 static enum stream_sent send_body(struct stream_tls *tls)
 {
+    if (tls->busy && tls->remaining > 0) { /* only the head waits behind what is on its way; the body is read then */
+        return tls_flush(tls, false);
+    }
     uint64_t turn_end = tls->stream.sent_bytes + (tls->socket.little ? 2 * SMALL_BYTES : TURN_BYTES_MAX);
     for (;;) {
         if (!encrypt_batch(tls)) {
@@ -140,11 +147,24 @@ static void on_socket_sent(struct stream *socket, bool broken)
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
+/* Who asks for new keys again and again costs us some for each few bytes of its own. */
+static void on_message(int is_ours, int version, int type, const void *bytes, size_t n, SSL *ssl, void *owner)
+{
+    struct stream_tls *tls = owner;
+    (void)version, (void)bytes, (void)n, (void)ssl;
+    bool counts = is_ours ? type == SSL3_RT_ALERT : type == SSL3_RT_HANDSHAKE; /* renegotiation is seen as our alert */
+    if (counts && tls->shaken && ++tls->late_messages > LATE_MESSAGES_MAX) {
+        tls->room->in_bytes = 0; /* it reads no further */
+    }
+}
+
 /* All that is to be had, in pieces. */
 static void read_all(struct stream_tls *tls)
 {
     struct tls_room *room = tls->room;
     int error = SSL_ERROR_NONE;
+    SSL_set_msg_callback(tls->ssl, on_message);
+    SSL_set_msg_callback_arg(tls->ssl, tls);
     while (error == SSL_ERROR_NONE && !tls->closing) {
         size_t used = 0, n = 0;
         while (used < TLS_PLAIN_BYTES && error == SSL_ERROR_NONE) {
@@ -163,7 +183,9 @@ static void read_all(struct stream_tls *tls)
             tls_tell_end(tls, true);
         }
     }
-    if (!tls->closing && error != SSL_ERROR_WANT_READ) {
+    if (!tls->closing && tls->late_messages > LATE_MESSAGES_MAX) {
+        tls_tell_end(tls, true);
+    } else if (!tls->closing && error != SSL_ERROR_WANT_READ) {
         tls_tell_end(tls, error != SSL_ERROR_ZERO_RETURN);
     }
 }
@@ -179,6 +201,7 @@ void tls_take(struct stream_tls *tls, const char *bytes, size_t n)
         tls_handshake_join_queue(tls, bytes, n);
         return;
     }
+    assert(room->in_bytes == 0); /* one at a time */
     room->in = bytes;
     room->in_bytes = n;
     if (tls->shaken || tls_handshake_go_on(tls)) {
@@ -203,12 +226,14 @@ static void on_socket_end(struct stream *socket, bool broken)
 static bool tls_read_start(struct stream *stream)
 {
     struct stream_tls *tls = of_stream(stream);
+    tls->reads = true;
     return tls->queued || tls_socket_of(tls)->ops->read_start(tls_socket_of(tls));
 }
 
 static void tls_read_stop(struct stream *stream)
 {
     struct stream_tls *tls = of_stream(stream);
+    tls->reads = false;
     tls_socket_of(tls)->ops->read_stop(tls_socket_of(tls));
 }
 
@@ -342,6 +367,7 @@ void stream_tls_init(struct stream_tls *tls, uv_loop_t *loop, struct stream_read
     memset(tls, 0, sizeof *tls);
     stream_socket_init(&tls->socket, loop, read_buffer, send_room, false);
     tls->stream.ops = &tls_ops;
+    tls->stream.over_tls = true;
     tls->room = room;
     buf_init(&tls->input, TLS_INPUT_MAX);
     buf_init(&tls->output, OUTPUT_MAX);

@@ -48,12 +48,14 @@ struct stream_tls {
     SSL *ssl;                           /* NULL = it has not said a word */
     bool shaken;                        /* the handshake is over */
     bool queued;                        /* its handshake waits for its turn */
+    bool reads;                         /* the owner wants to hear */
     bool closing;                       /* by the owner */
     bool ended;                         /* the owner knows that the peer sends no more */
     bool busy;                          /* the socket has a send under way */
     bool sending;                       /* the owner has; it is told */
     bool last;                          /* nothing follows it */
     bool slow;                          /* the socket was full before: small batches */
+    unsigned late_messages;             /* of the peer's handshake, behind its end */
     struct stream_tls *next, *previous; /* in the queue */
     struct buf input;                   /* read, while it waits for its turn */
     struct buf output;                  /* written, while the socket was busy */

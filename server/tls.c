@@ -37,8 +37,7 @@ const char *tls_handshake_word(enum tls_handshake handshake)
     return words[handshake];
 }
 
-/* --- its life --------------------------------------------------------------------------------------------------------
- */
+/* --- its life ----------------------------------------------------------------------------------------------------- */
 
 static void on_context_free(void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
 {
@@ -80,8 +79,7 @@ int64_t tls_not_after(const struct tls *tls, const char **file)
     return tls->not_after_s;
 }
 
-/* --- complaints ------------------------------------------------------------------------------------------------------
- */
+/* --- complaints --------------------------------------------------------------------------------------------------- */
 
 static enum status complain(const char *flag, const char *file, const char *remedy, char *message, size_t size)
 {
@@ -95,8 +93,7 @@ static enum status complain(const char *flag, const char *file, const char *reme
     return STATUS_INVALID;
 }
 
-/* --- tickets ---------------------------------------------------------------------------------------------------------
- */
+/* --- tickets ------------------------------------------------------------------------------------------------------ */
 
 static bool make_key(struct tls *tls, int64_t now_s)
 {
@@ -142,8 +139,7 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     return !encrypt && key != &tls->now ? 2 : 1;
 }
 
-/* --- certificates ----------------------------------------------------------------------------------------------------
- */
+/* --- certificates ------------------------------------------------------------------------------------------------- */
 
 /* A key with a passphrase would have OpenSSL ask for it at the terminal, and wait. */
 static int on_passphrase(char *to, int size, int writes, void *owner)
@@ -183,6 +179,7 @@ static enum status load_pair(struct tls *tls, const char *cert, const char *key,
     kinds[at] = kind_of(tls->context);
     for (size_t i = 0; i < at; i++) {
         if (kinds[i] == kinds[at]) {
+            ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_CERTIFICATE_TYPE);
             return complain("tls-cert", cert, "there is one of this kind of key already: give one ECDSA and one RSA",
                             message, size);
         }
@@ -199,8 +196,7 @@ static enum status load_pair(struct tls *tls, const char *cert, const char *key,
     return STATUS_OK;
 }
 
-/* --- clients' certificates -------------------------------------------------------------------------------------------
- */
+/* --- clients' certificates ---------------------------------------------------------------------------------------- */
 
 /* Lists of revoked certificates in the same file are looked into; without one there is nothing to look into. */
 static void heed_revocations(X509_STORE *store)
@@ -259,8 +255,7 @@ static bool name_trust(SSL_CTX *context, const struct tls_settings *settings)
     return good;
 }
 
-/* --- protocols -------------------------------------------------------------------------------------------------------
- */
+/* --- protocols ---------------------------------------------------------------------------------------------------- */
 
 static int on_protocols(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_bytes,
                         const unsigned char *offered, unsigned offered_bytes, void *owner)

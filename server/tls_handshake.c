@@ -144,13 +144,28 @@ bool tls_handshake_begin(struct stream_tls *tls)
     return true;
 }
 
+/* A resumed session is not verified again, and its ticket is made anew each time: without this a certificate would be
+ * good for ever. */
+static bool is_certificate_over(SSL *ssl)
+{
+    const X509 *certificate = SSL_session_reused(ssl) ? SSL_get0_peer_certificate(ssl) : NULL;
+    if (certificate == NULL || X509_cmp_current_time(X509_get0_notAfter(certificate)) > 0) {
+        return false;
+    }
+    SSL_set_verify_result(ssl, X509_V_ERR_CERT_HAS_EXPIRED);
+    ERR_raise(ERR_LIB_SSL, SSL_R_CERTIFICATE_VERIFY_FAILED);
+    return true;
+}
+
 bool tls_handshake_go_on(struct stream_tls *tls)
 {
     struct tls_room *room = tls->room;
     uint64_t began_ns = uv_hrtime();
     ERR_clear_error();
     int result = SSL_do_handshake(tls->ssl);
-    int error = result == 1 ? SSL_ERROR_NONE : SSL_get_error(tls->ssl, result);
+    int error = result != 1                     ? SSL_get_error(tls->ssl, result)
+                : is_certificate_over(tls->ssl) ? SSL_ERROR_SSL
+                                                : SSL_ERROR_NONE;
     room->slice_ns += uv_hrtime() - began_ns;
     uv_idle_start(&room->turn, tls_handshake_on_turn);
     if (error == SSL_ERROR_NONE) {
@@ -179,7 +194,7 @@ void tls_handshake_on_turn(uv_idle_t *idle)
         buf_init(&tls->input, TLS_INPUT_MAX);
         tls_take(tls, input.bytes, input.used);
         buf_close(&input);
-        if (!tls->closing && !tls->queued && !tls_socket_of(tls)->ops->read_start(tls_socket_of(tls))) {
+        if (tls->reads && !tls->closing && !tls->queued && !tls_socket_of(tls)->ops->read_start(tls_socket_of(tls))) {
             tls_tell_end(tls, true);
         }
     }

@@ -1,5 +1,6 @@
 #include "server/used_addresses.h"
 
+#include <netinet/in.h>
 #include <string.h>
 
 #define LOOK_MS 200
@@ -34,6 +35,15 @@ void used_addresses_count(struct used_addresses *used, const struct sockaddr_sto
     }
 }
 
+static void forget_port(struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET6) {
+        ((struct sockaddr_in6 *)address)->sin6_port = 0;
+    } else {
+        ((struct sockaddr_in *)address)->sin_port = 0;
+    }
+}
+
 void used_addresses_hear(struct used_addresses *used, struct stream *stream, uint64_t now_ms)
 {
     struct sockaddr_storage address;
@@ -43,6 +53,9 @@ void used_addresses_hear(struct used_addresses *used, struct stream *stream, uin
     }
     used->looked_ms = now_ms;
     if (stream->ops->local(stream, &address) && (address.ss_family == AF_INET || address.ss_family == AF_INET6)) {
+        if (stream->over_tls && used->plain_counts) {
+            forget_port(&address);
+        }
         used_addresses_count(used, &address);
     }
 }

@@ -7,6 +7,7 @@
 
 #include "server/stream.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 
@@ -23,6 +24,7 @@ struct used_address {
 struct used_addresses {
     struct used_address list[USED_ADDRESSES_MAX];
     uint64_t looked_ms;
+    bool plain_counts; /* there is a plain door: the port of TLS is not the one to name (port 0) */
 };
 
 /* A check-in of an updater over this stream. Asking the system costs, so it is done now and then. */
