@@ -28,6 +28,14 @@ static const struct {
     { "--public-url http://a?b=c", { "--public-url http://a?b=c: " } },
     { "--admin-listen 8090", { "--admin-listen 8090: ", "127.0.0.1:8090" } },
     { "--admin-listen :8090", { "--admin-listen :8090: ", "127.0.0.1:8090" } },
+    { "--tls-listen 0.0.0.0:1", { "--tls-listen 0.0.0.0:1: ", "needs a certificate", "--tls-cert and --tls-key" } },
+    { "--tls-listen 0.0.0.0:1 --tls-cert a.pem", { "--tls-cert: give one --tls-key for each --tls-cert" } },
+    { "--tls-listen 0.0.0.0:1 --tls-cert a.pem --tls-key a --tls-key b", { "--tls-key: give one --tls-key for each" } },
+    { "--tls-cert a.pem --tls-key a.key", { "--tls-cert a.pem: nothing listens with it: give --tls-listen" } },
+    { "--tls-client-ca ca.pem", { "--tls-client-ca ca.pem: only TLS has certificates: give --tls-listen" } },
+    { "--listen none", { "--listen none: devices have no other door: give --tls-listen" } },
+    { "--listen none --listen 0.0.0.0:1", { "--listen none: there are others beside it" } },
+    { "--tls-listen none", { "--tls-listen none: give an address and a port" } },
     { "--command-topic updraft/{kind}", { "--command-topic updraft/{kind}: " } },
     { "--command-topic updraft/{mac}", { "--command-topic updraft/{mac}: " } },
     { "--command-topic updraft/+/update", { "--command-topic updraft/+/update: " } },
@@ -54,6 +62,7 @@ static void test_mismatches(void **state)
 }
 
 static const char *const matches[] = {
+    "--listen none --tls-listen 0.0.0.0:1 --tls-cert a.pem --tls-key a.key",
     "--mqtt mqtt://broker --mqtt-user ann",
     "--mqtt mqtt://ann@broker --mqtt-password hunter2",
     "--mqtt mqtt://:hunter2@broker --mqtt-user ann",

@@ -33,6 +33,12 @@ static const struct {
     const char *text; /* NULL = no doubt */
 } doubtful[] = {
     { "", NULL },
+#define TLS "--tls-listen 0.0.0.0:1 --tls-cert a --tls-key b "
+    { TLS, NULL },
+    { TLS "--tls-client-ca c --listen none", NULL },
+    { TLS "--tls-client-ca c", "--tls-client-ca: a certificate is required over TLS, and who has none comes by the" },
+    { TLS "--tls-client-ca c --tls-client optional", NULL },
+    { TLS "--tls-client-mac required", "--tls-client-mac: without effect, because no device is asked for" },
     { "--mqtt mqtt://b", NULL },
     { "--mqtt-version 5 --mqtt-queue 5 --status-topic a/{mac} --command-expiry 2h",
       "mqtt-version, mqtt-queue, status-topic, command-expiry: without effect, because no broker is named: give "

@@ -47,6 +47,9 @@ static void test_printed_is_a_file_that_reads_the_same(void **state)
     assert_reads(
         &first, "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
                 "--trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
+                "--tls-listen [::]:8443 --tls-listen 0.0.0.0:0 --tls-cert ec.pem --tls-cert rsa.pem --tls-key ec.key "
+                "--tls-key rsa.key --tls-client-ca ca.pem --tls-client optional --tls-client-mac required "
+                "--tls-ciphers ECDHE+AESGCM --tls-record-size 512 --tls-handshakes 1000000 "
                 "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
                 "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
                 "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --offer published --unknown-devices hold "

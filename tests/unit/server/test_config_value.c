@@ -61,7 +61,10 @@ static const struct {
     { "--listen \xc2\x9b:80", "--listen: \"\\xc2\\x9b:80\" is not usable: give an address and a port, such as "
                               "0.0.0.0:8080 or [::]:8080; at most 16 of them" },
     { "--bogus", "--bogus: not known, or its value is missing: see updraftd --help" },
-    { "--tls-listen 0.0.0.0:1", "--tls-listen: not known, or its value is missing: see updraftd --help" },
+    { "--tls-record-size 511", "--tls-record-size: \"511\" is not usable: give a size from 512 to 16K, such as 64M" },
+    { "--tls-handshakes 0", "--tls-handshakes: \"0\" is not usable: give a number from 1 to 1000000" },
+    { "--tls-client maybe", "--tls-client: \"maybe\" is not usable: give required|optional" },
+    { "--tls-listeners 0.0.0.0:1", "--tls-listeners: not known, or its value is missing: see updraftd --help" },
     { "--check-config=yes", "--check-config=yes: not known, or its value is missing: see updraftd --help" },
     { "--loop-guard 4 --repo", "--repo: not known, or its value is missing: see updraftd --help" },
     { "-x", "-x: not known, or its value is missing: see updraftd --help" },

@@ -35,6 +35,7 @@ static struct sockaddr_storage address_of(const char *text, uint16_t port)
 struct scene {
     const char *configured, *before, *used, *listen;
     bool in_container;
+    bool over_tls;
     const char *addresses[ADDRESSES_MAX];
     uint16_t used_port; /* 0 = 8080 */
     struct {
@@ -73,6 +74,7 @@ static struct public_url choose(const struct scene *scene)
         .addresses = list,
         .address_count = count,
         .in_container = scene->in_container,
+        .over_tls = scene->over_tls,
     };
     public_url_choose(&input, &chosen);
     return chosen;
@@ -169,6 +171,12 @@ static void test_form(void **state)
     } rows[] = {
         { { .listen = "0.0.0.0:80", .addresses = { "10.0.0.5" } },
           { "http://10.0.0.5", PUBLIC_URL_MACHINE, "", false } },
+        { { .listen = "0.0.0.0:443", .over_tls = true, .addresses = { "10.0.0.5" } },
+          { "https://10.0.0.5", PUBLIC_URL_MACHINE, "", false } },
+        { { .listen = "0.0.0.0:8443", .over_tls = true, .used = "10.0.0.5", .used_port = 8443 },
+          { "https://10.0.0.5:8443", PUBLIC_URL_USED, "", false } },
+        { { .listen = "127.0.0.1:8443", .over_tls = true },
+          { "https://127.0.0.1:8443", PUBLIC_URL_LISTEN, "--tls-listen 127.0.0.1:8443 takes connections of", true } },
         { { .listen = "[2001:db8::7]:80" }, { "http://[2001:db8::7]", PUBLIC_URL_LISTEN, "", false } },
         { { .listen = "[2001:db8::7]:8081" }, { "http://[2001:db8::7]:8081", PUBLIC_URL_LISTEN, "", false } },
         { { .used = "2001:db8::7" }, { "http://[2001:db8::7]:8080", PUBLIC_URL_USED, "", false } },
