@@ -35,6 +35,10 @@ enum stream_sent tls_flush(struct stream_tls *tls, bool last)
 {
     struct buf *out = &tls->room->out;
     enum stream_sent sent = STREAM_SENT;
+    if (tls->dead) {
+        out->used = 0;
+        return STREAM_BROKEN;
+    }
     if (out->used == 0) {
         return tls->busy ? STREAM_PENDING : STREAM_SENT;
     }
@@ -46,6 +50,7 @@ enum stream_sent tls_flush(struct stream_tls *tls, bool last)
         tls->busy = sent == STREAM_PENDING;
     }
     out->used = 0;
+    tls->dead = sent == STREAM_BROKEN;
     return sent;
 }
 
@@ -86,6 +91,7 @@ static enum stream_sent send_body(struct stream_tls *tls)
         if (tls->stream.sent_bytes >= turn_end) {
             sent = stream_socket_wait(&tls->socket);
             tls->busy = sent == STREAM_PENDING;
+            tls->dead = sent == STREAM_BROKEN;
             return sent;
         }
     }
@@ -125,6 +131,7 @@ static void on_socket_sent(struct stream *socket, bool broken)
     struct stream_tls *tls = of_socket(socket);
     enum stream_sent sent = broken ? STREAM_BROKEN : STREAM_SENT;
     tls->busy = false;
+    tls->dead = tls->dead || broken;
     if (!broken && tls->output.used > 0) {
         bool good = buf_add(&tls->room->out, tls->output.bytes, tls->output.used);
         buf_close(&tls->output);
@@ -220,6 +227,7 @@ static void on_socket_read(struct stream *socket, const char *bytes, size_t n)
 
 static void on_socket_end(struct stream *socket, bool broken)
 {
+    of_socket(socket)->dead = of_socket(socket)->dead || broken;
     tls_tell_end(of_socket(socket), broken);
 }
 

@@ -52,6 +52,7 @@ struct stream_tls {
     bool closing;                       /* by the owner */
     bool ended;                         /* the owner knows that the peer sends no more */
     bool busy;                          /* the socket has a send under way */
+    bool dead;                          /* it takes nothing any more */
     bool sending;                       /* the owner has; it is told */
     bool last;                          /* nothing follows it */
     bool slow;                          /* the socket was full before: small batches */

@@ -3,6 +3,8 @@
  * whom we trust. */
 #include "server/tls.h"
 
+#include "base/text.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <openssl/core_names.h>
@@ -83,13 +85,18 @@ int64_t tls_not_after(const struct tls *tls, const char **file)
 
 static enum status complain(const char *flag, const char *file, const char *remedy, char *message, size_t size)
 {
-    unsigned long code = ERR_peek_last_error(); /* the first is often of a lower floor, and says less */
-    const char *why = code != 0 ? ERR_reason_error_string(code) : NULL;
-    if (code != 0 && ERR_SYSTEM_ERROR(code)) {
-        why = strerror(ERR_GET_REASON(code));
+    const char *why = "cannot be used";
+    unsigned long code;
+    bool is_system = false;
+    /* From the lowest floor upwards: each says more, but those that say only which floor was below them. */
+    while ((code = ERR_get_error()) != 0) {
+        const char *text = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
+        if (text != NULL && !is_system && !slice_ends_with(slice_of(text), " lib")) {
+            why = text;
+            is_system = ERR_SYSTEM_ERROR(code);
+        }
     }
-    snprintf(message, size, "--%s %s: %s: %s", flag, file, why != NULL ? why : "cannot be used", remedy);
-    ERR_clear_error();
+    snprintf(message, size, "--%s %s: %s: %s", flag, file, why, remedy);
     return STATUS_INVALID;
 }
 

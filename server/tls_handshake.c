@@ -69,7 +69,7 @@ static void answer_plainly(struct stream_tls *tls)
 {
     static const char text[] = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 46\r\n"
                                "Connection: close\r\n\r\nthis address speaks TLS: use https:// in URLs\n";
-    if (!tls->busy) {
+    if (!tls->busy && !tls->dead) {
         tls->given += sizeof text - 1;
         (void)tls_socket_of(tls)->ops->send(tls_socket_of(tls), text, sizeof text - 1, NULL, 0, 0, true);
     }
