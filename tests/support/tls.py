@@ -8,10 +8,7 @@ import subprocess
 import threading
 
 from tests.support.admin import Admin
-from tests.support.updraft import ESP8266, PATIENCE_S, ROOT, Reply, Server, device_request
-
-MAC = "5C:CF:7F:B1:E0:42"  # of support.updraft.ESP8266
-MAC_DIGITS = "5ccf7fb1e042"
+from tests.support.updraft import ESP8266, PATIENCE_S, ROOT, Reply, Server, device_request, wait_until
 
 
 def dev_cert(folder, *words):
@@ -114,6 +111,31 @@ class TlsServer(Server):
 
     def handshakes(self, result):
         return int(self.metric(f'updraft_tls_handshakes_total{{result="{result}"}}'))
+
+
+def read_some(connection, wanted):
+    data = b""
+    while len(data) < wanted:
+        data += connection.recv(min(65536, wanted - len(data)))
+    return data
+
+
+def session_of(server, context, **how):
+    with server.tls(context, **how) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        try:
+            while connection.recv(65536):
+                pass
+        except ssl.SSLError:
+            pass
+        return connection.session, connection.session_reused
+
+
+def reload(server):
+    """SIGHUP, and its effect."""
+    before = server.log().count("event=reloaded")
+    server.process.send_signal(1)
+    wait_until(lambda: server.log().count("event=reloaded") > before, "the reload")
 
 
 class Relay:

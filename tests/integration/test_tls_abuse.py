@@ -1,0 +1,254 @@
+"""TLS before those who mean harm, or whose radio does: handshakes that never end, floods, and bytes that are none. The
+server goes on, and under AddressSanitizer each of these tests looks at its memory, too."""
+
+import random
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+
+from tests.support.tls import Relay, TlsServer, dev_cert, read_some, s_client, session_of
+from tests.support.updraft import ESP8266, PATIENCE_S, device_request, make_image, wait_until
+
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+HEALTH = b"GET /healthz HTTP/1.0\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory):
+    return dev_cert(dev_cert(tmp_path_factory.mktemp("certs"), "127.0.0.1"), "device", "5C:CF:7F:B1:E0:42")
+
+
+@pytest.fixture
+def server(tmp_path, certs):
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=1)
+    with TlsServer(tmp_path, certs, tls_client_ca=certs / "ca.pem", tls_client="optional", head_timeout="1s",
+                   log_level="info") as made:
+        yield made
+        assert made.tls_ask(HEALTH).endswith(b"ok\n")
+        wait_until(lambda: made.metric("updraft_tls_handshakes_under_way") == 0, "all handshakes to be over")
+
+
+def hello(version=V13):
+    """The first bytes of a client that means it."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.maximum_version = version
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1").do_handshake()
+    return outgoing.read()
+
+
+def connect(server):
+    return socket.create_connection(("127.0.0.1", server.tls_port), PATIENCE_S)
+
+
+def read_end(connection):
+    """Until the server ends it, however it does."""
+    data = b""
+    try:
+        while piece := connection.recv(65536):
+            data += piece
+    except ConnectionError:
+        pass
+    connection.close()
+    return data
+
+
+def test_a_handshake_that_never_ends(server):
+    """Silent from the beginning, within the first record, between two flights, or a byte at a time."""
+    first = hello()
+    silent = [(connect(server), data) for data in [b"", first[:3], first[:-1], first] * 5]
+    for connection, data in silent:
+        connection.sendall(data)
+    wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 15, "fifteen handshakes")
+    slow = connect(server)
+    began = time.monotonic()
+    try:
+        for byte in first:
+            slow.sendall(bytes([byte]))
+            time.sleep(0.02)
+    except ConnectionError:
+        pass
+    assert time.monotonic() - began < 0.02 * len(first), "no byte renews the deadline"
+    for connection, _ in silent:
+        read_end(connection)
+    slow.close()
+    assert server.handshakes("left") == 16 and server.handshakes("failed") == 0
+
+
+def test_more_than_are_taken(tmp_path, certs):
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=1)
+    with TlsServer(tmp_path, certs, tls_handshakes=4) as server:
+        first = hello()
+        with server.tls() as kept:
+            waiting = [connect(server) for _ in range(4)]
+            for connection in waiting:
+                connection.sendall(first[:50])
+            wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 4, "four handshakes")
+            for _ in range(3):
+                turned_away = connect(server)
+                turned_away.sendall(first)
+                assert read_end(turned_away) == b""
+            assert server.handshakes("refused") == 3
+            kept.sendall(HEALTH)  # who is through the door is not concerned
+            assert read_some(kept, 12) == b"HTTP/1.1 200"
+            for connection in waiting:
+                connection.close()
+            wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 0, "the handshakes to end")
+        assert server.tls_check().status == 200
+
+
+def test_many_at_once(server):
+    """More than a turn of the loop takes: each has its turn, whole and none forgotten."""
+    first = hello(V12)
+    half = [connect(server) for _ in range(100)]
+    for connection in half:
+        connection.sendall(first)
+    for connection in half:
+        assert connection.recv(1) == b"\x16"
+    for connection in half[::2]:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    for connection in half:
+        connection.close()
+    wait_until(lambda: server.handshakes("left") == 100, "all to have left")
+
+
+def interactive(server, version, letter, times):
+    """s_client is told to change keys or to renegotiate so often, then to ask. Returns what came back."""
+    line = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.tls_port}", "-CAfile", server.certs / "ca.pem", version]
+    client = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        for _ in range(times):
+            client.stdin.write(letter)
+            client.stdin.flush()
+            time.sleep(0.03)  # a line is a command only where it is read alone
+        client.stdin.write(HEALTH)
+        client.stdin.flush()
+        time.sleep(0.2)
+    except BrokenPipeError:
+        pass
+    said, _ = client.communicate(timeout=PATIENCE_S)
+    return said
+
+
+def test_new_keys_now_and_then(server):
+    assert b"\r\n\r\nok\n" in interactive(server, "-tls1_3", b"K\n", 3)
+
+
+def test_new_keys_again_and_again(server):
+    """Each costs us ten times what it costs who asks for it."""
+    assert b"HTTP/1.1 200" not in interactive(server, "-tls1_3", b"K\n", 40)
+
+
+def test_renegotiation(server):
+    said = interactive(server, "-tls1_2", b"R\n", 1)
+    assert b"HTTP/1.1 200" not in said and b"no renegotiation" in said, said
+
+
+# --- bytes that are none ----------------------------------------------------------------------------------------------
+
+
+def recorded(server, version, certificate=None):
+    """What a client sent in a whole handshake and a request."""
+    relay = Relay(server)
+    context = server.context(version, certificate=certificate)
+    with server.tls(context, port=relay.port) as connection:
+        connection.sendall(device_request("/update/door", ESP8266))
+        try:
+            while connection.recv(65536):
+                pass
+        except ssl.SSLError:
+            pass
+    return relay.join().sent
+
+
+def mangled(sent, chance):
+    """Cut, with bytes changed, doubled, left out, or a record's length or type made another."""
+    data = bytearray(sent)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data)) if chance.random() < 0.6 else chance.randrange(min(200, len(data)))
+        act = chance.randrange(6)
+        if act == 0:
+            del data[at + 1:]
+        elif act == 1:
+            data[at] = chance.randrange(256)
+        elif act == 2:
+            data[at:at] = data[at:at + chance.randrange(300)]
+        elif act == 3:
+            del data[at:at + chance.randrange(1, 50)]
+        elif act == 4:
+            data[at] ^= 1 << chance.randrange(8)
+        else:
+            data[3:5] = chance.choice([b"\0\0", b"\xff\xff", b"\x40\x00", b"\x40\x01", b"\x00\x01"])
+    return bytes(data)
+
+
+def throw(server, data, chance):
+    """In one piece or in several; then waits for its end, or goes by a reset."""
+    connection = connect(server)
+    try:
+        while data:
+            n = len(data) if chance.random() < 0.5 else chance.randint(1, len(data))
+            connection.sendall(data[:n])
+            data = data[n:]
+        if chance.random() < 0.2:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        else:
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(65536)
+    except OSError:
+        pass
+    connection.close()
+
+
+@pytest.mark.parametrize("kind", ["1.2", "1.3", "certificate", "random"])
+def test_what_is_no_handshake(server, certs, kind):
+    chance = random.Random(f"tls {kind}")
+    certificate = certs / "device-5ccf7fb1e042.pem" if kind == "certificate" else None
+    sent = recorded(server, V13 if kind == "1.3" else V12, certificate) if kind != "random" else b""
+    for _ in range(400):
+        data = mangled(sent, chance) if sent else chance.randbytes(chance.randint(1, 2000))
+        if not sent and chance.random() < 0.7:
+            data = bytes([chance.choice([20, 21, 22, 23, 24]), 3, chance.randint(0, 4)]) + data
+        throw(server, data, chance)
+    done = sum(server.handshakes(result) for result in ["full", "resumed", "failed", "left"])
+    assert done >= 300 and server.handshakes("full") <= 402
+
+
+def test_broken_behind_the_handshake(server):
+    """Records that are changed on the way are refused, and end the connection."""
+    for version in [V12, V13]:
+        with server.tls(server.context(version)) as connection:
+            plain = socket.socket(fileno=socket.dup(connection.fileno()))
+            plain.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+            with pytest.raises((ssl.SSLError, ConnectionError), match="(?i)bad record mac|decrypt|reset"):
+                while connection.recv(100):
+                    pass
+            plain.close()
+
+
+def test_a_forged_ticket(server):
+    """Another's, or one of another server, is a full handshake and no more."""
+    context = server.context(V12)
+    session, _ = session_of(server, context)
+    with TlsServer(server.folder / "other", server.certs, tls_client_ca=server.certs / "ca.pem",
+                   tls_client="optional") as other:
+        assert not session_of(other, context, session=session)[1]
+        assert other.tls_ask(HEALTH).endswith(b"ok\n")
+
+
+def test_records_of_nothing(server):
+    """Empty ones, and warnings, without end: a bounded number is borne."""
+    for record in [b"\x16\x03\x03\x00\x00", b"\x15\x03\x03\x00\x02\x01\x5a", b"\x17\x03\x03\x00\x00"]:
+        connection = connect(server)
+        connection.sendall(hello(V12))
+        connection.recv(1)
+        try:
+            connection.sendall(record * 10000)
+        except ConnectionError:
+            pass
+        read_end(connection)
+    assert server.handshakes("failed") == 3

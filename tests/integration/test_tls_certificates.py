@@ -1,0 +1,182 @@
+"""The operator's certificates: what is refused at the start and at a reload, and how their end is foretold; and the doors
+that devices are told of."""
+
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.support.admin import Admin
+from tests.support.download import LARGE, assert_whole
+from tests.support.tls import TlsServer, dev_cert, openssl, read_some, reload, sign
+from tests.support.updraft import BIN, ESP8266, Reply, device_request, make_image
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory):
+    return dev_cert(tmp_path_factory.mktemp("certs"), "--rsa", "127.0.0.1")
+
+
+
+# --- the operator changes certificates --------------------------------------------------------------------------------
+
+
+def serial_of(server, context=None):
+    with server.tls(context) as connection:
+        return connection.getpeercert()["serialNumber"]
+
+
+def test_reload(tmp_path):
+    """What is under way goes on to its end; who comes now gets the new certificate."""
+    certs = dev_cert(tmp_path / "certs", "127.0.0.1")
+    data = make_image("esp8266", tmp_path / "firmware/door/2.0.bin", size=LARGE, seed=1)
+    with TlsServer(tmp_path, certs) as server:
+        before = serial_of(server)
+        connection = server.tls(receive=65536)
+        connection.sendall(device_request("/update/door", ESP8266))
+        head = read_some(connection, 1000)
+        dev_cert(certs, "127.0.0.1")
+        reload(server)
+        assert serial_of(server) != before
+        rest = b""
+        while piece := connection.recv(65536):
+            rest += piece
+        connection.close()
+        assert_whole(Reply(head + rest), data)
+
+
+@pytest.mark.parametrize("spoil, why", [
+    (lambda certs: (certs / "server.pem").write_text("nothing"), "no start line"),
+    (lambda certs: (certs / "server.key").unlink(), "No such file"),
+    (lambda certs: openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out",
+                           certs / "server.key"), "key values mismatch"),
+])
+def test_a_bad_one_changes_nothing(tmp_path, spoil, why):
+    certs = dev_cert(tmp_path / "certs", "127.0.0.1")
+    with TlsServer(tmp_path, certs) as server:
+        before = serial_of(server)
+        context = server.context()
+        spoil(certs)
+        reload(server)
+        server.wait_log(f'level=error event=tls_reload_failed why="--tls-(cert|key) .*/server.(pem|key): {why}')
+        assert serial_of(server, context) == before
+
+
+def test_reload_while_they_come(tmp_path):
+    """Nobody is dropped: thirty reloads under handshakes and downloads, each whole."""
+    certs = dev_cert(tmp_path / "certs", "127.0.0.1")
+    data = make_image("esp8266", tmp_path / "firmware/door/2.0.bin", size="300K", seed=1)
+    with TlsServer(tmp_path, certs) as server:
+        over, failures, count = threading.Event(), [], [0]
+
+        def come():
+            context, session = server.context(), None
+            while not over.is_set():
+                try:
+                    with server.tls(context, session=session) as connection:
+                        connection.sendall(device_request("/update/door", ESP8266, mac=f"5C:CF:7F:00:00:{count[0] % 256:02X}"))
+                        got = b""
+                        while piece := connection.recv(65536):
+                            got += piece
+                        session = connection.session
+                    assert_whole(Reply(got), data)
+                    count[0] += 1
+                except Exception as exception:  # pylint: disable=broad-except
+                    failures.append(exception)
+                    return
+
+        threads = [threading.Thread(target=come) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for _ in range(30):
+            reload(server)
+        over.set()
+        for thread in threads:
+            thread.join(60)
+        assert not failures and count[0] > 10
+        assert server.handshakes("failed") == 0
+
+
+@pytest.mark.parametrize("days, event", [(40, None), (20, "level=warn event=tls_expires"), (-5, "level=error event=tls_expired")])
+def test_the_end_is_foretold(tmp_path, days, event):
+    """Devices that know one authority cannot be told afterwards that the certificate was forgotten."""
+    certs = dev_cert(tmp_path / "certs", "127.0.0.1")
+    end = int(time.time()) + days * 86400 + 3600
+    sign(certs, "server", "127.0.0.1", "DNS:127.0.0.1", end=time.strftime("%Y%m%d%H%M%SZ", time.gmtime(end)),
+         purpose="serverAuth")
+    with TlsServer(tmp_path, certs) as server:
+        assert server.metric("updraft_tls_certificate_end_seconds") == end
+        if event:
+            server.wait_log(f"{event} file=.*/server.pem at=20.*Z days={days} ".replace("days=-5", "days=-[45]"))
+        else:
+            assert "tls_expire" not in server.log()
+
+
+# --- what is refused at the start -------------------------------------------------------------------------------------
+
+
+def complaints(tmp_path, words):
+    """What a start and --check-config say, which must be the same, and of a server that does not run."""
+    (tmp_path / "firmware").mkdir(exist_ok=True)
+    base = [BIN / "updraftd", "--repo", tmp_path / "firmware", "--state", tmp_path / "state", "--listen", "127.0.0.1:0",
+            "--tls-listen", "127.0.0.1:0", *words]
+    said = []
+    for more in [["--check-config"], []]:
+        done = subprocess.run([*base, *more], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        assert done.returncode == 1, done
+        said.append(done.stderr)
+    return said
+
+
+@pytest.mark.parametrize("cert, key, pieces", [
+    ("none.pem", "server.key", ["--tls-cert {}/none.pem: ", "No such file", "give a readable PEM file"]),
+    ("server.pem", "none.key", ["--tls-key {}/none.key: ", "No such file", "give a readable PEM file"]),
+    ("server.pem", "server-rsa.key", ["--tls-key {}/server-rsa.key: ", "no certificate assigned", "of that certificate"]),
+    ("server.pem", "ca.key", ["--tls-key {}/ca.key: ", "key values mismatch", "of that certificate"]),
+    ("server.pem", "locked.key", ["--tls-key {}/locked.key: ", "no passphrase (openssl pkey -in"]),
+    ("server.key", "server.key", ["--tls-cert {}/server.key: ", "give a readable PEM file"]),
+    ("empty.pem", "server.key", ["--tls-cert {}/empty.pem: ", "no start line"]),
+])
+def test_bad_files(tmp_path, certs, cert, key, pieces):
+    (certs / "empty.pem").write_text("")
+    openssl("pkey", "-in", certs / "server.key", "-aes128", "-passout", "pass:x", "-out", certs / "locked.key")
+    for said in complaints(tmp_path, ["--tls-cert", certs / cert, "--tls-key", certs / key]):
+        for piece in pieces:
+            assert piece.format(certs) in said, said
+
+
+def test_bad_pairs(tmp_path, certs):
+    pair = ["--tls-cert", certs / "server.pem", "--tls-key", certs / "server.key"]
+    for said in complaints(tmp_path, pair * 2):
+        assert "there is one of this kind of key already: give one ECDSA and one RSA" in said
+    for said in complaints(tmp_path, [*pair, "--tls-client-ca", certs / "server.key"]):
+        assert f"--tls-client-ca {certs}/server.key: " in said and "give a readable PEM file" in said
+    for said in complaints(tmp_path, [*pair, "--tls-ciphers", "HIHG"]):
+        assert "--tls-ciphers HIHG: no cipher match: see openssl-ciphers(1)" in said
+
+
+# --- the only door ----------------------------------------------------------------------------------------------------
+
+
+def test_no_plain_door(tmp_path, certs):
+    """Devices are told https://, by the port that there is."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=1)
+    with TlsServer(tmp_path, certs, listen="none") as server:
+        assert [line.split(":")[0] for line in server.said] == ["listening https 127.0.0.1", "listening admin " + str(
+            tmp_path / "state/admin.sock"), "ready"]
+        status = Admin(tmp_path / "state/admin.sock").get("/api/v1/status").json
+        assert f"https://127.0.0.1:{server.tls_port}" in str(status), status
+        assert server.tls_check().status == 200
+
+
+def test_both_doors(tmp_path, certs):
+    """The plain one is named, also where devices come by the other: not all of them can TLS."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=1)
+    with TlsServer(tmp_path, certs) as server:
+        for _ in range(3):
+            assert server.tls_check().status == 200
+            time.sleep(0.25)
+        status = Admin(tmp_path / "state/admin.sock").get("/api/v1/status").text
+        assert f"http://127.0.0.1:{server.port}" in status and f":{server.tls_port}/" not in status
+        assert f"https://127.0.0.1:{server.tls_port}" not in status
