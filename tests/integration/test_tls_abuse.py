@@ -139,8 +139,8 @@ def test_new_keys_now_and_then(server):
 
 
 def test_new_keys_again_and_again(server):
-    """Each costs us ten times what it costs who asks for it."""
-    assert b"HTTP/1.1 200" not in interactive(server, "-tls1_3", b"K\n", 40)
+    """OpenSSL bears 32 in a row, and any number with a byte between them."""
+    assert b"HTTP/1.1 200" not in interactive(server, "-tls1_3", b"K\n", 20)
 
 
 def test_renegotiation(server):
