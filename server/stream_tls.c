@@ -252,9 +252,21 @@ static void tls_hold_little(struct stream *stream)
     tls_socket_of(of_stream(stream))->ops->hold_little(tls_socket_of(of_stream(stream)));
 }
 
+/* The end of our side, where it was not said yet: without it a peer must take what it got for cut short. */
+static void say_end(struct stream_tls *tls)
+{
+    if (tls->shaken && !tls->busy && !tls->dead && (SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN) == 0) {
+        ERR_clear_error();
+        (void)SSL_shutdown(tls->ssl);
+        (void)tls_flush(tls, true);
+    }
+}
+
 static void tls_shutdown(struct stream *stream)
 {
-    tls_socket_of(of_stream(stream))->ops->shutdown(tls_socket_of(of_stream(stream)));
+    struct stream_tls *tls = of_stream(stream);
+    say_end(tls);
+    tls_socket_of(tls)->ops->shutdown(tls_socket_of(tls));
 }
 
 /* Of encrypted bytes, with what records add: never less than of our own, and 0 at the same time. */
@@ -286,15 +298,11 @@ static bool tls_local(struct stream *stream, struct sockaddr_storage *address)
     return tls_socket_of(of_stream(stream))->ops->local(tls_socket_of(of_stream(stream)), address);
 }
 
-/* The end of our side, where it was not said yet. A session that ended so may be resumed. */
+/* A session that ended so may be resumed. */
 static void let_go(struct stream_tls *tls)
 {
     struct tls_room *room = tls->room;
-    if (tls->shaken && !tls->busy && (SSL_get_shutdown(tls->ssl) & SSL_SENT_SHUTDOWN) == 0) {
-        ERR_clear_error();
-        (void)SSL_shutdown(tls->ssl);
-        (void)tls_flush(tls, true);
-    }
+    say_end(tls);
     if (tls->shaken) {
         SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     } else if (tls->ssl != NULL) {

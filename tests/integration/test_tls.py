@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.download import LARGE, assert_whole, md5
 from tests.support.tls import Relay, TlsServer, dev_cert, read_some, reload, s_client, session_of
-from tests.support.updraft import ESP8266, Reply, device_request, make_image, wait_until
+from tests.support.updraft import ESP8266, PATIENCE_S, Reply, device_request, make_image, wait_until
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 VERSIONS = {"1.2": V12, "1.3": V13}
@@ -181,8 +181,21 @@ def test_the_end_of_a_server_lets_downloads_end(server):
         data += piece
     connection.close()
     assert_whole(Reply(data), server.image)
-    server.stop()
+    server.process.wait(PATIENCE_S)
     half.close()
+
+
+def test_the_end_of_a_kept_connection(server):
+    """The answer that a stopping server gives last ends in order, too: else it counts as cut short."""
+    connection = server.tls(receive=65536)
+    connection.sendall(device_request("/firmware/door/2.0.bin", {"User-Agent": "curl"}, http="1.1"))
+    data = read_some(connection, 1000)
+    server.process.terminate()
+    while piece := connection.recv(65536):
+        data += piece
+    connection.close()
+    assert_whole(Reply(data), server.image)
+    server.process.wait(PATIENCE_S)
 
 
 # --- small records ----------------------------------------------------------------------------------------------------

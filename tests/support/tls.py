@@ -71,6 +71,7 @@ class TlsServer(Server):
 
     def context(self, version=None, ciphers=None, certificate=None):
         context = ssl.create_default_context(cafile=self.certs / "ca.pem")
+        context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # a cut shall be one
         if version is not None:
             context.minimum_version = context.maximum_version = version
         if ciphers is not None:
