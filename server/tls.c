@@ -16,6 +16,8 @@
 #include <string.h>
 #include <time.h>
 
+#define CLIENT_CHAIN_BYTES_MAX (16 << 10) /* of a device's certificate and those behind it */
+
 struct ticket_key {
     unsigned char name[16], cipher[32], mac[32];
 };
@@ -96,7 +98,7 @@ static enum status complain(const char *flag, const char *file, const char *reme
             is_system = ERR_SYSTEM_ERROR(code);
         }
     }
-    snprintf(message, size, "--%s %s: %s: %s", flag, file, why, remedy);
+    snprintf(message, size, "--%s%s%s: %s: %s", flag, file[0] != '\0' ? " " : "", file, why, remedy);
     return STATUS_INVALID;
 }
 
@@ -290,6 +292,7 @@ static enum status set_up(struct tls *tls, const struct tls_settings *settings, 
     SSL_CTX_sess_set_cache_size(context, TLS_SESSIONS_MAX);
     SSL_CTX_set_timeout(context, 2L * TLS_TICKET_KEY_S);
     SSL_CTX_set_num_tickets(context, 1);
+    SSL_CTX_set_max_cert_list(context, CLIENT_CHAIN_BYTES_MAX);
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
     SSL_CTX_set_alpn_select_cb(context, on_protocols, NULL);
     if (SSL_CTX_set_max_send_fragment(context, (long)settings->record_bytes) != 1) {
@@ -318,7 +321,8 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
         free(made);
         return STATUS_NO_MEMORY;
     }
-    status = set_up(made, settings, message, size);
+    status = settings->count == 0 ? complain("tls-cert", "", "TLS needs a certificate", message, size)
+                                  : set_up(made, settings, message, size);
     for (size_t i = 0; i < settings->count && status == STATUS_OK; i++) {
         status = load_pair(made, settings->certs[i], settings->keys[i], kinds, i, message, size);
     }

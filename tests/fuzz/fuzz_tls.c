@@ -34,7 +34,7 @@ static struct {
     struct tls_room room;
     uint64_t counts[TLS_HANDSHAKE_COUNT];
     SSL_CTX *client;
-    SSL_SESSION *session;
+    SSL_SESSION *sessions[2]; /* the last good one, by enum flavour's TLS_1_3 */
     EVP_PKEY *key;
     X509 *certificate;
     uint8_t body[BODY_BYTES];
@@ -328,8 +328,9 @@ static void begin(uint8_t flavour)
         SSL_use_certificate(world.ssl, world.certificate);
         SSL_use_PrivateKey(world.ssl, world.key);
     }
-    if ((flavour & RESUMES) && world.session != NULL) {
-        SSL_set_session(world.ssl, world.session);
+    SSL_SESSION *session = world.sessions[(flavour & TLS_1_3) != 0];
+    if ((flavour & RESUMES) && session != NULL) {
+        SSL_set_session(world.ssl, session);
     }
     world.room.handshakes_max = flavour & FEW ? 0 : 4;
     world.room.slice_ns = flavour & WAITS ? UINT64_MAX / 2 : 0;
@@ -344,11 +345,22 @@ static void begin(uint8_t flavour)
     stream_tls_open(&world.tls, pair[0], NULL);
 }
 
-static void end(void)
+static void keep_session(void)
 {
     SSL_SESSION *session = SSL_get1_session(world.ssl);
-    SSL_SESSION_free(world.session);
-    world.session = session;
+    if (session != NULL && SSL_SESSION_is_resumable(session)) {
+        SSL_SESSION **kept = &world.sessions[SSL_SESSION_get_protocol_version(session) == TLS1_3_VERSION];
+        SSL_SESSION_free(*kept);
+        *kept = session;
+        SSL_set_shutdown(world.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN); /* else it is spoilt */
+    } else {
+        SSL_SESSION_free(session);
+    }
+}
+
+static void end(void)
+{
+    keep_session();
     close(world.peer);
     SSL_free(world.ssl);
     for (int turn = 0; !closed; turn++) {

@@ -63,6 +63,20 @@ def test_a_bad_one_changes_nothing(tmp_path, spoil, why):
         assert serial_of(server, context) == before
 
 
+def test_the_certificate_vanishes_from_the_configuration(tmp_path):
+    """The door stays until the next start: without a certificate it would be shut to all."""
+    certs = dev_cert(tmp_path / "certs", "127.0.0.1")
+    config = tmp_path / "updraft.ini"
+    config.write_text(f"tls-listen = 127.0.0.1:0\ntls-cert = {certs}/server.pem\ntls-key = {certs}/server.key\n")
+    with TlsServer(tmp_path, certs, tls_listen=None, tls_cert=None, tls_key=None, config=config) as server:
+        before = serial_of(server)
+        config.write_text("")
+        reload(server)
+        server.wait_log('event=reload_partial keys=tls-listen')
+        server.wait_log('event=tls_reload_failed why="--tls-cert: cannot be used: TLS needs a certificate"')
+        assert serial_of(server) == before
+
+
 def test_reload_while_they_come(tmp_path):
     """Nobody is dropped: thirty reloads under handshakes and downloads, each whole."""
     certs = dev_cert(tmp_path / "certs", "127.0.0.1")

@@ -98,6 +98,33 @@ static void test_a_place_before_it_becomes_free(void **state)
     assert_int_equal(used.list[0].checks, 0);
 }
 
+static bool at_8443(struct stream *stream, struct sockaddr_storage *to)
+{
+    (void)stream;
+    *to = address(1);
+    ((struct sockaddr_in *)to)->sin_port = htons(8443);
+    return true;
+}
+
+/* Else devices that cannot TLS are sent to its port, by http://. */
+static void test_the_port_of_tls(void **state)
+{
+    (void)state;
+    static const struct stream_ops ops = { .local = at_8443 };
+    struct stream stream = { .ops = &ops, .over_tls = true };
+    static const struct {
+        bool over_tls, plain_counts;
+        uint16_t port;
+    } rows[] = { { true, true, 0 }, { true, false, 8443 }, { false, true, 8443 } };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        used = (struct used_addresses){ .plain_counts = rows[i].plain_counts };
+        stream.over_tls = rows[i].over_tls;
+        used_addresses_hear(&used, &stream, 1000);
+        assert_int_equal(used.list[0].checks, 1);
+        assert_int_equal(ntohs(((struct sockaddr_in *)&used.list[0].address)->sin_port), rows[i].port);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +132,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_new_network_wins_in_time, empty),
         cmocka_unit_test_setup(test_more_than_there_is_room_for, empty),
         cmocka_unit_test_setup(test_a_place_before_it_becomes_free, empty),
+        cmocka_unit_test_setup(test_the_port_of_tls, empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
