@@ -79,6 +79,7 @@ void app_on_http_empty(void *owner)
     struct app *app = owner;
     if (app->has_tls) {
         app->parts_open++;
+        app->admin.tls = NULL;
         tls_room_close(&app->tls_room, on_tls_closed);
     }
     http_server_close(&app->http, app_part_closed);

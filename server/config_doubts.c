@@ -201,6 +201,10 @@ static void doubt_tls(const struct doubts *doubts)
         say(doubts, "tls-client-ca",
             "a certificate is required over TLS, and who has none comes by the plain --listen: give --listen none");
     }
+    if (!config_is_plain(config) && strncmp(config->public_url, "http://", strlen("http://")) == 0) {
+        say(doubts, "public-url",
+            "devices are told http://, and there is no plain door: write https://, unless a proxy takes them in");
+    }
     const char *const names[] = { "tls-client", "tls-client-mac" };
     for (size_t i = 0; config->tls_client_ca[0] == '\0' && i < sizeof names / sizeof names[0]; i++) {
         if (!is_default(config, config_key_find(names[i]))) {
