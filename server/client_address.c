@@ -268,6 +268,16 @@ struct client_address client_address_find(const struct client_proxies *proxies, 
     return client;
 }
 
+struct client_address client_address_network(const struct client_address *client)
+{
+    static const uint8_t v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
+    struct client_address network = *client;
+    if (memcmp(network.bytes, v4_mapped, sizeof v4_mapped) != 0) {
+        memset(network.bytes + 8, 0, 8);
+    }
+    return network;
+}
+
 void client_address_print(const struct client_address *client, char *to, size_t size)
 {
     struct host host = host_of_bytes(client->bytes);

@@ -43,6 +43,9 @@ bool client_network_read(struct slice text, struct client_network *network);
 struct client_address client_address_find(const struct client_proxies *proxies, const struct sockaddr *peer,
                                           const struct header *headers, size_t n);
 
+/* The address; of IPv6 its /64, which one host has whole. */
+struct client_address client_address_network(const struct client_address *client);
+
 /* "192.0.2.7", "[2001:db8::7]"; `to` has room for HOST_TEXT_SIZE bytes. */
 void client_address_print(const struct client_address *client, char *to, size_t size);
 
