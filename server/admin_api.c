@@ -9,43 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JSON_BODY_MAX   (64u << 10)
-#define ORDER_BODY_MAX  (256u << 10) /* 10,000 MACs */
-#define JSON_DEPTH_MAX  8
-#define UPLOAD_BODY_MAX IMAGE_BYTES_MAX
-
-static const struct route {
-    const char *method;
-    const char *path; /* one that ends in `/` takes what is below it … */
-    void (*handle)(struct admin_call *call);
-    size_t body_max;  /* 0 = takes none */
-    const char *tail; /* … and ends so; NULL = however it ends */
-} routes[] = {
-    { "GET", "/api/v1/status", admin_get_status, 0, NULL },
-    { "GET", "/api/v1/explain", admin_get_explain, 0, NULL },
-    { "GET", "/api/v1/firmware", admin_get_firmware, 0, NULL },
-    { "POST", "/api/v1/firmware", admin_add_firmware, UPLOAD_BODY_MAX, NULL },
-    { "GET", "/api/v1/firmware/rejected", admin_get_rejected, 0, NULL },
-    { "DELETE", "/api/v1/firmware/", admin_remove_firmware, 0, NULL },
-    { "GET", "/api/v1/rollouts", admin_get_rollouts, 0, NULL },
-    { "POST", "/api/v1/rollouts", admin_begin_rollout, ORDER_BODY_MAX, NULL },
-    { "GET", "/api/v1/rollouts/", admin_get_rollout, 0, NULL },
-    { "POST", "/api/v1/rollouts/", admin_pause_rollout, JSON_BODY_MAX, "/pause" },
-    { "POST", "/api/v1/rollouts/", admin_resume_rollout, JSON_BODY_MAX, "/resume" },
-    { "POST", "/api/v1/rollouts/", admin_abort_rollout, JSON_BODY_MAX, "/abort" },
-    { "GET", "/api/v1/devices", admin_get_devices, 0, NULL },
-    { "GET", "/api/v1/devices/", admin_get_device, 0, NULL },
-    { "PATCH", "/api/v1/devices/", admin_change_device, JSON_BODY_MAX, NULL },
-    { "DELETE", "/api/v1/devices/", admin_forget_device, 0, NULL },
-    { "POST", "/api/v1/devices/", admin_retry_device, JSON_BODY_MAX, "/retry" },
-    { "GET", "/api/v1/groups", admin_get_groups, 0, NULL },
-    { "GET", "/api/v1/tokens", admin_get_tokens, 0, NULL },
-    { "POST", "/api/v1/tokens", admin_make_token, JSON_BODY_MAX, NULL },
-    { "DELETE", "/api/v1/tokens/", admin_remove_token, 0, NULL },
-    { "GET", "/metrics", admin_get_metrics, 0, NULL },
-};
-
-#define ROUTE_COUNT (sizeof routes / sizeof routes[0])
+#define JSON_DEPTH_MAX 8
 
 /* --- answers ------------------------------------------------------------------------------------------------------ */
 
@@ -274,63 +238,8 @@ json_t *admin_read_body(struct admin_call *call, const char *const *members, siz
 
 /* --- the door ----------------------------------------------------------------------------------------------------- */
 
-static bool is_admitted(const struct admin_door *door, const struct http_request *request)
-{
-    struct slice value = http_request_header(request, "Authorization");
-    if (!door->needs_token) {
-        return true;
-    }
-    struct slice scheme = slice_next_word(&value);
-    return slice_is_nocase(scheme, "Bearer") && tokens_admit(door->api->tokens, slice_trim(value));
-}
-
-static bool matches(const struct route *route, struct slice path)
-{
-    size_t n = strlen(route->path), tail = route->tail != NULL ? strlen(route->tail) : 0;
-    return route->path[n - 1] == '/' ? slice_starts_with(path, route->path) && path.len > n + tail &&
-                                           (tail == 0 || slice_ends_with(path, route->tail))
-                                     : slice_is(path, route->path);
-}
-
-/* Which methods an address takes, in the order of the table: the answer's text, so it must outlive this call; the
- * loop's. */
-static const char *allowed(struct slice path)
-{
-    static char allow[64];
-    size_t used = 0;
-    allow[0] = '\0';
-    for (size_t i = 0; i < ROUTE_COUNT; i++) {
-        if (matches(&routes[i], path)) {
-            used += (size_t)snprintf(allow + used, sizeof allow - used, "%s%s", used > 0 ? ", " : "", routes[i].method);
-            assert(used < sizeof allow);
-        }
-    }
-    return allow;
-}
-
-/* The route, or NULL with the refusal: no such address, or another method's. */
-static const struct route *find_route(struct admin_call *call)
-{
-    const struct http_request *request = call->request;
-    struct slice method = request->head_only ? slice_of("GET") : request->method;
-    for (size_t i = 0; i < ROUTE_COUNT; i++) {
-        if (matches(&routes[i], request->path) && slice_is(method, routes[i].method)) {
-            return &routes[i];
-        }
-    }
-    const char *allow = allowed(request->path);
-    if (allow[0] != '\0') {
-        admin_refuse(call->answer, 405, "method-not-allowed", "docs/openapi.json lists what each address takes",
-                     "this address takes %s", allow);
-        call->answer->allow = allow;
-    } else {
-        admin_refuse(call->answer, 404, "not-found", "docs/openapi.json lists what there is", "no such address");
-    }
-    return NULL;
-}
-
 /* Whether the body may come, or has; else with the refusal, or with HTTP_SEND_BODY. */
-static bool has_body(struct admin_call *call, const struct route *route)
+static bool has_body(struct admin_call *call, const struct admin_route *route)
 {
     const struct http_request *request = call->request;
     if (!request->has_body || request->body.at != NULL) {
@@ -348,38 +257,52 @@ static bool has_body(struct admin_call *call, const struct route *route)
     return false;
 }
 
+/* Whether who asks may do that; else with the refusal. */
+static bool may(struct admin_call *call, const struct admin_route *route)
+{
+    if (call->who.role >= route->role) {
+        return true;
+    }
+    char remedy[120];
+    snprintf(remedy, sizeof remedy, "use a token that may: `updraft token new NAME --role %s` makes one",
+             role_word(route->role));
+    admin_refuse(call->answer, 403, "forbidden", remedy, "the token \"%s\" has the role %s, and this needs %s",
+                 call->who.token, role_word(call->who.role), role_word(route->role));
+    return false;
+}
+
+static void log_request(const struct admin_call *call, struct stream *stream)
+{
+    char peer[64];
+    struct log_line line;
+    stream->ops->peer(stream, peer, sizeof peer);
+    log_begin(&line, LOG_DEBUG, "admin_request");
+    log_slice(&line, "method", call->request->method);
+    log_slice(&line, "path", call->request->path);
+    if (call->answer->later == NULL) {
+        log_number(&line, "status", call->answer->status);
+    }
+    log_text(&line, "peer", peer);
+    log_end(&line);
+}
+
 static void handle(void *owner, const struct http_request *request, struct stream *stream, struct http_answer *answer)
 {
     struct admin_door *door = owner;
     struct admin_call call = { .api = door->api, .request = request, .answer = answer };
-    const struct route *route;
-    if (!is_admitted(door, request)) {
-        bool given = http_request_header(request, "Authorization").at != NULL;
-        admin_refuse(answer, 401, "unauthorized",
-                     "`updraft token new NAME` on the server makes one; give it in UPDRAFT_TOKEN, --token, or as "
-                     "Authorization: Bearer TOKEN",
-                     given ? "this token is not known here: it was removed, or mistyped" : "a token is needed here");
-        answer->challenge = "Bearer";
-        answer->close = true;
-    } else if ((route = find_route(&call)) != NULL && has_body(&call, route)) {
-        size_t n = strlen(route->path), tail = route->tail != NULL ? strlen(route->tail) : 0;
-        call.rest = (struct slice){ request->path.at + n, request->path.len - n - tail };
+    const struct admin_route *route;
+    bool known = admin_identify(&call, door, stream);
+    if (known && (route = admin_find_route(&call)) != NULL && may(&call, route) && has_body(&call, route)) {
+        call.rest = admin_route_rest(route, request->path);
         route->handle(&call);
     }
     if (log_enabled(LOG_DEBUG) && answer->status != HTTP_SEND_BODY) {
-        char peer[64];
-        struct log_line line;
-        stream->ops->peer(stream, peer, sizeof peer);
-        log_begin(&line, LOG_DEBUG, "admin_request");
-        log_slice(&line, "method", request->method);
-        log_slice(&line, "path", request->path);
-        if (answer->later == NULL) {
-            log_number(&line, "status", answer->status);
-        }
-        log_text(&line, "peer", peer);
-        log_end(&line);
+        log_request(&call, stream);
     }
     count_answer(door->api, answer);
+    if (!known) {
+        admin_hold_refusal(&call);
+    }
 }
 
 /* What the connection itself refuses: malformed, too long, too late. */

@@ -1,9 +1,9 @@
 /* The operator's side: HTTP/JSON under /api/v1 and /metrics, over a Unix socket or, with a bearer token, over TCP.
  * docs/openapi.json describes it; a test walks that file against the running server.
  *
- * admin_api.c is the door: who may enter, which room, how large a body, and the form of every refusal. The rooms are
- * admin_status.c, admin_explain.c, admin_images.c, admin_firmware.c, admin_kept.c, admin_orders.c, admin_rollouts.c,
- * admin_devices.c, admin_policies.c, admin_tokens.c, admin_warnings.c.
+ * admin_api.c is the door: how large a body, and the form of every refusal; admin_routes.c which room, and who may
+ * enter; admin_who.c who asks. The rooms are admin_status.c, admin_explain.c, admin_images.c, admin_firmware.c,
+ * admin_kept.c, admin_orders.c, admin_rollouts.c, admin_devices.c, admin_policies.c, admin_tokens.c, admin_warnings.c.
  */
 #ifndef SERVER_ADMIN_API_H
 #define SERVER_ADMIN_API_H
@@ -17,6 +17,8 @@
 #include "server/broker_url.h"
 #include "server/config.h"
 #include "server/device_api.h"
+#include "server/failed_logins.h"
+#include "server/held_answers.h"
 #include "server/http_server.h"
 #include "server/metrics.h"
 #include "server/stream_tls.h"
@@ -48,6 +50,8 @@ struct admin_api {
     struct blob_store *blobs;
     struct metrics *metrics;
     struct tokens *tokens;
+    struct failed_logins *failed_logins; /* NULL, and those held NULL: nobody is slowed */
+    struct held_answers *held;
     size_t listener_count;
     char listeners[CONFIG_LISTEN_MAX][160]; /* "http 127.0.0.1:8080" */
     time_t started_s;

@@ -6,13 +6,44 @@
 
 #include <jansson.h>
 
+/* Who asks. */
+struct admin_who {
+    enum role role;
+    char token[TOKEN_NAME_MAX + 1]; /* whose name; "" = over the Unix socket */
+    bool has_ids;                   /* there: of the process that opened it */
+    uid_t uid;
+    gid_t gid;
+    struct client_address address; /* over TCP; zeros else */
+    uint64_t hold_ms;              /* of who was refused: for how long to hold the answer */
+};
+
 /* One request inside. */
 struct admin_call {
     struct admin_api *api;
+    struct admin_who who;
     const struct http_request *request;
     struct slice rest; /* of the path, behind the route's */
     struct http_answer *answer;
 };
+
+/* A row of the table. */
+struct admin_route {
+    const char *method;
+    const char *path; /* one that ends in `/` takes what is below it … */
+    void (*handle)(struct admin_call *call);
+    size_t body_max;  /* 0 = takes none */
+    const char *tail; /* … and ends so; NULL = however it ends */
+    enum role role;   /* the least that may */
+    const char *act;  /* what it changes, as the audit log calls it; NULL = nothing */
+};
+
+/* The route of a request, or NULL with the refusal: no such address, or another method's. */
+const struct admin_route *admin_find_route(struct admin_call *call);
+struct slice admin_route_rest(const struct admin_route *route, struct slice path); /* what stands at its `/` */
+
+/* Finds out who asks; false with the refusal, which admin_hold_refusal may delay when all else is done with it. */
+bool admin_identify(struct admin_call *call, const struct admin_door *door, struct stream *stream);
+void admin_hold_refusal(struct admin_call *call);
 
 /* Answers with JSON, whose reference is taken over. */
 void admin_answer(struct http_answer *answer, unsigned status, json_t *json);

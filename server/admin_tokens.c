@@ -6,12 +6,22 @@
 #include <string.h>
 #include <time.h>
 
+#define EXPIRES_S_MAX (100ll * 366 * 86400)
+
 struct token_call {
     struct admin_api *api;
     struct http_later *later;
     char name[TOKEN_NAME_MAX + 1];
+    enum role role;
+    int64_t expires_s;
     bool removal;
 };
+
+/* A time, or null for never. */
+static json_t *time_json(int64_t seconds)
+{
+    return seconds == 0 ? json_null() : admin_time((time_t)seconds);
+}
 
 void admin_get_tokens(struct admin_call *call)
 {
@@ -21,8 +31,11 @@ void admin_get_tokens(struct admin_call *call)
     }
     json_t *list = json_array();
     for (size_t i = 0; tokens_at(call->api->tokens, i, &view); i++) {
-        json_array_append_new(
-            list, json_pack("{s:s, s:o}", "name", view.name, "created", admin_time((time_t)view.created_s)));
+        bool expired = view.expires_s != 0 && view.expires_s <= (int64_t)time(NULL);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:b, s:o}", "name", view.name, "role",
+                                              role_word(view.role), "created", time_json(view.created_s), "expires",
+                                              time_json(view.expires_s), "expired", expired, "last_used",
+                                              time_json(view.used_s)));
     }
     admin_answer(call->answer, 200, json_pack("{s:o}", "tokens", list));
 }
@@ -37,7 +50,9 @@ static void on_done(void *owner, enum status status, const char *text)
     } else if (call->removal) {
         admin_answer(&answer, 200, json_pack("{s:s}", "removed", call->name));
     } else {
-        admin_answer(&answer, 201, json_pack("{s:s, s:s}", "name", call->name, "token", text));
+        admin_answer(&answer, 201,
+                     json_pack("{s:s, s:s, s:o, s:s}", "name", call->name, "role", role_word(call->role), "expires",
+                               time_json(call->expires_s), "token", text));
     }
     admin_answer_later(call->api, call->later, &answer);
     free(call);
@@ -80,17 +95,19 @@ static void refuse_token(const struct admin_call *call, enum status status, cons
 }
 
 /* Begins a change; the answer comes when it is on disk. */
-static void change(struct admin_call *call, const char *name, bool removal)
+static void change(struct admin_call *call, const struct token_order *order, bool removal)
 {
     struct admin_api *api = call->api;
     struct token_call *later = calloc(1, sizeof *later);
     enum status status = STATUS_NO_MEMORY;
+    char name[HTTP_PARAMETER_MAX] = "";
+    (void)slice_copy(order->name, name, sizeof name);
     if (later != NULL) {
-        later->api = api;
+        *later = (struct token_call){ .api = api, .role = order->role, .expires_s = order->expires_s };
         later->removal = removal;
         snprintf(later->name, sizeof later->name, "%s", name);
-        status = removal ? tokens_remove(api->tokens, api->loop, slice_of(name), on_done, later)
-                         : tokens_make(api->tokens, api->loop, slice_of(name), (int64_t)time(NULL), on_done, later);
+        status = removal ? tokens_remove(api->tokens, api->loop, order->name, on_done, later)
+                         : tokens_make(api->tokens, api->loop, order, (int64_t)time(NULL), on_done, later);
     }
     if (status != STATUS_OK) {
         free(later);
@@ -100,24 +117,45 @@ static void change(struct admin_call *call, const char *name, bool removal)
     later->later = call->answer->later = http_later_new();
 }
 
+/* What a new token may, and until when. False with the refusal. */
+static bool read_rights(struct admin_call *call, const json_t *body, struct token_order *order)
+{
+    const json_t *role = json_object_get(body, "role"), *expires = json_object_get(body, "expires_in_s");
+    if (role != NULL && (!json_is_string(role) || !role_parse(slice_of(json_string_value(role)), &order->role))) {
+        admin_refuse(call->answer, 400, "bad-request", "give read, operate or admin", "member \"role\" cannot be read");
+        return false;
+    }
+    if (expires != NULL &&
+        (!json_is_integer(expires) || json_integer_value(expires) < 1 || json_integer_value(expires) > EXPIRES_S_MAX)) {
+        admin_refuse(call->answer, 400, "bad-request", "give a number of seconds from 1 to a hundred years",
+                     "member \"expires_in_s\" cannot be read");
+        return false;
+    }
+    order->expires_s = expires != NULL ? (int64_t)time(NULL) + json_integer_value(expires) : 0;
+    return true;
+}
+
+/* Who says no role gets one that sees: what leaks or is forgotten somewhere can change nothing. */
 void admin_make_token(struct admin_call *call)
 {
-    static const char *const members[] = { "name" };
-    json_t *body = admin_read_body(call, members, 1);
+    static const char *const members[] = { "name", "role", "expires_in_s" };
+    json_t *body = admin_read_body(call, members, sizeof members / sizeof members[0]);
     if (body == NULL) {
         return;
     }
     const char *name = json_string_value(json_object_get(body, "name"));
-    change(call, name != NULL ? name : "", false);
+    struct token_order order = { .name = slice_of(name != NULL ? name : ""), .role = ROLE_READ };
+    if (read_rights(call, body, &order)) {
+        change(call, &order, false);
+    }
     json_decref(body);
 }
 
 void admin_remove_token(struct admin_call *call)
 {
-    char name[HTTP_PARAMETER_MAX];
-    if (!slice_copy(call->rest, name, sizeof name)) {
+    if (call->rest.len >= HTTP_PARAMETER_MAX) {
         refuse_token(call, STATUS_NOT_FOUND, "", true);
         return;
     }
-    change(call, name, true);
+    change(call, &(struct token_order){ .name = call->rest }, true);
 }

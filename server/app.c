@@ -151,7 +151,23 @@ static int load_tokens(struct app *app)
 {
     char path[CONFIG_TEXT_MAX + 32], message[CONFIG_TEXT_MAX + 512];
     snprintf(path, sizeof path, "%s/tokens", app->config.state);
-    return tokens_load(path, &app->tokens, message, sizeof message) == STATUS_OK ? 0 : app_say_error(message);
+    if (tokens_load(path, &app->tokens, message, sizeof message) != STATUS_OK) {
+        return app_say_error(message);
+    }
+    app->failed_logins = failed_logins_new("admin");
+    return app->failed_logins != NULL ? 0 : app_say_error("out of memory");
+}
+
+/* Tokens of before there were roles go on as they were, and that is not what anybody would choose today. */
+static void say_old_tokens(const struct app *app)
+{
+    struct token_view view;
+    for (size_t i = 0; tokens_at(app->tokens, i, &view); i++) {
+        if (view.role_unsaid) {
+            LOG_EVENT(LOG_WARN, "token_without_role", "name", view.name, "role", role_word(view.role), "remedy",
+                      "`updraft token new --role read|operate|admin` makes one that may less; then revoke this one");
+        }
+    }
 }
 
 static void rescan(void *owner)
@@ -189,6 +205,8 @@ static void introduce(struct app *app)
                                      .blobs = &app->blobs,
                                      .metrics = &app->metrics,
                                      .tokens = app->tokens,
+                                     .failed_logins = app->failed_logins,
+                                     .held = &app->held,
                                      .started_s = time(NULL),
                                      .started_ms = uv_now(&app->loop),
                                      .rescan = rescan,
@@ -285,6 +303,8 @@ int app_run(struct config *config, int argc, char *const *argv)
     }
     log_start();
     blob_store_start(&app.blobs, &app.loop, app.config.repo, app.config.image_idle_ms, app.config.image_memory_bytes);
+    say_old_tokens(&app);
+    held_answers_init(&app.held, &app.loop, ADMIN_HELD_MAX, ADMIN_HELD_PEER_MAX);
     start_timers(&app);
     start_signals(&app);
     start_watch(&app);
@@ -296,6 +316,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     device_api_close(&app.device_api);
     app_fleet_free(&app);
     tokens_free(app.tokens);
+    failed_logins_free(app.failed_logins);
     config_close(&app.config);
     log_event(LOG_INFO, "stopped", (char *)NULL);
     log_stop();

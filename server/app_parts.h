@@ -8,6 +8,8 @@
 #include "server/admin_api.h"
 #include "server/broker.h"
 #include "server/device_api.h"
+#include "server/failed_logins.h"
+#include "server/held_answers.h"
 #include "server/http_server.h"
 #include "server/listener.h"
 #include "server/public_url.h"
@@ -23,6 +25,8 @@
 #define ADMIN_CONNECTIONS_MAX 64
 #define ADMIN_PEER_MAX        (ADMIN_CONNECTIONS_MAX / 2)
 #define ADMIN_FIRST_HEAD_MS   3000
+#define ADMIN_HELD_MAX        24 /* refusals held back: connections are left for those who come with a token */
+#define ADMIN_HELD_PEER_MAX   4
 #define MACHINE_ADDRESSES_MAX 64
 #define TICK_MS               1000
 #define STOPPING_TICK_MS      20
@@ -67,6 +71,8 @@ struct app {
     struct admin_api admin;
     struct admin_entry entries[ADMIN_ENTRIES];
     struct tokens *tokens;
+    struct failed_logins *failed_logins; /* of operators */
+    struct held_answers held;            /* to them */
     char admin_socket[CONFIG_TEXT_MAX + 32];
     char first_listener[128]; /* as it was bound: what the public URL is worked out from */
     struct machine_address addresses[MACHINE_ADDRESSES_MAX];

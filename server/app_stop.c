@@ -41,6 +41,7 @@ void app_part_closed(void *owner)
     trigger_close(&app->trigger);
     uv_close((uv_handle_t *)&app->tick, NULL);
     uv_close((uv_handle_t *)&app->drain_timer, NULL);
+    held_answers_close(&app->held);
     watch_stop(app->watch, on_watch_stopped);
 }
 
@@ -126,6 +127,7 @@ void app_stop(struct app *app, const char *signal_name)
     app->parts_open = 3; /* the devices' connections, the broker, changes of the repository */
     app->changes_awaited = true;
     admin_api_close(&app->admin);
+    held_answers_release(&app->held);
     for (size_t i = 0; i < ADMIN_ENTRIES; i++) {
         app->parts_open += app->entries[i].used;
     }

@@ -1,6 +1,8 @@
 /* Once a second: how busy the loop is, and what waits for time to pass. While stopping, more often. */
 #include "server/app_parts.h"
 
+#include <time.h>
+
 #define BUSY_SMOOTHING 0.2 /* what the last second counts */
 
 static void look_at_busy(struct app *app)
@@ -25,6 +27,7 @@ void app_on_tick(uv_timer_t *timer)
     if (!app->stopping) {
         look_at_busy(app);
         app_tls_tick(app);
+        tokens_save_used(app->tokens, &app->loop, (int64_t)time(NULL));
         struct moment now = clock_moment(&app->loop);
         rollouts_tick(app->fleet.rollouts, &now);
         trigger_give_up_late(&app->trigger, &now);

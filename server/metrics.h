@@ -42,6 +42,8 @@
       "Messages sent again because the link broke before their acknowledgement.")                                      \
     X(MQTT_DROPPED, "updraft_mqtt_dropped_total",                                                                      \
       "Messages from devices dropped unread: too long, or too many waiting.")                                          \
+    X(ADMIN_LOGINS_FAILED, "updraft_admin_logins_failed_total",                                                        \
+      "Requests to the admin API over TCP with a token that is not known.")                                            \
     X(SCANS, "updraft_scans_total", "Catalogs published.")
 
 /* X(NAME, "name", "help") */

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 struct stream;
 
@@ -49,6 +50,9 @@ struct stream_ops {
 
     /* "192.0.2.7:49152", "unix uid=1000" */
     void (*peer)(struct stream *stream, char *text, size_t size);
+
+    /* Which user's process opened the other end. Returns false where that is not known: over a network. */
+    bool (*credentials)(struct stream *stream, uid_t *uid, gid_t *gid);
 
     /* The other end's address, borrowed; of no network's family where it is a Unix socket. */
     const struct sockaddr *(*remote)(const struct stream *stream);

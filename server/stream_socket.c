@@ -305,15 +305,28 @@ void stream_socket_print_address(const struct sockaddr *address, char *text, siz
     }
 }
 
-static void socket_peer(struct stream *stream, char *text, size_t size)
+static bool socket_credentials(struct stream *stream, uid_t *uid, gid_t *gid)
 {
     const struct stream_socket *socket = of_stream(stream);
     struct ucred who;
     socklen_t who_size = sizeof who;
+    if (!socket->of_unix || getsockopt(socket->fd, SOL_SOCKET, SO_PEERCRED, &who, &who_size) != 0) {
+        return false;
+    }
+    *uid = who.uid;
+    *gid = who.gid;
+    return true;
+}
+
+static void socket_peer(struct stream *stream, char *text, size_t size)
+{
+    const struct stream_socket *socket = of_stream(stream);
+    uid_t uid;
+    gid_t gid;
     if (socket->peer.any.sa_family == AF_INET || socket->peer.any.sa_family == AF_INET6) {
         stream_socket_print_address(&socket->peer.any, text, size);
-    } else if (socket->of_unix && getsockopt(socket->fd, SOL_SOCKET, SO_PEERCRED, &who, &who_size) == 0) {
-        snprintf(text, size, "unix uid=%u", (unsigned)who.uid);
+    } else if (socket_credentials(stream, &uid, &gid)) {
+        snprintf(text, size, "unix uid=%u", (unsigned)uid);
     } else {
         snprintf(text, size, socket->of_unix ? "unix" : "?");
     }
@@ -365,6 +378,7 @@ static const struct stream_ops socket_ops = {
     .unacknowledged = socket_unacknowledged,
     .is_dead = socket_is_dead,
     .peer = socket_peer,
+    .credentials = socket_credentials,
     .remote = socket_remote,
     .local = socket_local,
     .certificate = socket_certificate,

@@ -282,6 +282,11 @@ static bool tls_is_dead(struct stream *stream)
     return tls_socket_of(of_stream(stream))->ops->is_dead(tls_socket_of(of_stream(stream)));
 }
 
+static bool tls_credentials(struct stream *stream, uid_t *uid, gid_t *gid)
+{
+    return tls_socket_of(of_stream(stream))->ops->credentials(tls_socket_of(of_stream(stream)), uid, gid);
+}
+
 static void tls_peer(struct stream *stream, char *text, size_t size)
 {
     tls_socket_of(of_stream(stream))->ops->peer(tls_socket_of(of_stream(stream)), text, size);
@@ -371,6 +376,7 @@ static const struct stream_ops tls_ops = {
     .unacknowledged = tls_unacknowledged,
     .is_dead = tls_is_dead,
     .peer = tls_peer,
+    .credentials = tls_credentials,
     .remote = tls_remote,
     .local = tls_local,
     .certificate = tls_certificate,

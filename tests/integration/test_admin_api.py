@@ -448,7 +448,7 @@ def test_killed_while_it_writes(tmp_path):
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_32_mib_and_no_more(server, admin, tcp):
-    token = admin.post("/api/v1/tokens", {"name": "t"}).json["token"]
+    token = admin.post("/api/v1/tokens", {"name": "t", "role": "admin"}).json["token"]
     with Wire(server, tcp) as wire:  # refused by its length alone
         wire.send(post_head(UPLOAD_MAX + 1, "/api/v1/firmware?type=door&version=1", f"Authorization: Bearer {token}"))
         reply = wire.reply()
@@ -501,7 +501,7 @@ def test_expect_continue(server, tmp_path):
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_body_in_pieces(server, admin, tmp_path, tcp):
-    token = admin.post("/api/v1/tokens", {"name": "t"}).json["token"]
+    token = admin.post("/api/v1/tokens", {"name": "t", "role": "admin"}).json["token"]
     body = image_bytes(tmp_path)
     data = post_head(len(body), "/api/v1/firmware?type=door&version=1.0", f"Authorization: Bearer {token}") + body
     with Wire(server, tcp) as wire:
@@ -583,7 +583,7 @@ def test_dropped_in_the_middle_of_a_body(server, admin, tmp_path):
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_dropped_while_the_answer_is_awaited(server, admin, tmp_path, tcp):
     """Ctrl-C behind `firmware add`: what was sent whole is placed all the same, and nobody misses the connection."""
-    token = admin.post("/api/v1/tokens", {"name": "t"}).json["token"]
+    token = admin.post("/api/v1/tokens", {"name": "t", "role": "admin"}).json["token"]
     body = image_bytes(tmp_path)
     with Wire(server, tcp) as wire:
         wire.send(post_head(len(body), "/api/v1/firmware?type=door&version=1.0", f"Authorization: Bearer {token}") +
@@ -942,7 +942,7 @@ def test_tcp_needs_a_token_and_the_unix_socket_none(server, admin):
             refused(answer, 401, "unauthorized")
     assert over_tcp.post("/api/v1/tokens", {"name": "mine"}).status == 401
     assert admin.get("/api/v1/tokens").json == {"tokens": []}
-    made = admin.post("/api/v1/tokens", {"name": "grafana"})
+    made = admin.post("/api/v1/tokens", {"name": "grafana", "role": "admin"})
     assert made.status == 201 and made.json["name"] == "grafana"
     token = made.json["token"]
     assert token.startswith("updraft_")
@@ -1346,7 +1346,7 @@ def test_full_queue_of_commands(tmp_path):
 
 def test_http_client_of_the_library(server, admin):
     """Two answers in a row over TCP as a program's client reads them: lengths and types are as they say."""
-    token = admin.post("/api/v1/tokens", {"name": "t"}).json["token"]
+    token = admin.post("/api/v1/tokens", {"name": "t", "role": "admin"}).json["token"]
     connection = http.client.HTTPConnection(*tcp_address(server), timeout=PATIENCE_S)
     for path, kind in (("/metrics", "text/plain; version=0.0.4"), ("/api/v1/status", "application/json")):
         connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
@@ -1360,7 +1360,7 @@ def test_http_client_of_the_library(server, admin):
 @pytest.fixture(params=[False, True], ids=["unix", "tcp"])
 def knock(request, server, admin):
     """knock(): a Wire over either way, and the line of a head that lets a request over it in."""
-    token = admin.post("/api/v1/tokens", {"name": "t"}).json["token"]
+    token = admin.post("/api/v1/tokens", {"name": "t", "role": "admin"}).json["token"]
     return lambda: (Wire(server, request.param), f"Authorization: Bearer {token}")
 
 

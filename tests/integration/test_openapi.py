@@ -122,11 +122,12 @@ def test_the_document_holds_together():
 
 def test_every_route_is_described():
     """An address that the server has and the document has not, or the other way round."""
-    table = (ROOT / "server/admin_api.c").read_text().partition("} routes[] = {")[2].partition("};")[0]
-    rows = re.findall(r'{ "(\w+)", "([^"]+)", \w+, \w+, (?:"([^"]+)"|NULL) }', table)
-    routes = {(method, path + tail) for method, path, tail in rows}
-    assert len(routes) > 10 and len(rows) == table.count("admin_")
-    described = {(method.upper(), re.sub(r"{\w+}", "", path)) for path, method, _ in operations()}
+    table = (ROOT / "server/admin_routes.c").read_text().partition(" routes[] = {")[2].partition("};")[0]
+    rows = re.findall(r'{ "(\w+)", "([^"]+)", \w+, \w+, (?:"([^"]+)"|NULL), ROLE_(\w+), (?:"([^"]+)"|NULL) }', table)
+    routes = {(method, path + tail): (role.lower(), act) for method, path, tail, role, act in rows}
+    assert len(routes) > 10 and len(routes) == len(rows) == table.count("admin_")
+    described = {(method.upper(), re.sub(r"{\w+}", "", path)): (one["x-role"], one.get("x-audit", ""))
+                 for path, method, one in operations()}
     assert routes == described
 
 

@@ -104,7 +104,8 @@ static const char *read_file(void)
 static struct done make(struct tokens *tokens, const char *name)
 {
     struct done done = { .calls = 0 };
-    assert_int_equal(tokens_make(tokens, &loop, slice_of(name), NOW_S, on_done, &done), STATUS_OK);
+    assert_int_equal(tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of(name) }, NOW_S, on_done, &done),
+                     STATUS_OK);
     assert_int_equal(done.calls, 0);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(done.calls, 1);
@@ -120,9 +121,15 @@ static struct done remove_token(struct tokens *tokens, const char *name)
     return done;
 }
 
-static bool admits(const struct tokens *tokens, const char *token)
+static bool admits_slice(struct tokens *tokens, struct slice token)
 {
-    return tokens_admit(tokens, slice_of(token));
+    struct token_view view;
+    return tokens_admit(tokens, token, NOW_S, &view) == TOKENS_GOOD;
+}
+
+static bool admits(struct tokens *tokens, const char *token)
+{
+    return admits_slice(tokens, slice_of(token));
 }
 
 /* --- who is let in ------------------------------------------------------------------------------------------------ */
@@ -134,7 +141,7 @@ static void test_nobody_without_a_token(void **state)
     struct tokens *tokens = load();
     assert_int_equal(tokens_count(tokens), 0);
     assert_false(admits(tokens, ""));
-    assert_false(tokens_admit(tokens, (struct slice){ NULL, 0 }));
+    assert_false(admits_slice(tokens, (struct slice){ NULL, 0 }));
     assert_false(admits(tokens, "updraft_"));
     tokens_free(tokens);
 }
@@ -153,7 +160,7 @@ static void test_a_token_opens_at_once_and_after_a_restart(void **state)
         assert_true(admits(tokens, first.text) && admits(tokens, second.text));
         struct slice longer = { first.text, TOKEN_TEXT_SIZE };
         struct slice shorter = { first.text, TOKEN_TEXT_SIZE - 2 };
-        assert_false(tokens_admit(tokens, longer) || tokens_admit(tokens, shorter));
+        assert_false(admits_slice(tokens, longer) || admits_slice(tokens, shorter));
         first.text[20] ^= 1;
         assert_false(admits(tokens, first.text));
         first.text[20] ^= 1;
@@ -188,7 +195,7 @@ static void test_the_file_has_no_token(void **state)
     assert_null(strstr(text, TOKEN_PREFIX));
     assert_null(strstr(text, done.text + strlen(TOKEN_PREFIX)));
     char hash[65] = "";
-    assert_int_equal(sscanf(text, "%64s 1795244400 grafana\n", hash), 1);
+    assert_int_equal(sscanf(text, "%64s 1795244400 grafana read - -\n", hash), 1);
     assert_false(admits(tokens, hash));
     struct stat stat_now;
     assert_int_equal(stat("tokens", &stat_now), 0);
@@ -206,9 +213,74 @@ static void test_a_file_of_before_is_read(void **state)
     assert_true(tokens_at(tokens, 0, &view));
     assert_string_equal(view.name, "grafana");
     assert_int_equal(view.created_s, 1795244400);
+    assert_int_equal(view.role, ROLE_ADMIN); /* as it always might */
+    assert_true(view.role_unsaid);
+    assert_int_equal(view.expires_s, 0);
     assert_false(tokens_at(tokens, 1, &view));
     assert_true(admits(tokens, "updraft_AAAA"));
     assert_false(admits(tokens, "updraft_AAAB"));
+    tokens_free(tokens);
+}
+
+/* Else a token may more after a restart than what it was made for, or works for ever. */
+static void test_roles_and_ends_are_kept(void **state)
+{
+    (void)state;
+    struct tokens *tokens = load();
+    struct done done = { .calls = 0 };
+    struct token_order order = { .name = slice_of("ci"), .role = ROLE_OPERATE, .expires_s = NOW_S + 60 };
+    assert_int_equal(tokens_make(tokens, &loop, &order, NOW_S, on_done, &done), STATUS_OK);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    for (unsigned round = 0; round < 2; round++) {
+        struct token_view view;
+        struct slice token = slice_of(done.text);
+        assert_int_equal(tokens_admit(tokens, token, NOW_S + 59, &view), TOKENS_GOOD);
+        assert_string_equal(view.name, "ci");
+        assert_int_equal(view.role, ROLE_OPERATE);
+        assert_false(view.role_unsaid);
+        assert_int_equal(view.used_s, NOW_S + 59);
+        assert_int_equal(tokens_admit(tokens, token, NOW_S + 60, &view), TOKENS_EXPIRED);
+        assert_int_equal(view.expires_s, NOW_S + 60);
+        assert_int_equal(view.used_s, NOW_S + 59); /* who is refused uses nothing */
+        assert_int_equal(tokens_admit(tokens, slice_of("updraft_x"), NOW_S, &view), TOKENS_UNKNOWN);
+        tokens_free(tokens);
+        tokens = load();
+    }
+    tokens_free(tokens);
+}
+
+/* Else the file is written with every request, or nobody knows after a restart which tokens are in use. */
+static void test_use_is_written_down_by_the_hour(void **state)
+{
+    (void)state;
+    struct tokens *tokens = load();
+    struct done done = make(tokens, "a");
+    struct token_view view;
+    unsigned before = syncs;
+    tokens_save_used(tokens, &loop, NOW_S);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(syncs, before); /* nobody used it */
+    for (unsigned i = 0; i < 3; i++) {
+        tokens_admit(tokens, slice_of(done.text), NOW_S + i, &view);
+        tokens_save_used(tokens, &loop, NOW_S + i);
+        uv_run(&loop, UV_RUN_DEFAULT);
+    }
+    assert_int_equal(syncs, before + 2);
+    tokens_admit(tokens, slice_of(done.text), NOW_S + 3600, &view);
+    sync_that_fails = syncs + 1;
+    tokens_save_used(tokens, &loop, NOW_S + 3600);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    tokens_save_used(tokens, &loop, NOW_S + 3601); /* a disk that fails is not asked again at once */
+    assert_int_equal(syncs, before + 3);
+    tokens_save_used(tokens, &loop, NOW_S + 7200);
+    tokens_admit(tokens, slice_of(done.text), NOW_S + 7201, &view);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_true(tokens_at(tokens, 0, &view));
+    assert_int_equal(view.used_s, NOW_S + 7201); /* used while it was written */
+    tokens_free(tokens);
+    tokens = load();
+    assert_true(tokens_at(tokens, 0, &view));
+    assert_int_equal(view.used_s, NOW_S + 3600);
     tokens_free(tokens);
 }
 
@@ -247,11 +319,17 @@ static void test_names_are_checked(void **state)
     struct tokens *tokens = load();
     struct done done = { .calls = 0 };
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
-        assert_int_equal(tokens_make(tokens, &loop, slice_of(bad[i]), NOW_S, on_done, &done), STATUS_INVALID);
+        assert_int_equal(
+            tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of(bad[i]) }, NOW_S, on_done, &done),
+            STATUS_INVALID);
     }
-    assert_int_equal(tokens_make(tokens, &loop, (struct slice){ "a\0b", 3 }, NOW_S, on_done, &done), STATUS_INVALID);
+    assert_int_equal(
+        tokens_make(tokens, &loop, &(struct token_order){ .name = (struct slice){ "a\0b", 3 } }, NOW_S, on_done, &done),
+        STATUS_INVALID);
     make(tokens, "A.z_0-9");
-    assert_int_equal(tokens_make(tokens, &loop, slice_of("A.z_0-9"), NOW_S, on_done, &done), STATUS_BUSY);
+    assert_int_equal(
+        tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of("A.z_0-9") }, NOW_S, on_done, &done),
+        STATUS_BUSY);
     assert_int_equal(tokens_remove(tokens, &loop, slice_of("A.z_0-"), on_done, &done), STATUS_NOT_FOUND);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(done.calls, 0);
@@ -265,8 +343,11 @@ static void test_one_change_at_a_time(void **state)
     (void)state;
     struct tokens *tokens = load();
     struct done first = { .calls = 0 }, second = { .calls = 0 };
-    assert_int_equal(tokens_make(tokens, &loop, slice_of("a"), NOW_S, on_done, &first), STATUS_OK);
-    assert_int_equal(tokens_make(tokens, &loop, slice_of("b"), NOW_S, on_done, &second), STATUS_BUSY);
+    assert_int_equal(tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of("a") }, NOW_S, on_done, &first),
+                     STATUS_OK);
+    assert_int_equal(
+        tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of("b") }, NOW_S, on_done, &second),
+        STATUS_BUSY);
     assert_int_equal(tokens_count(tokens), 0); /* not before it is on the disk */
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(first.calls, 1);
@@ -282,7 +363,9 @@ static void make_again(void *owner, enum status status, const char *text)
     assert_int_equal(status, STATUS_OK);
     static struct done done;
     done.calls = 0;
-    assert_int_equal(tokens_make(owner, &loop, slice_of("second"), NOW_S, on_done, &done), STATUS_OK);
+    assert_int_equal(
+        tokens_make(owner, &loop, &(struct token_order){ .name = slice_of("second") }, NOW_S, on_done, &done),
+        STATUS_OK);
 }
 
 /* Else who answers one change by the next is told for ever that one is under way. */
@@ -290,7 +373,9 @@ static void test_a_change_can_begin_when_one_ends(void **state)
 {
     (void)state;
     struct tokens *tokens = load();
-    assert_int_equal(tokens_make(tokens, &loop, slice_of("first"), NOW_S, make_again, tokens), STATUS_OK);
+    assert_int_equal(
+        tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of("first") }, NOW_S, make_again, tokens),
+        STATUS_OK);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(tokens_count(tokens), 2);
     tokens_free(tokens);
@@ -303,13 +388,16 @@ static void test_as_many_as_fit_can_be_read_back(void **state)
     static char text[TOKENS_MAX * 200];
     size_t used = 0;
     for (unsigned i = 0; i < TOKENS_MAX; i++) {
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s 253402300799 %064u\n", HASH_A, i);
+        used += (size_t)snprintf(text + used, sizeof text - used,
+                                 "%s 253402300799 %064u operate 253402300799 253402300799\n", HASH_A, i);
     }
     write_file(text);
     struct tokens *tokens = load();
     struct done done = { .calls = 0 };
     assert_int_equal(tokens_count(tokens), TOKENS_MAX);
-    assert_int_equal(tokens_make(tokens, &loop, slice_of("more"), NOW_S, on_done, &done), STATUS_LIMIT);
+    assert_int_equal(
+        tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of("more") }, NOW_S, on_done, &done),
+        STATUS_LIMIT);
     char name[TOKEN_NAME_MAX + 1];
     snprintf(name, sizeof name, "%064u", 17);
     remove_token(tokens, name);
@@ -326,7 +414,8 @@ static void test_freed_while_a_change_is_under_way(void **state)
     (void)state;
     struct tokens *tokens = load();
     struct done done = { .calls = 0 };
-    assert_int_equal(tokens_make(tokens, &loop, slice_of("a"), NOW_S, on_done, &done), STATUS_OK);
+    assert_int_equal(tokens_make(tokens, &loop, &(struct token_order){ .name = slice_of("a") }, NOW_S, on_done, &done),
+                     STATUS_OK);
     tokens_free(tokens);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(done.calls, 0);
@@ -355,10 +444,11 @@ static void test_a_disk_that_fails_changes_nothing(void **state)
         assert_string_equal(read_file(), before);
         sync_that_fails = syncs + i;
         assert_int_equal(remove_token(tokens, "kept").status, STATUS_IO);
-        assert_true(admits(tokens, kept.text));
+        assert_int_equal(tokens_count(tokens), 1);
         assert_string_equal(read_file(), before);
         assert_int_equal(access("tokens.tmp", F_OK), -1);
     }
+    assert_true(admits(tokens, kept.text));
     assert_int_equal(make(tokens, "lost").status, STATUS_OK);
     tokens_free(tokens);
 }
@@ -408,6 +498,14 @@ static void test_a_damaged_file_is_refused_by_its_line(void **state)
         { HASH_A " 1 \n", "tokens:1:", "name" },
         { HASH_A " 1\n", "tokens:1:", "name" },
         { HASH_A " 1 a b\n", "tokens:1:", "name" },
+        { HASH_A " 1 a \n", "tokens:1:", "name" },
+        { HASH_A " 1 a root - -\n", "tokens:1:", "role" },
+        { HASH_A " 1 a admin\n", "tokens:1:", "expires" },
+        { HASH_A " 1 a admin -\n", "tokens:1:", "used" },
+        { HASH_A " 1 a admin - - -\n", "tokens:1:", "used" },
+        { HASH_A " 1 a admin 0 -\n", "tokens:1:", "expires" },
+        { HASH_A " 1 a admin x -\n", "tokens:1:", "expires" },
+        { HASH_A " 1 a admin 253402300800 -\n", "tokens:1:", "expires" },
         { HASH_A " 1 a\n" HASH_A " 2 a\n", "tokens:2:", "earlier" },
         { HASH_A " 1 a\n" HASH_A " 2 b", "tokens:2:", "cut off" },
         { HASH_A " 1 12345678901234567890123456789012345678901234567890123456789012345\n", "tokens:1:", "name" },
@@ -467,6 +565,8 @@ int main(void)
         TEST(test_the_letters_of_a_token),
         TEST(test_the_file_has_no_token),
         TEST(test_a_file_of_before_is_read),
+        TEST(test_roles_and_ends_are_kept),
+        TEST(test_use_is_written_down_by_the_hour),
         TEST(test_a_removed_token_no_longer_opens),
         TEST(test_names_are_checked),
         TEST(test_one_change_at_a_time),
