@@ -47,6 +47,9 @@ enum status status_from_errno(int error)
         return STATUS_NO_MEMORY;
     case ENAMETOOLONG:
         return STATUS_TOO_LONG;
+    case ENOSPC:
+    case EDQUOT:
+        return STATUS_DISK_FULL;
     case EINVAL:
         return STATUS_INVALID;
     default:

@@ -20,6 +20,7 @@
     X(CORRUPT, "damaged")                                                                                              \
     X(TOO_NEW, "written by a newer version")                                                                           \
     X(TIMEOUT, "not done in time")                                                                                     \
+    X(DISK_FULL, "the disk is full")                                                                                   \
     X(IO, "input or output failed")
 
 enum status {

@@ -112,6 +112,7 @@ static void count_answer(struct admin_api *api, const struct http_answer *answer
 void admin_answer_later(struct admin_api *api, struct http_later *later, struct http_answer *answer)
 {
     count_answer(api, answer);
+    admin_act_answered(api, later, answer);
     http_later_answer(later, answer);
 }
 
@@ -286,15 +287,31 @@ static void log_request(const struct admin_call *call, struct stream *stream)
     log_end(&line);
 }
 
+static void enter(struct admin_call *call, const struct admin_route *route)
+{
+    if (!may(call, route)) {
+        admin_note_refusal(call, route);
+        return;
+    }
+    if (has_body(call, route)) {
+        call->rest = admin_route_rest(route, call->request->path);
+        route->handle(call);
+    }
+    if (route->act != NULL) {
+        admin_note_act(call, route);
+    }
+}
+
 static void handle(void *owner, const struct http_request *request, struct stream *stream, struct http_answer *answer)
 {
     struct admin_door *door = owner;
     struct admin_call call = { .api = door->api, .request = request, .answer = answer };
     const struct admin_route *route;
     bool known = admin_identify(&call, door, stream);
-    if (known && (route = admin_find_route(&call)) != NULL && may(&call, route) && has_body(&call, route)) {
-        call.rest = admin_route_rest(route, request->path);
-        route->handle(&call);
+    if (!known) {
+        admin_note_refusal(&call, NULL);
+    } else if ((route = admin_find_route(&call)) != NULL) {
+        enter(&call, route);
     }
     if (log_enabled(LOG_DEBUG) && answer->status != HTTP_SEND_BODY) {
         log_request(&call, stream);

@@ -3,7 +3,8 @@
  *
  * admin_api.c is the door: how large a body, and the form of every refusal; admin_routes.c which room, and who may
  * enter; admin_who.c who asks. The rooms are admin_status.c, admin_explain.c, admin_images.c, admin_firmware.c,
- * admin_kept.c, admin_orders.c, admin_rollouts.c, admin_devices.c, admin_policies.c, admin_tokens.c, admin_warnings.c.
+ * admin_kept.c, admin_orders.c, admin_rollouts.c, admin_devices.c, admin_policies.c, admin_tokens.c, admin_audit.c,
+ * admin_warnings.c.
  */
 #ifndef SERVER_ADMIN_API_H
 #define SERVER_ADMIN_API_H
@@ -14,6 +15,7 @@
 #include "mqtt/session.h"
 #include "repo/blob.h"
 #include "repo/catalog.h"
+#include "server/audit.h"
 #include "server/broker_url.h"
 #include "server/config.h"
 #include "server/device_api.h"
@@ -52,6 +54,14 @@ struct admin_api {
     struct tokens *tokens;
     struct failed_logins *failed_logins; /* NULL, and those held NULL: nobody is slowed */
     struct held_answers *held;
+    struct audit *audit; /* NULL = nothing is noted */
+    bool audit_is_read;  /* admin_audit's */
+    /* admin_acts': acts to be answered later, and what tokens were refused within a minute */
+    struct admin_act *acts;
+    struct {
+        uint64_t since_ms, unsaid;
+        unsigned count;
+    } refusals;
     size_t listener_count;
     char listeners[CONFIG_LISTEN_MAX][160]; /* "http 127.0.0.1:8080" */
     time_t started_s;

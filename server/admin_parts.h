@@ -35,6 +35,7 @@ struct admin_route {
     const char *tail; /* … and ends so; NULL = however it ends */
     enum role role;   /* the least that may */
     const char *act;  /* what it changes, as the audit log calls it; NULL = nothing */
+    bool tells;       /* the body may stand there: it is short, and no secret is in it */
 };
 
 /* The route of a request, or NULL with the refusal: no such address, or another method's. */
@@ -44,6 +45,11 @@ struct slice admin_route_rest(const struct admin_route *route, struct slice path
 /* Finds out who asks; false with the refusal, which admin_hold_refusal may delay when all else is done with it. */
 bool admin_identify(struct admin_call *call, const struct admin_door *door, struct stream *stream);
 void admin_hold_refusal(struct admin_call *call);
+
+/* For the audit log: an act, answered or to be answered later; and what a token's holder may not. */
+void admin_note_act(struct admin_call *call, const struct admin_route *route);
+void admin_act_answered(struct admin_api *api, const struct http_later *later, const struct http_answer *answer);
+void admin_note_refusal(struct admin_call *call, const struct admin_route *route); /* NULL = to come in */
 
 /* Answers with JSON, whose reference is taken over. */
 void admin_answer(struct http_answer *answer, unsigned status, json_t *json);
@@ -111,6 +117,7 @@ void admin_change_device(struct admin_call *call);
 void admin_forget_device(struct admin_call *call);
 void admin_retry_device(struct admin_call *call);
 void admin_get_groups(struct admin_call *call);
+void admin_get_audit(struct admin_call *call);
 void admin_get_tokens(struct admin_call *call);
 void admin_make_token(struct admin_call *call);
 void admin_remove_token(struct admin_call *call);

@@ -211,6 +211,8 @@ static void gather(const struct admin_api *api, struct metrics *metrics)
     gauges[METRIC_GAUGE_START] = (double)api->started_s;
     metrics->counters[METRIC_COUNT_CONNECTIONS] = api->device_http->accepted;
     metrics->counters[METRIC_COUNT_SCANS] = api->scans;
+    metrics->counters[METRIC_COUNT_AUDIT_LOST] = api->audit != NULL ? audit_lost(api->audit) : 0;
+    gauges[METRIC_GAUGE_AUDIT_FAILING] = api->audit != NULL && audit_trouble(api->audit) != NULL;
     gather_fleet(api, gauges);
     gather_tls(api, gauges);
     gather_mqtt(api, metrics);

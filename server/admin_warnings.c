@@ -83,6 +83,13 @@ json_t *admin_warnings_json(const struct admin_api *api, const struct public_url
     if (api->store != NULL && store_queue_view(api->store)->health != STORE_GOOD) {
         add_warning(warnings, "store", store_queue_view(api->store)->why);
     }
+    if (api->audit != NULL && audit_trouble(api->audit) != NULL) {
+        char trouble[200];
+        snprintf(trouble, sizeof trouble,
+                 "audit.log in the state folder cannot be written: %s; acts go on, and are in the log",
+                 audit_trouble(api->audit));
+        add_warning(warnings, "audit", trouble);
+    }
     warn_of_halted(warnings, api);
     warn_of_failing(warnings, api);
     if (rejected > 0) {

@@ -147,11 +147,16 @@ static void on_catalog(void *owner, struct catalog *catalog, bool first)
     admin_api_catalog_changed(&app->admin);
 }
 
-static int load_tokens(struct app *app)
+/* What lets operators in, and what is noted of them. */
+static int open_access(struct app *app)
 {
     char path[CONFIG_TEXT_MAX + 32], message[CONFIG_TEXT_MAX + 512];
     snprintf(path, sizeof path, "%s/tokens", app->config.state);
     if (tokens_load(path, &app->tokens, message, sizeof message) != STATUS_OK) {
+        return app_say_error(message);
+    }
+    snprintf(path, sizeof path, "%s/audit.log", app->config.state);
+    if (audit_open(path, &app->audit, message, sizeof message) != STATUS_OK) {
         return app_say_error(message);
     }
     app->failed_logins = failed_logins_new("admin");
@@ -207,6 +212,7 @@ static void introduce(struct app *app)
                                      .tokens = app->tokens,
                                      .failed_logins = app->failed_logins,
                                      .held = &app->held,
+                                     .audit = app->audit,
                                      .started_s = time(NULL),
                                      .started_ms = uv_now(&app->loop),
                                      .rescan = rescan,
@@ -265,7 +271,7 @@ static int prepare(struct app *app)
         folders_lock(&app->config, message, sizeof message) != STATUS_OK) {
         return app_say_error(message);
     }
-    if (load_tokens(app) != 0) {
+    if (open_access(app) != 0) {
         return 1;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -302,6 +308,7 @@ int app_run(struct config *config, int argc, char *const *argv)
         return 1;
     }
     log_start();
+    audit_start(app.audit);
     blob_store_start(&app.blobs, &app.loop, app.config.repo, app.config.image_idle_ms, app.config.image_memory_bytes);
     say_old_tokens(&app);
     held_answers_init(&app.held, &app.loop, ADMIN_HELD_MAX, ADMIN_HELD_PEER_MAX);
@@ -313,6 +320,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     int error = uv_loop_close(&app.loop);
     assert(error == 0); /* every handle was closed */
     (void)error;
+    audit_stop(app.audit); /* nobody acts any more */
     device_api_close(&app.device_api);
     app_fleet_free(&app);
     tokens_free(app.tokens);

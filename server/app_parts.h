@@ -6,6 +6,7 @@
 #include "repo/blob.h"
 #include "repo/watch.h"
 #include "server/admin_api.h"
+#include "server/audit.h"
 #include "server/broker.h"
 #include "server/device_api.h"
 #include "server/failed_logins.h"
@@ -73,6 +74,7 @@ struct app {
     struct tokens *tokens;
     struct failed_logins *failed_logins; /* of operators */
     struct held_answers held;            /* to them */
+    struct audit *audit;
     char admin_socket[CONFIG_TEXT_MAX + 32];
     char first_listener[128]; /* as it was bound: what the public URL is worked out from */
     struct machine_address addresses[MACHINE_ADDRESSES_MAX];

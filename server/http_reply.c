@@ -28,6 +28,7 @@ static const struct {
     { 414, "HTTP/1.1 414 URI Too Long\r\n" },
     { 416, "HTTP/1.1 416 Range Not Satisfiable\r\n" },
     { 422, "HTTP/1.1 422 Unprocessable Content\r\n" },
+    { 429, "HTTP/1.1 429 Too Many Requests\r\n" },
     { 431, "HTTP/1.1 431 Request Header Fields Too Large\r\n" },
     { 500, "HTTP/1.1 500 Internal Server Error\r\n" },
     { 503, "HTTP/1.1 503 Service Unavailable\r\n" },

@@ -44,6 +44,7 @@
       "Messages from devices dropped unread: too long, or too many waiting.")                                          \
     X(ADMIN_LOGINS_FAILED, "updraft_admin_logins_failed_total",                                                        \
       "Requests to the admin API over TCP with a token that is not known.")                                            \
+    X(AUDIT_LOST, "updraft_audit_lost_total", "Acts of operators that the audit log lacks; the log has them.")         \
     X(SCANS, "updraft_scans_total", "Catalogs published.")
 
 /* X(NAME, "name", "help") */
@@ -67,6 +68,7 @@
     X(ROLLOUT_WINDOW, "updraft_rollout_window", "How many of them there may be, of all rollouts under way.")           \
     X(STORE_BACKLOG, "updraft_store_backlog", "Changes that wait to be written down.")                                 \
     X(STORE_FAILING, "updraft_store_failing", "1 while changes cannot be written down.")                               \
+    X(AUDIT_FAILING, "updraft_audit_failing", "1 while the audit log cannot be written.")                              \
     X(TLS_NOT_AFTER, "updraft_tls_certificate_end_seconds",                                                            \
       "When the first of our certificates ends, seconds since 1970; 0 = no TLS.")                                      \
     X(TLS_UNDER_WAY, "updraft_tls_handshakes_under_way", "TLS handshakes under way.")                                  \

@@ -31,7 +31,7 @@ def offers(*words, cwd, program="updraft"):
 
 
 @pytest.mark.parametrize("words, expected", [
-    ([""], ["devices", "explain", "firmware", "help", "publish-update", "rollouts", "status", "token"]),
+    ([""], ["audit", "devices", "explain", "firmware", "help", "publish-update", "rollouts", "status", "token"]),
     (["st"], ["status"]),
     (["--admin-socket", "x", "fi"], ["firmware"]),
     (["firmware", ""], ["add", "ls", "rejected", "rm"]),
@@ -44,7 +44,7 @@ def offers(*words, cwd, program="updraft"):
     (["rollouts", "pause", ""], []),
     (["devices", "pin", ""], []),
     (["help", "to"], ["token"]),
-    (["help", "token", ""], ["ls", "new", "rm"]),
+    (["help", "token", ""], ["ls", "new", "revoke"]),
     (["publish-update", "door", "--mode", ""], ["fs", "sketch"]),
     (["publish-update", "door", "--mode", "=", "f"], ["fs"]),
     (["publish-update", "door", "--mode", "="], ["fs", "sketch"]),
@@ -106,4 +106,4 @@ def test_the_server_is_asked_for_types_versions_and_files(tmp_path):
         assert offers("publish-update", "d1_mini", "--group", "", cwd=server.folder) == ["kitchen"]
         subprocess.run([BIN / "updraft", "token", "new", "grafana"], cwd=server.folder, check=True,
                        capture_output=True)
-        assert offers("token", "rm", "", cwd=server.folder) == ["grafana"]
+        assert offers("token", "revoke", "", cwd=server.folder) == ["grafana"]

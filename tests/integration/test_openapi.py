@@ -123,7 +123,8 @@ def test_the_document_holds_together():
 def test_every_route_is_described():
     """An address that the server has and the document has not, or the other way round."""
     table = (ROOT / "server/admin_routes.c").read_text().partition(" routes[] = {")[2].partition("};")[0]
-    rows = re.findall(r'{ "(\w+)", "([^"]+)", \w+, \w+, (?:"([^"]+)"|NULL), ROLE_(\w+), (?:"([^"]+)"|NULL) }', table)
+    rows = re.findall(r'{ "(\w+)", "([^"]+)", \w+, \w+, (?:"([^"]+)"|NULL), ROLE_(\w+), (?:"([^"]+)"|NULL), \w+ }',
+                      re.sub(r"\s+", " ", table))
     routes = {(method, path + tail): (role.lower(), act) for method, path, tail, role, act in rows}
     assert len(routes) > 10 and len(routes) == len(rows) == table.count("admin_")
     described = {(method.upper(), re.sub(r"{\w+}", "", path)): (one["x-role"], one.get("x-audit", ""))
@@ -156,9 +157,9 @@ def admin_of(server):
     return Admin(server.folder / "state/admin.sock")
 
 
-def tcp_admin_of(server, token=None):
+def tcp_admin_of(server, token=None, source=None):
     line = next(line for line in server.said if re.match(r"listening admin 127\.0\.0\.1:\d+$", line))
-    return Admin(address=("127.0.0.1", int(line.rpartition(":")[2])), token=token)
+    return Admin(address=("127.0.0.1", int(line.rpartition(":")[2])), token=token, source=source)
 
 
 def example_bodies(operation, folder):
@@ -530,11 +531,12 @@ def test_what_never_comes(tmp_path):
 
 def test_tcp_needs_a_token(server):
     """For every operation alike, also where the address, the method or the body would be refused."""
-    for path, method, operation in operations():
+    for number, (path, method, operation) in enumerate(operations()):
         address = re.sub(r"{\w+}", "x", path)
+        strangers = tcp_admin_of(server, source=f"127.0.1.{number}")  # each few enough not to be slowed
         for headers in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer updraft_" + "A" * 43},
                         {"Authorization": "Basic dXBkcmFmdDp1cGRyYWZ0"}):
-            answer = tcp_admin_of(server).ask(method.upper(), address, headers=headers)
+            answer = strangers.ask(method.upper(), address, headers=headers)
             assert (answer.status, answer.error) == (401, "unauthorized"), (address, headers)
             check(operation, answer)
     assert tcp_admin_of(server).get("/nope").status == 401
@@ -542,7 +544,7 @@ def test_tcp_needs_a_token(server):
 
 
 def test_a_token_opens_until_it_is_removed(server):
-    token = admin_of(server).post("/api/v1/tokens", {"name": "grafana"}).json["token"]
+    token = admin_of(server).post("/api/v1/tokens", {"name": "grafana", "role": "admin"}).json["token"]
     with_token = tcp_admin_of(server, token)
     for path, method, operation in operations():
         if method == "get" and "{" not in path:
@@ -568,7 +570,10 @@ def test_tokens_that_are_refused(server):
     admin = admin_of(server)
     for name in ("", "a b", "a/b", "x" * 65, 7, "ä"):
         refused(server, "makeToken", 400, "bad-name", "/api/v1/tokens", {"name": name})
-    refused(server, "makeToken", 400, "bad-request", "/api/v1/tokens", {"name": "a", "colour": "red"})
+    for more in ({"colour": "red"}, {"role": "root"}, {"role": 7}, {"role": None}, {"expires_in_s": 0},
+                 {"expires_in_s": "90d"}, {"expires_in_s": 1.5}, {"expires_in_s": 1 << 40}):
+        error = refused(server, "makeToken", 400, "bad-request", "/api/v1/tokens", {"name": "a", **more})
+        assert next(iter(more)) in error["message"]
     assert admin.post("/api/v1/tokens", {"name": "a"}).status == 201
     refused(server, "makeToken", 409, "exists", "/api/v1/tokens", {"name": "a"})
     assert [token["name"] for token in admin.get("/api/v1/tokens").json["tokens"]] == ["a"]
@@ -601,6 +606,9 @@ def test_codes_are_met():
         "not-yet": "a moment while a file is being copied in",
         "too-long": "needs topics and names at their longest: unit tests of the trigger",
         "store-failing": "needs a store that cannot be written: test_devices.py",
+        "forbidden": "test_access.py",
+        "expired": "test_access.py",
+        "slow-down": "test_access.py",
     }
     described = {code for _, _, operation in operations() for status, response in operation["responses"].items()
                  if status >= "400" for code in error_codes(response)}

@@ -69,7 +69,9 @@ class Admin:
     """Asks on a fresh connection each time. Either `socket_path`, or `address` ("127.0.0.1", port) and perhaps a
     token."""
 
-    def __init__(self, socket_path=None, address=None, token=None, timeout=PATIENCE_S):
+    def __init__(self, socket_path=None, address=None, token=None, timeout=PATIENCE_S, source=None):
+        """`source`: our own address, "127.0.0.2"."""
+        self.source = None if source is None else (source, 0)
         self.socket_path = socket_path
         self.address = address
         self.token = token
@@ -79,7 +81,7 @@ class Admin:
         """A connection of http.client, for what ask() does not do."""
         if self.socket_path is not None:
             return UnixConnection(self.socket_path, self.timeout)
-        return http.client.HTTPConnection(*self.address, timeout=self.timeout)
+        return http.client.HTTPConnection(*self.address, timeout=self.timeout, source_address=self.source)
 
     def ask(self, method, path, body=None, headers=None):
         """`body`: bytes as they are, None for none, anything else as JSON. `headers` add to, or replace, the usual."""

@@ -56,7 +56,7 @@ static const struct {
     { ENAMETOOLONG, STATUS_TOO_LONG },
     { EINVAL, STATUS_INVALID },
     { EIO, STATUS_IO },
-    { ENOSPC, STATUS_IO },
+    { ENOSPC, STATUS_DISK_FULL },
     { -1, STATUS_IO }, /* what nobody knows is still a failure */
 };
 

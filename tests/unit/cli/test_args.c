@@ -14,11 +14,14 @@
 #include <cmocka.h>
 
 static const struct flag flags[] = {
-    { "type", FLAG_TEXT, "T", "" },       { "mode", FLAG_CHOICE, "sketch|fs", "" }, { "mac", FLAG_MAC, "MAC", "" },
-    { "to", FLAG_MACS, "MAC,...", "" },   { "md5", FLAG_MD5, "MD5", "" },           { "sha256", FLAG_SHA256, "S", "" },
-    { "flash", FLAG_BYTES, "SIZE", "" },  { "timeout", FLAG_TIMEOUT, "S", "" },     { "window", FLAG_SECONDS, "S", "" },
-    { "percent", FLAG_PERCENT, "P", "" }, { "max-failures", FLAG_SHARE, "P", "" },  { "few", FLAG_FEW, "N", "" },
-    { "many", FLAG_MANY, "N", "" },       { "plan", FLAG_SWITCH, "", "" },          COMMON_FLAGS,
+    { "type", FLAG_TEXT, "T", "" },       { "mode", FLAG_CHOICE, "sketch|fs", "" },
+    { "mac", FLAG_MAC, "MAC", "" },       { "to", FLAG_MACS, "MAC,...", "" },
+    { "md5", FLAG_MD5, "MD5", "" },       { "sha256", FLAG_SHA256, "S", "" },
+    { "flash", FLAG_BYTES, "SIZE", "" },  { "timeout", FLAG_TIMEOUT, "S", "" },
+    { "window", FLAG_SECONDS, "S", "" },  { "expires", FLAG_SPAN, "TIME", "" },
+    { "percent", FLAG_PERCENT, "P", "" }, { "max-failures", FLAG_SHARE, "P", "" },
+    { "few", FLAG_FEW, "N", "" },         { "many", FLAG_MANY, "N", "" },
+    { "plan", FLAG_SWITCH, "", "" },      COMMON_FLAGS,
 };
 
 static struct args args;
@@ -101,6 +104,10 @@ static void test_values_come_in_one_form(void **state)
     assert_string_equal(args_get(&args, "window"), "0");
     assert_true(PARSE("--timeout", "24h", "--window", "86400s"));
     assert_string_equal(args_get(&args, "timeout"), args_get(&args, "window"));
+    assert_true(PARSE("--expires", "90d"));
+    assert_string_equal(args_get(&args, "expires"), "7776000");
+    assert_true(PARSE("--expires=36h"));
+    assert_string_equal(args_get(&args, "expires"), "129600");
     assert_true(PARSE("--percent", "100%", "--max-failures=0", "--few", "0", "--many", "100000"));
     assert_string_equal(args_get(&args, "percent"), "100");
     assert_string_equal(args_get(&args, "max-failures"), "0");
@@ -126,6 +133,12 @@ static void test_values_that_cannot_be_used(void **state)
         { "--timeout=86401", "from 1s to 24h" },
         { "--window=86401s", "from 0 to 24h" },
         { "--flash=0", "from 1 to" },
+        { "--expires=90", "such as 30m" },
+        { "--expires=0d", "such as 30m" },
+        { "--expires=d", "such as 30m" },
+        { "--expires=36501d", "such as 30m" },
+        { "--expires=-1d", "such as 30m" },
+        { "--expires=1500ms", "such as 30m" },
         { "--percent=0", "from 1 to 100" },
         { "--percent=101%", "from 1 to 100" },
         { "--percent=%", "from 1 to 100" },

@@ -1,0 +1,133 @@
+/* What goes into the audit log. What makes it hard is that many acts are answered later, by rooms that do not know who
+ * asked: those wait here until their answer goes out, whose words then say what came of them.
+ */
+#include "server/admin_parts.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ANSWER_READ_MAX (256u << 10) /* of an answer, to find its words */
+#define REFUSALS_MINUTE 60           /* lines of what tokens may not; more is counted: acts are not to be washed out */
+#define MINUTE_MS       60000
+
+struct admin_act {
+    struct admin_act *next;
+    struct http_later *later;
+    struct audit_act audit;
+};
+
+static void copy_text(char *to, size_t size, const char *from)
+{
+    snprintf(to, size, "%s", from != NULL ? from : "");
+}
+
+static void copy_slice(char *to, size_t size, struct slice from)
+{
+    size_t n = from.len < size ? from.len : size - 1;
+    memcpy(to, from.len > 0 ? from.at : "", n);
+    to[n] = '\0';
+}
+
+/* The answer's words: why it was refused, or the id of what was made. */
+static void read_answer(struct audit_act *act, const struct http_answer *answer)
+{
+    bool is_read = answer->body != NULL && answer->body_bytes <= ANSWER_READ_MAX;
+    json_t *json = is_read ? json_loadb(answer->body, answer->body_bytes, 0, NULL) : NULL;
+    const json_t *error = json_object_get(json, "error");
+    copy_text(act->code, sizeof act->code, json_string_value(json_object_get(error, "code")));
+    copy_text(act->why, sizeof act->why, json_string_value(json_object_get(error, "message")));
+    if (act->object[0] == '\0') {
+        copy_text(act->object, sizeof act->object, json_string_value(json_object_get(json, "id")));
+    }
+    act->status = answer->status;
+    json_decref(json);
+}
+
+static struct audit_act act_of(const struct admin_call *call)
+{
+    const struct admin_who *who = &call->who;
+    struct audit_act act = {
+        .has_ids = who->has_ids, .uid = who->uid, .gid = who->gid, .role = who->role, .from = "socket"
+    };
+    copy_text(act.token, sizeof act.token, who->token);
+    if (who->token[0] != '\0') {
+        client_address_print(&who->address, act.from, sizeof act.from);
+    }
+    return act;
+}
+
+/* Path, query and order as far as they say what is meant; an upload's bytes do not. */
+static void say_what(struct audit_act *act, const struct admin_call *call, const struct admin_route *route)
+{
+    const struct http_request *request = call->request;
+    size_t used;
+    act->act = route->act;
+    copy_slice(act->object, sizeof act->object, admin_route_rest(route, request->path));
+    used = strlen(act->object);
+    if (request->query.len > 0 && used + 2 < sizeof act->object) {
+        act->object[used] = '?';
+        copy_slice(act->object + used + 1, sizeof act->object - used - 1, request->query);
+    }
+    if (route->tells) {
+        copy_slice(act->order, sizeof act->order, request->body);
+    }
+}
+
+void admin_note_act(struct admin_call *call, const struct admin_route *route)
+{
+    struct admin_api *api = call->api;
+    if (api->audit == NULL || call->answer->status == HTTP_SEND_BODY) {
+        return;
+    }
+    struct audit_act act = act_of(call);
+    say_what(&act, call, route);
+    if (call->answer->later == NULL) {
+        read_answer(&act, call->answer);
+        audit_add(api->audit, &act);
+        return;
+    }
+    struct admin_act *waiting = malloc(sizeof *waiting);
+    assert(waiting != NULL);
+    *waiting = (struct admin_act){ .next = api->acts, .later = call->answer->later, .audit = act };
+    api->acts = waiting;
+}
+
+void admin_act_answered(struct admin_api *api, const struct http_later *later, const struct http_answer *answer)
+{
+    for (struct admin_act **at = &api->acts; *at != NULL; at = &(*at)->next) {
+        struct admin_act *act = *at;
+        if (act->later == later) {
+            *at = act->next;
+            read_answer(&act->audit, answer);
+            audit_add(api->audit, &act->audit);
+            free(act);
+            return;
+        }
+    }
+}
+
+void admin_note_refusal(struct admin_call *call, const struct admin_route *route)
+{
+    struct admin_api *api = call->api;
+    uint64_t now_ms = uv_now(api->loop);
+    if (api->audit == NULL || call->who.token[0] == '\0') {
+        return;
+    }
+    if (api->refusals.count == 0 || now_ms - api->refusals.since_ms >= MINUTE_MS) {
+        api->refusals.since_ms = now_ms;
+        api->refusals.count = 0;
+    }
+    if (++api->refusals.count > REFUSALS_MINUTE) {
+        api->refusals.unsaid++;
+        return;
+    }
+    struct audit_act act = act_of(call);
+    act.act = route == NULL ? "login" : route->act != NULL ? route->act : "see";
+    copy_slice(act.object, sizeof act.object, call->request->path);
+    act.unsaid = api->refusals.unsaid;
+    api->refusals.unsaid = 0;
+    read_answer(&act, call->answer);
+    audit_add(api->audit, &act);
+}
