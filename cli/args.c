@@ -12,6 +12,7 @@
 
 #define MAC_DIGITS      12
 #define SECONDS_MAX     86400 /* the server's limit; said before anything is sent */
+#define SPAN_DAYS_MAX   36500ull
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 /* --- one value ---------------------------------------------------------------------------------------------------- */
@@ -141,6 +142,26 @@ static bool value_seconds(const struct flag *flag, struct slice text, char *to, 
     return true;
 }
 
+/* Longer times: "90d", or as above. */
+static bool value_span(const struct flag *flag, struct slice text, char *to, size_t size)
+{
+    uint64_t seconds, ms;
+    (void)flag;
+    if (text.len > 0 && text.at[text.len - 1] == 'd') {
+        text.len--;
+        if (!number_parse(text, SPAN_DAYS_MAX, &seconds)) {
+            return false;
+        }
+        seconds *= 86400;
+    } else if (duration_parse(text, SPAN_DAYS_MAX * 86400 * 1000, &ms) && ms % 1000 == 0) {
+        seconds = ms / 1000;
+    } else {
+        return false;
+    }
+    snprintf(to, size, "%" PRIu64, seconds);
+    return seconds > 0;
+}
+
 static bool value_number(const struct flag *flag, struct slice text, char *to, size_t size)
 {
     static const struct {
@@ -175,6 +196,7 @@ static const struct {
     [FLAG_BYTES] = { value_bytes, "give a size such as 1048576, 512K or 4M, from 1 to 4294967295 bytes" },
     [FLAG_SECONDS] = { value_seconds, "give whole seconds, or a time such as 90s, 5m or 1h, from 0 to 24h" },
     [FLAG_TIMEOUT] = { value_seconds, "give whole seconds, or a time such as 90s, 5m or 1h, from 1s to 24h" },
+    [FLAG_SPAN] = { value_span, "give a time such as 30m, 12h or 90d, from 1s to 36500d" },
     [FLAG_PERCENT] = { value_number, "give a percentage from 1 to 100, such as 10%" },
     [FLAG_SHARE] = { value_number, "give a percentage from 0 to 100, such as 20%" },
     [FLAG_FEW] = { value_number, "give a whole number from 0 to 10000" },

@@ -20,6 +20,7 @@ enum flag_kind {
     FLAG_BYTES,   /* "4M" becomes 4194304; from 1 */
     FLAG_SECONDS, /* "90", "90s", "5m" become seconds; to 24 h, as the server takes them */
     FLAG_TIMEOUT, /* the same, from 1 s */
+    FLAG_SPAN,    /* "30m", "12h", "90d" become seconds; from 1 s to a hundred years */
     FLAG_PERCENT, /* 1 to 100, with or without "%" */
     FLAG_SHARE,   /* 0 to 100, the same */
     FLAG_FEW,     /* a number from 0 to 10000 */

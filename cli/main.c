@@ -30,7 +30,8 @@ static const struct verb *const verbs[] = {
     &verb_devices_groups, &verb_devices_retry, &verb_devices_forget,
     &verb_firmware_ls, &verb_firmware_add, &verb_firmware_rm, &verb_firmware_rejected,
     &verb_explain, &verb_status,
-    &verb_token_ls, &verb_token_new, &verb_token_rm,
+    &verb_token_ls, &verb_token_new, &verb_token_revoke,
+    &verb_audit,
     /* clang-format on */
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])

@@ -43,7 +43,8 @@ extern const struct verb verb_devices_ls, verb_devices_show, verb_devices_pin, v
 extern const struct verb verb_rollouts_ls, verb_rollouts_show, verb_rollouts_pause, verb_rollouts_resume,
     verb_rollouts_abort;
 extern const struct verb verb_explain, verb_status;
-extern const struct verb verb_token_ls, verb_token_new, verb_token_rm;
+extern const struct verb verb_token_ls, verb_token_new, verb_token_revoke;
+extern const struct verb verb_audit;
 
 /* Says on stderr what went wrong with the last call (not API_DONE), with --json the error object on stdout: the
  * server's, or one like it where none answered. Returns the exit code. */
