@@ -55,7 +55,6 @@ struct admin_api {
     struct failed_logins *failed_logins; /* NULL, and those held NULL: nobody is slowed */
     struct held_answers *held;
     struct audit *audit; /* NULL = nothing is noted */
-    bool audit_is_read;  /* admin_audit's */
     /* admin_acts': acts to be answered later, and what tokens were refused within a minute */
     struct admin_act *acts;
     struct {

@@ -13,29 +13,18 @@
 #define WITHIN_MAX   (100ull * 366 * 86400)
 
 struct audit_reading {
-    uv_work_t work;
     struct admin_api *api;
     struct http_later *later;
-    struct audit_page page;
-    char since[32];
-    json_t *found;
 };
 
-static void on_work(uv_work_t *work)
+static void on_read(void *owner, json_t *found)
 {
-    struct audit_reading *reading = work->data;
-    reading->found = audit_file_read(audit_file_of(reading->api->audit), &reading->page);
-}
-
-static void on_read(uv_work_t *work, int error)
-{
-    struct audit_reading *reading = work->data;
+    struct audit_reading *reading = owner;
     struct http_answer answer = { .status = 0 };
-    reading->api->audit_is_read = false;
-    if (error == 0 && reading->found != NULL) {
-        admin_answer(&answer, 200, reading->found);
+    if (found != NULL) {
+        admin_answer(&answer, 200, found);
     } else {
-        admin_refuse(&answer, 503, "busy", "come again in a moment", "the audit log could not be read");
+        admin_refuse(&answer, 503, "busy", "come again in a moment", "the audit log cannot be read: out of memory");
     }
     admin_answer_later(reading->api, reading->later, &answer);
     free(reading);
@@ -54,25 +43,20 @@ void admin_get_audit(struct admin_call *call)
     if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
         return;
     }
-    if (api->audit == NULL || api->audit_is_read || api->closing) {
-        admin_refuse(call->answer, 503, "busy", "come again in a moment", "the audit log is being read for another");
-        return;
-    }
-    struct audit_reading *reading = calloc(1, sizeof *reading);
-    assert(reading != NULL);
-    reading->work.data = reading;
-    reading->api = api;
-    reading->page = (struct audit_page){ reading->since, (size_t)offset, (size_t)limit };
+    char since[AUDIT_SINCE_SIZE] = "";
     time_t since_s = time(NULL) - (time_t)within_s;
     struct tm utc;
     if (within && since_s > 0 && gmtime_r(&since_s, &utc) != NULL) {
-        strftime(reading->since, sizeof reading->since, "%Y-%m-%dT%H:%M:%SZ", &utc);
+        strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &utc);
     }
-    if (uv_queue_work(api->loop, &reading->work, on_work, on_read) != 0) {
+    struct audit_page page = { since, (size_t)offset, (size_t)limit };
+    struct audit_reading *reading = calloc(1, sizeof *reading);
+    assert(reading != NULL);
+    reading->api = api;
+    if (api->audit == NULL || !audit_read(api->audit, &page, on_read, reading)) {
         free(reading);
-        admin_refuse(call->answer, 503, "busy", "come again in a moment", "the audit log cannot be read now");
+        admin_refuse(call->answer, 503, "busy", "come again in a moment", "the audit log is being read for another");
         return;
     }
-    api->audit_is_read = true;
     reading->later = call->answer->later = http_later_new();
 }

@@ -156,7 +156,7 @@ static int open_access(struct app *app)
         return app_say_error(message);
     }
     snprintf(path, sizeof path, "%s/audit.log", app->config.state);
-    if (audit_open(path, &app->audit, message, sizeof message) != STATUS_OK) {
+    if (audit_open(path, &app->loop, &app->audit, message, sizeof message) != STATUS_OK) {
         return app_say_error(message);
     }
     app->failed_logins = failed_logins_new("admin");
@@ -308,7 +308,6 @@ int app_run(struct config *config, int argc, char *const *argv)
         return 1;
     }
     log_start();
-    audit_start(app.audit);
     blob_store_start(&app.blobs, &app.loop, app.config.repo, app.config.image_idle_ms, app.config.image_memory_bytes);
     say_old_tokens(&app);
     held_answers_init(&app.held, &app.loop, ADMIN_HELD_MAX, ADMIN_HELD_PEER_MAX);
@@ -320,7 +319,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     int error = uv_loop_close(&app.loop);
     assert(error == 0); /* every handle was closed */
     (void)error;
-    audit_stop(app.audit); /* nobody acts any more */
+    audit_close(app.audit);
     device_api_close(&app.device_api);
     app_fleet_free(&app);
     tokens_free(app.tokens);

@@ -24,6 +24,7 @@ void app_on_tick(uv_timer_t *timer)
     if (app->catalog != NULL) {
         admin_api_tick(&app->admin);
     }
+    audit_tick(app->audit);
     if (!app->stopping) {
         look_at_busy(app);
         app_tls_tick(app);

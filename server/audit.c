@@ -1,36 +1,52 @@
+/* What makes it hard is that one file is written and read, that a disk may hang, and that no other thread may share
+ * anything with the loop: all of it is one piece of work at a time, which has the acts that came before it, and perhaps
+ * a page to be read behind them. */
 #include "server/audit.h"
 
 #include "base/buf.h"
 #include "base/log.h"
-#include "base/mailbox.h"
 
 #include <assert.h>
 #include <pwd.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 #include <time.h>
 
 #define RETRY_MS  5000
-#define IDLE_MS   3600000
 #define TIME_SIZE 32
 
 struct letter {
-    struct mail mail; /* first */
+    struct letter *next;
     struct timeval at;
     struct audit_act act;
 };
 
+struct reading {
+    struct audit_page page;
+    char since[AUDIT_SINCE_SIZE];
+    audit_read_fn on_read; /* NULL = nobody wants to read */
+    void *owner;
+};
+
 struct audit {
-    struct audit_file file; /* the thread's, once it runs; its reading is everybody's */
-    struct mailbox box;
-    uv_thread_t thread;
-    bool started;
-    struct buf waiting; /* for the disk */
+    uv_loop_t *loop;
+    struct letter *first, **end; /* acts for the next piece of work */
+    size_t count;
+    struct reading asked;
+    uint64_t tried_ms, lost;
+    enum status status; /* of the last writing */
     bool said;          /* that it fails */
-    _Atomic int status; /* enum status of the last writing */
-    _Atomic uint64_t lost;
+    bool busy;
+    /* The work's, while it is busy: */
+    uv_work_t work;
+    struct audit_file file;
+    struct buf waiting; /* lines for the disk */
+    struct letter *letters;
+    struct reading reading;
+    json_t *found;
+    enum status result;
+    uint64_t dropped; /* lines that found no room in `waiting` */
 };
 
 /* --- a line ------------------------------------------------------------------------------------------------------- */
@@ -106,12 +122,7 @@ static void log_act(const struct audit_act *act, const char *user)
     log_end(&line);
 }
 
-/* --- the thread --------------------------------------------------------------------------------------------------- */
-
-static void lose(struct audit *audit)
-{
-    atomic_fetch_add(&audit->lost, 1);
-}
+/* --- on a worker thread ------------------------------------------------------------------------------------------- */
 
 static void take_letter(struct audit *audit, struct letter *letter)
 {
@@ -126,20 +137,39 @@ static void take_letter(struct audit *audit, struct letter *letter)
     if (text != NULL) {
         text[n++] = '\n'; /* in the place of its NUL */
     }
-    if (text == NULL || !buf_add(&audit->waiting, text, n)) {
-        lose(audit);
-    }
+    audit->dropped += text == NULL || !buf_add(&audit->waiting, text, n);
     free(text);
     json_decref(json);
     free(letter);
 }
+
+static void on_work(uv_work_t *work)
+{
+    struct audit *audit = work->data;
+    size_t written = 0;
+    while (audit->letters != NULL) {
+        struct letter *letter = audit->letters;
+        audit->letters = letter->next;
+        take_letter(audit, letter);
+    }
+    if (audit->waiting.used > 0) {
+        audit->result = audit_file_append(&audit->file, audit->waiting.bytes, audit->waiting.used, &written);
+        buf_consume(&audit->waiting, written);
+    }
+    if (audit->reading.on_read != NULL) {
+        audit->reading.page.since = audit->reading.since;
+        audit->found = audit_file_read(&audit->file, &audit->reading.page);
+    }
+}
+
+/* --- on the loop -------------------------------------------------------------------------------------------------- */
 
 /* Says it where it has changed. */
 static void judge(struct audit *audit, enum status status)
 {
     struct log_line line;
     bool fails = status != STATUS_OK;
-    atomic_store(&audit->status, (int)status);
+    audit->status = status;
     if (fails == audit->said) {
         return;
     }
@@ -151,42 +181,48 @@ static void judge(struct audit *audit, enum status status)
     }
     log_begin(&line, LOG_WARN, "audit_recovered");
     log_text(&line, "file", audit->file.path);
-    log_number(&line, "lost", (int64_t)atomic_load(&audit->lost)); /* since the start */
+    log_number(&line, "lost", (int64_t)audit->lost); /* since the start */
     log_end(&line);
 }
 
-static void write_waiting(struct audit *audit)
+static void start_work(struct audit *audit);
+
+static void on_done(uv_work_t *work, int error)
 {
-    size_t written;
-    if (audit->waiting.used > 0) {
-        enum status status = audit_file_append(&audit->file, audit->waiting.bytes, audit->waiting.used, &written);
-        buf_consume(&audit->waiting, written);
-        judge(audit, status);
+    struct audit *audit = work->data;
+    audit_read_fn on_read = audit->reading.on_read;
+    (void)error; /* never cancelled */
+    audit->busy = false;
+    audit->lost += audit->dropped;
+    audit->dropped = 0;
+    audit->tried_ms = uv_now(audit->loop);
+    judge(audit, audit->result);
+    if (on_read != NULL) {
+        audit->reading.on_read = NULL;
+        on_read(audit->reading.owner, audit->found);
+    }
+    if (!audit->busy && (audit->first != NULL || audit->asked.on_read != NULL)) {
+        start_work(audit);
     }
 }
 
-static void run(void *owner)
+static void start_work(struct audit *audit)
 {
-    struct audit *audit = owner;
-    judge(audit, audit->file.descriptor < 0 ? STATUS_DENIED : STATUS_OK); /* what the start found */
-    for (;;) {
-        bool ending = mailbox_is_shut(&audit->box);
-        struct mail *mail = mailbox_wait(&audit->box, ending ? 0 : audit->waiting.used > 0 ? RETRY_MS : IDLE_MS);
-        while (mail != NULL) {
-            struct letter *letter = (struct letter *)mail;
-            mail = mail->next;
-            take_letter(audit, letter);
-        }
-        write_waiting(audit);
-        if (ending) {
-            break;
-        }
-    }
+    audit->letters = audit->first;
+    audit->first = NULL;
+    audit->end = &audit->first;
+    audit->count = 0;
+    audit->reading = audit->asked;
+    audit->asked.on_read = NULL;
+    audit->result = audit->status; /* where there is nothing to write */
+    audit->busy = true;
+    audit->work.data = audit;
+    int status = uv_queue_work(audit->loop, &audit->work, on_work, on_done);
+    assert(status == 0); /* it fails on a NULL alone */
+    (void)status;
 }
 
-/* --- the loop's side ---------------------------------------------------------------------------------------------- */
-
-enum status audit_open(const char *path, struct audit **audit, char *message, size_t size)
+enum status audit_open(const char *path, uv_loop_t *loop, struct audit **audit, char *message, size_t size)
 {
     struct audit *opened = calloc(1, sizeof *opened);
     assert(opened != NULL);
@@ -195,27 +231,17 @@ enum status audit_open(const char *path, struct audit **audit, char *message, si
         free(opened);
         return status;
     }
+    opened->loop = loop;
+    opened->end = &opened->first;
     buf_init(&opened->waiting, AUDIT_WAITING_BYTES);
-    mailbox_open_thread(&opened->box, AUDIT_QUEUE);
+    opened->status = opened->file.descriptor < 0 ? STATUS_DENIED : STATUS_OK; /* said by the first tick */
     *audit = opened;
     return STATUS_OK;
 }
 
-void audit_start(struct audit *audit)
+void audit_close(struct audit *audit)
 {
-    int error = uv_thread_create(&audit->thread, run, audit);
-    assert(error == 0);
-    (void)error;
-    audit->started = true;
-}
-
-void audit_stop(struct audit *audit)
-{
-    mailbox_shut(&audit->box);
-    if (audit->started) {
-        uv_thread_join(&audit->thread);
-    }
-    mailbox_close(&audit->box, NULL);
+    assert(!audit->busy && audit->first == NULL);
     buf_close(&audit->waiting);
     audit_file_close(&audit->file);
     free(audit);
@@ -223,30 +249,49 @@ void audit_stop(struct audit *audit)
 
 void audit_add(struct audit *audit, const struct audit_act *act)
 {
-    struct letter *letter = malloc(sizeof *letter);
-    if (letter != NULL) {
-        gettimeofday(&letter->at, NULL);
-        letter->act = *act;
-    }
-    if (letter == NULL || !mailbox_post(&audit->box, &letter->mail)) {
-        lose(audit);
+    struct letter *letter = audit->count < AUDIT_QUEUE ? malloc(sizeof *letter) : NULL;
+    if (letter == NULL) {
+        audit->lost++;
         log_act(act, "");
-        free(letter);
+        return;
+    }
+    *letter = (struct letter){ .act = *act };
+    gettimeofday(&letter->at, NULL);
+    *audit->end = letter;
+    audit->end = &letter->next;
+    audit->count++;
+    if (!audit->busy) {
+        start_work(audit);
+    }
+}
+
+bool audit_read(struct audit *audit, const struct audit_page *page, audit_read_fn on_read, void *owner)
+{
+    if (audit->asked.on_read != NULL || audit->reading.on_read != NULL) {
+        return false;
+    }
+    audit->asked = (struct reading){ .page = *page, .on_read = on_read, .owner = owner };
+    snprintf(audit->asked.since, sizeof audit->asked.since, "%s", page->since);
+    if (!audit->busy) {
+        start_work(audit);
+    }
+    return true;
+}
+
+void audit_tick(struct audit *audit)
+{
+    judge(audit, audit->status);
+    if (!audit->busy && audit->waiting.used > 0 && uv_now(audit->loop) - audit->tried_ms >= RETRY_MS) {
+        start_work(audit);
     }
 }
 
 const char *audit_trouble(const struct audit *audit)
 {
-    enum status status = (enum status)atomic_load(&audit->status);
-    return status != STATUS_OK ? status_text(status) : NULL;
+    return audit->status != STATUS_OK ? status_text(audit->status) : NULL;
 }
 
 uint64_t audit_lost(const struct audit *audit)
 {
-    return atomic_load(&audit->lost);
-}
-
-struct audit_file *audit_file_of(struct audit *audit)
-{
-    return &audit->file;
+    return audit->lost;
 }

@@ -43,7 +43,6 @@ static enum status open_it(struct audit_file *file)
 enum status audit_file_open(struct audit_file *file, const char *path, char *message, size_t size)
 {
     *file = (struct audit_file){ .path = strdup(path), .descriptor = -1, .bytes_max = AUDIT_FILE_BYTES };
-    uv_mutex_init(&file->exchange);
     enum status status = file->path != NULL ? open_it(file) : STATUS_NO_MEMORY;
     if (status == STATUS_DISK_FULL || (status == STATUS_DENIED && errno == EROFS)) {
         return STATUS_OK; /* a server starts on such a disk, and serves what it can */
@@ -61,7 +60,6 @@ void audit_file_close(struct audit_file *file)
     if (file->descriptor >= 0) {
         close(file->descriptor);
     }
-    uv_mutex_destroy(&file->exchange);
     free(file->path);
 }
 
@@ -75,7 +73,6 @@ static enum status turn_over(struct audit_file *file)
 {
     char from[4096], to[4096];
     enum status status = STATUS_OK;
-    uv_mutex_lock(&file->exchange);
     for (unsigned n = AUDIT_FILES_KEPT; n > 0 && status == STATUS_OK; n--) {
         name_of(file, n - 1, from, sizeof from);
         name_of(file, n, to, sizeof to);
@@ -88,7 +85,6 @@ static enum status turn_over(struct audit_file *file)
         file->descriptor = -1;
         status = open_it(file);
     }
-    uv_mutex_unlock(&file->exchange);
     return status;
 }
 
@@ -197,33 +193,20 @@ static void read_file(const char *bytes, size_t n, const struct audit_page *page
     }
 }
 
-static void open_all(struct audit_file *file, int descriptors[AUDIT_FILES_KEPT + 1])
-{
-    char name[4096];
-    uv_mutex_lock(&file->exchange);
-    for (unsigned n = 0; n <= AUDIT_FILES_KEPT; n++) {
-        name_of(file, n, name, sizeof name);
-        descriptors[n] = open(name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    }
-    uv_mutex_unlock(&file->exchange);
-}
-
 json_t *audit_file_read(struct audit_file *file, const struct audit_page *page)
 {
-    int descriptors[AUDIT_FILES_KEPT + 1];
+    char name[4096];
     size_t skipped = 0;
     json_t *acts = json_array();
-    open_all(file, descriptors);
-    for (unsigned i = 0; i <= AUDIT_FILES_KEPT; i++) {
+    for (unsigned i = 0; i <= AUDIT_FILES_KEPT && json_array_size(acts) <= page->limit; i++) {
         size_t n = 0;
-        bool wanted = descriptors[i] >= 0 && json_array_size(acts) <= page->limit;
-        char *bytes = wanted ? read_end(descriptors[i], &n) : NULL;
-        if (bytes != NULL) {
+        name_of(file, i, name, sizeof name);
+        int descriptor = open(name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (descriptor >= 0) {
+            char *bytes = read_end(descriptor, &n);
             read_file(bytes, n, page, &skipped, acts);
             free(bytes);
-        }
-        if (descriptors[i] >= 0) {
-            close(descriptors[i]);
+            close(descriptor);
         }
     }
     bool more = json_array_size(acts) > page->limit;

@@ -1,7 +1,7 @@
 /* STATE/audit.log (mode 0600), a JSON object a line, and the full ones before it, audit.log.1 … .9, the oldest last:
  * what there is of it is bounded.
  *
- * One thread appends; another may read meanwhile.
+ * One at a time uses it, on a worker thread.
  */
 #ifndef SERVER_AUDIT_FILE_H
 #define SERVER_AUDIT_FILE_H
@@ -12,17 +12,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <uv.h>
 
 #define AUDIT_FILE_BYTES (1u << 20) /* then the next one is begun */
 #define AUDIT_FILES_KEPT 9          /* full ones */
 
 struct audit_file {
     char *path;
-    int descriptor;      /* -1 = to be opened again */
-    uint64_t bytes_max;  /* AUDIT_FILE_BYTES */
-    bool within_line;    /* the last write was cut */
-    uv_mutex_t exchange; /* of the files' names */
+    int descriptor;     /* -1 = to be opened again */
+    uint64_t bytes_max; /* AUDIT_FILE_BYTES */
+    bool within_line;   /* the last write was cut */
 };
 
 /* Opens it for appending, or makes it; on a disk that is full or read-only perhaps later. Else `message` names file,

@@ -267,6 +267,25 @@ def test_a_full_disk_stops_no_act(tmp_path):
             assert len(admin.get("/api/v1/audit").json["acts"]) == 33
 
 
+@needs_disk
+def test_a_start_on_a_disk_that_is_read_only(tmp_path):
+    """It serves what it can, as without an audit log: and says so."""
+    folder = tmp_path / "s"
+    with small_disk.SmallDisk(folder / "state", "4m") as disk:
+        with Server(folder, preexec_fn=disk.enter, admin_socket=folder / "admin.sock", store="none"):
+            pass
+        (disk.path / "audit.log").unlink()
+        disk.read_only()
+        with Server(folder, preexec_fn=disk.enter, admin_socket=folder / "admin.sock", store="none") as server:
+            server.wait_log("level=error event=audit_failing")
+            admin = Admin(folder / "admin.sock")
+            assert admin.get("/api/v1/audit").json == {"acts": [], "more": False}
+            assert admin.ask("PATCH", "/api/v1/devices/5c:cf:7f:b1:e0:42", {"blocked": True}).status == 200
+            disk.writable()
+            server.wait_log("event=audit_recovered")
+            assert [one["act"] for one in admin.get("/api/v1/audit").json["acts"]] == ["device-change"]
+
+
 # --- who guesses ------------------------------------------------------------------------------------------------------
 
 def timed(asks):

@@ -497,7 +497,7 @@ def test_those_who_were_let_in_stay(door):
 def test_who_was_answered_makes_room(door):
     """A flood with wrong tokens: the refused are still let read their answer, but hold no place."""
     crowd = [knock(door, data=device_request("/", {"Authorization": "Bearer no"}, http="1.1")) for _ in range(SHARE)]
-    assert all(Reply(connection.recv(4096)).status == 401 for connection in crowd)
+    assert {Reply(connection.recv(4096)).status for connection in crowd} == {401, 429}  # few are held back meanwhile
     asks(door)
     assert all(is_closed(connection) for connection in crowd)
 
