@@ -12,8 +12,7 @@
 #define BODY_SMALL (64u << 10)
 #define BODY_PACE  (16u << 10) /* that must come of a body within transfer_ms, or the rest of it */
 
-/* A request whose body is being collected: its head, which is parsed again when all is there, and the body behind it.
- */
+/* A request that is answered when more is there: its head, which is parsed again then, and the body behind it. */
 struct collection {
     size_t head_bytes, wanted, used;
     size_t looked; /* `used` when its progress was last looked at */
@@ -90,6 +89,14 @@ void http_later_answer(struct http_later *later, struct http_answer *answer)
     conn_resume(conn);
 }
 
+void conn_keep_request(struct http_conn *conn, const char *head, size_t n)
+{
+    conn->collection = malloc(sizeof *conn->collection + n);
+    assert(conn->collection != NULL);
+    *conn->collection = (struct collection){ .head_bytes = n };
+    memcpy(conn->collection->bytes, head, n);
+}
+
 /* --- collecting --------------------------------------------------------------------------------------------------- */
 
 void conn_begin_body(struct http_conn *conn, const char *head, size_t n, const struct http_request *request)
@@ -121,7 +128,7 @@ void conn_begin_body(struct http_conn *conn, const char *head, size_t n, const s
     }
 }
 
-/* The body is there: its request is answered. `more`: bytes have come behind it. */
+/* What was waited for is there: the request is answered. `more`: bytes have come behind it. */
 static void end_collection(struct http_conn *conn, bool more)
 {
     struct http_server *server = conn->server;
@@ -139,6 +146,23 @@ static void end_collection(struct http_conn *conn, bool more)
     conn->state = CONN_READING;
     conn_take_answer(conn, request, &answer, more);
     conn_drop_body(conn);
+}
+
+void http_later_again(struct http_later *later)
+{
+    struct http_conn *conn = later->conn;
+    struct collection *collection = later->collection;
+    if (conn == NULL) {
+        collection_free(later->server, collection);
+        free(later);
+        return;
+    }
+    free(later);
+    assert(conn->state == CONN_AWAITING && collection != NULL);
+    conn->later = NULL;
+    conn->collection = collection;
+    end_collection(conn, conn->input.used > 0);
+    conn_resume(conn);
 }
 
 size_t conn_collect(struct http_conn *conn, const char *bytes, size_t n)

@@ -125,6 +125,9 @@ static void answer_request(struct http_conn *conn, const char *head, size_t n, b
     if (answer.status == HTTP_SEND_BODY) {
         conn_begin_body(conn, head, n, request);
     } else {
+        if (answer.later != NULL && answer.again) {
+            conn_keep_request(conn, head, n);
+        }
         conn_take_answer(conn, request, &answer, more);
     }
 }

@@ -63,6 +63,9 @@ struct http_conn;
 struct http_later *http_later_new(void);
 void http_later_answer(struct http_later *later, struct http_answer *answer);
 
+/* Instead, where the answer said `again`: the request comes to `handle` once more. */
+void http_later_again(struct http_later *later);
+
 /* What a connection waits for; each has a list in which all wait equally long. */
 enum http_wait {
     HTTP_WAIT_FIRST_HEAD, /* for the first head: whoever is here may be anyone */

@@ -114,6 +114,9 @@ void conn_body_cut_short(struct http_conn *conn);
 /* Its time for a look at the body: refuses what comes too slowly. */
 void conn_look_at_body(struct http_conn *conn);
 
+/* The handler wants to be asked again later, with this head. */
+void conn_keep_request(struct http_conn *conn, const char *head, size_t n);
+
 /* The handler answers later; the body goes with the answer. */
 void conn_await(struct http_conn *conn, struct http_later *later);
 

@@ -23,6 +23,7 @@ struct http_answer {
     uint64_t first, length;    /* the part of the image that is the body */
     struct delivery *delivery; /* the connection hands it back, exactly once, where it is not NULL */
     struct http_later *later;  /* the answer comes later; nothing else of this one counts */
+    bool again;                /* and it comes when the request is handled once more: http_later_again */
     char *body;                /* of a longer text: malloc'd, body_bytes of it; who sends the answer frees it */
     size_t body_bytes;
     const char *content_type;           /* of a text; NULL = text/plain */
