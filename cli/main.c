@@ -32,6 +32,8 @@ static const struct verb *const verbs[] = {
     &verb_explain, &verb_status,
     &verb_token_ls, &verb_token_new, &verb_token_revoke,
     &verb_audit,
+    &verb_token_ls, &verb_token_new, &verb_token_rm,
+    &verb_device_password,
     /* clang-format on */
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])

@@ -56,6 +56,10 @@ static const char *const nexts[REASON_COUNT] = {
     [REASON_NOT_AN_UPDATER] = "let other clients ask /latest/<type>.bin or /firmware/<file>",
     [REASON_MISSING_HEADER] =
         "let the device ask the server directly: redirects and some proxies take its headers away",
+    [REASON_NO_PASSWORD] = "call ESPhttpUpdate.setAuthorization(user, password) before the update; `updraft "
+                           "device-password` makes users",
+    [REASON_WRONG_PASSWORD] = "compare the user and the password in the sketch with the file of device-passwords: is "
+                              "the user's line there, and does it name this type?",
     [REASON_BAD_HEADER] = "correct what builds the request; a MAC of zeros means that the radio was off",
     [REASON_WRONG_CERTIFICATE] = "give it a certificate of its own, with its MAC as CN, or set tls-client-mac",
 };

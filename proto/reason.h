@@ -39,7 +39,7 @@
     X(PAUSED, "paused", 304, false, "an operator paused the rollout")                                                  \
     X(NEVER_AGAIN, "never-again", 304, false, "it rolled back from this build, or failed with it twice")               \
     X(LOOP_GUARD, "loop-guard", 304, false, "it was sent this image again and again and never came back with it")      \
-    X(NOT_YET, "not-yet", 304, false, "the file is still being copied in, or memory is short")                         \
+    X(NOT_YET, "not-yet", 304, false, "the file is still being copied in, or memory or time is short")                 \
     /* not there */                                                                                                    \
     X(UNKNOWN_TYPE, "unknown-type", 404, false, "no file in the repository is for this type")                          \
     X(NO_IMAGE, "no-image", 404, false, "the type has no image of this kind or version")                               \
@@ -49,7 +49,9 @@
     X(NOT_AN_UPDATER, "not-an-updater", 403, false, "its User-Agent is no updater's")                                  \
     X(MISSING_HEADER, "missing-header", 403, false, "a header that every core sends is missing")                       \
     X(BAD_HEADER, "bad-header", 403, false, "a header cannot be read")                                                 \
-    X(WRONG_CERTIFICATE, "wrong-certificate", 403, false, "the certificate that it shows is not its own")
+    X(WRONG_CERTIFICATE, "wrong-certificate", 403, false, "the certificate that it shows is not its own")              \
+    X(NO_PASSWORD, "no-password", 401, false, "its type needs a password, and it sent none")                           \
+    X(WRONG_PASSWORD, "wrong-password", 401, false, "its user and password are not known, or not for its type")
 
 enum reason {
 #define X(name, word, status, routine, text) REASON_##name,

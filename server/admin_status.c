@@ -1,6 +1,8 @@
 /* What the server is doing, in JSON for the operator and in Prometheus' text. */
 #include "server/admin_parts.h"
 
+#include "server/password_checks.h"
+
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -196,6 +198,14 @@ static void gather_tls(const struct admin_api *api, double *gauges)
     }
 }
 
+static void gather_passwords(const struct admin_api *api, struct metrics *metrics)
+{
+    struct password_counts counts = password_checks_counts(api->device_api->passwords);
+    metrics->gauges[METRIC_GAUGE_PASSWORDS_UNDER_WAY] = (double)counts.under_way;
+    metrics->gauges[METRIC_GAUGE_PASSWORDS_WAITING] = (double)counts.waiting;
+    metrics->counters[METRIC_COUNT_PASSWORDS] = counts.worked_out;
+}
+
 static void gather(const struct admin_api *api, struct metrics *metrics)
 {
     double *gauges = metrics->gauges;
@@ -215,6 +225,7 @@ static void gather(const struct admin_api *api, struct metrics *metrics)
     gauges[METRIC_GAUGE_AUDIT_FAILING] = api->audit != NULL && audit_trouble(api->audit) != NULL;
     gather_fleet(api, gauges);
     gather_tls(api, gauges);
+    gather_passwords(api, metrics);
     gather_mqtt(api, metrics);
 }
 

@@ -292,7 +292,7 @@ static int prepare(struct app *app)
     app->http.refused = app->metrics.families[METRIC_REFUSED];
     app->http.on_room = app_on_room;
     app->http.on_empty = app_on_http_empty;
-    if (app_tls_open(app) != 0) {
+    if (app_tls_open(app) != 0 || app_passwords_open(app) != 0) {
         return 1;
     }
     return app_bind_doors(app);
@@ -321,6 +321,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     (void)error;
     audit_close(app.audit);
     device_api_close(&app.device_api);
+    password_checks_free(app.device_api.passwords);
     app_fleet_free(&app);
     tokens_free(app.tokens);
     failed_logins_free(app.failed_logins);

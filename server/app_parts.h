@@ -13,6 +13,7 @@
 #include "server/held_answers.h"
 #include "server/http_server.h"
 #include "server/listener.h"
+#include "server/password_checks.h"
 #include "server/public_url.h"
 #include "server/stream_tls.h"
 #include "server/tokens.h"
@@ -119,6 +120,11 @@ void app_reload(struct app *app);
 int app_tls_open(struct app *app); /* 0, or 1 having said what */
 void app_tls_reload(struct app *app);
 void app_tls_tick(struct app *app);
+
+/* --- app_passwords: of devices ------------------------------------------------------------------------------------ */
+
+int app_passwords_open(struct app *app); /* 0, or 1 having said what */
+void app_passwords_reload(struct app *app);
 
 /* --- app_fleet: its memory -------------------------------------------------------------------------------------- */
 

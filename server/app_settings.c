@@ -90,6 +90,7 @@ void app_reload(struct app *app)
     app_apply_settings(app);
     app->http.limits = app_http_limits(&app->config);
     app_tls_reload(app);
+    app_passwords_reload(app);
     app->address_count = machine_addresses(app->addresses, MACHINE_ADDRESSES_MAX, &app->in_container);
     blob_store_configure(&app->blobs, app->config.image_idle_ms, app->config.image_memory_bytes);
     watch_configure(app->watch, app->config.settle_ms, app->config.rescan_ms);

@@ -140,5 +140,6 @@ void app_stop(struct app *app, const char *signal_name)
     app->admin.session = NULL; /* gone before the last requests of the operator may be */
     trigger_stop(&app->trigger);
     broker_stop(&app->broker, on_broker_stopped, app);
+    password_checks_stop(app->device_api.passwords);
     http_server_drain(&app->http);
 }

@@ -45,6 +45,8 @@ const struct config_key config_keys[] = {
       "largest TLS record sent; a device that asks for smaller ones gets them" },
     { "tls-handshakes", KIND_COUNT, FIELD(tls_handshakes_max), "1000", 1, 1000000, false, "N",
       "TLS handshakes under way at once; who comes beyond is turned away" },
+    { "device-passwords", KIND_TEXT, FIELD(device_passwords), "", 0, 0, false, "FILE",
+      "users whose passwords devices must send, lines of `updraft device-password`; default: none is asked for" },
     { "trusted-proxy", KIND_NETWORKS, FIELD(trusted_proxies), "", 0, CLIENT_PROXIES_MAX, false, "CIDR",
       "a proxy whose X-Forwarded-For or Forwarded is believed; repeatable (default: none)" },
     { "public-url", KIND_TEXT, FIELD(public_url), "", 0, 0, false, "URL",

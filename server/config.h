@@ -57,7 +57,8 @@ struct config {
     uint64_t tls_client_mac;                /* enum config_tls_mac */
     char tls_ciphers[CONFIG_TEXT_MAX];
     uint64_t tls_record_bytes, tls_handshakes_max;
-    struct config_list trusted_proxies; /* addresses and networks */
+    char device_passwords[CONFIG_TEXT_MAX]; /* the file of their users; "" = none is asked for one */
+    struct config_list trusted_proxies;     /* addresses and networks */
     uint64_t drain_timeout_ms;
     uint64_t head_timeout_ms, idle_timeout_ms, transfer_timeout_ms;
     uint64_t connections_max; /* 0 = as many as the descriptors allow */

@@ -4,6 +4,7 @@
 #include "base/nearest.h"
 #include "proto/announce.h"
 #include "server/broker_url.h"
+#include "server/host.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -79,6 +80,25 @@ static void doubt_mqtt(const struct doubts *doubts)
         say(doubts, "command-retain",
             "with command-expiry 0 a command may stay at the broker for ever, should this server die, and update "
             "whoever connects next year: give --command-expiry");
+    }
+}
+
+/* Basic is base64, which everyone can read; a door that only this machine reaches is one for a proxy. */
+static void doubt_passwords(const struct doubts *doubts)
+{
+    const struct config_list *listen = &doubts->config->listen;
+    bool is_open = false;
+    for (size_t i = 0; i < listen->count; i++) {
+        struct host host;
+        const char *port = strrchr(listen->texts[i], ':');
+        struct slice name = { listen->texts[i], port != NULL ? (size_t)(port - listen->texts[i]) : 0 };
+        bool is_ours = slice_is(name, "localhost") || (host_read(name, &host) && host_is_loopback(&host));
+        is_open = is_open || !is_ours;
+    }
+    if (doubts->config->device_passwords[0] != '\0' && is_open) {
+        say(doubts, "device-passwords",
+            "over plain HTTP whoever is in the network can read them: give --tls-listen, and listen in plain on this "
+            "machine alone, such as --listen 127.0.0.1:8080");
     }
 }
 
@@ -222,6 +242,7 @@ void config_doubts(const struct config *config, config_doubt_fn on_doubt, void *
     } else {
         doubt_mqtt(&doubts);
     }
+    doubt_passwords(&doubts);
     doubt_orders(&doubts);
     for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
         doubt_variable(&doubts, *entry);

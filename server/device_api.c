@@ -14,8 +14,7 @@ static bool is_fs(const struct device_request *device)
 
 /* --- answering ---------------------------------------------------------------------------------------------------- */
 
-/* For an answer whose text stands already: its reason, and the line in the log. */
-static void tell_reason(struct visit *visit, enum reason reason, struct http_answer *answer)
+void device_tell_reason(struct visit *visit, enum reason reason, struct http_answer *answer)
 {
     visit->check.decision.reason = reason;
     answer->has_reason = true;
@@ -89,7 +88,7 @@ static void tell(struct visit *visit, struct http_answer *answer)
     } else {
         say_missing(visit, answer, status);
     }
-    tell_reason(visit, visit->check.decision.reason, answer);
+    device_tell_reason(visit, visit->check.decision.reason, answer);
 }
 
 /* --- /update/<type>, /update -------------------------------------------------------------------------------------- */
@@ -118,7 +117,7 @@ static bool read_updater(struct visit *visit, struct http_answer *answer)
     } else {
         http_answer_text(answer, 403, "%s: the header %s cannot be read, or came twice\n", word, header);
     }
-    tell_reason(visit, reasons[result], answer);
+    device_tell_reason(visit, reasons[result], answer);
     return false;
 }
 
@@ -182,8 +181,10 @@ void device_api_update(struct device_api *api, const struct http_request *reques
     take_address(&visit);
     struct http_parameter parameter;
     check_update(&visit.check, by_type, wanted_version(request, &parameter));
-    device_checked(&visit);
-    tell(&visit, answer);
+    if (device_admitted(&visit, by_type ? rest : slice_of(""), answer)) {
+        device_checked(&visit);
+        tell(&visit, answer);
+    }
 }
 
 /* --- /latest/<type>.bin ------------------------------------------------------------------------------------------- */
@@ -220,18 +221,29 @@ void device_api_latest(struct device_api *api, const struct http_request *reques
         return;
     }
     take_address(&visit);
+    struct slice type = slice_of("");
     if (slice_ends_with(rest,
                         ".bin")) { /* the newest that it is to have: of what is pinned or published, not another */
-        visit.check.type = (struct slice){ rest.at, rest.len - strlen(".bin") };
+        visit.check.type = type = (struct slice){ rest.at, rest.len - strlen(".bin") };
         check_update(&visit.check, true, NULL);
     } else {
         check_decide(&visit.check);
     }
-    device_checked(&visit);
-    tell(&visit, answer);
+    if (device_admitted(&visit, type, answer)) {
+        device_checked(&visit);
+        tell(&visit, answer);
+    }
 }
 
 /* --- /firmware/<file>[.md5|.sha256] ------------------------------------------------------------------------------- */
+
+/* Whether it may have a file, or its digest. Which files there are, and what is wrong with one, is for those with any
+ * password. */
+static bool may_have_file(struct visit *visit, const struct image *image, struct http_answer *answer)
+{
+    bool has_type = image != NULL && image->type[0] != '\0';
+    return device_admitted(visit, has_type ? slice_of(image->type) : (struct slice){ NULL, 0 }, answer);
+}
 
 /* "<file>.md5" and "<file>.sha256". Returns false where the path is neither of an image that is there. */
 static bool answer_digest(struct visit *visit, struct slice path, struct http_answer *answer)
@@ -247,12 +259,15 @@ static bool answer_digest(struct visit *visit, struct slice path, struct http_an
         }
         const struct image *image =
             catalog_find_path(visit->api->sources.catalog, (struct slice){ path.at, path.len - n });
+        if (image != NULL && !may_have_file(visit, image, answer)) {
+            return true;
+        }
         if (image != NULL) {
             char hex[65];
             const struct image_facts *facts = &image->build.facts;
             hex_encode(digests[i].bytes == 16 ? facts->md5 : facts->sha256, digests[i].bytes, hex);
             http_answer_text(answer, 200, "%s\n", hex);
-            tell_reason(visit, REASON_FILE, answer);
+            device_tell_reason(visit, REASON_FILE, answer);
             return true;
         }
     }
@@ -269,7 +284,7 @@ static void refuse_file(struct visit *visit, struct slice path, struct http_answ
     } else {
         http_answer_text(answer, 404, "unknown-file: the repository has no such file\n");
     }
-    tell_reason(visit, rejection != NULL ? REASON_REJECTED : REASON_UNKNOWN_FILE, answer);
+    device_tell_reason(visit, rejection != NULL ? REASON_REJECTED : REASON_UNKNOWN_FILE, answer);
 }
 
 /* An image that goes by its label is for the devices it is assigned to; who names no device, names the file. */
@@ -294,16 +309,19 @@ void device_api_firmware(struct device_api *api, const struct http_request *requ
         return;
     }
     if (image == NULL) {
-        if (!answer_digest(&visit, rest, answer)) {
+        if (!answer_digest(&visit, rest, answer) && may_have_file(&visit, NULL, answer)) {
             refuse_file(&visit, rest, answer);
         }
         return;
     }
     visit.check.type = slice_of(image->type);
+    if (!may_have_file(&visit, image, answer)) {
+        return;
+    }
     if (!may_have_label(&visit, image)) {
         /* No 304: this is not "nothing newer", and Tasmota would take it for success and restart. */
         http_answer_text(answer, 403, "unassigned: this image goes by its label; assign it to this device\n");
-        tell_reason(&visit, REASON_UNASSIGNED, answer);
+        device_tell_reason(&visit, REASON_UNASSIGNED, answer);
         return;
     }
     *(image->build.facts.gzip ? &visit.check.input.offer.gzip : &visit.check.input.offer.plain) = &image->build;
@@ -342,7 +360,7 @@ static bool answer_native_version(struct visit *visit, struct http_answer *answe
         return false;
     }
     http_answer_text(answer, 200, "%s", serves ? build_name(decision->build) : own);
-    tell_reason(visit, decision->reason, answer);
+    device_tell_reason(visit, decision->reason, answer);
     return true;
 }
 
@@ -358,6 +376,7 @@ void device_api_native(struct device_api *api, const struct http_request *reques
         visit.check.type = (struct slice){ rest.at, (size_t)(slash - rest.at) };
         file = (struct slice){ slash + 1, rest.len - visit.check.type.len - 1 };
     }
+    struct slice type = visit.check.type;
     bool wants_version = slice_is(file, "version");
     bool is_place = wants_version || slice_is(file, "user1.bin") || slice_is(file, "user2.bin");
     visit.check.slot = slice_is(file, "user2.bin") ? 2 : 1;
@@ -371,6 +390,9 @@ void device_api_native(struct device_api *api, const struct http_request *reques
         check_update(&visit.check, true, NULL);
     } else {
         check_decide(&visit.check);
+    }
+    if (!device_admitted(&visit, type, answer)) {
+        return;
     }
     device_checked(&visit);
     if (!wants_version || !answer_native_version(&visit, answer)) {

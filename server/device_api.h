@@ -26,10 +26,13 @@ enum certificate_macs {
     CERTIFICATE_MACS_ANY,      /* nothing */
 };
 
+struct password_checks;
+
 struct device_api {
     struct check_sources sources;
     enum certificate_macs certificate_macs;
     struct client_proxies proxies; /* those that are believed */
+    struct password_checks *passwords;
     /* Who hears of what happens: */
     struct fleet *fleet;
     struct metrics *metrics;

@@ -69,6 +69,9 @@ void device_log_check(struct visit *visit, unsigned status)
     } else if (visit->check.decision.build == NULL && visit->check.input.assigned != NULL) {
         log_text(&line, "assigned", visit->check.input.assigned);
     }
+    if (visit->user[0] != '\0') {
+        log_text(&line, "user", visit->user);
+    }
     log_text(&line, "peer", visit_peer(visit));
     log_end(&line);
 }

@@ -2,6 +2,7 @@
 #ifndef SERVER_DEVICE_PARTS_H
 #define SERVER_DEVICE_PARTS_H
 
+#include "proto/basic_auth.h"
 #include "server/device_api.h"
 #include "server/host.h"
 
@@ -15,8 +16,9 @@ struct visit {
     struct stream *stream; /* NULL in tests */
     bool only_asks;        /* for a version */
     bool has_client;
-    struct client_address client; /* where has_client: ask visit_client */
-    char peer[PEER_TEXT_SIZE];    /* "" until it is asked for: ask visit_peer */
+    struct client_address client;       /* where has_client: ask visit_client */
+    char peer[PEER_TEXT_SIZE];          /* "" until it is asked for: ask visit_peer */
+    char user[BASIC_AUTH_USER_MAX + 1]; /* of a refused password, as the client says; "" = none */
 };
 
 /* An image on its way to a device, from the answer until the sending has ended. */
@@ -34,6 +36,15 @@ struct delivery {
     char to[VERSION_TEXT_MAX + 1];
     char peer[PEER_TEXT_SIZE];
 };
+
+/* For an answer whose text stands already: its reason, and the line in the log. */
+void device_tell_reason(struct visit *visit, enum reason reason, struct http_answer *answer);
+
+/* --- device_auth -------------------------------------------------------------------------------------------------- */
+
+/* Whether it may have what was decided, as far as passwords go. `asked` is the type in its address; absent: the file is
+ * of no type. Returns false with the answer. */
+bool device_admitted(struct visit *visit, struct slice asked, struct http_answer *answer);
 
 /* --- device_facts: what was seen, and who hears of it ------------------------------------------------------------- */
 

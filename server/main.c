@@ -3,6 +3,7 @@
 #include "server/app.h"
 #include "server/app_tls.h"
 #include "server/config.h"
+#include "server/device_users.h"
 #include "server/folders.h"
 #include "server/tokens.h"
 
@@ -38,6 +39,11 @@ static int check(const struct config *config)
         struct tls *tls = NULL;
         status = app_tls_load(config, NULL, &tls, message, sizeof message);
         tls_free(tls);
+    }
+    if (status == STATUS_OK && config->device_passwords[0] != '\0') {
+        struct device_users *users = NULL;
+        status = device_users_load(config->device_passwords, NULL, &users, message, sizeof message);
+        device_users_free(users);
     }
     if (status != STATUS_OK) {
         fprintf(stderr, "updraftd: %s\n", message);

@@ -45,6 +45,8 @@
     X(ADMIN_LOGINS_FAILED, "updraft_admin_logins_failed_total",                                                        \
       "Requests to the admin API over TCP with a token that is not known.")                                            \
     X(AUDIT_LOST, "updraft_audit_lost_total", "Acts of operators that the audit log lacks; the log has them.")         \
+    X(PASSWORDS, "updraft_password_checks_total",                                                                      \
+      "Passwords of devices worked out: those that were right before are not.")                                        \
     X(SCANS, "updraft_scans_total", "Catalogs published.")
 
 /* X(NAME, "name", "help") */
@@ -72,6 +74,9 @@
     X(TLS_NOT_AFTER, "updraft_tls_certificate_end_seconds",                                                            \
       "When the first of our certificates ends, seconds since 1970; 0 = no TLS.")                                      \
     X(TLS_UNDER_WAY, "updraft_tls_handshakes_under_way", "TLS handshakes under way.")                                  \
+    X(PASSWORDS_UNDER_WAY, "updraft_password_checks_under_way",                                                        \
+      "Passwords of devices being worked out: one at a time.")                                                         \
+    X(PASSWORDS_WAITING, "updraft_password_checks_waiting", "Requests that wait for a password to be worked out.")     \
     X(RESIDENT, "process_resident_memory_bytes", "Resident memory.")                                                   \
     X(DESCRIPTORS, "process_open_fds", "Open descriptors.")                                                            \
     X(START, "process_start_time_seconds", "Start of the process, seconds since 1970.")

@@ -3,6 +3,7 @@
 What makes it hard: a case shows a few lines, and much more must hold for every answer whatever a case says. That is
 in check_every_answer; a case adds its difference."""
 
+import base64
 import hashlib
 import json
 import pathlib
@@ -25,7 +26,8 @@ from tests.support.admin import Admin  # noqa: E402
 
 # Header names exactly as devices search for them.
 HEADER_NAMES = {"Content-Type", "Content-Length", "Content-Disposition", "Content-Range", "x-MD5", "ETag",
-                "Accept-Ranges", "Date", "Connection", "X-Updraft-Reason", "x-version", "Allow", "Retry-After"}
+                "Accept-Ranges", "Date", "Connection", "X-Updraft-Reason", "x-version", "Allow", "Retry-After",
+                "WWW-Authenticate"}
 IMAGE_HEADERS = {"Content-Type", "Content-Length", "Content-Disposition", "ETag", "Accept-Ranges", "Date",
                  "Connection", "X-Updraft-Reason"}
 HEAD_BYTES_MAX = 1024
@@ -50,6 +52,7 @@ class Block:
 class Setup:
     repository: str
     config: str
+    passwords: str
 
 
 @dataclass
@@ -83,7 +86,7 @@ def read_markdown(path):
 
 def read_cases(path):
     """The cases of one file. A repository or config before the first heading holds for all that have none."""
-    cases, shared, own = [], {"repository": "", "config": ""}, {}
+    cases, shared, own = [], {"repository": "", "config": "", "passwords": ""}, {}
     for kind, what, number in read_markdown(path):
         where = f"{path.name}:{number}"
         if kind == "heading":
@@ -133,10 +136,15 @@ class Bench:
                 make = (path, kind, options.pop("arriving", None), options)
                 later.append(make) if make[2] else self.make(folder, *make)
         (folder / "updraftd.ini").write_text(setup.config + "\n")
+        if setup.passwords:
+            (folder / "passwords").write_text("".join(updraft.password_line(*line.split()) + "\n"
+                                                      for line in setup.passwords.split("\n")))
         # Images are there before the server: nothing has to settle, and cases do not guard against each other's loops.
         keys = setup.config.split("[")[0]
         defaults = {key: value for key, value in (("settle_time", "0ms"), ("loop_guard", 1000))
                     if key.replace("_", "-") not in keys}
+        if setup.passwords:
+            defaults["device_passwords"] = folder / "passwords"
         self.server = updraft.Server(folder, config=folder / "updraftd.ini", **defaults)
         self.log_read = 0
         self.rollout = ""  # the id of the last that an operator began
@@ -231,6 +239,8 @@ def expand(text, files):
         name, *words = found.group(1).split()
         if name in ("esp8266", "esp32"):
             return device_lines(updraft.ESP8266 if name == "esp8266" else updraft.ESP32, words)
+        if name == "basic":
+            return base64.b64encode(" ".join(words).encode()).decode()
         if name == "repeat":
             return words[1] * int(words[0])
         if name == "updraft-version":

@@ -2,6 +2,7 @@
 
 UPDRAFT_BIN names the folder of the programs (default: build/release/bin of this checkout)."""
 
+import hashlib
 import os
 import pathlib
 import re
@@ -25,6 +26,13 @@ def make_image(kind, path, **options):
     subprocess.run([BIN / "updraft-make-image", kind, temporary, *words], check=True)
     temporary.rename(path)
     return path.read_bytes()
+
+
+def password_line(user, password, types=None, rounds=1000):
+    """A line of the file of --device-passwords, of a hash with few rounds, so that tests are quick."""
+    salt = hashlib.md5(user.encode()).digest()
+    digest = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, rounds).hex()
+    return f"{user}:pbkdf2-sha256${rounds}${salt.hex()}${digest}" + (f":{types}" if types else "")
 
 
 def wait_until(condition, what, patience_s=PATIENCE_S):

@@ -1,0 +1,287 @@
+"""Devices that show a user and a password: both cores as they send them, reloads, and strangers who guess."""
+
+import base64
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.support.admin import Admin
+from tests.support.updraft import BIN, ESP32, ESP8266, PATIENCE_S, Reply, Server, device_request, make_image, \
+    password_line, read_to_end, wait_until
+
+SLOW = 2_000_000  # rounds: nobody waits for so many in a test that is right
+
+
+@pytest.fixture
+def repo(tmp_path):
+    make_image("esp8266", tmp_path / "firmware/door_0_4_9.ino.door.bin")
+    make_image("esp32", tmp_path / "firmware/shed_0_4_9.ino.shed.bin")
+    make_image("esp8266", tmp_path / "firmware/gate_0_4_9.ino.gate.bin", seed=2)
+    return tmp_path
+
+
+def write(folder, *lines):
+    (folder / "passwords").write_text("# users of the site\n\n" + "".join(line + "\n" for line in lines))
+    return folder / "passwords"
+
+
+def request(path, headers=ESP8266, user=None, **changes):
+    """As the cores send it: the ESP8266's behind User-Agent, the ESP32's behind Connection."""
+    if user is None:
+        return device_request(path, headers, **changes)
+    before = "User-Agent" if headers is ESP8266 else "Connection"
+    ordered = {}
+    for name, value in headers.items():
+        ordered[name] = value
+        if name == before:
+            ordered["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode()
+    return device_request(path, ordered, **changes)
+
+
+def ask(server, path, headers=ESP8266, user=None, source=None, **changes):
+    with socket.socket() as connection:
+        connection.settimeout(PATIENCE_S)
+        connection.bind((source or "127.0.0.1", 0))
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(request(path, headers, user, **changes))
+        return Reply(read_to_end(connection))
+
+
+def metric(server, name):
+    text = Admin(server.folder / "state/admin.sock").get("/metrics").text
+    return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.M).group(1))
+
+
+def test_both_cores(repo):
+    lines = write(repo, password_line("garden", "secret"))
+    with Server(repo, device_passwords=lines) as server:
+        for path, headers in (("/update/door", ESP8266), ("/update/shed", ESP32)):
+            assert ask(server, path, headers).status == 401
+            assert ask(server, path, headers, "garden:wrong").status == 401
+            for _ in range(3):
+                reply = ask(server, path, headers, "garden:secret", version="0.4.8", md5=None, sha256=None)
+                assert (reply.status, reply.reason) == (200, "newer")
+        log = server.log()
+        assert "secret" not in log and base64.b64encode(b"garden:secret").decode() not in log
+
+
+def test_a_fleet_is_let_in(repo):
+    """updraft-sim was written from the real clients' sources, without a look at the server."""
+    lines = write(repo, password_line("garden", "secret", rounds=100_000))
+    with Server(repo, device_passwords=lines) as server:
+        def run(user, devices):
+            return subprocess.run([BIN / "updraft-sim", "--server", f"http://{user}@127.0.0.1:{server.port}", "--no-mqtt",
+                                   "--devices", str(devices), "--types", "door,shed", "--family", "mixed",
+                                   "--check-in-at-start", "--flash-time", "0", "--reboot-time", "10ms", "--duration",
+                                   "30s", "--until", f"confirmed={devices}", "--quiet", "--json", "-"],
+                                  capture_output=True, text=True, timeout=PATIENCE_S)
+        done = run("garden:secret", 60)
+        assert done.returncode == 0, done.stderr
+        assert '"confirmed_devices":60' in done.stdout.replace(" ", ""), done.stdout
+        assert metric(server, "updraft_password_checks_total") == 1
+
+
+def test_what_was_right_is_not_worked_out_again(repo):
+    """A digest takes as long as a thousand answers: each user pays once, also over reloads that leave his line."""
+    lines = write(repo, password_line("garden", "secret"), password_line("roof", "other"))
+    with Server(repo, device_passwords=lines) as server:
+        for _ in range(5):
+            assert ask(server, "/update/door", user="garden:secret").status != 401
+            assert ask(server, "/update/door", user="garden:wrong").status == 401
+        assert metric(server, "updraft_password_checks_total") == 2
+        write(repo, password_line("garden", "secret"), password_line("roof", "another"))
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_log("event=reloaded")
+        assert ask(server, "/update/door", user="garden:secret").status != 401
+        assert metric(server, "updraft_password_checks_total") == 2
+        assert ask(server, "/update/door", user="roof:other").status == 401
+        assert ask(server, "/update/door", user="roof:another").status != 401
+        assert metric(server, "updraft_password_checks_total") == 4
+
+
+def test_a_reload_takes_users_away(repo):
+    """Who was let in a moment ago is not any more, on a kept connection neither."""
+    lines = write(repo, password_line("garden", "secret"))
+    with Server(repo, device_passwords=lines) as server:
+        assert ask(server, "/update/door", user="garden:secret").status != 401
+        write(repo, password_line("garden", "changed"))
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_log("event=reloaded")
+        assert ask(server, "/update/door", user="garden:secret").reason == "wrong-password"
+        assert ask(server, "/update/door", user="garden:changed").status != 401
+
+
+BAD = {
+    "no hash": ("garden", "no hash"),
+    "plain password": ("garden:secret", "no hash"),
+    "few rounds": ("garden:pbkdf2-sha256$10$" + "a" * 32 + "$" + "b" * 64, "no hash"),
+    "blank in the name": (password_line("gar den", "x"), "name"),
+    "empty type": (password_line("roof", "x") + ":d1_mini,", "types"),
+    "bad type": (password_line("roof", "x") + ":a b", "types"),
+    "twice": (password_line("garden", "secret"), "line 3"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_line(repo, what):
+    """Is named with its number, ends a start, and at a reload keeps the users before; what it says is not shown."""
+    line, why = BAD[what]
+    lines = write(repo, password_line("garden", "secret"))
+    with Server(repo, device_passwords=lines) as server:
+        write(repo, password_line("garden", "secret"), line)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_log("event=device_passwords_failed")
+        said = [line for line in server.log().splitlines() if "device_passwords_failed" in line][0]
+        assert "passwords:4: " in said and why in said and "pbkdf2" not in said
+        assert ask(server, "/update/door").status == 401
+        assert ask(server, "/update/door", user="garden:secret").status != 401
+        for words in (["--check-config"], []):
+            done = subprocess.run([BIN / "updraftd", "--repo", repo / "firmware", "--state", repo / "other",
+                                   "--listen", "127.0.0.1:0", "--device-passwords", lines, *words],
+                                  capture_output=True, text=True, timeout=PATIENCE_S)
+            assert done.returncode == 1 and "passwords:4: " in done.stderr and why in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "# nobody yet\n"])
+def test_a_file_without_users_opens_nothing(repo, text):
+    """Else a file that was emptied by mistake, or is being written, would let everyone in."""
+    (repo / "passwords").write_text(text)
+    done = subprocess.run([BIN / "updraftd", "--repo", repo / "firmware", "--state", repo / "state", "--listen",
+                           "127.0.0.1:0", "--device-passwords", repo / "passwords"], capture_output=True, text=True,
+                          timeout=PATIENCE_S)
+    assert done.returncode == 1 and "no user is in it" in done.stderr
+
+
+def guess(server, source, number, connections):
+    connection = socket.socket()
+    connection.settimeout(PATIENCE_S)
+    connection.bind((source, 0))
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(request("/update/door", user=f"garden:guess-{source}-{number}"))
+    connections.append(connection)
+
+
+def test_guesses_slow_nobody(repo):
+    """Thousands of wrong passwords from many addresses: one is worked out at a time, few wait, the others hear "not
+    now" at once; and a device that was let in before is answered while all of that waits."""
+    lines = write(repo, password_line("garden", "secret"), password_line("roof", "x", rounds=SLOW))
+    with Server(repo, device_passwords=lines) as server:
+        assert ask(server, "/update/door", user="garden:secret").status != 401
+        connections = []
+        for host in range(2, 130):
+            for number in range(18):
+                guess(server, f"127.0.0.{host}", number, connections)
+        for _ in range(20):
+            assert ask(server, "/update/door", user="garden:secret", source="127.0.0.2").status != 401
+            assert ask(server, "/update/gate", user="garden:secret").status != 401
+            assert metric(server, "updraft_password_checks_under_way") <= 1
+            assert metric(server, "updraft_password_checks_waiting") <= 64
+        # 64 wait, or have been answered meanwhile; the others were turned away unchecked.
+        worked_out = metric(server, "updraft_password_checks_total")
+        wait_until(lambda: server.log().count("reason=not-yet") >= len(connections) - 64 - worked_out - 20,
+                   "the others were answered")
+        assert worked_out < 100
+        for connection in connections:
+            connection.close()
+
+
+def test_a_guesser_is_slowed(repo):
+    """Sixteen at once from one address, then one in ten seconds; another address does not feel it."""
+    lines = write(repo, password_line("garden", "secret"), password_line("roof", "other"))
+    with Server(repo, device_passwords=lines) as server:
+        statuses = [ask(server, "/update/door", user=f"garden:{i}", source="127.0.0.2").status for i in range(30)]
+        assert statuses[:16] == [401] * 16 and statuses[-1] == 304
+        assert statuses.count(401) <= 18, "how long the test took decides between 16 and 18"
+        plain = ask(server, "/latest/door.bin", {"User-Agent": "curl/8", "x-ESP8266-STA-MAC": ""}, "garden:late",
+                    source="127.0.0.2")
+        assert plain.status in (401, 503)
+        assert ask(server, "/update/door", user="garden:secret", source="127.0.0.3").status != 401
+
+
+def test_a_crowd_with_one_password_pays_once(repo):
+    """A fleet behind one NAT comes back after a restart of the server, all with the same user: one digest, and all are
+    answered."""
+    lines = write(repo, password_line("garden", "secret", rounds=200_000))
+    with Server(repo, device_passwords=lines) as server:
+        connections = []
+        for _ in range(40):
+            connection = socket.socket()
+            connection.settimeout(PATIENCE_S)
+            connection.connect(("127.0.0.1", server.port))
+            connection.sendall(request("/update/door", user="garden:secret", version="0.4.8", md5=None))
+            connections.append(connection)
+        for connection in connections:
+            reply = Reply(read_to_end(connection))
+            assert (reply.status, reply.reason) == (200, "newer")
+            connection.close()
+        assert metric(server, "updraft_password_checks_total") == 1
+
+
+def test_requests_behind_one_that_waits(repo):
+    """A kept connection: what came behind the request that waits is answered behind it."""
+    lines = write(repo, password_line("garden", "secret", rounds=200_000))
+    with Server(repo, device_passwords=lines) as server:
+        word = base64.b64encode(b"garden:secret").decode()
+        with server.connect() as connection:
+            connection.sendall((f"GET /firmware/door_0_4_9.ino.door.bin.md5 HTTP/1.1\r\nHost: u\r\n"
+                                f"Authorization: Basic {word}\r\n\r\n").encode() +
+                               b"GET /healthz HTTP/1.1\r\nHost: u\r\nConnection: close\r\n\r\n")
+            answers = read_to_end(connection)
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200"] and answers.endswith(b"ok\n")
+
+
+def test_who_leaves_while_he_waits_and_the_end(repo):
+    """Connections that go away meanwhile take nothing with them; a stop waits for one digest, not for all."""
+    lines = write(repo, password_line("garden", "secret", rounds=SLOW))
+    server = Server(repo, device_passwords=lines)
+    connections = []
+    for number in range(12):
+        guess(server, "127.0.0.2", number, connections)
+    wait_until(lambda: metric(server, "updraft_password_checks_waiting") == 12, "they wait")
+    for connection in connections[:6]:
+        connection.close()
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 30
+    for connection in connections[6:]:
+        with connection:
+            assert Reply(read_to_end(connection)).status in (304, 401)
+
+
+def test_plain_http_is_doubted(repo):
+    """Basic over plain HTTP can be read by all: said at the start, unless only this machine gets there."""
+    lines = write(repo, password_line("garden", "secret"))
+    for listen, doubts in (("0.0.0.0:0", True), ("127.0.0.1:0", False), ("[::1]:0", False)):
+        done = subprocess.run([BIN / "updraftd", "--repo", repo / "firmware", "--state", repo / "state", "--listen",
+                               listen, "--device-passwords", lines, "--check-config"], capture_output=True, text=True,
+                              timeout=PATIENCE_S)
+        assert done.returncode == 0
+        assert ("can read them" in done.stderr) == doubts
+
+
+def test_the_line_that_the_command_prints(repo):
+    """What an operator types is let in; a drawn password too, which stands nowhere but on stderr."""
+    typed = subprocess.run([BIN / "updraft", "device-password", "garden", "--type", "door"], input="Gänse füßchen\n",
+                           capture_output=True, text=True, check=True)
+    drawn = subprocess.run([BIN / "updraft", "device-password", "roof", "--random"], capture_output=True, text=True,
+                           check=True)
+    password = re.search(r"The password is (\S{22})\n", drawn.stderr).group(1)
+    assert "füßchen" not in typed.stdout + typed.stderr and password not in drawn.stdout
+    lines = write(repo, typed.stdout.strip(), drawn.stdout.strip())
+    with Server(repo, device_passwords=lines) as server:
+        assert ask(server, "/update/door", user="garden:Gänse füßchen").status != 401
+        assert ask(server, "/update/door", user=f"roof:{password}").status != 401
+        assert ask(server, "/update/shed", ESP32, user=f"roof:{password}").status != 401
+
+
+@pytest.mark.parametrize("words, text", [
+    (["gar:den"], "x\n"), (["garden"], ""), (["garden"], "\n"), (["garden"], "a" * 129 + "\n"), (["garden"], "a\tb\n"),
+    (["garden", "--type", "a,,b"], "x\n"), ([], "x\n"), (["garden", "secret"], ""),
+])
+def test_what_the_command_refuses(words, text):
+    done = subprocess.run([BIN / "updraft", "device-password", *words], input=text, capture_output=True, text=True)
+    assert done.returncode in (1, 2) and done.stdout == "" and done.stderr
