@@ -83,22 +83,25 @@ static void doubt_mqtt(const struct doubts *doubts)
     }
 }
 
-/* Basic is base64, which everyone can read; a door that only this machine reaches is one for a proxy. */
-static void doubt_passwords(const struct doubts *doubts)
+/* Whether others than this machine reach the plain door; one that they do not is for a proxy. */
+static bool is_plain_open(const struct config *config)
 {
-    const struct config_list *listen = &doubts->config->listen;
     bool is_open = false;
-    for (size_t i = 0; i < listen->count; i++) {
+    for (size_t i = 0; config_is_plain(config) && i < config->listen.count; i++) {
         struct host host;
-        const char *port = strrchr(listen->texts[i], ':');
-        struct slice name = { listen->texts[i], port != NULL ? (size_t)(port - listen->texts[i]) : 0 };
+        const char *text = config->listen.texts[i], *port = strrchr(text, ':');
+        struct slice name = { text, port != NULL ? (size_t)(port - text) : 0 };
         bool is_ours = slice_is(name, "localhost") || (host_read(name, &host) && host_is_loopback(&host));
         is_open = is_open || !is_ours;
     }
-    if (doubts->config->device_passwords[0] != '\0' && is_open) {
+    return is_open;
+}
+
+static void doubt_passwords(const struct doubts *doubts)
+{
+    if (doubts->config->device_passwords[0] != '\0' && is_plain_open(doubts->config)) {
         say(doubts, "device-passwords",
-            "over plain HTTP whoever is in the network can read them: give --tls-listen, and listen in plain on this "
-            "machine alone, such as --listen 127.0.0.1:8080");
+            "over plain HTTP whoever is in the network can read them: give --tls-listen, and --listen none");
     }
 }
 

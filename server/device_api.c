@@ -128,7 +128,7 @@ static bool refuse_certificate(struct visit *visit, struct http_answer *answer)
         return false;
     }
     http_answer_text(answer, 403, "%s: %s\n", reason_word(REASON_WRONG_CERTIFICATE), visit->check.decision.detail);
-    tell_reason(visit, REASON_WRONG_CERTIFICATE, answer);
+    device_tell_reason(visit, REASON_WRONG_CERTIFICATE, answer);
     return true;
 }
 

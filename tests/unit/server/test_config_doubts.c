@@ -42,6 +42,12 @@ static const struct {
     { TLS "--listen none --public-url http://a", "--public-url: devices are told http://, and there is no plain door" },
     { TLS "--public-url http://a", NULL },
     { TLS "--tls-client-mac required", "--tls-client-mac: without effect, because no device is asked for" },
+    { "--device-passwords p", "--device-passwords: over plain HTTP whoever is in the network can read them" },
+    { "--device-passwords p --listen 192.168.1.10:80", "can read them" },
+    { "--device-passwords p --listen 127.0.0.1:80 --listen :::80", "can read them" },
+    { "--device-passwords p --listen 127.0.0.1:80 --listen [::1]:80 --listen localhost:81", NULL },
+    { TLS "--device-passwords p", "can read them" },
+    { TLS "--device-passwords p --listen none", NULL },
     { "--mqtt mqtt://b", NULL },
     { "--mqtt-version 5 --mqtt-queue 5 --status-topic a/{mac} --command-expiry 2h",
       "mqtt-version, mqtt-queue, status-topic, command-expiry: without effect, because no broker is named: give "
