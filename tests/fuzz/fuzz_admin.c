@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "repo/scan.h"
 #include "server/admin_api.h"
+#include "server/password_checks.h"
 #include "tests/support/whole_fleet.h"
 #include "tests/unit/repo/repo_fixture.h"
 
@@ -104,6 +105,7 @@ static void make_rooms(struct catalog *catalog)
         .sources = { .loop = &world.loop, .catalog = catalog, .fleet = &world.fleet },
         .fleet = &world.fleet,
         .metrics = &world.metrics,
+        .passwords = password_checks_new(&world.loop),
     };
     world.config.assignments = assignments_new();
     world.offerings = offerings_new(OFFER_NEWEST_TO_ALL);

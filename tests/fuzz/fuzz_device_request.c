@@ -5,6 +5,7 @@
  */
 #include "base/buf.h"
 #include "base/log.h"
+#include "server/password_checks.h"
 #include "server/router.h"
 #include "tests/support/whole_fleet.h"
 
@@ -218,8 +219,11 @@ static bool ask(struct device_api *api, const struct http_request *request)
 static void ask_until_held(const struct http_request *request)
 {
     static struct metrics metrics;
+    static struct password_checks *passwords;
     struct fleet fleet;
+    passwords = passwords != NULL ? passwords : password_checks_new(&loop);
     struct device_api api = {
+        .passwords = passwords,
         .sources = { .loop = &loop, .catalog = catalog, .fleet = &fleet },
         .fleet = &fleet,
         .metrics = &metrics,

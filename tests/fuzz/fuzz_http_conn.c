@@ -6,6 +6,7 @@
 #include "repo/scan.h"
 #include "server/device_api.h"
 #include "server/http_server.h"
+#include "server/password_checks.h"
 #include "server/router.h"
 #include "tests/support/image_make.h"
 #include "tests/support/whole_fleet.h"
@@ -102,6 +103,7 @@ static void make_world(void)
     digest_cache_free(cache);
     blob_store_start(&world.blobs, &world.loop, folder, 60000, 64u << 20);
     world.api = (struct device_api){
+        .passwords = password_checks_new(&world.loop),
         .sources = { .loop = &world.loop, .catalog = result.catalog, .fleet = &world.fleet },
         .fleet = &world.fleet,
         .metrics = &world.metrics,
