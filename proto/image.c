@@ -136,6 +136,7 @@ struct inflated {
     uint8_t *at;
     size_t len;
     size_t size;
+    size_t packed; /* bytes of the file that it came from */
 };
 
 static bool inflated_grow(struct inflated *out, size_t packed)
@@ -154,11 +155,11 @@ static bool inflated_grow(struct inflated *out, size_t packed)
 
 #define REMEDY_GZIP "compress the image again and copy it whole"
 
-/* How inflating ended, in a verdict; `used` bytes of the file were read. A signed .gz has its signature
- * behind it. */
-static bool judge_inflated(struct image_view file, int result, size_t used, const struct inflated *out,
+/* How inflating ended, in a verdict. A signed .gz has its signature behind it. */
+static bool judge_inflated(struct image_view file, int result, const struct inflated *out,
                            struct image_verdict *verdict)
 {
+    size_t used = out->packed;
     if (out->len > IMAGE_BYTES_MAX) {
         return image_refuse(verdict, IMAGE_FAULT_GZIP_BOMB, "compress a real image; none is so large",
                             "%zu bytes unpack to more than %u", file.len, IMAGE_BYTES_MAX);
@@ -195,9 +196,9 @@ static bool inflate_file(struct image_view file, struct inflated *out, struct im
         result = inflate(&stream, Z_NO_FLUSH);
         out->len = out->size - stream.avail_out;
     }
-    size_t used = file.len - stream.avail_in;
+    out->packed = file.len - stream.avail_in;
     inflateEnd(&stream);
-    return judge_inflated(file, result, used, out, verdict);
+    return judge_inflated(file, result, out, verdict);
 }
 
 static bool check_packed(struct image_view file, enum image_use use, struct image_facts *facts,
@@ -208,6 +209,8 @@ static bool check_packed(struct image_view file, enum image_use use, struct imag
               check_form((struct image_view){ inside.at, inside.len }, use, facts, verdict);
     if (ok) {
         facts->gzip = true;
+        facts->signature_bytes =
+            (uint32_t)(file.len - inside.packed); /* one within protects nothing: eboot asks none */
         image_digest(file, (struct image_view){ inside.at, facts->image_bytes }, facts);
     }
     free(inside.at);

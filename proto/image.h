@@ -83,6 +83,10 @@ enum image_use {
     X(GZIP, "bad-gzip")                                                                                                \
     X(GZIP_BOMB, "gzip-bomb")                                                                                          \
     X(FILE_SYSTEM, "bad-file-system")                                                                                  \
+    /* where signatures are asked for (proto/signature) */                                                             \
+    X(UNSIGNED, "unsigned")                                                                                            \
+    X(WRONG_SIGNATURE, "wrong-signature") /* not of these bytes */                                                     \
+    X(UNKNOWN_KEY, "unknown-key")         /* a signature, made with none of the keys that count */                     \
     /* found before the bytes are looked at (repo/scan) */                                                             \
     X(NAME, "bad-name")                                                                                                \
     X(UNREADABLE, "unreadable")                                                                                        \
@@ -120,12 +124,14 @@ struct image_facts {
     uint16_t revision_min; /* ESP32: major * 100 + minor */
     uint16_t revision_max; /* ESP32: 0xffff or 0 = any */
     uint32_t segments;
-    uint32_t block_bytes; /* file systems */
-    uint64_t flash_bytes; /* flash size that the header asks for; 0 = not said */
-    uint64_t file_bytes;  /* as on disk and as sent */
-    uint64_t image_bytes; /* unpacked, without a signature behind it: x-ESP…-sketch-size of a device that runs
-                             it */
-    char app_version[33]; /* ESP32 application description, NUL-terminated, bytes as found */
+    uint32_t block_bytes;     /* file systems */
+    uint64_t flash_bytes;     /* flash size that the header asks for; 0 = not said */
+    uint64_t file_bytes;      /* as on disk and as sent */
+    uint64_t image_bytes;     /* unpacked, without a signature behind it: x-ESP…-sketch-size of a device that runs
+                                 it */
+    uint32_t signature_bytes; /* ESP8266's trailer, its last bytes with their length: 0 = none. What is signed lies
+                                 before, in a .gz compressed */
+    char app_version[33];     /* ESP32 application description, NUL-terminated, bytes as found */
     char app_project[33];
     char app_idf[33];
 
@@ -140,7 +146,7 @@ struct image_facts {
 };
 
 /* To be raised whenever image_check judges or computes differently: what another edition learned is forgotten. */
-#define IMAGE_CHECK_EDITION 1
+#define IMAGE_CHECK_EDITION 2
 
 #define IMAGE_BYTES_MAX (32u << 20) /* a larger file is no image; also the bound of inflation */
 

@@ -229,6 +229,7 @@ bool image_check_esp8266(struct image_view view, struct image_facts *facts, stru
     }
     facts->segments = sketch.segments;
     facts->image_bytes = sketch.end;
+    facts->signature_bytes = (uint32_t)(view.len - sketch.end);
     return true;
 }
 

@@ -72,6 +72,7 @@ static void test_signature_is_not_part_of_the_running_image(void **state)
         struct sample sample = sample_make(wish);
         struct image_facts facts = expect_ok(&sample, IMAGE_USE_SKETCH);
         assert_int_equal(facts.image_bytes, sample.n - lengths[i % 2] - 4);
+        assert_int_equal(facts.signature_bytes, lengths[i % 2] + 4);
         expect_digest("MD5", sample.at, sample.n, facts.md5);
         expect_digest("MD5", sample.at, (size_t)facts.image_bytes, facts.run_md5[0]);
         free(sample.at);

@@ -105,6 +105,7 @@ static void test_signed_after_compression(void **state)
     struct image_facts facts = expect_ok(&sample, IMAGE_USE_SKETCH);
     expect_digest("MD5", sample.at, sample.n, facts.md5);
     assert_int_equal(facts.image_bytes, 20000);
+    assert_int_equal(facts.signature_bytes, sizeof trailer);
     free(sample.at);
 }
 
