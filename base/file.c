@@ -6,6 +6,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The folder part of a path: "." where it has none. Returns false where it is too long. */
@@ -29,6 +32,58 @@ enum status file_sync_folder(const char *path)
         close(fd);
     }
     return status;
+}
+
+static enum status read_opened(int file, size_t max, char **bytes, size_t *n)
+{
+    struct stat stat;
+    if (fstat(file, &stat) != 0 || !S_ISREG(stat.st_mode)) {
+        return STATUS_INVALID;
+    }
+    if ((uint64_t)stat.st_size > max) {
+        return STATUS_TOO_LONG;
+    }
+    size_t size = (size_t)stat.st_size, used = 0;
+    char *read_bytes = malloc(size + 1);
+    if (read_bytes == NULL) {
+        return STATUS_NO_MEMORY;
+    }
+    while (used < size) {
+        ssize_t got = read(file, read_bytes + used, size - used);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            enum status status = got < 0 ? status_from_errno(errno) : STATUS_CHANGED;
+            file_forget(read_bytes, used);
+            return status;
+        }
+        used += (size_t)got;
+    }
+    read_bytes[size] = '\0';
+    *bytes = read_bytes;
+    *n = size;
+    return STATUS_OK;
+}
+
+enum status file_read(const char *path, size_t max, char **bytes, size_t *n)
+{
+    /* Not blocking: a pipe in its place would be waited for. */
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file < 0) {
+        return status_from_errno(errno);
+    }
+    enum status status = read_opened(file, max, bytes, n);
+    close(file);
+    return status;
+}
+
+void file_forget(char *bytes, size_t n)
+{
+    if (bytes != NULL) {
+        explicit_bzero(bytes, n);
+        free(bytes);
+    }
 }
 
 bool file_socket_name(const char *path, char *name, size_t size)

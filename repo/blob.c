@@ -20,7 +20,7 @@ struct load {
     struct blob *blob;
     char *path;
     struct file_identity identity;
-    uint8_t md5[16];
+    uint8_t sha256[32];
     size_t size;
     int fd;
     const uint8_t *bytes;
@@ -29,12 +29,12 @@ struct load {
 
 /* --- on the worker thread ---------------------------------------------------------------------------------------- */
 
-static enum status copy_bytes(int from, int to, size_t size, uint8_t md5[16])
+static enum status copy_bytes(int from, int to, size_t size, uint8_t sha256[32])
 {
     enum status status = STATUS_OK;
     unsigned char *piece = malloc(COPY_BYTES);
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
-    if (piece == NULL || digest == NULL || EVP_DigestInit_ex(digest, EVP_md5(), NULL) != 1) {
+    if (piece == NULL || digest == NULL || EVP_DigestInit_ex(digest, EVP_sha256(), NULL) != 1) {
         status = STATUS_NO_MEMORY;
         goto done;
     }
@@ -55,7 +55,7 @@ static enum status copy_bytes(int from, int to, size_t size, uint8_t md5[16])
         EVP_DigestUpdate(digest, piece, (size_t)n);
         copied += (size_t)n;
     }
-    EVP_DigestFinal_ex(digest, md5, NULL);
+    EVP_DigestFinal_ex(digest, sha256, NULL);
 done:
     EVP_MD_CTX_free(digest);
     free(piece);
@@ -65,7 +65,7 @@ done:
 static enum status load_sealed(struct load *load, int file)
 {
     struct file_identity identity;
-    uint8_t md5[16];
+    uint8_t sha256[32];
     if (!file_identity_of(file, &identity)) {
         return STATUS_IO;
     }
@@ -76,11 +76,11 @@ static enum status load_sealed(struct load *load, int file)
     if (load->fd < 0) {
         return status_from_errno(errno);
     }
-    enum status status = copy_bytes(file, load->fd, load->size, md5);
+    enum status status = copy_bytes(file, load->fd, load->size, sha256);
     if (status != STATUS_OK) {
         return status;
     }
-    if (memcmp(md5, load->md5, sizeof md5) != 0) {
+    if (memcmp(sha256, load->sha256, sizeof sha256) != 0) {
         return STATUS_CHANGED;
     }
     if (fcntl(load->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
@@ -233,7 +233,7 @@ static struct load *load_new(struct blob_store *store, const struct image *image
     snprintf(load->path, size, "%s/%s", store->root, image->path);
     load->work.data = load;
     load->identity = image->identity;
-    memcpy(load->md5, image->build.facts.md5, sizeof load->md5);
+    memcpy(load->sha256, image->build.facts.sha256, sizeof load->sha256);
     load->size = image->build.facts.file_bytes;
     load->fd = -1;
     return load;

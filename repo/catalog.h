@@ -11,6 +11,7 @@
 #include "proto/image.h"
 #include "repo/file_identity.h"
 #include "repo/filename.h"
+#include "repo/seal.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +27,7 @@ struct image {
     char type[TYPE_TEXT_MAX + 1];
     char project[PROJECT_TEXT_MAX + 1];
     struct file_identity identity;
+    struct seal seal;   /* what vouched for it */
     bool fresh;         /* made by the scan under way, in no catalog before */
     bool label_doubted; /* the loop's: said that its version header differs from its file name */
     unsigned refs;      /* the loop's */
@@ -47,7 +49,8 @@ struct catalog;
 
 struct catalog *catalog_new(void);
 
-/* A fresh image or a rejection of this scan: the catalog under construction takes it. `path` is copied. */
+/* A fresh image (its seal is the caller's to fill in) or a rejection of this scan: the catalog under construction takes
+ * it. `path` is copied. */
 struct image *catalog_add(struct catalog *catalog, const char *path, const struct filename *name,
                           const struct image_facts *facts, const struct file_identity *identity);
 void catalog_reject(struct catalog *catalog, const char *path, const struct filename *name,

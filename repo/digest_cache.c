@@ -131,6 +131,7 @@ static void copy_finding(const struct digest_finding *from, struct digest_findin
     memset(to, 0, sizeof *to);
     to->use = from->use;
     to->accepted = from->accepted;
+    to->seal = from->seal;
     if (from->accepted) {
         memcpy(&to->facts, &from->facts, sizeof to->facts);
     } else {
@@ -398,7 +399,7 @@ static bool is_finding(const unsigned char *bytes, uint64_t file_bytes, struct d
         return false;
     }
     if (!finding->accepted) {
-        return (unsigned)finding->verdict.fault <= IMAGE_FAULT_FILE_SYSTEM;
+        return (unsigned)finding->verdict.fault <= IMAGE_FAULT_UNKNOWN_KEY;
     }
     const struct image_facts *facts = &finding->facts;
     return (unsigned)facts->kind <= IMAGE_SPIFFS && facts->slot <= 2 && facts->file_bytes == file_bytes &&

@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "proto/image.h"
-#include "repo/file_identity.h"
+#include "repo/seal.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,10 +19,12 @@
 #define DIGEST_CACHE_BYTES_MAX   ((size_t)512 << 20) /* of its file */
 #define DIGEST_CACHE_PATH_MAX    4096
 
-/* The outcome of one image_check. Zero the whole before filling it: equal findings then make equal files. */
+/* The outcome of one image_check, and of the look at the signature behind it. Zero the whole before filling it: equal
+ * findings then make equal files. */
 struct digest_finding {
     enum image_use use; /* what it was checked for */
     bool accepted;
+    struct seal seal; /* with which the verdict stands; a rejection of the bytes themselves has none */
     union {
         struct image_facts facts;     /* accepted */
         struct image_verdict verdict; /* not accepted */

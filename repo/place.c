@@ -169,6 +169,11 @@ void place_image(const struct place_order *order, struct place_outcome *outcome)
     memset(outcome, 0, sizeof *outcome); /* PLACE_DONE, so far */
     if (!image_check(order->bytes, order->size, uses[order->name.role], &outcome->facts, &outcome->verdict)) {
         outcome->result = PLACE_REJECTED;
+    } else if (order->keys != NULL &&
+               !signature_check(order->keys, order->bytes, &outcome->facts,
+                                (struct slice){ (const char *)order->detached, order->detached_size },
+                                &outcome->verdict)) {
+        outcome->result = PLACE_REJECTED;
     } else if (outcome->facts.gzip != order->name.gzip) { /* a scan would refuse it by its name */
         reject_form(outcome);
     } else if (!contradicts(order, outcome)) {

@@ -12,6 +12,7 @@
 #include "proto/image.h"
 #include "repo/file_identity.h"
 #include "repo/filename.h"
+#include "repo/seal.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,6 +43,9 @@ struct place_order {
     struct filename name;      /* what the path promises */
     const uint8_t *bytes;      /* borrowed */
     size_t size;
+    const uint8_t *detached; /* its .sig, borrowed; NULL = it has none */
+    size_t detached_size;
+    const struct signature_keys *keys; /* whose signatures count, borrowed; NULL = none is asked for */
     bool replace;
     enum chip chip; /* of the other images of the type; CHIP_UNKNOWN = none, or file systems */
 };
@@ -67,11 +71,14 @@ struct place_name_fault {
 bool place_path(struct slice type, struct slice version, enum filename_role role, bool gzip, struct place_order *order,
                 struct place_name_fault *fault);
 
-/* Of several that place a file of one name at once without `replace`, in whichever process, one has DONE and the others
+/* A .sig goes to its place first, so that no scan finds the image without it; one that lay there and is not this
+ * image's is removed.
+ *
+ * Of several that place a file of one name at once without `replace`, in whichever process, one has DONE and the others
  * EXISTS. (On a file system that has neither RENAME_NOREPLACE nor links, one that comes in the very moment is lost.) */
 void place_image(const struct place_order *order, struct place_outcome *outcome);
 
-/* Removes the file, and its folder where that is empty then: DONE or FAILED. */
+/* Removes the file with its .sig, and its folder where that is empty then: DONE or FAILED. */
 void place_remove(const char *root, const char *path, struct place_outcome *outcome);
 
 /* Removes what uploads left behind whose process was killed, but nothing that another process is just writing. Returns

@@ -252,35 +252,76 @@ static bool is_taken(int folder, const char *name, const struct place_order *ord
     return false;
 }
 
-/* Into the open folder, under a hidden name that scans pass over, then in place. */
+/* A hidden file of these bytes, which scans pass over. Returns 0, or an errno value: then nothing is left. */
+static int write_temporary(int folder, const uint8_t *bytes, size_t n, struct temporary *temporary)
+{
+    int error = temporary_open(folder, temporary);
+    if (error != 0) {
+        return error;
+    }
+    error = write_all(temporary->fd, bytes, n);
+    if (close(temporary->fd) != 0 && error == 0) {
+        error = errno;
+    }
+    if (error != 0) {
+        (void)unlinkat(folder, temporary->name, 0);
+        close(temporary->mark);
+    }
+    return error;
+}
+
+/* Gives it its name, or removes it. Returns 0, or an errno value: EEXIST. */
+static int place_temporary(int folder, const struct temporary *temporary, const char *name, bool replace,
+                           struct stat *placed)
+{
+    int error = put_in_place(folder, temporary->name, name, replace);
+    if (error == 0 && fstat(temporary->mark, placed) != 0) {
+        error = errno;
+    }
+    if (error != 0) {
+        (void)unlinkat(folder, temporary->name, 0);
+    }
+    close(temporary->mark);
+    return error;
+}
+
+/* Both are on the disk before the first gets its name. Between the two renames an image that is replaced has a .sig of
+ * other bytes: a scan then waits for the second (repo/scan). */
+static int write_both(int folder, const struct place_order *order, const char *name, struct stat *placed)
+{
+    char sig[PLACE_PATH_MAX + sizeof SEAL_SUFFIX];
+    struct temporary image, detached;
+    snprintf(sig, sizeof sig, "%s" SEAL_SUFFIX, name);
+    int error = write_temporary(folder, order->bytes, order->size, &image);
+    if (error != 0) {
+        return error;
+    }
+    if (order->detached != NULL) {
+        error = write_temporary(folder, order->detached, order->detached_size, &detached);
+        error = error == 0 ? place_temporary(folder, &detached, sig, true, placed) : error;
+    }
+    if (error != 0) {
+        (void)unlinkat(folder, image.name, 0);
+        close(image.mark);
+        return error;
+    }
+    error = place_temporary(folder, &image, name, order->replace, placed);
+    bool stale = error == 0 ? order->detached == NULL : faccessat(folder, name, F_OK, AT_SYMLINK_NOFOLLOW) != 0;
+    if (stale) {
+        (void)unlinkat(folder, sig, 0);
+    }
+    return error;
+}
+
 static void write_file(int folder, const struct place_order *order, const struct place_site *site,
                        struct place_outcome *outcome)
 {
     const char *name = strchr(order->path, '/') + 1;
-    struct temporary temporary;
     struct stat placed;
     if (is_taken(folder, name, order, site, outcome)) {
         return;
     }
-    int error = temporary_open(folder, &temporary);
-    if (error != 0) {
-        place_fail(outcome, site, PLACE_AT_FILE, error);
-        return;
-    }
-    error = write_all(temporary.fd, order->bytes, order->size);
-    if (close(temporary.fd) != 0 && error == 0) {
-        error = errno;
-    }
-    if (error == 0) {
-        error = put_in_place(folder, temporary.name, name, order->replace);
-    }
-    if (error == 0 && fstat(temporary.mark, &placed) != 0) {
-        error = errno;
-    }
-    if (error != 0) {
-        (void)unlinkat(folder, temporary.name, 0);
-    }
-    close(temporary.mark);
+    int error = write_both(folder, order, name, &placed);
     if (error == 0) {
         file_identity_from(&placed, &outcome->identity);
         (void)fsync(folder); /* the image is there, whether or not the disk says so */
@@ -341,6 +382,15 @@ static void remove_folder(int root, const char *path)
     }
 }
 
+/* The .sig of what is gone. */
+static void remove_detached(int folder, const char *name)
+{
+    char sig[NAME_MAX + 1];
+    if (snprintf(sig, sizeof sig, "%s" SEAL_SUFFIX, name) < (int)sizeof sig) {
+        (void)unlinkat(folder, sig, 0);
+    }
+}
+
 void place_remove(const char *root, const char *path, struct place_outcome *outcome)
 {
     struct place_site site = { .root = root, .path = path, .verb = "removed" };
@@ -361,6 +411,7 @@ void place_remove(const char *root, const char *path, struct place_outcome *outc
     } else if (unlinkat(folder, name, 0) != 0) {
         place_fail(outcome, &site, PLACE_AT_FILE, errno);
     } else {
+        remove_detached(folder, name);
         remove_folder(base, folder_path);
     }
     if (folder >= 0) {

@@ -35,6 +35,13 @@ struct scan {
     size_t folder_room;
 };
 
+/* A file as the walk met it. */
+struct scan_place {
+    int folder;
+    const char *entry; /* its name in there */
+    const char *path;  /* from the repository on */
+};
+
 static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
@@ -141,92 +148,152 @@ static uint8_t *read_all(int file, size_t size)
     return bytes;
 }
 
+/* What was made of a file's bytes, and of what vouches for them. */
+struct judgement {
+    bool good;
+    struct image_facts facts;
+    struct image_verdict verdict;
+    struct seal seal;
+};
+
 static void remember(struct scan *scan, const char *path, const struct file_identity *identity, enum image_use use,
-                     const struct image_facts *facts, const struct image_verdict *verdict)
+                     const struct judgement *judgement)
 {
     struct digest_finding finding;
     memset(&finding, 0, sizeof finding);
     finding.use = use;
-    finding.accepted = facts != NULL;
-    if (facts != NULL) {
-        finding.facts = *facts;
+    finding.accepted = judgement->good;
+    finding.seal = judgement->seal;
+    if (judgement->good) {
+        finding.facts = judgement->facts;
     } else {
-        finding.verdict = *verdict;
+        finding.verdict = judgement->verdict;
     }
     /* A full cache costs another reading at the next start, nothing else. */
     (void)digest_cache_put(scan->input->cache, slice_of(path), identity, &finding);
 }
 
+/* The bytes are judged once they have been read: what is served later is compared with the digests made here. */
+static void judge(const struct scan *scan, const struct scan_place *place, const struct filename *name,
+                  const uint8_t *bytes, size_t size, struct judgement *judgement)
+{
+    memset(judgement, 0, sizeof *judgement);
+    judgement->good = image_check(bytes, size, uses[name->role], &judgement->facts, &judgement->verdict) &&
+                      seal_check(scan->input->keys, place->folder, place->entry, bytes, &judgement->facts,
+                                 &judgement->seal, &judgement->verdict);
+    bool gzip = judgement->facts.gzip;
+    if (judgement->good && name->gzip != gzip) {
+        judgement->good = false;
+        verdict_say(&judgement->verdict, IMAGE_FAULT_WRONG_USE,
+                    gzip ? "the file is compressed, its name does not end in .gz"
+                         : "the file is not compressed, its name ends in .gz",
+                    gzip ? "add .gz to the name" : "take .gz off the name");
+    }
+}
+
+/* How long a .sig that was found wanting may still be under way; 0 = it is not, or there is none. */
+static uint64_t seal_unsettled_ms(const struct scan *scan, const struct judgement *judgement)
+{
+    int64_t age_ms = (scan->wall_now_ns - judgement->seal.detached.ctime_ns) / 1000000;
+    int64_t settle_ms = (int64_t)scan->input->settle_ms;
+    bool rests = judgement->good || judgement->seal.detached.inode == 0 || age_ms < -settle_ms || age_ms >= settle_ms;
+    return rests ? 0 : look_again_ms(scan);
+}
+
+static void refuse_unreadable(struct scan *scan, const struct scan_place *place, const struct filename *name,
+                              const struct file_identity *identity, const struct image_verdict *verdict)
+{
+    catalog_reject(scan->catalog, place->path, name, identity, verdict);
+    look_again_after(scan, UNREADABLE_RETRY_MS);
+}
+
+static void take(struct scan *scan, const struct scan_place *place, const struct filename *name,
+                 const struct file_identity *identity, const struct judgement *judgement)
+{
+    bool unreadable = !judgement->good && judgement->verdict.fault == IMAGE_FAULT_UNREADABLE;
+    if (unreadable) { /* our own want of memory, or a .sig that we may not read: no word on the file */
+        refuse_unreadable(scan, place, name, identity, &judgement->verdict);
+        return;
+    }
+    remember(scan, place->path, identity, uses[name->role], judgement);
+    if (judgement->good) {
+        catalog_add(scan->catalog, place->path, name, &judgement->facts, identity)->seal = judgement->seal;
+    } else {
+        catalog_reject(scan->catalog, place->path, name, identity, &judgement->verdict);
+    }
+}
+
 /* Reads and checks an opened file that has been quiet for quiet_ms. Returns 0, or how long to wait until it may be
- * looked at again: it changed under the reading, or has to rest. */
-static uint64_t examine(struct scan *scan, int file, const char *path, const struct filename *name,
+ * looked at again: it changed under the reading, or has to rest, or its .sig has. */
+static uint64_t examine(struct scan *scan, int file, const struct scan_place *place, const struct filename *name,
                         const struct file_identity *identity, enum writer writer, uint64_t quiet_ms)
 {
-    struct image_facts facts;
-    struct image_verdict verdict;
+    struct judgement judgement;
     struct file_identity after;
-    enum image_use use = uses[name->role];
     uint8_t *bytes = read_all(file, identity->size);
     if (bytes == NULL && errno == ESTALE) {
         return look_again_ms(scan);
     }
     if (bytes == NULL) {
-        verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno),
+        verdict_say(&judgement.verdict, IMAGE_FAULT_UNREADABLE, strerror(errno),
                     "check the file and its medium, then copy it again");
-        catalog_reject(scan->catalog, path, name, identity, &verdict);
-        look_again_after(scan, UNREADABLE_RETRY_MS);
+        refuse_unreadable(scan, place, name, identity, &judgement.verdict);
         return 0;
     }
-    memset(&facts, 0, sizeof facts);
-    memset(&verdict, 0, sizeof verdict);
-    bool good = image_check(bytes, identity->size, use, &facts, &verdict);
+    judge(scan, place, name, bytes, identity->size, &judgement);
     free(bytes);
     scan->result->read++;
     if (!file_identity_of(file, &after) || !file_identity_equal(&after, identity)) {
         return look_again_ms(scan);
     }
-    if (good && quiet_ms < rest_ms(&facts, writer)) {
-        return rest_ms(&facts, writer) - quiet_ms;
+    if (judgement.good && quiet_ms < rest_ms(&judgement.facts, writer)) {
+        return rest_ms(&judgement.facts, writer) - quiet_ms;
     }
-    if (good && name->gzip != facts.gzip) {
-        good = false;
-        verdict_say(&verdict, IMAGE_FAULT_WRONG_USE,
-                    facts.gzip ? "the file is compressed, its name does not end in .gz"
-                               : "the file is not compressed, its name ends in .gz",
-                    facts.gzip ? "add .gz to the name" : "take .gz off the name");
+    uint64_t wait_ms = seal_unsettled_ms(scan, &judgement);
+    if (wait_ms == 0) {
+        take(scan, place, name, identity, &judgement);
     }
-    if (good || verdict.fault != IMAGE_FAULT_UNREADABLE) { /* which is our own want of memory, not the file's fault */
-        remember(scan, path, identity, use, good ? &facts : NULL, &verdict);
-    }
-    if (good) {
-        catalog_add(scan->catalog, path, name, &facts, identity);
-    } else {
-        catalog_reject(scan->catalog, path, name, identity, &verdict);
-    }
-    return 0;
+    return wait_ms;
 }
 
-/* What an earlier scan, or an earlier process, learned of exactly this state of the file. */
-static bool take_known(struct scan *scan, const char *path, const struct filename *name,
+/* Whether a verdict depends on the keys and on the .sig. */
+static bool is_about_seal(const struct digest_finding *finding)
+{
+    return finding->accepted || finding->verdict.fault == IMAGE_FAULT_UNSIGNED ||
+           finding->verdict.fault == IMAGE_FAULT_WRONG_SIGNATURE || finding->verdict.fault == IMAGE_FAULT_UNKNOWN_KEY;
+}
+
+/* What an earlier scan, or an earlier process, learned of exactly this state of the file and of its .sig. */
+static bool take_known(struct scan *scan, const struct scan_place *place, const struct filename *name,
                        const struct file_identity *identity)
 {
     const struct catalog *previous = scan->input->previous;
     const struct digest_finding *finding =
-        digest_cache_find(scan->input->cache, slice_of(path), identity, uses[name->role]);
-    struct image *image = previous != NULL ? catalog_find_path(previous, slice_of(path)) : NULL;
-    if (image != NULL && file_identity_equal(&image->identity, identity)) {
+        digest_cache_find(scan->input->cache, slice_of(place->path), identity, uses[name->role]);
+    struct image *image = previous != NULL ? catalog_find_path(previous, slice_of(place->path)) : NULL;
+    struct seal seal;
+    seal_of(scan->input->keys, place->folder, place->entry, &seal);
+    if (image != NULL && file_identity_equal(&image->identity, identity) && seal_equal(&image->seal, &seal)) {
         catalog_share(scan->catalog, image);
         return true;
     }
-    if (finding == NULL) {
+    if (finding == NULL || (is_about_seal(finding) && !seal_equal(&finding->seal, &seal))) {
         return false;
     }
     if (finding->accepted) {
-        catalog_add(scan->catalog, path, name, &finding->facts, identity);
+        catalog_add(scan->catalog, place->path, name, &finding->facts, identity)->seal = seal;
     } else {
-        catalog_reject(scan->catalog, path, name, identity, &finding->verdict);
+        catalog_reject(scan->catalog, place->path, name, identity, &finding->verdict);
     }
     return true;
+}
+
+/* Whether the keys that vouched for it are those that count now. */
+static bool is_vouched_for(const struct scan *scan, const struct image *image)
+{
+    uint8_t print[SIGNATURE_PRINT_BYTES];
+    signature_keys_print(scan->input->keys, print);
+    return memcmp(image->seal.keys, print, sizeof print) == 0;
 }
 
 /* Not whole yet. Where the file replaces an image, that one stays until then: who has its bytes in memory is served,
@@ -236,15 +303,16 @@ static void await(struct scan *scan, const char *path, const struct filename *na
 {
     const struct catalog *previous = scan->input->previous;
     struct image *replaced = previous != NULL ? catalog_find_path(previous, slice_of(path)) : NULL;
-    if (replaced != NULL) {
+    if (replaced != NULL && is_vouched_for(scan, replaced)) {
         catalog_share(scan->catalog, replaced);
     }
     catalog_expect(scan->catalog, path, name, identity, seen_ms);
     scan->result->unsettled++;
 }
 
-static void scan_opened(struct scan *scan, int file, const char *path, const struct filename *name)
+static void scan_opened(struct scan *scan, int file, const struct scan_place *place, const struct filename *name)
 {
+    const char *path = place->path;
     struct file_identity identity;
     struct image_verdict verdict;
     uint64_t seen_ms;
@@ -268,7 +336,7 @@ static void scan_opened(struct scan *scan, int file, const char *path, const str
         return;
     }
     if (wait_ms == 0) {
-        wait_ms = examine(scan, file, path, name, &identity, writer, quiet_ms);
+        wait_ms = examine(scan, file, place, name, &identity, writer, quiet_ms);
     }
     if (wait_ms > 0) {
         await(scan, path, name, &identity, seen_ms);
@@ -276,8 +344,9 @@ static void scan_opened(struct scan *scan, int file, const char *path, const str
     }
 }
 
-static void scan_file(struct scan *scan, int folder, const char *entry, const char *path)
+static void scan_file(struct scan *scan, const struct scan_place *place)
 {
+    const char *path = place->path;
     struct filename name;
     struct filename_refusal refusal;
     struct image_verdict verdict;
@@ -293,23 +362,22 @@ static void scan_file(struct scan *scan, int folder, const char *entry, const ch
         catalog_reject(scan->catalog, path, NULL, NULL, &verdict);
         return;
     }
-    if (fstatat(folder, entry, &stat, 0) == 0) {
+    if (fstatat(place->folder, place->entry, &stat, 0) == 0) {
         file_identity_from(&stat, &identity);
-        if (S_ISREG(stat.st_mode) && take_known(scan, path, &name, &identity)) {
+        if (S_ISREG(stat.st_mode) && take_known(scan, place, &name, &identity)) {
             return;
         }
     }
-    int file = openat(folder, entry, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int file = openat(place->folder, place->entry, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (file < 0) {
         if (errno == ENOENT) {
             return; /* gone since the folder was read, or a link to nowhere */
         }
         verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno), "let the server's user read the file");
-        catalog_reject(scan->catalog, path, &name, NULL, &verdict);
-        look_again_after(scan, UNREADABLE_RETRY_MS);
+        refuse_unreadable(scan, place, &name, NULL, &verdict);
         return;
     }
-    scan_opened(scan, file, path, &name);
+    scan_opened(scan, file, place, &name);
     close(file);
 }
 
@@ -389,7 +457,7 @@ static enum status scan_entry(struct scan *scan, int folder, const struct dirent
         if (scan->result->files >= SCAN_FILES_MAX) {
             return fail_at(scan, joined, STATUS_LIMIT);
         }
-        scan_file(scan, folder, entry->d_name, joined);
+        scan_file(scan, &(struct scan_place){ folder, entry->d_name, joined });
         return STATUS_OK;
     }
     if (depth >= SCAN_DEPTH_MAX) {

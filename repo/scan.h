@@ -15,9 +15,10 @@
 
 struct scan_input {
     const char *root;
-    const struct catalog *previous; /* borrowed for the time of the scan; NULL = none */
-    struct digest_cache *cache;     /* the scan's alone while it runs */
-    uint64_t settle_ms;             /* how long a file must have been unchanged */
+    const struct catalog *previous;    /* borrowed for the time of the scan; NULL = none */
+    struct digest_cache *cache;        /* the scan's alone while it runs */
+    const struct signature_keys *keys; /* whose signatures count; NULL = none is asked for */
+    uint64_t settle_ms;                /* how long a file must have been unchanged */
 };
 
 struct scan_folder {

@@ -30,6 +30,7 @@ struct watch {
     uv_loop_t *loop;
     char *root;
     char *cache_path;
+    struct signature_keys *keys;
     uint64_t settle_ms, rescan_ms, next_ms;
     watch_catalog_fn on_catalog;
     void (*on_stopped)(void *owner);
@@ -47,6 +48,7 @@ struct watch {
     size_t open_folders;
     /* the scan's while it runs */
     struct scan_input input;
+    struct signature_keys *lent; /* to it */
     struct scan_result result;
     enum status status;
     uint64_t started_ns;
@@ -359,6 +361,8 @@ static void on_scan_done(uv_work_t *work, int cancelled)
         scan_succeeded(watch);
     }
     scan_result_close(&watch->result);
+    signature_keys_unref(watch->lent);
+    watch->lent = NULL;
     /* Saved after publishing: a slow disk must not keep a new image from the devices. */
     bool save = watch->status == STATUS_OK && digest_cache_has_changed(watch->cache);
     if (!save || uv_queue_work(watch->loop, &watch->work, do_save, on_saved) != 0) {
@@ -389,8 +393,13 @@ static void start_scan(struct watch *watch)
     }
     watch->scanning = true;
     watch->started_ns = uv_hrtime();
+    watch->lent = signature_keys_ref(watch->keys);
     watch->input = (struct scan_input){
-        .root = watch->root, .previous = watch->current, .cache = watch->cache, .settle_ms = watch->settle_ms
+        .root = watch->root,
+        .previous = watch->current,
+        .cache = watch->cache,
+        .keys = watch->lent,
+        .settle_ms = watch->settle_ms,
     };
     int error = uv_queue_work(watch->loop, &watch->work, do_scan, on_scan_done);
     assert(error == 0);
@@ -407,6 +416,7 @@ struct watch *watch_start(uv_loop_t *loop, const struct watch_config *config, wa
     watch->root = strdup(config->root);
     watch->cache_path = strdup(config->cache_path);
     assert(watch->root != NULL && watch->cache_path != NULL);
+    watch->keys = signature_keys_ref(config->keys);
     watch->on_catalog = on_catalog;
     watch->owner = owner;
     watch->work.data = watch;
@@ -422,6 +432,14 @@ void watch_configure(struct watch *watch, uint64_t settle_ms, uint64_t rescan_ms
 {
     watch->settle_ms = settle_ms;
     watch->rescan_ms = rescan_ms;
+}
+
+void watch_use_keys(struct watch *watch, struct signature_keys *keys)
+{
+    struct signature_keys *before = watch->keys;
+    watch->keys = signature_keys_ref(keys);
+    signature_keys_unref(before);
+    watch_rescan(watch);
 }
 
 void watch_rescan(struct watch *watch)
@@ -445,6 +463,7 @@ static void try_finish(struct watch *watch)
         catalog_unref(watch->current);
     }
     digest_cache_free(watch->cache);
+    signature_keys_unref(watch->keys);
     void (*on_stopped)(void *) = watch->on_stopped;
     void *owner = watch->owner;
     free(watch->root);

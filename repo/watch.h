@@ -17,7 +17,8 @@
 
 struct watch_config {
     const char *root;
-    const char *cache_path; /* the digest cache's file */
+    const char *cache_path;      /* the digest cache's file */
+    struct signature_keys *keys; /* counted; NULL = no signature is asked for */
     uint64_t settle_ms;
     uint64_t rescan_ms;
 };
@@ -33,6 +34,9 @@ struct watch *watch_start(uv_loop_t *loop, const struct watch_config *config, wa
 
 /* Look again as soon as the present scan is done. */
 void watch_rescan(struct watch *watch);
+
+/* Other keys, from the next scan on, which is asked for. */
+void watch_use_keys(struct watch *watch, struct signature_keys *keys);
 
 void watch_configure(struct watch *watch, uint64_t settle_ms, uint64_t rescan_ms);
 

@@ -113,7 +113,7 @@ static struct image *image_add(struct catalog *catalog, const char *path, size_t
     assert_non_null(bytes);
     fill(bytes, n, seed);
     folder_write(&world.folder, path, bytes, n);
-    assert_int_equal(EVP_Digest(bytes, n, facts.md5, NULL, EVP_md5(), NULL), 1);
+    assert_int_equal(EVP_Digest(bytes, n, facts.sha256, NULL, EVP_sha256(), NULL), 1);
     free(bytes);
     assert_int_equal(filename_parse(slice_of(path), &name, &refusal), FILENAME_OK);
     struct file_identity identity = identity_at(path);

@@ -283,6 +283,7 @@ static void test_same_content_same_file(void **state)
     struct digest_finding clean = rejected_finding();
     dirty.use = clean.use;
     dirty.accepted = false;
+    dirty.seal = clean.seal;
     dirty.verdict = clean.verdict;
     put(other, "d1_mini/1.0.fs.bin", 2, dirty);
     put(other, "d1_mini/1.0.bin", 1, accepted_finding(1));
