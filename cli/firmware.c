@@ -1,9 +1,11 @@
 /* firmware: what lies in the repository, what was rejected and why; adding and removing. The server checks and places:
  * nothing here decides what a good image is. */
+#include "base/file.h"
 #include "cli/progress.h"
 #include "cli/shown.h"
 #include "cli/table.h"
 #include "cli/verb.h"
+#include "proto/signature.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -135,6 +137,7 @@ static const struct flag add_flags[] = {
     { "version", FLAG_TEXT, "V", "its version, such as 0.4.10 (needed)" },
     { "kind", FLAG_CHOICE, "sketch|fs|user1|user2",
       "what it is: a sketch (default), a file system, or a slot of a native-SDK image" },
+    { "sig", FLAG_TEXT, "FILE", "its detached signature (default: FILE.sig beside it, where there is one)" },
     { "replace", FLAG_SWITCH, "", "add it also where the type has this version already" },
     COMMON_FLAGS,
 };
@@ -190,12 +193,40 @@ static bool read_file(const struct cli *cli, const char *file, char **bytes, siz
         }
         if (got < *size) {
             free(*bytes);
+            *bytes = NULL;
             read_whole =
                 cannot_read(cli, file, "it became shorter while it was read", "wait until it is written whole");
         }
     }
     close(fd);
     return read_whole;
+}
+
+/* Appends the detached signature to the image's bytes: the one that is named, or the one beside it. *n: its length, 0 =
+ * there is none. False where it cannot be read, which is said. */
+static bool append_signature(const struct cli *cli, const char *file, char **bytes, size_t size, size_t *n)
+{
+    const char *named = args_get(cli->args, "sig");
+    char beside[4096], *signature = NULL;
+    *n = 0;
+    if (named == NULL && snprintf(beside, sizeof beside, "%s.sig", file) >= (int)sizeof beside) {
+        return true;
+    }
+    const char *sig = named != NULL ? named : beside;
+    enum status status = file_read(sig, SIGNATURE_BYTES_MAX, &signature, n);
+    if (status == STATUS_NOT_FOUND && named == NULL) {
+        return true;
+    }
+    if (status == STATUS_OK && *n > 0) {
+        *bytes = must(realloc(*bytes, size + *n));
+        memcpy(*bytes + size, signature, *n);
+    }
+    free(signature);
+    if (status != STATUS_OK || *n == 0) {
+        return cannot_read(cli, sig, status == STATUS_OK ? "the file is empty" : status_text(status),
+                           "name a signature, as \"updraft sign --detached\" writes it");
+    }
+    return true;
 }
 
 #define DRAW_INTERVAL_NS 100000000
@@ -254,8 +285,10 @@ static void print_added(const struct cli *cli, const json_t *image)
     putchar('\n');
 }
 
-static enum cli_exit upload_image(struct cli *cli, const char *bytes, size_t size)
+/* The last `signature` bytes are the detached signature. */
+static enum cli_exit upload_image(struct cli *cli, const char *bytes, size_t size, size_t signature)
 {
+    char number[24];
     struct api_path path;
     struct upload upload = { 0 };
     static const struct block nothing;
@@ -265,6 +298,8 @@ static enum cli_exit upload_image(struct cli *cli, const char *bytes, size_t siz
     api_path_query(&path, "version", args_get(cli->args, "version"));
     api_path_query(&path, "kind", args_get(cli->args, "kind"));
     api_path_query(&path, "replace", args_has(cli->args, "replace") ? "yes" : NULL);
+    snprintf(number, sizeof number, "%zu", signature);
+    api_path_query(&path, "signature", signature > 0 ? number : NULL);
     bool is_live = live_begin(&upload.live, stdout) && !cli->json;
     enum api_result result = api_upload(cli->api, &path, bytes, size, is_live ? on_sent : NULL, &upload, &reply);
     if (is_live) {
@@ -292,11 +327,12 @@ static enum cli_exit run_add(struct cli *cli)
         }
     }
     char *bytes = NULL;
-    size_t size;
-    if (!read_file(cli, cli->args->words[0], &bytes, &size)) {
-        return CLI_FAILED;
+    size_t size, signature;
+    const char *file = cli->args->words[0];
+    enum cli_exit code = CLI_FAILED;
+    if (read_file(cli, file, &bytes, &size) && append_signature(cli, file, &bytes, size, &signature)) {
+        code = upload_image(cli, bytes, size + signature, signature);
     }
-    enum cli_exit code = upload_image(cli, bytes, size);
     free(bytes);
     return code;
 }
@@ -346,7 +382,7 @@ const struct verb verb_firmware_add = {
     .summary = "upload an image; the server checks and places it",
     .more =
         "It becomes TYPE/VERSION.bin of the repository, and is served when this ends. A file compressed with gzip is "
-        "recognised. At most 32 MiB.",
+        "recognised. At most 32 MiB. Its detached signature goes with it, so that it is never there unsigned.",
     .run = run_add,
 };
 const struct verb verb_firmware_rm = {

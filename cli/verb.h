@@ -42,7 +42,7 @@ extern const struct verb verb_devices_ls, verb_devices_show, verb_devices_pin, v
     verb_devices_groups, verb_devices_retry, verb_devices_forget;
 extern const struct verb verb_rollouts_ls, verb_rollouts_show, verb_rollouts_pause, verb_rollouts_resume,
     verb_rollouts_abort;
-extern const struct verb verb_explain, verb_status, verb_device_password;
+extern const struct verb verb_explain, verb_sign, verb_status, verb_device_password;
 extern const struct verb verb_token_ls, verb_token_new, verb_token_revoke;
 extern const struct verb verb_audit;
 

@@ -61,6 +61,7 @@ struct admin_api {
         uint64_t since_ms, unsaid;
         unsigned count;
     } refusals;
+    struct signature_keys *signing_keys; /* the app's: NULL = no signature is asked for */
     size_t listener_count;
     char listeners[CONFIG_LISTEN_MAX][160]; /* "http 127.0.0.1:8080" */
     time_t started_s;

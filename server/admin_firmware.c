@@ -23,6 +23,7 @@ struct firmware_change {
     bool removal, written;
     uint64_t written_ms;
     struct place_order order;
+    struct signature_keys *keys; /* lent to the worker */
     struct place_outcome outcome;
     struct reliance reliance; /* of a removal */
     char given[200];          /* by which rollout, of a removal */
@@ -40,6 +41,7 @@ static void change_end(struct firmware_change *change, struct http_answer *answe
     }
     *at = change->next;
     admin_answer_later(change->api, change->later, answer);
+    signature_keys_unref(change->keys);
     free(change);
 }
 
@@ -261,6 +263,7 @@ static const struct image *find_same(const struct catalog *catalog, const struct
 struct add_words {
     char type[HTTP_PARAMETER_MAX + 1], version[HTTP_PARAMETER_MAX + 1], kind[HTTP_PARAMETER_MAX + 1];
     bool gzip, gzip_given, replace;
+    uint64_t signature; /* how many of the body's last bytes are the detached signature */
 };
 
 static bool read_add(struct admin_call *call, struct add_words *words, enum filename_role *role)
@@ -272,6 +275,7 @@ static bool read_add(struct admin_call *call, struct add_words *words, enum file
         { "kind", ADMIN_TEXT, words->kind, 0, NULL },
         { "gzip", ADMIN_YES_NO, &words->gzip, 0, &words->gzip_given },
         { "replace", ADMIN_YES_NO, &words->replace, 0, NULL },
+        { "signature", ADMIN_NUMBER, &words->signature, SIGNATURE_BYTES_MAX, NULL },
     };
     snprintf(words->kind, sizeof words->kind, "sketch");
     if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
@@ -335,7 +339,9 @@ static bool make_order(struct admin_call *call, const struct add_words *words, e
         return false;
     }
     order->bytes = (const uint8_t *)body.at;
-    order->size = body.len;
+    order->size = body.len - words->signature;
+    order->detached = words->signature > 0 ? order->bytes + order->size : NULL;
+    order->detached_size = words->signature;
     order->replace = words->replace;
     order->chip = chip_of_type(call->api->catalog, order->name.type, order->path);
     const struct image *same = find_same(call->api->catalog, order);
@@ -358,6 +364,11 @@ void admin_add_firmware(struct admin_call *call)
         admin_refuse(call->answer, 400, "bad-request", "send the image's bytes as the body", "there is no body");
         return;
     }
+    if (words.signature > call->request->body.len) {
+        admin_refuse(call->answer, 400, "bad-request", "send the image, and its signature right behind it",
+                     "a signature of %llu bytes in a body of %zu", (unsigned long long)words.signature, call->request->body.len);
+        return;
+    }
     if (!make_order(call, &words, role, &order)) {
         return;
     }
@@ -365,6 +376,8 @@ void admin_add_firmware(struct admin_call *call)
     if (change != NULL) {
         change->order = order;
         change->order.root = change->root;
+        change->keys = signature_keys_ref(call->api->signing_keys);
+        change->order.keys = change->keys;
         change_wait(call, change);
         change_work(change);
     }

@@ -257,6 +257,7 @@ static void start_watch(struct app *app)
     struct watch_config config = {
         .root = app->config.repo,
         .cache_path = cache_path,
+        .keys = app->admin.signing_keys,
         .settle_ms = app->config.settle_ms,
         .rescan_ms = app->config.rescan_ms,
     };
@@ -292,7 +293,7 @@ static int prepare(struct app *app)
     app->http.refused = app->metrics.families[METRIC_REFUSED];
     app->http.on_room = app_on_room;
     app->http.on_empty = app_on_http_empty;
-    if (app_tls_open(app) != 0 || app_passwords_open(app) != 0) {
+    if (app_tls_open(app) != 0 || app_passwords_open(app) != 0 || app_signing_open(app) != 0) {
         return 1;
     }
     return app_bind_doors(app);
@@ -325,6 +326,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     app_fleet_free(&app);
     tokens_free(app.tokens);
     failed_logins_free(app.failed_logins);
+    signature_keys_unref(app.admin.signing_keys);
     config_close(&app.config);
     log_event(LOG_INFO, "stopped", (char *)NULL);
     log_stop();

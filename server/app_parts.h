@@ -125,6 +125,10 @@ void app_tls_tick(struct app *app);
 
 int app_passwords_open(struct app *app); /* 0, or 1 having said what */
 void app_passwords_reload(struct app *app);
+/* --- app_signing: whose signatures make a file an image ----------------------------------------------------------- */
+
+int app_signing_open(struct app *app);                              /* 0, or 1 having said what */
+void app_signing_use(struct app *app, struct signature_keys *keys); /* takes them */
 
 /* --- app_fleet: its memory -------------------------------------------------------------------------------------- */
 

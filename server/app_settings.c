@@ -1,5 +1,6 @@
 /* What the configuration says, put into effect: at the start, and again on SIGHUP, which drops no connection. */
 #include "server/app_parts.h"
+#include "server/app_signing.h"
 
 #include "base/log.h"
 
@@ -80,6 +81,12 @@ void app_reload(struct app *app)
         config_close(&config);
         return;
     }
+    struct signature_keys *keys = NULL;
+    if (app_signing_load(&config, &keys, message, sizeof message) != STATUS_OK) {
+        LOG_EVENT(LOG_ERROR, "reload_failed", "why", message, "remedy", "the configuration before stays in effect");
+        config_close(&config);
+        return;
+    }
     char fixed[256];
     config_keep_fixed(&config, &app->config, fixed, sizeof fixed);
     if (fixed[0] != '\0') {
@@ -94,7 +101,7 @@ void app_reload(struct app *app)
     app->address_count = machine_addresses(app->addresses, MACHINE_ADDRESSES_MAX, &app->in_container);
     blob_store_configure(&app->blobs, app->config.image_idle_ms, app->config.image_memory_bytes);
     watch_configure(app->watch, app->config.settle_ms, app->config.rescan_ms);
-    watch_rescan(app->watch);
+    app_signing_use(app, keys);
     app_on_room(app);
     struct log_line line;
     log_begin(&line, LOG_INFO, "reloaded");

@@ -3,6 +3,7 @@
 #include "server/config_parts.h"
 
 #include "base/ini.h"
+#include "proto/signature.h"
 #include "server/client_address.h"
 #include "server/tls.h"
 
@@ -47,6 +48,8 @@ const struct config_key config_keys[] = {
       "TLS handshakes under way at once; who comes beyond is turned away" },
     { "device-passwords", KIND_TEXT, FIELD(device_passwords), "", 0, 0, false, "FILE",
       "users whose passwords devices must send, lines of `updraft device-password`; default: none is asked for" },
+    { "signing-key", KIND_FILES, FIELD(signing_keys), "", 0, SIGNATURE_KEYS_MAX, false, "FILE",
+      "public key, PEM; repeatable: images without a valid signature by one of them are rejected" },
     { "trusted-proxy", KIND_NETWORKS, FIELD(trusted_proxies), "", 0, CLIENT_PROXIES_MAX, false, "CIDR",
       "a proxy whose X-Forwarded-For or Forwarded is believed; repeatable (default: none)" },
     { "public-url", KIND_TEXT, FIELD(public_url), "", 0, 0, false, "URL",

@@ -58,6 +58,7 @@ struct config {
     char tls_ciphers[CONFIG_TEXT_MAX];
     uint64_t tls_record_bytes, tls_handshakes_max;
     char device_passwords[CONFIG_TEXT_MAX]; /* the file of their users; "" = none is asked for one */
+    struct config_list signing_keys;        /* files; none = no signature is asked for */
     struct config_list trusted_proxies;     /* addresses and networks */
     uint64_t drain_timeout_ms;
     uint64_t head_timeout_ms, idle_timeout_ms, transfer_timeout_ms;

@@ -1,6 +1,7 @@
 /* updraftd: options, then the app. */
 #include "fleet/store.h"
 #include "server/app.h"
+#include "server/app_signing.h"
 #include "server/app_tls.h"
 #include "server/config.h"
 #include "server/device_users.h"
@@ -44,6 +45,11 @@ static int check(const struct config *config)
         struct device_users *users = NULL;
         status = device_users_load(config->device_passwords, NULL, &users, message, sizeof message);
         device_users_free(users);
+    }
+    if (status == STATUS_OK) {
+        struct signature_keys *keys = NULL;
+        status = app_signing_load(config, &keys, message, sizeof message);
+        signature_keys_unref(keys);
     }
     if (status != STATUS_OK) {
         fprintf(stderr, "updraftd: %s\n", message);

@@ -14,7 +14,7 @@ BELOW = {
     "fleet": {"base", "proto"},
     "mqtt": {"base", "proto"},
     "server": {"base", "proto", "repo", "fleet", "mqtt"},
-    "cli": {"base"},
+    "cli": {"base", "proto"},
     "tests": {"base", "proto", "repo", "fleet", "mqtt", "server", "cli"},
 }
 

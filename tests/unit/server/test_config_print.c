@@ -46,7 +46,7 @@ static void test_printed_is_a_file_that_reads_the_same(void **state)
     struct reading first, second;
     assert_reads(
         &first, "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
-                "--trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
+                "--signing-key /a/one.pem --signing-key two.pem --trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
                 "--device-passwords /etc/updraft/device-passwords --tls-listen [::]:8443 --tls-listen 0.0.0.0:0 "
                 "--tls-cert ec.pem --tls-cert rsa.pem --tls-key ec.key "
                 "--tls-key rsa.key --tls-client-ca ca.pem --tls-client optional --tls-client-mac required "
