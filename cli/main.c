@@ -29,10 +29,9 @@ static const struct verb *const verbs[] = {
     &verb_devices_unassign, &verb_devices_block, &verb_devices_unblock, &verb_devices_approve, &verb_devices_group,
     &verb_devices_groups, &verb_devices_retry, &verb_devices_forget,
     &verb_firmware_ls, &verb_firmware_add, &verb_firmware_rm, &verb_firmware_rejected,
-     &verb_explain, &verb_sign, &verb_status,
-     &verb_token_ls, &verb_token_new, &verb_token_revoke,
-     &verb_audit, &verb_device_password,
-    &verb_device_password,
+    &verb_explain, &verb_sign, &verb_status,
+    &verb_token_ls, &verb_token_new, &verb_token_revoke,
+    &verb_audit, &verb_device_password,
     /* clang-format on */
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])

@@ -103,6 +103,13 @@ static void print_status(const struct cli *cli, const json_t *reply)
              shown_count(field_number(repository, "images"), "image", a),
              shown_count(field_number(repository, "types"), "type", b), field_number(repository, "rejected"));
     print_line("repository", text);
+    if (field_number(repository, "signing_keys") > 0) {
+        snprintf(text, sizeof text, "every image must have one, by %s",
+                 field_number(repository, "signing_keys") == 1
+                     ? "the one key known"
+                     : shown_count(field_number(repository, "signing_keys"), "key", a));
+        print_line("signature", text);
+    }
     print_mqtt(json_object_get(reply, "mqtt"));
     print_fleet(json_object_get(reply, "devices"), json_object_get(reply, "store"));
     snprintf(text, sizeof text, "%s, %s, %s under way",

@@ -366,7 +366,8 @@ void admin_add_firmware(struct admin_call *call)
     }
     if (words.signature > call->request->body.len) {
         admin_refuse(call->answer, 400, "bad-request", "send the image, and its signature right behind it",
-                     "a signature of %llu bytes in a body of %zu", (unsigned long long)words.signature, call->request->body.len);
+                     "a signature of %llu bytes in a body of %zu", (unsigned long long)words.signature,
+                     call->request->body.len);
         return;
     }
     if (!make_order(call, &words, role, &order)) {

@@ -106,10 +106,11 @@ void admin_get_status(struct admin_call *call)
                         json_pack("{s:o, s:s, s:o}", "url", admin_text(url.url), "source", url_source(url.kind),
                                   "warning", admin_text(url.warning)));
     json_object_set_new(json, "repository",
-                        json_pack("{s:o, s:I, s:I, s:I}", "path", admin_text(api->config->repo), "images",
+                        json_pack("{s:o, s:I, s:I, s:I, s:I}", "path", admin_text(api->config->repo), "images",
                                   (json_int_t)catalog_image_count(api->catalog), "types",
                                   (json_int_t)catalog_type_count(api->catalog), "rejected",
-                                  (json_int_t)catalog_rejection_count(api->catalog)));
+                                  (json_int_t)catalog_rejection_count(api->catalog), "signing_keys",
+                                  (json_int_t)signature_keys_count(api->signing_keys)));
     json_object_set_new(json, "mqtt", mqtt_json(api));
     json_object_set_new(json, "store", store_figures_json(api));
     json_object_set_new(json, "devices", devices_json(api->fleet->devices));

@@ -261,6 +261,7 @@ def test_keys_are_rotated(tmp_path, keys):
         put(tmp_path / f"firmware/{name}/1.0.bin.sig", signature(key, data, tmp_path))
     with with_config(tmp_path, old[1]) as server:
         assert files(server) == ["old/1.0.bin"]
+        says("signature.*every image must have one, by the one key known", "status", cwd=tmp_path)
         reload(server, old[1], new[1])
         wait_until(lambda: len(files(server)) == 2, "both")
         reload(server, new[1])
