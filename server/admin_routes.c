@@ -1,6 +1,5 @@
 /* Which address is answered by whom, for whom, and what it is called in the audit log: one table, which
  * docs/openapi.json repeats and a test compares. */
-#include "proto/signature.h"
 #include "server/admin_parts.h"
 
 #include <assert.h>
@@ -9,7 +8,7 @@
 
 #define JSON_BODY_MAX   (64u << 10)
 #define ORDER_BODY_MAX  (256u << 10) /* 10,000 MACs */
-#define UPLOAD_BODY_MAX (IMAGE_BYTES_MAX + SIGNATURE_BYTES_MAX)
+#define UPLOAD_BODY_MAX IMAGE_BYTES_MAX
 
 static const struct admin_route routes[] = {
     { "GET", "/api/v1/status", admin_get_status, 0, NULL, ROLE_READ, NULL, false },

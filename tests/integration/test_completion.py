@@ -31,7 +31,7 @@ def offers(*words, cwd, program="updraft"):
 
 
 @pytest.mark.parametrize("words, expected", [
-    ([""], ["audit", "devices", "explain", "firmware", "help", "publish-update", "rollouts", "status", "token"]),
+    ([""], ["audit", "device-password", "devices", "explain", "firmware", "help", "publish-update", "rollouts", "sign", "status", "token"]),
     (["st"], ["status"]),
     (["--admin-socket", "x", "fi"], ["firmware"]),
     (["firmware", ""], ["add", "ls", "rejected", "rm"]),

@@ -67,9 +67,34 @@ static void test_syncing_a_folder(void **state)
     assert_int_equal(file_sync_folder("/nowhere/anything"), STATUS_NOT_FOUND);
 }
 
+static void test_a_file_is_read_whole_or_not(void **state)
+{
+    char root[] = "/tmp/test_file_XXXXXX", path[64], *bytes = NULL;
+    size_t n = 7;
+    (void)state;
+    assert_non_null(mkdtemp(root));
+    snprintf(path, sizeof path, "%s/a", root);
+    assert_int_equal(file_read(path, 100, &bytes, &n), STATUS_NOT_FOUND);
+    assert_int_equal(file_read(root, 100, &bytes, &n), STATUS_INVALID);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(file_read(path, 100, &bytes, &n), STATUS_INVALID); /* at once, without a writer */
+    assert_int_equal(unlink(path), 0);
+    FILE *file = fopen(path, "w");
+    assert_true(file != NULL && fputs("four", file) >= 0 && fclose(file) == 0);
+    assert_int_equal(file_read(path, 3, &bytes, &n), STATUS_TOO_LONG);
+    assert_true(bytes == NULL && n == 7); /* untouched */
+    assert_int_equal(file_read(path, 4, &bytes, &n), STATUS_OK);
+    assert_int_equal(n, 4);
+    assert_string_equal(bytes, "four");
+    file_forget(bytes, n);
+    file_forget(NULL, 0);
+    assert_int_equal(unlink(path) | rmdir(root), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_file_is_read_whole_or_not),
         cmocka_unit_test(test_a_path_that_fits_is_its_own_name),
         cmocka_unit_test(test_a_longer_path_goes_by_its_folder),
         cmocka_unit_test(test_what_cannot_be_named),
