@@ -221,6 +221,7 @@ static void test_sig_of_the_image_to_come(void **state)
     scan_with(ann.keys);
     const struct image *before = served();
     wall_shift_ms = 0;
+    usleep(500000); /* the image itself has settled */
     put_signature(&ann, 2);
     assert_true(scan_with(ann.keys) > 0);
     assert_ptr_equal(served(), before);
