@@ -18,11 +18,14 @@
 #include "fleet/policy.h"
 #include "fleet/rollout.h"
 #include "proto/device_report.h"
+#include "proto/mac_list.h"
 
 struct fleet_settings {
     const struct assignments *assignments; /* of the configuration; replaced at a reload */
     const struct offerings *offerings;
-    bool hold_unknown; /* unknown-devices = hold */
+    bool hold_unknown;   /* unknown-devices = hold or refuse */
+    bool refuse_unknown; /* ... = refuse */
+    struct mac_list block_macs, allow_macs;
     unsigned loop_guard_max;
 };
 
@@ -58,10 +61,16 @@ struct direction {
 void fleet_direct(const struct fleet *fleet, const struct mac *mac, struct slice asked_type, bool fs,
                   const char *asked_version, struct direction *direction);
 
+/* The configuration's lists: on block_macs, or not on allow_macs where that has any. Who names no MAC (NULL) is on
+ * neither. *key (may be NULL): which of them. */
+bool fleet_bars(const struct fleet_settings *settings, const struct mac *mac, const char **key);
+/* Unknown devices are refused, and nobody approved this one; NULL = it names no MAC. */
+bool fleet_refuses_unknown(const struct fleet *fleet, const struct mac *mac);
+
 /* May it have this build now? `file_md5`s: of its forms; run_md5 names the build. */
 struct permission {
-    enum reason
-        reason; /* REASON_COUNT = it may; else BLOCKED, UNAPPROVED, HELD_BACK, PAUSED, LOOP_GUARD, NEVER_AGAIN */
+    enum reason reason; /* REASON_COUNT = it may; else BLOCKED, UNAPPROVED, UNKNOWN_DEVICE, HELD_BACK, PAUSED,
+                           LOOP_GUARD, NEVER_AGAIN */
     char detail[160];
 };
 struct candidate {

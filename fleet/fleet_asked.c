@@ -25,6 +25,23 @@ static void follow_rollout(const struct fleet *fleet, const struct mac *mac, boo
     }
 }
 
+bool fleet_bars(const struct fleet_settings *settings, const struct mac *mac, const char **key)
+{
+    bool is_blocked = mac != NULL && mac_list_has(&settings->block_macs, mac);
+    bool is_left_out = settings->allow_macs.count > 0 && (mac == NULL || !mac_list_has(&settings->allow_macs, mac));
+    if (key != NULL) {
+        *key = is_blocked ? "block-mac" : "allow-mac";
+    }
+    return is_blocked || is_left_out;
+}
+
+bool fleet_refuses_unknown(const struct fleet *fleet, const struct mac *mac)
+{
+    const struct policy_entry *entry = mac != NULL ? policies_find(fleet->policies, mac) : NULL;
+    return fleet->settings.refuse_unknown && !(entry != NULL && entry->approved) &&
+           (mac == NULL || assignments_find(fleet->settings.assignments, mac) == NULL);
+}
+
 void fleet_direct(const struct fleet *fleet, const struct mac *mac, struct slice asked_type, bool fs,
                   const char *asked_version, struct direction *direction)
 {
@@ -34,6 +51,8 @@ void fleet_direct(const struct fleet *fleet, const struct mac *mac, struct slice
     *direction = (struct direction){ .type = asked_type, .source = REASON_NEWER, .nothing = REASON_COUNT };
     struct policy *policy = &direction->policy;
     policy_of(fleet->words, entry, assignment, asked_type, settings->hold_unknown, policy);
+    policy->barred = fleet_bars(settings, mac, NULL);
+    policy->refused = policy->unapproved && settings->refuse_unknown;
     direction->by_operator = policy->by_operator;
     if (policy->type[0] != '\0') {
         direction->type = slice_of(policy->type);
@@ -64,10 +83,11 @@ static bool refuse(struct permission *permission, enum reason reason)
 
 static bool policy_permits(const struct direction *direction, struct permission *permission)
 {
-    if (direction->policy.blocked) {
-        return refuse(permission, REASON_BLOCKED);
+    enum reason reason = policy_refusal(&direction->policy);
+    if (reason == REASON_BLOCKED && !direction->policy.blocked) {
+        snprintf(permission->detail, sizeof permission->detail, "the configuration's block-mac or allow-mac");
     }
-    return direction->policy.unapproved ? refuse(permission, REASON_UNAPPROVED) : true;
+    return reason == REASON_COUNT || refuse(permission, reason);
 }
 
 /* The very check that is asked about proves it: it was seen running this build, and now runs what it ran before. */

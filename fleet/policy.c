@@ -303,3 +303,11 @@ void policy_of(const struct words *words, const struct policy_entry *entry, cons
         policy->pinned = policy->by_operator = true;
     }
 }
+
+enum reason policy_refusal(const struct policy *policy)
+{
+    return policy->blocked || policy->barred ? REASON_BLOCKED
+           : policy->refused                 ? REASON_UNKNOWN_DEVICE
+           : policy->unapproved              ? REASON_UNAPPROVED
+                                             : REASON_COUNT;
+}

@@ -12,6 +12,7 @@
 #include "fleet/assignment.h"
 #include "fleet/words.h"
 #include "proto/mac.h"
+#include "proto/reason.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,6 +60,8 @@ size_t policies_groups(const struct policies *policies, size_t first, word_id *g
 
 struct policy {
     bool blocked;
+    bool barred;        /* by the configuration's lists of MACs */
+    bool refused;       /* unapproved, and such are refused */
     bool unapproved;    /* unknown devices are held, and nobody approved this one */
     const char *type;   /* assigned; "" = none */
     const char *wanted; /* exactly this version or label; "" = none */
@@ -71,5 +74,8 @@ struct policy {
  * that names another type does not speak for it. */
 void policy_of(const struct words *words, const struct policy_entry *entry, const struct assignment *assignment,
                struct slice asked_type, bool hold_unknown, struct policy *policy);
+
+/* Whether it may have anything: BLOCKED, UNKNOWN_DEVICE, UNAPPROVED; REASON_COUNT = nothing speaks against it. */
+enum reason policy_refusal(const struct policy *policy);
 
 #endif

@@ -38,7 +38,9 @@ static const char *const nexts[REASON_COUNT] = {
                             "ESP8266 sketch, a .bin.gz beside it may fit",
     [REASON_NO_GZIP] = "add the uncompressed .bin; where file systems go to sketches built with ATOMIC_FS_UPDATE, set "
                        "fs-gzip = yes",
-    [REASON_BLOCKED] = "`updraft devices unblock` lets it update again",
+    [REASON_BLOCKED] = "`updraft devices unblock` lets it update again; of a list, take the line out of the "
+                       "configuration and send SIGHUP",
+    [REASON_UNKNOWN_DEVICE] = "`updraft devices approve` lets it update; or give it a line in [assign]",
     [REASON_UNAPPROVED] = "`updraft devices approve` lets it update",
     [REASON_UNPUBLISHED] = "`publish-update` publishes an image to its type",
     [REASON_HELD_BACK] = "`updraft rollouts` shows what keeps it, and `updraft rollouts resume` or `abort` ends a halt",

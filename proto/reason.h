@@ -32,7 +32,8 @@
     X(WRONG_FLASH, "wrong-flash", 304, false, "the image does not suit its flash")                                     \
     X(DOES_NOT_FIT, "does-not-fit", 304, false, "the image is larger than its room")                                   \
     X(NO_GZIP, "no-gzip", 304, false, "only a compressed image is there, which it would not inflate")                  \
-    X(BLOCKED, "blocked", 304, false, "an operator blocked it")                                                        \
+    X(BLOCKED, "blocked", 304, false, "an operator blocked it, its network, or MACs like its own")                     \
+    X(UNKNOWN_DEVICE, "unknown-device", 403, false, "unknown devices are refused until an operator approves them")     \
     X(UNAPPROVED, "unapproved", 304, false, "unknown devices are held until an operator approves them")                \
     X(UNPUBLISHED, "unpublished", 304, false, "nothing has been published to its type")                                \
     X(HELD_BACK, "held-back", 304, false, "a rollout keeps the image from it for now")                                 \

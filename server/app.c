@@ -288,7 +288,7 @@ static int prepare(struct app *app)
     }
     app->admin.store = app->store;
     app_apply_settings(app);
-    struct http_limits limits = app_http_limits(&app->config);
+    struct http_limits limits = app_http_limits(app);
     http_server_init(&app->http, &app->loop, &app->blobs, &handlers, app, &limits);
     app->http.refused = app->metrics.families[METRIC_REFUSED];
     app->http.on_room = app_on_room;

@@ -52,9 +52,12 @@ static int bind_listeners(struct app *app)
 static enum status bind_entry(struct app *app, size_t i, char *message, size_t size)
 {
     struct admin_entry *entry = &app->entries[i];
-    struct http_limits limits = app_http_limits(&app->config);
+    struct http_limits limits = app_http_limits(app);
     limits.connections_max = ADMIN_CONNECTIONS_MAX;
     limits.bodies_bytes_max = ADMIN_BODIES_MAX;
+    limits.peer_max = 0;
+    limits.exempt = NULL;
+    limits.refusals_ms = 1000;
     if (i == ADMIN_TCP) { /* anyone may knock there */
         limits.first_head_ms = ADMIN_FIRST_HEAD_MS;
         limits.peer_max = ADMIN_PEER_MAX;

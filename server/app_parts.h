@@ -111,7 +111,7 @@ void app_on_room(void *owner);
 
 /* --- app_settings: what the configuration says, at the start and on SIGHUP ---------------------------------------- */
 
-struct http_limits app_http_limits(const struct config *config);
+struct http_limits app_http_limits(const struct app *app); /* of the devices' door */
 void app_apply_settings(struct app *app);
 void app_reload(struct app *app);
 

@@ -33,37 +33,57 @@ static size_t connections_max(const struct config *config)
     return config->connections_max != 0 && config->connections_max < room ? config->connections_max : room;
 }
 
-struct http_limits app_http_limits(const struct config *config)
+struct http_limits app_http_limits(const struct app *app)
 {
+    const struct config *config = &app->config;
     return (struct http_limits){
         .head_ms = config->head_timeout_ms,
         .idle_ms = config->idle_timeout_ms,
         .transfer_ms = config->transfer_timeout_ms,
         .connections_max = connections_max(config),
+        .peer_max = config->peer_connections_max,
+        .exempt = &app->device_api.proxies,
+        .refusals_ms = 60000,
     };
 }
 
-static void trust_proxies(struct client_proxies *proxies, const struct config_list *list)
+static void read_networks(struct client_networks *networks, const struct config_list *list)
 {
-    static_assert(CLIENT_PROXIES_MAX <= CONFIG_LIST_MAX, "all that a list holds");
-    proxies->count = 0;
+    static_assert(CLIENT_NETWORKS_MAX <= CONFIG_LIST_MAX, "all that a list holds");
+    networks->count = 0;
     for (size_t i = 0; i < list->count; i++) {
-        bool good = client_network_read(slice_of(list->texts[i]), &proxies->networks[proxies->count++]);
+        bool good = client_network_read(slice_of(list->texts[i]), &networks->networks[networks->count++]);
         assert(good); /* the configuration was read with it */
+        (void)good;
+    }
+}
+
+static void read_macs(struct mac_list *macs, const struct config_list *list)
+{
+    static_assert(MAC_LIST_MAX <= CONFIG_LIST_MAX, "all that a list holds");
+    for (size_t i = 0; i < list->count; i++) {
+        bool good = mac_prefix_read(slice_of(list->texts[i]), &macs->prefixes[macs->count++]);
+        assert(good);
         (void)good;
     }
 }
 
 void app_apply_settings(struct app *app)
 {
-    app->fleet.settings = (struct fleet_settings){ .assignments = app->config.assignments,
-                                                   .offerings = app->config.offerings,
-                                                   .hold_unknown = app->config.unknown_devices == CONFIG_UNKNOWN_HELD,
-                                                   .loop_guard_max = (unsigned)app->config.loop_guard_max };
+    app->fleet.settings =
+        (struct fleet_settings){ .assignments = app->config.assignments,
+                                 .offerings = app->config.offerings,
+                                 .hold_unknown = app->config.unknown_devices != CONFIG_UNKNOWN_ALLOWED,
+                                 .refuse_unknown = app->config.unknown_devices == CONFIG_UNKNOWN_REFUSED,
+                                 .loop_guard_max = (unsigned)app->config.loop_guard_max };
+    read_macs(&app->fleet.settings.block_macs, &app->config.block_macs);
+    read_macs(&app->fleet.settings.allow_macs, &app->config.allow_macs);
     app->trigger.reboot_ms = app->config.reboot_timeout_ms;
     app->trigger.site_in_flight = (unsigned)app->config.site_in_flight;
     app->admin.max_failures = (unsigned)app->config.max_failures_percent;
-    trust_proxies(&app->device_api.proxies, &app->config.trusted_proxies);
+    read_networks(&app->device_api.proxies, &app->config.trusted_proxies);
+    read_networks(&app->device_api.block, &app->config.block_networks);
+    read_networks(&app->device_api.allow, &app->config.allow_networks);
     app->device_api.used.plain_counts = config_is_plain(&app->config);
     app->device_api.certificate_macs = (enum certificate_macs)app->config.tls_client_mac;
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
@@ -95,7 +115,7 @@ void app_reload(struct app *app)
     config_close(&app->config);
     app->config = config;
     app_apply_settings(app);
-    app->http.limits = app_http_limits(&app->config);
+    app->http.limits = app_http_limits(app);
     app_tls_reload(app);
     app_passwords_reload(app);
     app->address_count = machine_addresses(app->addresses, MACHINE_ADDRESSES_MAX, &app->in_container);

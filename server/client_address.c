@@ -44,10 +44,10 @@ bool client_network_read(struct slice text, struct client_network *network)
     return true;
 }
 
-static bool is_trusted(const struct client_proxies *proxies, const uint8_t bytes[16])
+bool client_networks_have(const struct client_networks *list, const uint8_t bytes[16])
 {
-    for (size_t i = 0; i < proxies->count; i++) {
-        if (has_prefix(bytes, proxies->networks[i].bytes, proxies->networks[i].bits)) {
+    for (size_t i = 0; i < list->count; i++) {
+        if (has_prefix(bytes, list->networks[i].bytes, list->networks[i].bits)) {
             return true;
         }
     }
@@ -213,7 +213,7 @@ static bool read_node(struct slice text, uint8_t bytes[16])
 
 enum found { FOUND_NOTHING, FOUND_NONSENSE, FOUND_CLIENT };
 
-static enum found find_client(const struct chain *chain, const struct client_proxies *proxies, uint8_t bytes[16])
+static enum found find_client(const struct chain *chain, const struct client_networks *proxies, uint8_t bytes[16])
 {
     if (chain->broken) {
         return FOUND_NONSENSE;
@@ -222,7 +222,7 @@ static enum found find_client(const struct chain *chain, const struct client_pro
         if (i == HOPS_MAX || !read_node(chain->nodes[(chain->count - 1 - i) % HOPS_MAX], bytes)) {
             return FOUND_NONSENSE;
         }
-        if (!is_trusted(proxies, bytes)) {
+        if (!client_networks_have(proxies, bytes)) {
             return FOUND_CLIENT;
         }
     }
@@ -230,7 +230,7 @@ static enum found find_client(const struct chain *chain, const struct client_pro
 }
 
 /* A proxy that writes one of the two headers hands on the other as whoever asked has sent it: they must agree. */
-static bool find_forwarded(const struct client_proxies *proxies, const struct header *headers, size_t n,
+static bool find_forwarded(const struct client_networks *proxies, const struct header *headers, size_t n,
                            uint8_t bytes[16])
 {
     struct chain plain = { .count = 0 }, standard = { .count = 0 };
@@ -251,7 +251,7 @@ static bool find_forwarded(const struct client_proxies *proxies, const struct he
            (by_standard == FOUND_NOTHING || (by_standard == FOUND_CLIENT && memcmp(bytes, other, sizeof other) == 0));
 }
 
-struct client_address client_address_find(const struct client_proxies *proxies, const struct sockaddr *peer,
+struct client_address client_address_find(const struct client_networks *proxies, const struct sockaddr *peer,
                                           const struct header *headers, size_t n)
 {
     struct client_address client = { .forwarded = false };
@@ -261,7 +261,7 @@ struct client_address client_address_find(const struct client_proxies *proxies, 
         return client;
     }
     host_to_bytes(&host, client.bytes);
-    if (is_trusted(proxies, client.bytes) && find_forwarded(proxies, headers, n, named)) {
+    if (client_networks_have(proxies, client.bytes) && find_forwarded(proxies, headers, n, named)) {
         memcpy(client.bytes, named, sizeof client.bytes);
         client.forwarded = true;
     }

@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define CLIENT_PROXIES_MAX 64
+#define CLIENT_NETWORKS_MAX 64
 
 /* "10.0.0.1", "10.0.0.0/8", "fd00::/8". */
 struct client_network {
@@ -25,9 +25,9 @@ struct client_network {
     unsigned bits;     /* of 128 */
 };
 
-struct client_proxies {
+struct client_networks {
     size_t count;
-    struct client_network networks[CLIENT_PROXIES_MAX];
+    struct client_network networks[CLIENT_NETWORKS_MAX];
 };
 
 struct client_address {
@@ -39,8 +39,10 @@ struct client_address {
  * address?), and where it holds all of IPv4, or everything: then everybody would be believed. */
 bool client_network_read(struct slice text, struct client_network *network);
 
+bool client_networks_have(const struct client_networks *list, const uint8_t bytes[16]);
+
 /* `peer` is the connection's other end. Headers are looked at only where it is one of `proxies`. */
-struct client_address client_address_find(const struct client_proxies *proxies, const struct sockaddr *peer,
+struct client_address client_address_find(const struct client_networks *proxies, const struct sockaddr *peer,
                                           const struct header *headers, size_t n);
 
 /* The address; of IPv6 its /64, which one host has whole. */

@@ -3,6 +3,7 @@
 #include "server/config_parts.h"
 
 #include "base/ini.h"
+#include "proto/mac_list.h"
 #include "proto/signature.h"
 #include "server/client_address.h"
 #include "server/tls.h"
@@ -50,8 +51,16 @@ const struct config_key config_keys[] = {
       "users whose passwords devices must send, lines of `updraft device-password`; default: none is asked for" },
     { "signing-key", KIND_FILES, FIELD(signing_keys), "", 0, SIGNATURE_KEYS_MAX, false, "FILE",
       "public key, PEM; repeatable: images without a valid signature by one of them are rejected" },
-    { "trusted-proxy", KIND_NETWORKS, FIELD(trusted_proxies), "", 0, CLIENT_PROXIES_MAX, false, "CIDR",
+    { "trusted-proxy", KIND_NETWORKS, FIELD(trusted_proxies), "", 0, CLIENT_NETWORKS_MAX, false, "CIDR",
       "a proxy whose X-Forwarded-For or Forwarded is believed; repeatable (default: none)" },
+    { "block-network", KIND_NETWORKS, FIELD(block_networks), "", 0, CLIENT_NETWORKS_MAX, false, "CIDR",
+      "devices there are answered 403; repeatable; wins over --allow-network" },
+    { "allow-network", KIND_NETWORKS, FIELD(allow_networks), "", 0, CLIENT_NETWORKS_MAX, false, "CIDR",
+      "devices anywhere else are answered 403; repeatable (default: all are served)" },
+    { "block-mac", KIND_MACS, FIELD(block_macs), "", 0, MAC_LIST_MAX, false, "MAC",
+      "a MAC, or how MACs begin, such as 5c:cf:7f: these devices are answered 403; repeatable" },
+    { "allow-mac", KIND_MACS, FIELD(allow_macs), "", 0, MAC_LIST_MAX, false, "MAC",
+      "all other devices, and who names no MAC, are answered 403; repeatable (default: all are served)" },
     { "public-url", KIND_TEXT, FIELD(public_url), "", 0, 0, false, "URL",
       "what devices are told to fetch from (default: worked out from the addresses in use)" },
     { "mqtt", KIND_SECRET_URL, FIELD(mqtt), "", 0, 0, true, "URL",
@@ -103,6 +112,8 @@ const struct config_key config_keys[] = {
       "how long an answer may go on without progress" },
     { "connections-max", KIND_COUNT, FIELD(connections_max), "0", 0, 1000000, false, "N",
       "connections at once; 0 = as many as the descriptor limit allows" },
+    { "peer-connections", KIND_COUNT, FIELD(peer_connections_max), "2000", 0, 1000000, false, "N",
+      "devices' connections from one address (of IPv6: one /64) at once; 0 = any number" },
     { "settle-time", KIND_DURATION, FIELD(settle_ms), "400ms", 0, 60000, false, "TIME",
       "how long a file must have been unchanged to be served" },
     { "rescan-interval", KIND_DURATION, FIELD(rescan_ms), "60s", 1000, DAY_MS, false, "TIME",
@@ -115,8 +126,8 @@ const struct config_key config_keys[] = {
       "whole transfers of one image to one device before it has to wait" },
     { "offer", KIND_CHOICE, FIELD(offer), "newest", 0, 0, false, "newest|published",
       "new images are for whoever asks, or once published; by type: section [offer]" },
-    { "unknown-devices", KIND_CHOICE, FIELD(unknown_devices), "allow", 0, 0, false, "allow|hold",
-      "devices never seen before are served, or held until they are approved" },
+    { "unknown-devices", KIND_CHOICE, FIELD(unknown_devices), "allow", 0, 0, false, "allow|hold|refuse",
+      "devices that nobody approved are served; or held (304), or refused (403), until someone does" },
     { "store", KIND_CHOICE, FIELD(store), "sqlite", 0, 0, true, "sqlite|none",
       "where devices and rollouts are remembered; none = until the server ends" },
     { "reboot-timeout", KIND_DURATION, FIELD(reboot_timeout_ms), "180s", 1000, 7 * DAY_MS, false, "TIME",

@@ -19,7 +19,7 @@
 #define CONFIG_TEXT_MAX   1024
 
 /* By the order of their words in the table. */
-enum config_unknown { CONFIG_UNKNOWN_ALLOWED, CONFIG_UNKNOWN_HELD };
+enum config_unknown { CONFIG_UNKNOWN_ALLOWED, CONFIG_UNKNOWN_HELD, CONFIG_UNKNOWN_REFUSED };
 enum config_tls_client { CONFIG_TLS_CLIENT_REQUIRED, CONFIG_TLS_CLIENT_OPTIONAL };
 enum config_tls_mac { CONFIG_TLS_MAC_NAMED, CONFIG_TLS_MAC_REQUIRED, CONFIG_TLS_MAC_ANY };
 enum config_store { CONFIG_STORE_SQLITE, CONFIG_STORE_NONE };
@@ -60,9 +60,12 @@ struct config {
     char device_passwords[CONFIG_TEXT_MAX]; /* the file of their users; "" = none is asked for one */
     struct config_list signing_keys;        /* files; none = no signature is asked for */
     struct config_list trusted_proxies;     /* addresses and networks */
+    struct config_list block_networks, allow_networks;
+    struct config_list block_macs, allow_macs; /* whole MACs, and prefixes of them */
     uint64_t drain_timeout_ms;
     uint64_t head_timeout_ms, idle_timeout_ms, transfer_timeout_ms;
-    uint64_t connections_max; /* 0 = as many as the descriptors allow */
+    uint64_t connections_max;      /* 0 = as many as the descriptors allow */
+    uint64_t peer_connections_max; /* 0 = any number */
     uint64_t settle_ms, rescan_ms;
     uint64_t image_memory_bytes, image_idle_ms;
     uint64_t loop_guard_max;

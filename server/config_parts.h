@@ -12,6 +12,7 @@ enum config_kind {
     KIND_SECRET_URL, /* the same, shown without user and password */
     KIND_LISTEN,
     KIND_NETWORKS,
+    KIND_MACS,
     KIND_FILES,
     KIND_DURATION,
     KIND_SIZE,

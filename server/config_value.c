@@ -1,6 +1,7 @@
 /* The kinds of values: reading one, printing it, and what it must look like. */
 #include "server/config_parts.h"
 
+#include "proto/mac_list.h"
 #include "server/client_address.h"
 
 #include <inttypes.h>
@@ -19,7 +20,7 @@ bool config_is_text(const struct config_key *key)
 
 bool config_is_list(const struct config_key *key)
 {
-    return key->kind == KIND_LISTEN || key->kind == KIND_NETWORKS || key->kind == KIND_FILES;
+    return key->kind == KIND_LISTEN || key->kind == KIND_NETWORKS || key->kind == KIND_MACS || key->kind == KIND_FILES;
 }
 
 uint64_t *config_number(const struct config *config, const struct config_key *key)
@@ -167,9 +168,15 @@ void config_describe(const struct config_key *key, char *to, size_t size)
     case KIND_LISTEN:
         snprintf(to, size, "give an address and a port, such as 0.0.0.0:8080 or [::]:8080; at most %s of them", most);
         break;
+    case KIND_MACS:
+        snprintf(to, size,
+                 "give a MAC or how MACs begin, in whole bytes, such as 5c:cf:7f:01:02:03 or 5c:cf:7f; at most %s of "
+                 "them",
+                 most);
+        break;
     case KIND_NETWORKS:
         snprintf(to, size,
-                 "give a proxy's address or network, such as 10.0.0.1, 10.0.0.0/8 or fd00::/8, with zeros behind the "
+                 "give an address or network, such as 10.0.0.1, 10.0.0.0/8 or fd00::/8, with zeros behind the "
                  "prefix, and not all of IPv4 or IPv6; at most %s of them",
                  most);
         break;
@@ -195,8 +202,10 @@ void config_describe(const struct config_key *key, char *to, size_t size)
 static bool fits_list(const struct config_key *key, struct slice value)
 {
     struct client_network network;
+    struct mac_prefix prefix;
     return key->kind == KIND_LISTEN     ? config_is_address(value) || slice_is(value, "none")
            : key->kind == KIND_NETWORKS ? client_network_read(value, &network)
+           : key->kind == KIND_MACS     ? mac_prefix_read(value, &prefix)
                                         : value.len > 0;
 }
 

@@ -3,6 +3,7 @@
 #include "server/device_parts.h"
 
 #include "server/check.h"
+#include "server/device_gate.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -132,6 +133,20 @@ static bool refuse_certificate(struct visit *visit, struct http_answer *answer)
     return true;
 }
 
+/* Returns false with the refusal of who may have nothing here, whatever it asks. */
+static bool let_in(struct visit *visit, struct http_answer *answer)
+{
+    enum reason reason;
+    if (device_gate_opens(visit, &reason)) {
+        return !refuse_certificate(visit, answer);
+    }
+    http_answer_text(answer, 403, "%s: %s\n", reason_word(reason),
+                     reason == REASON_BLOCKED ? "this device, or its network, is not served here"
+                                              : reason_text(reason));
+    device_tell_reason(visit, reason, answer);
+    return false;
+}
+
 /* Whose site it is, and what its record says of where it is. */
 static void take_address(struct visit *visit)
 {
@@ -175,7 +190,7 @@ void device_api_update(struct device_api *api, const struct http_request *reques
     if (by_type) {
         visit.check.type = rest;
     }
-    if (!read_updater(&visit, answer) || refuse_certificate(&visit, answer)) {
+    if (!read_updater(&visit, answer) || !let_in(&visit, answer)) {
         return;
     }
     take_address(&visit);
@@ -217,7 +232,7 @@ void device_api_latest(struct device_api *api, const struct http_request *reques
     visit_begin(&visit, api, request, stream);
     visit.check.input.missing = REASON_UNKNOWN_FILE;
     read_any(&visit);
-    if (refuse_certificate(&visit, answer)) {
+    if (!let_in(&visit, answer)) {
         return;
     }
     take_address(&visit);
@@ -305,7 +320,7 @@ void device_api_firmware(struct device_api *api, const struct http_request *requ
     visit_begin(&visit, api, request, stream);
     struct image *image = catalog_find_path(api->sources.catalog, rest);
     read_any(&visit);
-    if (refuse_certificate(&visit, answer)) {
+    if (!let_in(&visit, answer)) {
         return;
     }
     if (image == NULL) {
@@ -382,7 +397,7 @@ void device_api_native(struct device_api *api, const struct http_request *reques
     visit.check.slot = slice_is(file, "user2.bin") ? 2 : 1;
     visit.only_asks = wants_version;
     read_native(&visit);
-    if (refuse_certificate(&visit, answer)) {
+    if (!let_in(&visit, answer)) {
         return;
     }
     take_address(&visit);

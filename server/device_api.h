@@ -31,7 +31,8 @@ struct password_checks;
 struct device_api {
     struct check_sources sources;
     enum certificate_macs certificate_macs;
-    struct client_proxies proxies; /* those that are believed */
+    struct client_networks proxies;      /* those that are believed */
+    struct client_networks block, allow; /* where devices are not served, and where alone */
     struct password_checks *passwords;
     /* Who hears of what happens: */
     struct fleet *fleet;

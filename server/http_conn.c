@@ -9,6 +9,8 @@
  */
 #include "server/http_conn_parts.h"
 
+#include "server/http_crowd.h"
+
 #include <assert.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -25,6 +27,7 @@ void conn_wait_for(struct http_conn *conn, enum http_wait wait)
     wait_list_remove(&server->waits[conn->wait], &conn->wait_entry);
     conn->wait = wait;
     wait_list_append(&server->waits[wait], &conn->wait_entry, uv_now(server->loop));
+    http_crowd_moved(conn);
 }
 
 void conn_wait_for_transfer(struct http_conn *conn)
@@ -86,6 +89,7 @@ void http_conn_close(struct http_conn *conn, const char *why)
     }
     conn->state = CONN_CLOSED;
     forget_fresh(conn);
+    http_crowd_left(conn);
     conn_drop_body(conn);
     conn_forget_later(conn);
     wait_list_remove(&conn->server->waits[conn->wait], &conn->wait_entry);

@@ -7,6 +7,7 @@
 #define SERVER_HTTP_CONN_H
 
 #include "base/pool.h"
+#include "fleet/mac_hash.h"
 #include "repo/blob.h"
 #include "server/http_reply.h"
 #include "server/http_request.h"
@@ -52,10 +53,13 @@ struct http_limits {
     uint64_t idle_ms;       /* between requests */
     uint64_t transfer_ms;   /* of an answer, without a byte acknowledged */
     size_t connections_max;
-    size_t peer_max;         /* connections of one address; 0 = any number, and nobody makes room for others */
-    size_t bodies_bytes_max; /* of all larger bodies being collected; over: 503 */
+    size_t peer_max; /* connections of one address; 0 = any number, and nobody makes room for others */
+    const struct client_networks *exempt; /* from it: of proxies, whose connections are many people's; NULL = none */
+    uint64_t refusals_ms;                 /* between two lines in the log of connections closed unheard */
+    size_t bodies_bytes_max;              /* of all larger bodies being collected; over: 503 */
 };
 
+struct client_networks;
 struct http_conn;
 
 /* An answer that comes later. The handler keeps it and calls http_later_answer exactly once, never from within
@@ -98,8 +102,12 @@ struct http_peer {
     uint8_t bytes[16];
 };
 
-/* http_crowd's: who was sent away, as far as the log has not said it. */
+/* http_crowd's: one address and its connections, while it has any; and who was sent away, as far as the log has not
+ * said it. */
+struct http_peers;
 struct http_crowd {
+    struct http_peers *peers;
+    struct mac_hash_seed seed;
     uint64_t told_ms, untold;
     enum http_refusal why; /* of the last of them */
     char peer[64];

@@ -39,7 +39,10 @@ struct http_conn {
     bool linger;     /* the answer under way refuses something the peer may still be sending */
     enum http_wait wait;
     struct wait_entry wait_entry;
-    uint64_t acknowledged_mark; /* of the answer under way: bytes acknowledged, and when they last grew */
+    struct http_peers *of_peer;   /* http_crowd's: its address; NULL = nobody counts it */
+    struct wait_list *peer_list;  /* of those of its address that may have to leave; NULL = it is in none */
+    struct wait_entry peer_entry; /* there */
+    uint64_t acknowledged_mark;   /* of the answer under way: bytes acknowledged, and when they last grew */
     uint64_t progress_ms;
     struct http_scan scan;
     struct buf input; /* what came and is not consumed */

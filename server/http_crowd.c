@@ -4,65 +4,149 @@
 #include "server/http_crowd.h"
 
 #include "base/log.h"
+#include "server/client_address.h"
+#include "server/http_conn_parts.h"
 #include "server/http_server.h"
 
+#include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
-#define TELL_MS   1000 /* between two lines in the log, however many knock */
-#define MOMENT_MS 100  /* for a head to come behind its connection */
-#define FLOOD_MIN 8    /* connections without a head, above which none has a moment */
+#define MOMENT_MS 100 /* for a head to come behind its connection */
+#define FLOOD_MIN 8   /* connections without a head, above which none has a moment */
+#define LOOKS_MAX 64  /* at connections, for one that has sent nothing: a flood must not cost more than it brings */
 
-static bool is_of(struct http_conn *conn, const struct http_peer *peer)
+/* --- who is there ------------------------------------------------------------------------------------------------- */
+
+struct http_peers {
+    uint64_t key;
+    size_t count;
+    struct wait_list linger, first_head; /* of its connections, those that may have to leave */
+    UT_hash_handle hh;
+};
+
+static uint64_t key_of(const struct http_peer *peer)
 {
-    return peer == NULL || memcmp(http_conn_peer(conn), peer, sizeof *peer) == 0;
+    uint8_t bytes[8];
+    uint64_t key;
+    static const uint8_t v4_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+    bool is_v6 = memcmp(peer->bytes, v4_mapped, sizeof v4_mapped) != 0 && peer->bytes[0] != 0;
+    memcpy(bytes, is_v6 ? peer->bytes : peer->bytes + 8, sizeof bytes);
+    memcpy(&key, bytes, sizeof key);
+    return key;
 }
 
-static size_t count_in(struct http_server *server, enum http_wait wait, const struct http_peer *peer)
+void http_crowd_came(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    struct http_crowd *crowd = &server->crowd;
+    const struct client_networks *exempt = server->limits.exempt;
+    struct http_peers *peer = NULL;
+    if (server->limits.peer_max == 0 || (exempt != NULL && client_networks_have(exempt, conn->peer.bytes))) {
+        return;
+    }
+    uint64_t key = key_of(&conn->peer);
+    uint32_t hash = seeded_hash(&crowd->seed, key >> 32, key & UINT32_MAX);
+    HASH_FIND_BYHASHVALUE(hh, crowd->peers, &key, sizeof key, hash, peer);
+    if (peer == NULL) {
+        peer = calloc(1, sizeof *peer);
+        assert(peer != NULL);
+        peer->key = key;
+        HASH_ADD_BYHASHVALUE(hh, crowd->peers, key, sizeof peer->key, hash, peer);
+    }
+    peer->count++;
+    conn->of_peer = peer;
+    http_crowd_moved(conn);
+}
+
+void http_crowd_moved(struct http_conn *conn)
+{
+    struct http_peers *peer = conn->of_peer;
+    if (peer == NULL) {
+        return;
+    }
+    struct wait_list *list = conn->wait == HTTP_WAIT_LINGER       ? &peer->linger
+                             : conn->wait == HTTP_WAIT_FIRST_HEAD ? &peer->first_head
+                                                                  : NULL;
+    if (conn->peer_list == list) {
+        return;
+    }
+    if (conn->peer_list != NULL) {
+        wait_list_remove(conn->peer_list, &conn->peer_entry);
+    }
+    if (list != NULL) {
+        wait_list_append(list, &conn->peer_entry, 0);
+    }
+    conn->peer_list = list;
+}
+
+void http_crowd_left(struct http_conn *conn)
+{
+    struct http_peers *peer = conn->of_peer;
+    if (peer == NULL) {
+        return;
+    }
+    if (conn->peer_list != NULL) {
+        wait_list_remove(conn->peer_list, &conn->peer_entry);
+    }
+    conn->peer_list = NULL;
+    conn->of_peer = NULL;
+    if (--peer->count == 0) {
+        HASH_DEL(conn->server->crowd.peers, peer);
+        free(peer);
+    }
+}
+
+/* --- who leaves --------------------------------------------------------------------------------------------------- */
+
+/* Of all, or of one address. */
+struct candidates {
+    struct wait_list *linger, *first_head;
+    struct http_conn *(*conn_of)(struct wait_entry *entry);
+    const struct http_conn *except;
+};
+
+static struct http_conn *conn_of_peer_entry(struct wait_entry *entry)
+{
+    return (struct http_conn *)((char *)entry - offsetof(struct http_conn, peer_entry));
+}
+
+static bool is_flood(const struct wait_list *list)
 {
     size_t count = 0;
-    for (struct wait_entry *entry = server->waits[wait].first; entry != NULL; entry = entry->next) {
-        count += is_of(http_conn_of_wait(entry), peer);
+    for (struct wait_entry *entry = list->first; entry != NULL && count <= FLOOD_MIN; entry = entry->next) {
+        count++;
     }
-    return count;
+    return count > FLOOD_MIN;
 }
 
-static size_t count_of(struct http_server *server, const struct http_peer *peer)
+/* The first to go in a list. */
+static struct http_conn *first_in(const struct candidates *all, const struct wait_list *list, bool is_silent,
+                                  uint64_t rest_ms)
 {
-    size_t count = 0;
-    for (enum http_wait wait = 0; wait < HTTP_WAIT_COUNT; wait++) {
-        count += count_in(server, wait, peer);
-    }
-    return count;
-}
-
-/* The first to go in one list, of one peer (NULL = of any) but not `except`. */
-static struct http_conn *first_in(struct http_server *server, enum http_wait wait, const struct http_peer *peer,
-                                  const struct http_conn *except, bool is_silent, uint64_t rest_ms)
-{
-    uint64_t now_ms = uv_now(server->loop);
-    for (struct wait_entry *entry = server->waits[wait].first; entry != NULL; entry = entry->next) {
-        struct http_conn *conn = http_conn_of_wait(entry);
-        if (now_ms - entry->since_ms < rest_ms) {
+    unsigned looks = 0;
+    for (struct wait_entry *entry = list->first; entry != NULL && looks < LOOKS_MAX; entry = entry->next, looks++) {
+        struct http_conn *conn = all->conn_of(entry);
+        if (uv_now(conn->server->loop) - conn->wait_entry.since_ms < rest_ms) {
             return NULL; /* nobody behind it has waited longer */
         }
-        if (conn != except && is_of(conn, peer) && (!is_silent || !http_conn_has_input(conn))) {
+        if (conn != all->except && (!is_silent || !http_conn_has_input(conn))) {
             return conn;
         }
     }
     return NULL;
 }
 
-static struct http_conn *next_to_go(struct http_server *server, const struct http_peer *peer,
-                                    const struct http_conn *except)
+static struct http_conn *next_to_go(const struct candidates *all)
 {
-    bool is_flood = count_in(server, HTTP_WAIT_FIRST_HEAD, peer) > FLOOD_MIN;
-    struct http_conn *conn = first_in(server, HTTP_WAIT_LINGER, peer, except, false, 0);
+    struct http_conn *conn = first_in(all, all->linger, false, 0);
     if (conn == NULL) {
-        conn = first_in(server, HTTP_WAIT_FIRST_HEAD, peer, except, true, MOMENT_MS);
+        conn = first_in(all, all->first_head, true, MOMENT_MS);
     }
     if (conn == NULL) {
-        conn = first_in(server, HTTP_WAIT_FIRST_HEAD, peer, except, false, is_flood ? 0 : MOMENT_MS);
+        conn = first_in(all, all->first_head, false, is_flood(all->first_head) ? 0 : MOMENT_MS);
     }
     return conn;
 }
@@ -72,14 +156,17 @@ void http_crowd_tell(struct http_server *server, bool at_once)
     struct http_crowd *crowd = &server->crowd;
     uint64_t now_ms = uv_now(server->loop);
     struct log_line line;
-    if (crowd->untold == 0 || (!at_once && crowd->told_ms != 0 && now_ms - crowd->told_ms < TELL_MS)) {
+    if (crowd->untold == 0 ||
+        (!at_once && crowd->told_ms != 0 && now_ms - crowd->told_ms < server->limits.refusals_ms)) {
         return;
     }
     log_begin(&line, LOG_WARN, "connection_refused");
     log_text(&line, "why", http_refusal_word(crowd->why));
     log_text(&line, "peer", crowd->peer);
     log_number(&line, "connections", (int64_t)crowd->untold); /* since the last line, this one among them */
-    log_text(&line, "remedy", "connections that ask nothing make room for others: see what opens them at that address");
+    log_text(&line, "remedy",
+             "connections that ask nothing make room for others: see what opens them at that address; where many "
+             "devices are behind it, raise --peer-connections, or name their proxy as --trusted-proxy");
     log_end(&line);
     crowd->told_ms = now_ms;
     crowd->untold = 0;
@@ -97,7 +184,10 @@ static void refuse(struct http_server *server, struct http_conn *conn, enum http
 
 bool http_crowd_make_room(struct http_server *server)
 {
-    struct http_conn *conn = server->limits.peer_max != 0 ? next_to_go(server, NULL, NULL) : NULL;
+    struct candidates all = { .linger = &server->waits[HTTP_WAIT_LINGER],
+                              .first_head = &server->waits[HTTP_WAIT_FIRST_HEAD],
+                              .conn_of = http_conn_of_wait };
+    struct http_conn *conn = server->limits.peer_max != 0 ? next_to_go(&all) : NULL;
     if (conn != NULL) {
         refuse(server, conn, HTTP_REFUSED_MADE_ROOM);
         http_conn_close(conn, "made room");
@@ -107,11 +197,14 @@ bool http_crowd_make_room(struct http_server *server)
 
 bool http_crowd_admit(struct http_server *server, struct http_conn *conn)
 {
-    const struct http_peer *peer = http_conn_peer(conn);
-    if (server->limits.peer_max == 0 || count_of(server, peer) <= server->limits.peer_max) {
+    struct http_peers *peer = conn->of_peer;
+    if (peer == NULL || server->limits.peer_max == 0 || peer->count <= server->limits.peer_max) {
         return true;
     }
-    struct http_conn *other = next_to_go(server, peer, conn);
+    struct candidates own = {
+        .linger = &peer->linger, .first_head = &peer->first_head, .conn_of = conn_of_peer_entry, .except = conn
+    };
+    struct http_conn *other = next_to_go(&own);
     if (other == NULL) {
         refuse(server, conn, HTTP_REFUSED_PEER_FULL);
         return false;

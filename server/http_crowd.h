@@ -11,6 +11,12 @@
  * silent one before others. Returns false where nobody does. Does nothing at doors without limits.peer_max. */
 bool http_crowd_make_room(struct http_server *server);
 
+/* Of one connection's life, in this order: it was opened; it waits for something else now; it is gone. Where
+ * limits.peer_max is set, its address is counted, and of IPv6 the /64: whoever has one address there has them all. */
+void http_crowd_came(struct http_conn *conn);
+void http_crowd_moved(struct http_conn *conn);
+void http_crowd_left(struct http_conn *conn);
+
 /* A connection was just accepted: at limits.peer_max another of its address leaves for it. Returns false where none
  * can: it is to be closed. */
 bool http_crowd_admit(struct http_server *server, struct http_conn *conn);

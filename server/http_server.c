@@ -94,6 +94,7 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
     uv_check_init(loop, &server->after_poll);
     server->after_poll.data = server;
     http_conn_make_pools(server);
+    server->crowd.seed = mac_hash_seed_draw();
     uv_timer_init(loop, &server->tick);
     server->tick.data = server;
 }
@@ -123,6 +124,7 @@ bool http_server_take(struct http_server *server, int fd, const union stream_add
         return false;
     }
     http_conn_open(conn, fd, peer);
+    http_crowd_came(conn);
     if (http_crowd_admit(server, conn)) {
         http_conn_start_soon(conn);
     } else {

@@ -157,10 +157,8 @@ static bool is_withheld(const struct survey *survey, const struct mac *mac, stru
     fleet_direct(fleet, mac, survey->order->type, survey->order->fs, NULL, &direction);
     const struct policy *policy = &direction.policy;
     bool other = policy->wanted[0] != '\0' && !version_same_text(slice_of(policy->wanted), slice_of(target->version));
-    decision->reason = policy->blocked      ? REASON_BLOCKED
-                       : policy->unapproved ? REASON_UNAPPROVED
-                       : other              ? direction.source
-                                            : REASON_COUNT;
+    enum reason refusal = policy_refusal(policy);
+    decision->reason = refusal != REASON_COUNT ? refusal : other ? direction.source : REASON_COUNT;
     snprintf(decision->detail, sizeof decision->detail, "%s", other ? policy->wanted : "");
     return decision->reason != REASON_COUNT;
 }

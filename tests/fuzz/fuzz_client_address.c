@@ -25,7 +25,7 @@ static void look(struct slice plain, struct slice standard, unsigned written, co
 {
     struct sockaddr_in6 proxy = { .sin6_family = AF_INET6, .sin6_addr = { { { 0xfd, [15] = 1 } } } };
     struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
-    struct client_proxies none = { .count = 0 }, proxies = { .count = 1 };
+    struct client_networks none = { .count = 0 }, proxies = { .count = 1 };
     char *lines[2] = { malloc(plain.len + 100), malloc(standard.len + 100) };
     assert(lines[0] != NULL && lines[1] != NULL);
     struct header headers[] = {

@@ -37,7 +37,7 @@ static struct sockaddr_storage address_of(const char *text)
 /* `networks` and headers as text: "10.0.0.0/8 fd00::/8", "X-Forwarded-For: a\nForwarded: b". */
 static struct client_address find(const char *networks, const char *peer, const char *lines)
 {
-    struct client_proxies proxies = { .count = 0 };
+    struct client_networks proxies = { .count = 0 };
     struct header headers[8];
     size_t n = 0;
     struct slice words = slice_of(networks);

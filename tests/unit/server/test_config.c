@@ -223,7 +223,7 @@ static const struct {
     { "[offer]\nloop-guard = 4\n", "--config u.ini: line 2: loop-guard: write newest or published" },
     { "\nloop-guard = no\n", "--config u.ini: line 2: loop-guard: \"no\" is not usable: give a number from 1 to 1000" },
     { "trusted-proxy = 10.0.0.1\ntrusted-proxy = nginx\n",
-      "--config u.ini: line 2: trusted-proxy: \"nginx\" is not usable: give a proxy's address or network, such as "
+      "--config u.ini: line 2: trusted-proxy: \"nginx\" is not usable: give an address or network, such as "
       "10.0.0.1, 10.0.0.0/8 or fd00::/8, with zeros behind the prefix, and not all of IPv4 or IPv6; at most 64 of "
       "them" },
     { "repo =\n", "--config u.ini: line 1: repo: \"\" is not usable: give a text of 1 to 1023 bytes, in UTF-8 and "

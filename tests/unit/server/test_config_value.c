@@ -12,11 +12,14 @@ static const struct {
     { "--listen 127.0.0.1:65536", "--listen: \"127.0.0.1:65536\" is not usable: give an address and a port, such as "
                                   "0.0.0.0:8080 or [::]:8080; at most 16 of them" },
     { "--trusted-proxy 10.0.0.1/8",
-      "--trusted-proxy: \"10.0.0.1/8\" is not usable: give a proxy's address or network, such as 10.0.0.1, 10.0.0.0/8 "
+      "--trusted-proxy: \"10.0.0.1/8\" is not usable: give an address or network, such as 10.0.0.1, 10.0.0.0/8 "
       "or fd00::/8, with zeros behind the prefix, and not all of IPv4 or IPv6; at most 64 of them" },
-    { "--trusted-proxy 0.0.0.0/0", "--trusted-proxy: \"0.0.0.0/0\" is not usable: give a proxy's address or network, "
+    { "--trusted-proxy 0.0.0.0/0", "--trusted-proxy: \"0.0.0.0/0\" is not usable: give an address or network, "
                                    "such as 10.0.0.1, 10.0.0.0/8 or fd00::/8, with zeros behind the prefix, and not "
                                    "all of IPv4 or IPv6; at most 64 of them" },
+    { "--block-mac 5c:cf:7",
+      "--block-mac: \"5c:cf:7\" is not usable: give a MAC or how MACs begin, in whole bytes, such as "
+      "5c:cf:7f:01:02:03 or 5c:cf:7f; at most 64 of them" },
     { "--drain-timeout 30", "--drain-timeout: \"30\" is not usable: give a time from 0s to 24h, such as 500ms, 10s "
                             "or 5m" },
     { "--drain-timeout 25h", "--drain-timeout: \"25h\" is not usable: give a time from 0s to 24h, such as 500ms, 10s "
@@ -31,7 +34,7 @@ static const struct {
     { "--loop-guard -1", "--loop-guard: \"-1\" is not usable: give a number from 1 to 1000" },
     { "--connections-max many", "--connections-max: \"many\" is not usable: give a number from 0 to 1000000" },
     { "--offer all", "--offer: \"all\" is not usable: give newest|published" },
-    { "--unknown-devices deny", "--unknown-devices: \"deny\" is not usable: give allow|hold" },
+    { "--unknown-devices deny", "--unknown-devices: \"deny\" is not usable: give allow|hold|refuse" },
     { "--store postgres", "--store: \"postgres\" is not usable: give sqlite|none" },
     { "--reboot-timeout 0s", "--reboot-timeout: \"0s\" is not usable: give a time from 1s to 168h, such as 500ms, 10s "
                              "or 5m" },

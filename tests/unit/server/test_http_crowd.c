@@ -57,6 +57,7 @@ static struct http_conn *comes(uint8_t peer, uint64_t age_ms)
     assert_non_null(conn);
     conn->peer.bytes[15] = peer;
     conn->wait_entry.since_ms = uv_now(&world.loop) - age_ms;
+    http_crowd_came(conn);
     return conn;
 }
 
