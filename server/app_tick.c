@@ -30,6 +30,7 @@ void app_on_tick(uv_timer_t *timer)
         app_tls_tick(app);
         tokens_save_used(app->tokens, &app->loop, (int64_t)time(NULL));
         struct moment now = clock_moment(&app->loop);
+        device_quota_tick(&app->device_api.quota, now.ms);
         rollouts_tick(app->fleet.rollouts, &now);
         trigger_give_up_late(&app->trigger, &now);
         journal_tick(app->fleet.journal);

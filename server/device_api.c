@@ -24,6 +24,9 @@ void device_tell_reason(struct visit *visit, enum reason reason, struct http_ans
         device_answered(visit->api, reason);
     }
     device_log_check(visit, answer->status);
+    if (answer->delivery != NULL) {
+        answer->delivery->is_left_out = visit->is_left_out;
+    }
 }
 
 /* What is missing, in words for whoever reads the body. */

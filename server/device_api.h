@@ -11,6 +11,7 @@
 #include "fleet/fleet.h"
 #include "server/check.h"
 #include "server/client_address.h"
+#include "server/device_quota.h"
 #include "server/http_conn.h"
 #include "server/http_reply.h"
 #include "server/http_request.h"
@@ -39,6 +40,7 @@ struct device_api {
     struct metrics *metrics;
     struct used_addresses used;
     struct pool deliveries;
+    struct device_quota quota; /* of the log */
 };
 
 /* The rest of *api is the caller's. Closed when the last delivery has come back. */

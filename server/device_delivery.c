@@ -9,6 +9,7 @@
 
 void device_api_open(struct device_api *api)
 {
+    device_quota_init(&api->quota);
     pool_init(&api->deliveries, sizeof(struct delivery), KEPT_MAX);
 }
 

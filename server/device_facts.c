@@ -110,6 +110,10 @@ void device_checked(struct visit *visit)
         return;
     }
     used_addresses_hear(&api->used, visit->stream, now.ms);
+    unsigned asks = device_quota_asked(&api->quota, &device->mac, now.ms);
+    if (asks != 0) {
+        device_log_busy(visit, asks);
+    }
     bool is_place = check->decision.reason != REASON_UNKNOWN_TYPE && check->decision.reason != REASON_UNKNOWN_FILE;
     if (check->type.len == 0 || !is_place) { /* else whoever invents addresses fills the table of types */
         return;

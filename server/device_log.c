@@ -20,13 +20,37 @@ const char *visit_peer(struct visit *visit)
     return visit->peer;
 }
 
+static bool is_said(struct visit *visit)
+{
+    const struct device_request *device = &visit->check.device;
+    struct device_asker asker = { .mac = device->has_mac ? &device->mac : NULL, .address = visit_client(visit)->bytes };
+    visit->is_left_out = !device_quota_takes(&visit->api->quota, &asker, visit->check.decision.reason,
+                                             clock_moment(visit->api->sources.loop).ms);
+    return !visit->is_left_out;
+}
+
+void device_log_busy(struct visit *visit, unsigned asks)
+{
+    char mac[MAC_TEXT_SIZE];
+    struct log_line line;
+    mac_print(&visit->check.device.mac, mac);
+    log_begin(&line, LOG_WARN, "device_busy");
+    log_text(&line, "device", mac);
+    log_slice(&line, "type", visit->check.type);
+    log_number(&line, "asks", asks);
+    log_text(&line, "within", "1m");
+    log_text(&line, "peer", visit_peer(visit));
+    log_text(&line, "remedy", "it asks far too often: look for a pause in its sketch, or for a restart in a loop");
+    log_end(&line);
+}
+
 void device_log_check(struct visit *visit, unsigned status)
 {
     const struct device_request *device = &visit->check.device;
     enum log_level level = reason_is_routine(visit->check.decision.reason) ? LOG_DEBUG : LOG_INFO;
     struct log_line line;
     char mac[MAC_TEXT_SIZE], digest[65];
-    if (!log_enabled(level)) {
+    if (!log_enabled(level) || (level == LOG_INFO && !is_said(visit))) {
         return;
     }
     log_begin(&line, level, "check");
@@ -110,6 +134,9 @@ void device_log_unavailable(const struct delivery *delivery, const struct image 
 void device_log_ended(const struct delivery *delivery, const struct delivery_outcome *outcome)
 {
     struct log_line line;
+    if (delivery->is_left_out) {
+        return;
+    }
     log_begin(&line, LOG_INFO, outcome->whole ? "update_sent" : "update_cut");
     log_who(&line, delivery);
     log_number(&line, "bytes", (int64_t)outcome->bytes);

@@ -15,6 +15,7 @@ struct visit {
     const struct http_request *request;
     struct stream *stream; /* NULL in tests */
     bool only_asks;        /* for a version */
+    bool is_left_out;      /* of the log, having said much */
     bool has_client;
     struct client_address client;       /* where has_client: ask visit_client */
     char peer[PEER_TEXT_SIZE];          /* "" until it is asked for: ask visit_peer */
@@ -24,6 +25,7 @@ struct visit {
 /* An image on its way to a device, from the answer until the sending has ended. */
 struct delivery {
     bool has_mac, fs, updater, full; /* full: not a part only */
+    bool is_left_out;                /* of the log, as its check was */
     struct loop_guard_key key;
     uint8_t run_md5[16];
     uint8_t file_md5[16];
@@ -74,6 +76,7 @@ bool device_shows_own_certificate(struct visit *visit);
 const char *visit_peer(struct visit *visit);
 
 void device_log_check(struct visit *visit, unsigned status);
+void device_log_busy(struct visit *visit, unsigned asks); /* so many within a minute */
 void device_log_unavailable(const struct delivery *delivery, const struct image *image, enum status status,
                             unsigned answered);
 void device_log_ended(const struct delivery *delivery, const struct delivery_outcome *outcome);

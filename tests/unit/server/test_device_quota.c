@@ -1,0 +1,128 @@
+/* What the log says of who asks without end, and of many who ask under new names. */
+#include "server/device_quota.h"
+
+#include "base/log.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MINUTE_MS 60000
+
+static struct device_quota quota;
+static const uint8_t nowhere[16];
+
+static int set_up(void **state)
+{
+    (void)state;
+    log_configure(LOG_INFO, LOG_LOGFMT);
+    device_quota_init(&quota);
+    return 0;
+}
+
+static struct mac mac_of(uint32_t number)
+{
+    struct mac mac = { { 0x5c, 0xcf } };
+    memcpy(mac.bytes + 2, &number, sizeof number);
+    return mac;
+}
+
+static unsigned lines(uint32_t number, enum reason reason, unsigned asks, uint64_t now_ms)
+{
+    struct mac mac = mac_of(number);
+    struct device_asker asker = { .mac = &mac, .address = nowhere };
+    unsigned said = 0;
+    for (unsigned i = 0; i < asks; i++) {
+        said += device_quota_takes(&quota, &asker, reason, now_ms);
+    }
+    return said;
+}
+
+static void test_one_asker(void **state)
+{
+    (void)state;
+    assert_int_equal(lines(1, REASON_UNKNOWN_TYPE, 1000, 1000), QUOTA_ALIKE_MAX);
+    assert_int_equal(lines(1, REASON_NO_IMAGE, 1, 1000), 1); /* something else of the same */
+    assert_int_equal(lines(2, REASON_UNKNOWN_TYPE, 1, 1000), 1);
+    assert_int_equal(quota.left_out, 1000 - QUOTA_ALIKE_MAX);
+    assert_int_equal(lines(1, REASON_UNKNOWN_TYPE, 1, 1001 + MINUTE_MS), 1);
+    assert_int_equal(quota.left_out, 0); /* it was told */
+}
+
+static void test_strangers_together(void **state)
+{
+    (void)state;
+    unsigned said = 0;
+    for (uint32_t i = 0; i < 5 * QUOTA_REFUSALS_MAX; i++) {
+        said += lines(i, REASON_UNKNOWN_TYPE, 1, 1000);
+    }
+    assert_int_equal(said, QUOTA_REFUSALS_MAX);
+    assert_int_equal(quota.left_out, 4 * QUOTA_REFUSALS_MAX);
+}
+
+/* A rollout over a large fleet is the day's story. */
+static void test_what_is_sent_is_said(void **state)
+{
+    (void)state;
+    unsigned said = 0;
+    for (uint32_t i = 0; i < 5 * QUOTA_REFUSALS_MAX; i++) {
+        said += lines(i, REASON_NEWER, 1, 1000);
+    }
+    assert_int_equal(said, 5 * QUOTA_REFUSALS_MAX);
+}
+
+static void test_at_debug_all_is_said(void **state)
+{
+    (void)state;
+    log_configure(LOG_DEBUG, LOG_LOGFMT);
+    assert_int_equal(lines(1, REASON_UNKNOWN_TYPE, 1000, 1000), 1000);
+}
+
+static unsigned asks(uint32_t number, unsigned count, uint64_t now_ms)
+{
+    struct mac mac = mac_of(number);
+    unsigned told = 0;
+    for (unsigned i = 0; i < count; i++) {
+        told += device_quota_asked(&quota, &mac, now_ms) != 0;
+    }
+    return told;
+}
+
+static void test_a_busy_device_is_named_once_an_hour(void **state)
+{
+    (void)state;
+    assert_int_equal(asks(1, QUOTA_BUSY_MIN - 1, 1000), 0);
+    assert_int_equal(asks(1, 1000, 1001), 1);
+    for (uint64_t minute = 1; minute < 60; minute++) {
+        assert_int_equal(asks(1, 1000, 1001 + minute * MINUTE_MS), 0);
+    }
+    assert_int_equal(asks(1, 1000, 1001 + 60 * MINUTE_MS), 1);
+}
+
+static void test_busy_devices_in_numbers(void **state)
+{
+    (void)state;
+    unsigned told = 0;
+    for (uint32_t i = 0; i < 100; i++) {
+        told += asks(i, 1000, 1000);
+    }
+    assert_int_equal(told, QUOTA_BUSY_MAX);
+}
+
+#define CASE(test) cmocka_unit_test_setup(test, set_up)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CASE(test_one_asker),
+        CASE(test_strangers_together),
+        CASE(test_what_is_sent_is_said),
+        CASE(test_at_debug_all_is_said),
+        CASE(test_a_busy_device_is_named_once_an_hour),
+        CASE(test_busy_devices_in_numbers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
