@@ -1,0 +1,181 @@
+"""Strangers at the devices' door: who is turned away, how much of it one address has, and what the log makes of it."""
+
+import re
+import socket
+import time
+
+import pytest
+
+from tests.support.admin import Admin
+from tests.support.updraft import (ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
+                                   wait_until)
+
+HEALTHZ = device_request("/healthz", {}, http="1.1")
+
+
+@pytest.fixture
+def image(tmp_path):
+    return make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", seed=1)
+
+
+def admin_of(server):
+    return Admin(server.folder / "state/admin.sock")
+
+
+def knock(server, source="127.0.0.1", data=b""):
+    connection = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S, source_address=(source, 0))
+    connection.sendall(data)
+    return connection
+
+
+def asks(server, source="127.0.0.1"):
+    """Let in, answered, and kept."""
+    connection = knock(server, source, HEALTHZ)
+    assert Reply(connection.recv(4096)).status == 200
+    return connection
+
+
+def is_closed(connection):
+    try:
+        return connection.recv(4096) == b""
+    except ConnectionResetError:
+        return True
+
+
+def refused_for(server, why):
+    text = admin_of(server).get("/metrics").text
+    return int(re.search(rf'^updraft_connections_refused_total\{{why="{why}"\}} (\d+)$', text, re.M)[1])
+
+
+# --- one address ------------------------------------------------------------------------------------------------------
+
+def test_one_address_has_its_share(tmp_path, image):
+    """Beyond it who asks nothing makes room; who was let in stays; others are served as ever; it is said once."""
+    flags = {"peer_connections": 4, "head_timeout": "10m", "idle_timeout": "10m"}
+    with Server(tmp_path, **flags) as server:
+        partial = [knock(server, data=b"GET /update/door HTTP/1.0\r\nUser-") for _ in range(4)]
+        time.sleep(0.2)  # who has just come has a moment to ask
+        kept = [asks(server) for _ in range(4)]
+        assert all(is_closed(connection) for connection in partial)
+        assert refused_for(server, "made-room") == 4
+        for _ in range(5):
+            assert is_closed(knock(server, data=HEALTHZ))
+        assert refused_for(server, "peer-full") == 5
+        other = asks(server, "127.0.0.2")
+        for connection in kept:
+            connection.sendall(HEALTHZ)
+            assert Reply(connection.recv(4096)).status == 200
+        kept.pop().close()
+        wait_until(lambda: not is_closed(knock(server, data=HEALTHZ)), "the place of the one that left")
+        server.wait_log("event=connection_refused .*remedy=.*--peer-connections")
+        assert server.log().count("event=connection_refused") == 1, "a line for each"
+        for connection in [*kept, other]:
+            connection.close()
+
+
+def test_a_trusted_proxy_brings_as_many_as_it_likes(tmp_path, image):
+    with Server(tmp_path, peer_connections=2, trusted_proxy="127.0.0.1", idle_timeout="10m") as server:
+        kept = [asks(server) for _ in range(10)]
+        others = [asks(server, "127.0.0.3") for _ in range(2)]
+        assert is_closed(knock(server, "127.0.0.3", HEALTHZ))
+        for connection in [*kept, *others]:
+            connection.close()
+
+
+def test_a_site_behind_one_address(tmp_path, image):
+    """Five hundred devices come at once after a command, through one NAT: the default has room for them."""
+    with Server(tmp_path) as server:
+        crowd = [knock(server) for _ in range(500)]
+        for i, connection in enumerate(crowd):
+            mac = f"5C:CF:7F:00:{i >> 8:02X}:{i & 255:02X}"
+            connection.sendall(device_request("/update/door", ESP8266, mac=mac))
+        assert all(Reply(read_to_end(connection)).body == image for connection in crowd)
+        assert refused_for(server, "peer-full") == refused_for(server, "made-room") == 0
+
+
+def test_silent_connections_make_room_at_a_full_door(tmp_path, image):
+    """From many addresses, each within its share: the door is full, and whoever asks is served all the same."""
+    with Server(tmp_path, connections_max=20, head_timeout="10m") as server:
+        crowd = [knock(server, f"127.0.1.{i}", b"GET") for i in range(1, 21)]
+        wait_until(lambda: "updraft_connections_open 20\n" in admin_of(server).get("/metrics").text, "a full door")
+        time.sleep(0.2)
+        assert check(server, "/update/door").status == 200
+        assert refused_for(server, "made-room") >= 1
+        for connection in crowd:
+            connection.close()
+
+
+# --- lists, read again ------------------------------------------------------------------------------------------------
+
+def test_lists_follow_a_reload(tmp_path, image):
+    config = tmp_path / "u.ini"
+    config.write_text("block-network = 127.0.0.0/8\n")
+    with Server(tmp_path, config=config) as server:
+        assert check(server, "/update/door").reason == "blocked"
+        config.write_text("block-mac = 5c:cf:7f\nunknown-devices = refuse\n")
+        server.process.send_signal(1)
+        server.wait_log("event=reloaded")
+        assert check(server, "/update/door").reason == "blocked"
+        assert check(server, "/update/door", mac="24:0A:C4:00:00:01").reason == "unknown-device"
+        config.write_text("")
+        server.process.send_signal(1)
+        wait_until(lambda: server.log().count("event=reloaded") == 2, "the second reload")
+        assert check(server, "/update/door").status == 200
+
+
+def test_rollouts_and_explain_know_the_lists(tmp_path, image):
+    with Server(tmp_path, block_mac="5c:cf:7f") as server:
+        admin = admin_of(server)
+        plan = admin.post("/api/v1/rollouts?plan=1", {"type": "door", "to": ["5CCF7F000001", "240AC4000001"]})
+        assert '"blocked"' in plan.text, plan.text
+        explained = admin.get("/api/v1/explain?mac=5CCF7F000001&type=door")
+        assert "blocked" in explained.text, explained.text
+
+
+def test_who_is_refused_is_not_remembered(tmp_path, image):
+    with Server(tmp_path, unknown_devices="refuse", log_level="info") as server:
+        for i in range(200):
+            assert check(server, "/update/door", mac=f"5C:CF:7F:00:01:{i:02X}").reason == "unknown-device"
+        assert "updraft_devices 0\n" in admin_of(server).get("/metrics").text
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+def ask_all(server, requests, count):
+    with server.connect() as connection:
+        connection.sendall(requests)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_to_end(connection).count(b"HTTP/1.1 ") == count
+
+
+def ask_often(server, request, times):
+    """On kept connections, a hundred at once."""
+    for _ in range(times // 100):
+        ask_all(server, 100 * request, 100)
+
+
+def test_a_device_that_asks_a_thousand_times_a_minute(tmp_path, image):
+    """It is answered from its record, and named once."""
+    with Server(tmp_path, log_level="info") as server:
+        request = device_request("/update/door", {**ESP8266, "Connection": "keep-alive"}, http="1.1",
+                                 version="2.0.0", md5=None)
+        ask_often(server, request, 1000)
+        server.wait_log("level=warn event=device_busy device=5ccf7fb1e042 type=door asks=120 within=1m .*remedy=")
+        ask_often(server, request, 1000)
+        assert server.log().count("event=device_busy") == 1
+        assert "event=check" not in server.log()
+
+
+def test_strangers_do_not_fill_the_log(tmp_path, image):
+    """One that is refused again and again, and many under new names: each is counted, few are said."""
+    with Server(tmp_path, log_level="info") as server:
+        ask_often(server, device_request("/update/none", {**ESP8266, "Connection": "keep-alive"}, http="1.1"), 1000)
+        assert server.log().count("event=check reason=unknown-type") == 10
+        for i in range(10):
+            request = b"".join(device_request("/update/none", {**ESP8266, "Connection": "keep-alive"}, http="1.1",
+                                              mac=f"5C:CF:7F:01:{i:02X}:{n:02X}") for n in range(100))
+            ask_all(server, request, 100)
+        wait_until(lambda: server.log().count("event=check") == 600, "those that are said")
+        assert 'updraft_checks_total{reason="unknown-type"} 2000\n' in admin_of(server).get("/metrics").text
+        assert check(server, "/update/door").status == 200
+        server.wait_log("event=update_sent")
