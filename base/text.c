@@ -250,6 +250,14 @@ static size_t utf8_sequence(const unsigned char *at, size_t len)
     return 0;
 }
 
+/* U+2028 to U+202E, U+2066 to U+2069: they end lines, or turn the direction in which what follows is shown, beyond the
+ * name that holds them. */
+static bool turns_lines(const unsigned char *at)
+{
+    return at[0] == 0xe2 &&
+           ((at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) || (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
+}
+
 /* Bytes of the clean character at `at`, 0 where there is none. */
 static size_t clean_sequence(const char *at, size_t len)
 {
@@ -258,6 +266,9 @@ static size_t clean_sequence(const char *at, size_t len)
         return c >= 0x20 && c != 0x7f;
     }
     size_t n = utf8_sequence((const unsigned char *)at, len);
+    if (n == 3 && turns_lines((const unsigned char *)at)) {
+        return 0;
+    }
     return c == 0xc2 && n > 0 && (unsigned char)at[1] < 0xa0 ? 0 : n; /* U+0080 to U+009F control terminals, too */
 }
 

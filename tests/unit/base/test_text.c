@@ -318,6 +318,13 @@ static const struct {
     { "a control character in two bytes", BYTES("\xc2\x9b"), false },
     { "the first that is none", BYTES("\xc2\xa0"), true },
     { "Latin-1", BYTES("\xe4pfel"), false },
+    { "a line end of three bytes", BYTES("\xe2\x80\xa8"), false },
+    { "right to left",
+      BYTES("a\xe2\x80\xae"
+            "gpj"),
+      false },
+    { "the end of such", BYTES("\xe2\x81\xa9"), false },
+    { "before and behind those", BYTES("\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa"), true },
 };
 
 /* Else a file's name could be shown in one way and mean another. */
