@@ -1,5 +1,8 @@
 """Strangers at the devices' door: who is turned away, how much of it one address has, and what the log makes of it."""
 
+import errno
+import hashlib
+import os
 import re
 import socket
 import time
@@ -7,7 +10,8 @@ import time
 import pytest
 
 from tests.support.admin import Admin
-from tests.support.updraft import (ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
+from tests.support.download import resident_kib
+from tests.support.updraft import (BIN, ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
                                    wait_until)
 
 HEALTHZ = device_request("/healthz", {}, http="1.1")
@@ -179,3 +183,104 @@ def test_strangers_do_not_fill_the_log(tmp_path, image):
         assert 'updraft_checks_total{reason="unknown-type"} 2000\n' in admin_of(server).get("/metrics").text
         assert check(server, "/update/door").status == 200
         server.wait_log("event=update_sent")
+
+
+# --- floods that keep the rules of HTTP -------------------------------------------------------------------------------
+
+def test_pipelined_flood_that_reads_nothing(tmp_path, image):
+    """Requests without end, and nobody reads the answers: the server stops reading, holds little, and serves others."""
+    with Server(tmp_path, transfer_timeout="3s", env={"ASAN_OPTIONS": "quarantine_size_mb=1"}) as server:
+        before = resident_kib(server)
+        crowd = [server.connect() for _ in range(8)]
+        sent = [0] * len(crowd)
+        for connection in crowd:
+            connection.setblocking(False)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            for i, connection in enumerate(crowd):
+                try:
+                    sent[i] += connection.send(500 * HEALTHZ)
+                except (BlockingIOError, ConnectionResetError, BrokenPipeError):
+                    pass
+            assert check(server, "/healthz", {}).status == 200
+        assert resident_kib(server) - before < 32 << 10
+        for connection in crowd:  # whoever reads nothing is cut in the end
+            connection.settimeout(PATIENCE_S)
+        wait_until(lambda: "updraft_connections_open 0\n" in admin_of(server).get("/metrics").text, "all to be cut")
+        for connection in crowd:
+            connection.close()
+
+
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+def preloaded(name, **variables):
+    assert (BIN / f"{name}.so").exists(), f"build all targets: {name} is one"
+    sanitizer = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
+    return {"LD_PRELOAD": str(BIN / f"{name}.so"), "ASAN_OPTIONS": sanitizer,
+            **{key: str(value) for key, value in variables.items()}}
+
+
+def order(path, number):
+    temporary = path.with_suffix(".new")
+    temporary.write_text(str(number))
+    temporary.rename(path)
+
+
+def test_repository_on_a_disk_that_answers_eio(tmp_path, image):
+    """What is in memory is served; what is not is "not now"; a new file is named as unreadable; and all of it mends by
+    itself."""
+    fault = tmp_path / "fault"
+    env = preloaded("fault_disk", FAULT_READS=fault)
+    with Server(tmp_path, rescan_interval="1s", image_idle="10m", env=env) as server:
+        assert check(server, "/update/door").body == image
+        other = make_image("esp8266", tmp_path / "firmware/lamp/1.0.0.bin", seed=2)
+        server.wait_log("event=image_added file=lamp/1.0.0.bin")
+        order(fault, errno.EIO)
+        assert check(server, "/update/door", mac="5C:CF:7F:00:00:02").body == image
+        reply = check(server, "/update/lamp", version="0.1.0")
+        assert (reply.status, reply.reason) == (304, "not-yet")
+        make_image("esp8266", tmp_path / "firmware/gate/1.0.0.bin", seed=3)
+        server.wait_log("event=(image_rejected|repository_unreadable|file_unreadable).*(gate/1.0.0.bin|nput/output)")
+        assert check(server, "/update/gate").status == 404
+        fault.unlink()
+        assert check(server, "/update/lamp", version="0.1.0").body == other
+        wait_until(lambda: check(server, "/update/gate", version="0.1.0").status == 200, "the new file to be read after all")
+
+
+YEAR_S = 31557600
+
+
+@pytest.mark.parametrize("jumps", [[20 * YEAR_S, -30 * YEAR_S], [-55 * YEAR_S, 60 * YEAR_S]], ids=["ahead", "back"])
+def test_the_calendar_jumps(tmp_path, image, jumps):
+    """A small computer wakes up in 1970, and is told the time a minute later; or somebody mistypes a year. Devices are
+    served, deadlines hold, a rollout goes on, new files are found, and what was written is read again."""
+    clock = tmp_path / "clock"
+    env = preloaded("turn_clock", TURN_CLOCK=clock)
+    flags = {"env": env, "idle_timeout": "1s", "head_timeout": "1s"}
+    runs = hashlib.md5(image).hexdigest()
+    macs = [f"5C:CF:7F:00:02:{i:02X}" for i in range(9)]
+    with Server(tmp_path, **flags) as server:
+        admin = admin_of(server)
+        order_ = {"type": "door", "to": [mac.replace(":", "") for mac in macs], "in_flight": 1}
+        rollout = admin.post("/api/v1/rollouts", order_).json["id"]
+        for i, offset in enumerate([0, *jumps]):
+            order(clock, offset)
+            reply = check(server, "/update/door", mac=macs[i], version="1.0.0")
+            assert (reply.status, reply.reason) == (200, "published"), offset
+            reply = check(server, "/update/door", mac=macs[i], version="2.0.0", md5=runs)
+            assert (reply.status, reply.reason) == (304, "same-digest"), offset
+            with server.connect() as idle:
+                idle.sendall(HEALTHZ)
+                begun = time.monotonic()
+                read_to_end(idle)
+                assert 0.5 < time.monotonic() - begun < 20, offset
+            make_image("esp8266", tmp_path / f"firmware/lamp/{i + 1}.0.0.bin", seed=i + 10)
+            server.wait_log(f"event=image_added file=lamp/{i + 1}.0.0.bin")
+            counts = admin.get(f"/api/v1/rollouts/{rollout}").json
+            assert counts["devices"]["confirmed"] == i + 1, counts
+            assert admin.get(f"/api/v1/devices/{macs[i].replace(':', '')}").status == 200
+    for offset in (0, *jumps):  # and a start at any time
+        order(clock, offset)
+        with Server(tmp_path, **flags) as server:
+            assert admin_of(server).get(f"/api/v1/rollouts/{rollout}").json["devices"]["confirmed"] == 3
+            assert check(server, "/update/door", mac=macs[0], version="2.0.0", md5=runs).status == 304
