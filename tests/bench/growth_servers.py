@@ -120,7 +120,8 @@ def write_counted(folder):
 def running(folder, builds, devices, pin, counted):
     try:
         updraft.BIN = write_counted(folder) if counted else BIN
-        server = updraft.Server(folder, log_level="info", idle_timeout="10m", preexec_fn=pin)
+        server = updraft.Server(folder, log_level="info", idle_timeout="10m", peer_connections=0,
+                                preexec_fn=pin)
     finally:
         updraft.BIN = BIN
     with server:

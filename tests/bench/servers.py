@@ -142,7 +142,7 @@ def listens(port):
 
 @contextlib.contextmanager
 def ours(folder, pin, name=OURS, **flags):
-    with updraft.Server(folder, log_level="info", preexec_fn=pin, **flags) as server:
+    with updraft.Server(folder, log_level="info", peer_connections=0, preexec_fn=pin, **flags) as server:
         yield Measured(name, server.port, server.process.pid)
 
 

@@ -75,7 +75,7 @@ def time_of(line):
 def fetch(folder, devices, options):
     """Seconds from the first simulator's start until the last device had its image, and the CPU seconds of all."""
     make_image("esp8266", folder / "s/firmware/door/2.0.0.bin", size=options.size, seed=2)
-    with Server(folder / "s", log_level="info") as server, contextlib.ExitStack() as stack:
+    with Server(folder / "s", log_level="info", peer_connections=0) as server, contextlib.ExitStack() as stack:
         sims, began, used = [], time.time(), children_s()
         for first, count in shares(devices):
             (folder / f"{first}").mkdir()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.admin import Admin
 from tests.support.download import resident_kib
+from tests.support.mqtt import Broker, Listener, wait_connected
 from tests.support.updraft import (BIN, ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
                                    wait_until)
 
@@ -284,3 +285,32 @@ def test_the_calendar_jumps(tmp_path, image, jumps):
         with Server(tmp_path, **flags) as server:
             assert admin_of(server).get(f"/api/v1/rollouts/{rollout}").json["devices"]["confirmed"] == 3
             assert check(server, "/update/door", mac=macs[0], version="2.0.0", md5=runs).status == 304
+
+
+# --- the broker -------------------------------------------------------------------------------------------------------
+
+def test_a_broker_that_floods(tmp_path, image):
+    """Messages without end, of strangers and of devices' names, long ones among them: devices are served meanwhile, and
+    each message is counted, as read or as dropped."""
+    def taken(admin):
+        text = admin.get("/metrics").text
+        return sum(map(int, re.findall(r"^updraft_mqtt_(?:reports_total\{.*\}|dropped_total) (\d+)$", text, re.M)))
+
+    with Broker(tmp_path / "broker") as broker, Server(tmp_path, mqtt=broker.url, log_level="info") as server, \
+            Listener(broker, "none", client_id="flood") as client:
+        admin = admin_of(server)
+        wait_connected(admin)
+        before, begun, slowest = resident_kib(server), time.monotonic(), 0
+        for i in range(20000):
+            words = (b"x" * 100, b'{"state":' * 300, b"\xff" * 8000, b'{"state":"failed","error":"\\u0000"}')
+            client.client.publish(f"updraft/door/5ccf7f{i % 65536:06x}/{('status', 'online')[i % 2]}", words[i % 4], 0)
+            if i % 500 == 0:
+                asked = time.monotonic()
+                assert check(server, "/update/door", mac=f"5C:CF:7F:01:00:{i // 500:02X}").status == 200
+                slowest = max(slowest, time.monotonic() - asked)
+        client.client.publish("updraft/door/5ccf7f000000/online", b"online", 1).wait_for_publish()
+        wait_until(lambda: taken(admin) > 0, "the messages to be counted")
+        assert check(server, "/update/door").status == 200
+        assert slowest < 5 + (time.monotonic() - begun) / 10, "devices wait for the flood"
+        assert resident_kib(server) - before < 200 << 10
+        assert len(server.log()) < 64 << 10, "a line for each"
