@@ -6,6 +6,7 @@ find_package(Threads REQUIRED)
 pkg_check_modules(UV REQUIRED IMPORTED_TARGET libuv>=1.44)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3>=3.35)
 pkg_check_modules(INIH REQUIRED IMPORTED_TARGET inih)
+pkg_check_modules(SECCOMP REQUIRED IMPORTED_TARGET libseccomp>=2.5)
 
 # llhttp: a library of its own on Debian 13 and Alpine (9.x); on Debian 12 node-llhttp brings its sources (8.1),
 # which are compiled here. LLHTTP_STRICT_MODE=1 must reach users too: 8.1's loose parser accepts smuggling shapes;

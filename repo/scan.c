@@ -373,7 +373,8 @@ static void scan_file(struct scan *scan, const struct scan_place *place)
         if (errno == ENOENT) {
             return; /* gone since the folder was read, or a link to nowhere */
         }
-        verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno), "let the server's user read the file");
+        verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, strerror(errno),
+                    "let the server's user read the file; a link out of the repository needs --sandbox-read");
         refuse_unreadable(scan, place, &name, NULL, &verdict);
         return;
     }
@@ -467,7 +468,7 @@ static enum status scan_entry(struct scan *scan, int folder, const struct dirent
     if (child < 0 && errno == EACCES) {
         struct image_verdict verdict;
         verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, "folder: permission denied",
-                    "let the server's user read the folder");
+                    "let the server's user read the folder; a link out of the repository needs --sandbox-read");
         catalog_reject(scan->catalog, joined, NULL, NULL, &verdict);
         return STATUS_OK;
     }

@@ -327,7 +327,8 @@ static void scan_failed(struct watch *watch)
     if (!watch->failed) {
         LOG_EVENT(LOG_ERROR, "repository_unreadable", "path", watch->result.failed_path, "why",
                   status_text(watch->status), "remedy",
-                  "what was served before is served on; make the folder readable again");
+                  "what was served before is served on; make the folder readable again; one that was made anew needs a "
+                  "restart (--sandbox-read)");
     }
     watch->failed = true;
     watch->next_ms = watch->rescan_ms < RETRY_MS ? watch->rescan_ms : RETRY_MS;

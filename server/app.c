@@ -160,6 +160,9 @@ static int open_access(struct app *app)
         return app_say_error(message);
     }
     app->failed_logins = failed_logins_new("admin");
+    app->admin.tokens = app->tokens;
+    app->admin.audit = app->audit;
+    app->admin.failed_logins = app->failed_logins;
     return app->failed_logins != NULL ? 0 : app_say_error("out of memory");
 }
 
@@ -209,10 +212,7 @@ static void introduce(struct app *app)
                                      .device_http = &app->http,
                                      .blobs = &app->blobs,
                                      .metrics = &app->metrics,
-                                     .tokens = app->tokens,
-                                     .failed_logins = app->failed_logins,
                                      .held = &app->held,
-                                     .audit = app->audit,
                                      .started_s = time(NULL),
                                      .started_ms = uv_now(&app->loop),
                                      .rescan = rescan,
@@ -264,17 +264,21 @@ static void start_watch(struct app *app)
     app->watch = watch_start(&app->loop, &config, on_catalog, app);
 }
 
-/* What can be wrong is found here, before anything runs. Returns 0, or 1 having said what. */
-static int prepare(struct app *app)
+/* The folders and what of them is needed at once. */
+static int open_folders(struct app *app)
 {
     char message[FOLDERS_MESSAGE_MAX];
     if (folders_prepare(&app->config, message, sizeof message) != STATUS_OK ||
         folders_lock(&app->config, message, sizeof message) != STATUS_OK) {
         return app_say_error(message);
     }
-    if (open_access(app) != 0) {
-        return 1;
-    }
+    return open_access(app);
+}
+
+/* What can be wrong is found here, before anything runs: first what may need root, then, as the user, what makes files,
+ * then, confined, what begins threads. Returns 0, or 1 having said what. */
+static int prepare(struct app *app)
+{
     signal(SIGPIPE, SIG_IGN);
     /* A file that is larger than a limit allows is an error of its upload, not our end. */
     signal(SIGXFSZ, SIG_IGN);
@@ -283,20 +287,22 @@ static int prepare(struct app *app)
     (void)uv_loop_configure(&app->loop, UV_METRICS_IDLE_TIME);
     app->loop.data = app;
     introduce(app);
-    if (app_fleet_open(app) != 0) {
-        return 1;
-    }
-    app->admin.store = app->store;
     app_apply_settings(app);
     struct http_limits limits = app_http_limits(app);
     http_server_init(&app->http, &app->loop, &app->blobs, &handlers, app, &limits);
     app->http.refused = app->metrics.families[METRIC_REFUSED];
     app->http.on_room = app_on_room;
     app->http.on_empty = app_on_http_empty;
-    if (app_tls_open(app) != 0 || app_passwords_open(app) != 0 || app_signing_open(app) != 0) {
+    if (app_tls_open(app) != 0 || app_passwords_open(app) != 0 || app_signing_open(app) != 0 ||
+        app_bind_addresses(app) != 0 || app_become_user(app) != 0) {
         return 1;
     }
-    return app_bind_doors(app);
+    if (open_folders(app) != 0 || app_bind_socket(app) != 0 || app_confine(app) != 0) {
+        return 1;
+    }
+    int failed = app_fleet_open(app);
+    app->admin.store = app->store;
+    return failed;
 }
 
 int app_run(struct config *config, int argc, char *const *argv)
@@ -309,6 +315,7 @@ int app_run(struct config *config, int argc, char *const *argv)
         return 1;
     }
     log_start();
+    app_say_sandbox(&app);
     blob_store_start(&app.blobs, &app.loop, app.config.repo, app.config.image_idle_ms, app.config.image_memory_bytes);
     say_old_tokens(&app);
     held_answers_init(&app.held, &app.loop, ADMIN_HELD_MAX, ADMIN_HELD_PEER_MAX);

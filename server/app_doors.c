@@ -76,26 +76,28 @@ static enum status bind_entry(struct app *app, size_t i, char *message, size_t s
                                            app->config.admin_listen, message, size);
 }
 
-static int bind_entries(struct app *app)
+static int bind_entry_or_say(struct app *app, size_t i)
 {
     char message[CONFIG_TEXT_MAX + 256];
+    return bind_entry(app, i, message, sizeof message) == STATUS_OK ? 0 : app_say_error(message);
+}
+
+int app_bind_addresses(struct app *app)
+{
+    if (bind_listeners(app) != 0) {
+        return 1;
+    }
+    return app->config.admin_listen[0] != '\0' ? bind_entry_or_say(app, ADMIN_TCP) : 0;
+}
+
+int app_bind_socket(struct app *app)
+{
     if (app->config.admin_socket[0] != '\0') {
         snprintf(app->admin_socket, sizeof app->admin_socket, "%s", app->config.admin_socket);
     } else {
         snprintf(app->admin_socket, sizeof app->admin_socket, "%s/admin.sock", app->config.state);
     }
-    for (size_t i = 0; i < ADMIN_ENTRIES; i++) {
-        bool wanted = i == ADMIN_UNIX || app->config.admin_listen[0] != '\0';
-        if (wanted && bind_entry(app, i, message, sizeof message) != STATUS_OK) {
-            return app_say_error(message);
-        }
-    }
-    return 0;
-}
-
-int app_bind_doors(struct app *app)
-{
-    return bind_listeners(app) != 0 || bind_entries(app) != 0;
+    return bind_entry_or_say(app, ADMIN_UNIX);
 }
 
 /* --- opening ------------------------------------------------------------------------------------------------------ */

@@ -44,6 +44,15 @@ struct admin_entry {
 
 enum { ADMIN_UNIX, ADMIN_TCP, ADMIN_ENTRIES };
 
+/* What is in force; an empty `…_why` says that it is. */
+struct app_sandbox {
+    char user[128]; /* who we are */
+    bool no_new_privileges;
+    int abi; /* of Landlock */
+    char files_why[300];
+    char calls_why[100];
+};
+
 struct app {
     uv_loop_t loop;
     struct config config;
@@ -85,9 +94,10 @@ struct app {
     char said_url[PUBLIC_URL_MAX + 1]; /* which */
     uv_timer_t tick;
     uint64_t idle_ns, looked_ns; /* of the loop, when its busy share was last worked out */
-    unsigned parts_open;         /* of what talks to the outside, while stopping */
-    bool fleet_stopped;          /* its store is closed, or closing */
-    bool changes_awaited;        /* one of them: changes of the repository under way */
+    struct app_sandbox sandbox;
+    unsigned parts_open;  /* of what talks to the outside, while stopping */
+    bool fleet_stopped;   /* its store is closed, or closing */
+    bool changes_awaited; /* one of them: changes of the repository under way */
 };
 
 /* Says it on stderr; returns 1, the exit code. */
@@ -99,8 +109,10 @@ void app_say_public_url(struct app *app);
 
 /* --- app_doors: where devices and the operator come in ------------------------------------------------------------ */
 
-/* Takes the addresses, so that a mistake shows before anything runs. Returns 0, or 1 having said what. */
-int app_bind_doors(struct app *app);
+/* Take the addresses, for which it may need root, and the operator's socket, whose file is the user's; so a mistake
+ * shows before anything runs. Return 0, or 1 having said what. */
+int app_bind_addresses(struct app *app);
+int app_bind_socket(struct app *app);
 
 /* Lets them in, and says so on stdout, a line a listener (flushed by the caller). Returns false where another program
  * was faster: then everything stops. */
@@ -108,6 +120,14 @@ bool app_open_doors(struct app *app);
 
 /* There is room for connections again. */
 void app_on_room(void *owner);
+
+/* --- app_sandbox: what the process may do --------------------------------------------------------------------------
+ */
+
+/* Each returns 0, or 1 having said what. No thread may be running. */
+int app_become_user(struct app *app);
+int app_confine(struct app *app);
+void app_say_sandbox(const struct app *app);
 
 /* --- app_settings: what the configuration says, at the start and on SIGHUP ---------------------------------------- */
 

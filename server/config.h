@@ -22,6 +22,7 @@
 enum config_unknown { CONFIG_UNKNOWN_ALLOWED, CONFIG_UNKNOWN_HELD, CONFIG_UNKNOWN_REFUSED };
 enum config_tls_client { CONFIG_TLS_CLIENT_REQUIRED, CONFIG_TLS_CLIENT_OPTIONAL };
 enum config_tls_mac { CONFIG_TLS_MAC_NAMED, CONFIG_TLS_MAC_REQUIRED, CONFIG_TLS_MAC_ANY };
+enum config_sandbox { CONFIG_SANDBOX_AUTO, CONFIG_SANDBOX_ON, CONFIG_SANDBOX_OFF };
 enum config_store { CONFIG_STORE_SQLITE, CONFIG_STORE_NONE };
 
 /* Where a value came from. */
@@ -59,6 +60,9 @@ struct config {
     uint64_t tls_record_bytes, tls_handshakes_max;
     char device_passwords[CONFIG_TEXT_MAX]; /* the file of their users; "" = none is asked for one */
     struct config_list signing_keys;        /* files; none = no signature is asked for */
+    char user[CONFIG_TEXT_MAX];             /* "" = who starts us */
+    uint64_t sandbox;                       /* enum config_sandbox */
+    struct config_list sandbox_read;        /* folders */
     struct config_list trusted_proxies;     /* addresses and networks */
     struct config_list block_networks, allow_networks;
     struct config_list block_macs, allow_macs; /* whole MACs, and prefixes of them */
@@ -126,6 +130,11 @@ void config_blame(const struct config *config, const char *name, char *to, size_
  * and a value of a flag or variable that no line of a file can say, are named in a comment. */
 void config_print(const struct config *config, FILE *to);
 void config_print_help(FILE *to);
+
+/* The files that it names, which are read again on SIGHUP or by the broker's connections: itself, certificates, keys,
+ * secrets. Those that are not there among them. */
+typedef void (*config_file_fn)(void *owner, const char *path);
+void config_each_file(const struct config *config, config_file_fn on_file, void *owner);
 
 /* After a reload: keys that take effect only at a start keep their values of `before`; `names` lists those that were
  * to change, separated by ", ". */

@@ -122,7 +122,7 @@ size_t machine_addresses(struct machine_address *addresses, size_t max, bool *in
 {
     uv_interface_address_t *list;
     int count;
-    *in_container = runs_in_container();
+    *in_container = *in_container || runs_in_container(); /* a reload may no longer look at others' processes */
     if (uv_interface_addresses(&list, &count) != 0) {
         return 0;
     }

@@ -6,6 +6,7 @@
 #include "server/config.h"
 #include "server/device_users.h"
 #include "server/folders.h"
+#include "server/sandbox.h"
 #include "server/tokens.h"
 
 #include <stdio.h>
@@ -35,6 +36,9 @@ static int check(const struct config *config)
     }
     if (status == STATUS_OK && config->store != CONFIG_STORE_NONE && access(config->state, F_OK) == 0) {
         status = store_sqlite.check(config->state, message, sizeof message);
+    }
+    if (status == STATUS_OK && config->user[0] != '\0') {
+        status = sandbox_user_check(config->user, message, sizeof message);
     }
     if (status == STATUS_OK && config->tls_certs.count > 0) {
         struct tls *tls = NULL;

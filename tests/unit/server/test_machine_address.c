@@ -15,7 +15,7 @@ static void test_the_machine_is_asked(void **state)
 {
     (void)state;
     static struct machine_address addresses[256];
-    bool in_container;
+    bool in_container = false;
     size_t count = machine_addresses(addresses, COUNT_OF(addresses), &in_container);
     size_t loopbacks = 0;
     for (size_t i = 0; i < count; i++) {

@@ -1,0 +1,62 @@
+/* The process confines itself: another user, no new privileges, of the file system what it needs (Landlock), of the
+ * system calls those that it makes (seccomp). Whoever takes it over has no more than that.
+ *
+ * Rights of threads begun earlier stay as they were, so all of it comes before the first thread. app_sandbox.c says
+ * what updraftd needs.
+ */
+#ifndef SERVER_SANDBOX_H
+#define SERVER_SANDBOX_H
+
+#include "base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* --- the user ----------------------------------------------------------------------------------------------------- */
+
+/* Drops from root to the user `name` and its groups, for good; nothing happens where it is who runs us. On failure
+ * `message` says why, and what to do. */
+enum status sandbox_become(const char *name, char *message, size_t size);
+
+/* Whether there is such a user, and we could become it. */
+enum status sandbox_user_check(const char *name, char *message, size_t size);
+
+/* Who we are: a name, or a number where it has none. */
+void sandbox_user_name(char *to, size_t size);
+
+/* For good: no program that we might start gets more rights than we have. */
+bool sandbox_no_new_privileges(void);
+
+/* --- files: Landlock (Linux 5.13 and newer) ----------------------------------------------------------------------- */
+
+enum sandbox_access {
+    SANDBOX_READ,
+    SANDBOX_WRITE,  /* and read, make and remove; links and devices excepted */
+    SANDBOX_SOCKET, /* make a Unix socket in this folder, and remove it */
+};
+
+struct sandbox_files {
+    int ruleset;
+    int abi; /* what the kernel can do, by landlock(7)'s numbers */
+    uint64_t handled;
+    int error;        /* an errno: a place could not be allowed, */
+    char failed[200]; /* this one */
+};
+
+/* Begins a set of places. Returns false with errno where the kernel has no Landlock, or forbids it. */
+bool sandbox_files_begin(struct sandbox_files *files);
+
+/* The place and all below, as it is now: a folder that is made anew under the same name is another. One that is not
+ * there is passed over. */
+void sandbox_files_allow(struct sandbox_files *files, const char *path, enum sandbox_access access);
+
+/* From now on, and for good. Returns 0, or an errno where nothing is enforced; then `failed` is the place, or "". */
+int sandbox_files_enforce(struct sandbox_files *files);
+
+/* --- system calls: seccomp ---------------------------------------------------------------------------------------- */
+
+/* From now on, and for good: all others fail with EPERM. Returns 0 or an errno. */
+int sandbox_calls_enforce(void);
+
+#endif

@@ -1,0 +1,396 @@
+/* Each case is tried by a child, since what it gives up it never gets back. */
+#include "server/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/prctl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* What a child says of a call: 0 or its errno. */
+#define TRIED(call) ((call) >= 0 ? 0 : errno)
+
+#define EXPECT(call, wanted)                                                                                           \
+    do {                                                                                                               \
+        errno = 0;                                                                                                     \
+        int said_ = TRIED(call);                                                                                       \
+        if (said_ != (wanted)) {                                                                                       \
+            fprintf(stderr, "%s:%d: %s: %s, not %s\n", __FILE__, __LINE__, #call, strerror(said_), strerror(wanted));  \
+            _exit(1);                                                                                                  \
+        }                                                                                                              \
+    } while (0)
+
+static char home[] = "/tmp/updraft-sandbox-XXXXXX";
+
+/* `name` below the test's folder. The texts of the last few calls are kept. */
+static const char *at(const char *name)
+{
+    static char texts[4][128];
+    static int next;
+    next = (next + 1) % 4;
+    snprintf(texts[next], sizeof texts[next], "%s/%s", home, name);
+    return texts[next];
+}
+
+static void write_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    assert_true(fd >= 0 && write(fd, "text", 4) == 4);
+    close(fd);
+}
+
+/* A folder to write, one to read, one for a socket, and one that is nobody's business. */
+static int set_up(void **state)
+{
+    (void)state;
+    static const char *const folders[] = { "state", "certs", "run", "secret" };
+    assert_non_null(mkdtemp(home));
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        char file[160];
+        assert_int_equal(mkdir(at(folders[i]), 0755), 0);
+        snprintf(file, sizeof file, "%s/file", at(folders[i]));
+        write_file(file);
+    }
+    assert_int_equal(symlink("../secret/file", at("state/out")), 0);
+    assert_int_equal(symlink("file", at("state/in")), 0);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf %s", home);
+    return system(command);
+}
+
+static void in_child(void (*act)(void))
+{
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        act();
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* --- files -------------------------------------------------------------------------------------------------------- */
+
+static bool has_landlock(void)
+{
+    return syscall(SYS_landlock_create_ruleset, NULL, 0, 1) > 0;
+}
+
+static void confine_files(void)
+{
+    struct sandbox_files files;
+    if (!sandbox_no_new_privileges() || !sandbox_files_begin(&files)) {
+        _exit(2);
+    }
+    sandbox_files_allow(&files, at("state"), SANDBOX_WRITE);
+    sandbox_files_allow(&files, at("certs"), SANDBOX_READ);
+    sandbox_files_allow(&files, at("run"), SANDBOX_SOCKET);
+    sandbox_files_allow(&files, at("nowhere"), SANDBOX_READ);
+    sandbox_files_allow(&files, "/dev/null", SANDBOX_WRITE); /* a file, of which fewer rights can be given */
+    if (sandbox_files_enforce(&files) != 0) {
+        _exit(3);
+    }
+}
+
+/* A sanitizer may start its symbolizer. */
+static void try_starting(const char *program)
+{
+#ifndef UPDRAFT_SANITIZED
+    EXPECT(execl(program, "program", (char *)NULL), EACCES);
+#else
+    (void)program;
+#endif
+}
+
+static void try_writing(void)
+{
+    confine_files();
+    EXPECT(open(at("state/file"), O_RDWR | O_TRUNC), 0);
+    EXPECT(open(at("state/new"), O_WRONLY | O_CREAT, 0600), 0);
+    EXPECT(mkdir(at("state/folder"), 0700), 0);
+    EXPECT(rename(at("state/new"), at("state/folder/new")), 0);
+    EXPECT(link(at("state/file"), at("state/linked")), 0);
+    EXPECT(truncate(at("state/linked"), 1), 0);
+    EXPECT(unlink(at("state/folder/new")), 0);
+    EXPECT(rmdir(at("state/folder")), 0);
+    EXPECT(open("/dev/null", O_RDWR), 0);
+    EXPECT(mknod(at("state/device"), S_IFCHR | 0600, 0), EACCES);
+    EXPECT(symlink("/etc", at("state/link")), EACCES);
+    EXPECT(chmod(at("state/file"), 0755), 0);
+    try_starting(at("state/file"));
+}
+
+static void try_reading(void)
+{
+    confine_files();
+    EXPECT(open(at("certs"), O_RDONLY | O_DIRECTORY), 0);
+    EXPECT(open(at("certs/file"), O_RDONLY), 0);
+    EXPECT(open(at("certs/file"), O_RDWR), EACCES);
+    EXPECT(open(at("certs/new"), O_WRONLY | O_CREAT, 0600), EACCES);
+    EXPECT(unlink(at("certs/file")), EACCES);
+    EXPECT(truncate(at("certs/file"), 0), EACCES);
+}
+
+static void try_outside(void)
+{
+    confine_files();
+    EXPECT(open(at("secret/file"), O_RDONLY), EACCES);
+    EXPECT(open(at("secret"), O_RDONLY | O_DIRECTORY), EACCES);
+    EXPECT(open("/etc/passwd", O_RDONLY), EACCES);
+    EXPECT(open("/", O_RDONLY | O_DIRECTORY), EACCES);
+    EXPECT(open("/proc/1/environ", O_RDONLY), EACCES);
+    try_starting("/bin/true");
+    EXPECT(open(at("state/in"), O_RDONLY), 0);
+    EXPECT(open(at("state/out"), O_RDONLY), EACCES);
+    EXPECT(rename(at("state/file"), at("secret/file2")), EACCES);
+}
+
+static void try_sockets(void)
+{
+    confine_files();
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", at("run/socket"));
+    EXPECT(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    EXPECT(unlink(at("run/socket")), 0);
+    EXPECT(open(at("run/file"), O_RDONLY), EACCES);
+    EXPECT(open(at("run/new"), O_WRONLY | O_CREAT, 0600), EACCES);
+}
+
+static void files_are_confined(void **state)
+{
+    (void)state;
+    if (!has_landlock()) {
+        skip();
+    }
+    in_child(try_writing);
+    in_child(try_reading);
+    in_child(try_outside);
+    in_child(try_sockets);
+}
+
+/* A set that cannot be had is said, and nothing is enforced. */
+static void try_broken_set(void)
+{
+    struct sandbox_files files;
+    if (!sandbox_no_new_privileges() || !sandbox_files_begin(&files)) {
+        _exit(2);
+    }
+    int ruleset = files.ruleset;
+    files.ruleset = open("/dev/null", O_RDONLY);
+    sandbox_files_allow(&files, "/etc", SANDBOX_READ);
+    close(ruleset);
+    if (sandbox_files_enforce(&files) == 0 || strcmp(files.failed, "/etc") != 0) {
+        _exit(3);
+    }
+    EXPECT(open("/etc/passwd", O_RDONLY), 0);
+}
+
+static void a_place_that_cannot_be_allowed(void **state)
+{
+    (void)state;
+    if (!has_landlock()) {
+        skip();
+    }
+    in_child(try_broken_set);
+}
+
+/* --- system calls ------------------------------------------------------------------------------------------------- */
+
+static void confine_calls(void)
+{
+    if (!sandbox_no_new_privileges() || sandbox_calls_enforce() != 0) {
+        _exit(2);
+    }
+}
+
+static void try_programs(void)
+{
+    confine_calls();
+    EXPECT(execl("/bin/true", "true", (char *)NULL), EPERM);
+    EXPECT(syscall(SYS_execveat, AT_FDCWD, "/bin/true", NULL, NULL, 0), EPERM);
+    EXPECT(syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0), EPERM); /* a process */
+    EXPECT(syscall(SYS_clone3, NULL, 0), ENOSYS);
+#ifdef SYS_fork
+    EXPECT(syscall(SYS_fork), EPERM);
+#endif
+}
+
+static void try_others(void)
+{
+    confine_calls();
+    EXPECT(ptrace(PTRACE_ATTACH, getppid(), NULL, NULL), EPERM);
+    EXPECT(syscall(SYS_process_vm_readv, getppid(), NULL, 0, NULL, 0, 0), EPERM);
+    EXPECT(kill(getppid(), 0), EPERM);
+    EXPECT(syscall(SYS_tgkill, getppid(), getppid(), 0), EPERM);
+    EXPECT(syscall(SYS_tgkill, getpid(), (int)syscall(SYS_gettid), 0), 0);
+    EXPECT(syscall(SYS_pidfd_open, getppid(), 0), EPERM);
+}
+
+static void try_powers(void)
+{
+    static const long calls[] = { SYS_setresuid,       SYS_setgroups,   SYS_mount,      SYS_umount2,
+                                  SYS_chroot,          SYS_unshare,     SYS_setns,      SYS_bpf,
+                                  SYS_perf_event_open, SYS_init_module, SYS_kexec_load, SYS_keyctl,
+                                  SYS_io_uring_setup,  SYS_userfaultfd, SYS_reboot,     SYS_seccomp,
+                                  SYS_personality,     SYS_mknodat,     SYS_symlinkat,  SYS_process_vm_writev };
+    confine_calls();
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        EXPECT(syscall(calls[i], -1, -1, -1, -1, -1, -1), EPERM);
+    }
+    EXPECT(prctl(PR_SET_DUMPABLE, 1), EPERM);
+    EXPECT(prctl(PR_SET_NAME, "name"), 0);
+}
+
+static void try_families(void)
+{
+    static const int open_ones[] = { AF_INET, AF_INET6, AF_UNIX },
+                     shut_ones[] = { AF_PACKET, AF_VSOCK, AF_ALG, AF_KEY };
+    confine_calls();
+    for (size_t i = 0; i < sizeof open_ones / sizeof open_ones[0]; i++) {
+        EXPECT(socket(open_ones[i], SOCK_STREAM, 0), 0);
+    }
+    EXPECT(socket(AF_NETLINK, SOCK_RAW, 0), 0);
+    for (size_t i = 0; i < sizeof shut_ones / sizeof shut_ones[0]; i++) {
+        EXPECT(socket(shut_ones[i], SOCK_RAW, 0), EPERM);
+    }
+}
+
+static int map(int protection)
+{
+    void *at_ = mmap(NULL, 4096, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return at_ == MAP_FAILED ? -1 : 0;
+}
+
+static void try_memory(void)
+{
+    confine_calls();
+    EXPECT(map(PROT_READ | PROT_WRITE), 0);
+    EXPECT(map(PROT_READ | PROT_EXEC), 0);
+    EXPECT(map(PROT_READ | PROT_WRITE | PROT_EXEC), EPERM);
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    EXPECT(mprotect(page, 4096, PROT_READ), 0);
+    EXPECT(mprotect(page, 4096, PROT_READ | PROT_EXEC), EPERM);
+}
+
+static void *answer(void *owner)
+{
+    return owner;
+}
+
+static void try_everyday(void)
+{
+    static int mark;
+    pthread_t thread;
+    void *said = NULL;
+    confine_calls();
+    EXPECT(-pthread_create(&thread, NULL, answer, &mark), 0);
+    EXPECT(-pthread_join(thread, &said), 0);
+    int file = open("/etc/passwd", O_RDONLY | O_CLOEXEC), pair[2];
+    EXPECT(file, 0);
+    EXPECT(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    EXPECT(sendfile(pair[0], file, NULL, 10), 0);
+    EXPECT(said == &mark ? 0 : -1, 0);
+    abort();
+}
+
+static void calls_are_confined(void **state)
+{
+    (void)state;
+    in_child(try_programs);
+    in_child(try_others);
+    in_child(try_powers);
+    in_child(try_families);
+    in_child(try_memory);
+}
+
+/* What the server does all day goes on, to the end by a broken promise. */
+static void everyday_calls_go_on(void **state)
+{
+    (void)state;
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        try_everyday();
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+/* --- the user ----------------------------------------------------------------------------------------------------- */
+
+static void try_nobody(void)
+{
+    char message[300], name[64];
+    gid_t groups[8];
+    if (sandbox_become("nobody", message, sizeof message) != STATUS_OK) {
+        _exit(2);
+    }
+    sandbox_user_name(name, sizeof name);
+    if (strcmp(name, "nobody") != 0 || getuid() == 0 || getgid() == 0 || getgroups(8, groups) != 1 || groups[0] == 0) {
+        _exit(3);
+    }
+    EXPECT(setuid(0), EPERM);
+    EXPECT(open("/etc/shadow", O_RDONLY), EACCES);
+    if (sandbox_become("nobody", message, sizeof message) != STATUS_OK ||
+        sandbox_become("root", message, sizeof message) != STATUS_DENIED || strstr(message, "start as root") == NULL) {
+        _exit(4);
+    }
+}
+
+static void the_user_is_dropped_to(void **state)
+{
+    (void)state;
+    if (geteuid() != 0) {
+        skip();
+    }
+    in_child(try_nobody);
+}
+
+static void a_user_that_is_not_there(void **state)
+{
+    (void)state;
+    char message[300];
+    assert_int_equal(sandbox_user_check("no-such-user", message, sizeof message), STATUS_NOT_FOUND);
+    assert_non_null(strstr(message, "--user no-such-user: there is no such user"));
+    assert_int_equal(sandbox_become("no-such-user", message, sizeof message), STATUS_NOT_FOUND);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(files_are_confined, set_up, tear_down),
+        cmocka_unit_test(a_place_that_cannot_be_allowed),
+        cmocka_unit_test(calls_are_confined),
+        cmocka_unit_test(everyday_calls_go_on),
+        cmocka_unit_test(the_user_is_dropped_to),
+        cmocka_unit_test(a_user_that_is_not_there),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
