@@ -366,18 +366,20 @@ def test_a_file_where_the_type_s_folder_should_be(server, admin, tmp_path):
     assert on_disk(server) == ["door"]
 
 
-def test_folder_that_leads_out_of_the_repository(server, admin, tmp_path):
-    """It is served, being there to be read; but what lies elsewhere is not the server's to change."""
-    outside = make_image("esp8266", tmp_path / "elsewhere/1.0.bin")
-    (server.repo / "door").symlink_to(tmp_path / "elsewhere")
-    wait_until(lambda: files(admin) == ["door/1.0.bin"], "the image is served")
-    said = refused(upload(admin, image_bytes(tmp_path), version="1.1"), 500, "not-written")
-    assert "door is a link that may lead out of the repository" in said
-    assert "out of the repository" in refused(upload(admin, b"\xe9" + outside[1:], replace="yes"), 500, "not-written")
-    assert "out of the repository" in refused(remove(admin, "door/1.0.bin"), 500, "not-removed")
-    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["1.0.bin"]
-    assert (tmp_path / "elsewhere/1.0.bin").read_bytes() == outside and files(admin) == ["door/1.0.bin"]
-    server.wait_log("level=warn event=firmware_added .*refused=not-written why=.*leads? out.* remedy=")
+def test_folder_that_leads_out_of_the_repository(tmp_path):
+    """It is served, where --sandbox-read lets it be read; but what lies elsewhere is not the server's to change."""
+    with Server(tmp_path, sandbox_read=tmp_path) as server:
+        admin = admin_of(server)
+        outside = make_image("esp8266", tmp_path / "elsewhere/1.0.bin")
+        (server.repo / "door").symlink_to(tmp_path / "elsewhere")
+        wait_until(lambda: files(admin) == ["door/1.0.bin"], "the image is served")
+        said = refused(upload(admin, image_bytes(tmp_path), version="1.1"), 500, "not-written")
+        assert "door is a link that may lead out of the repository" in said
+        assert "out of the repository" in refused(upload(admin, b"\xe9" + outside[1:], replace="yes"), 500, "not-written")
+        assert "out of the repository" in refused(remove(admin, "door/1.0.bin"), 500, "not-removed")
+        assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["1.0.bin"]
+        assert (tmp_path / "elsewhere/1.0.bin").read_bytes() == outside and files(admin) == ["door/1.0.bin"]
+        server.wait_log("level=warn event=firmware_added .*refused=not-written why=.*leads? out.* remedy=")
 
 
 def test_folder_that_leads_to_another(server, admin, tmp_path):

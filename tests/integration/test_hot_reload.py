@@ -173,9 +173,9 @@ def test_image_not_in_memory_while_the_repository_is_away(tmp_path):
 
 
 def test_repository_made_anew(tmp_path):
-    """Unlike one that moved away and came back, this is another folder."""
+    """Unlike one that moved away and came back, this is another folder, for which the sandbox has to leave room."""
     make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", seed=1)
-    with Server(tmp_path, rescan_interval="1s") as server:
+    with Server(tmp_path, rescan_interval="1s", sandbox_read=tmp_path) as server:
         shutil.rmtree(server.repo)
         server.wait_log("event=repository_unreadable|event=image_removed")
         data = make_image("esp8266", server.repo / "door/2.0.1.bin", seed=2)

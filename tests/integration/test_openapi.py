@@ -149,7 +149,8 @@ def server(tmp_path, closed_port):
     make_image("esp8266", firmware / "truc_0_4_9.ino.d1_mini.bin", seed=1)
     (firmware / "porch").mkdir()
     (firmware / "porch/1.0.0.bin").write_text("<html>404</html>")
-    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{closed_port}", admin_listen="127.0.0.1:0") as running:
+    with Server(tmp_path, mqtt=f"mqtt://127.0.0.1:{closed_port}", admin_listen="127.0.0.1:0",
+                sandbox_read=tmp_path) as running:
         yield running
 
 
