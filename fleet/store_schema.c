@@ -14,6 +14,8 @@
 /* KiB: room for the pages that one batch may touch, each another device's. With less, SQLite writes some of them to the
  * log before the COMMIT, and reads the whole batch back to sum it up anew. */
 #define CACHE_KIB "12000"
+/* Sorting needs no folder of temporary files: there may be none that we may write to. */
+#define SORT_IN_MEMORY "PRAGMA temp_store = MEMORY; "
 
 /* Scripts from version i to i + 1: never changed once released, only added to. A new column comes last in its table,
  * because rows are read in the order of the columns (store_rows.c). Each gets a fixture in
@@ -275,7 +277,8 @@ static enum status bring_up(sqlite3 *db, const char *path, bool *wal, char *mess
         return status;
     }
     int code = ask(db, "PRAGMA journal_mode = WAL", &number, mode);
-    code = code == SQLITE_OK ? run(db, "PRAGMA synchronous = FULL; PRAGMA cache_size = -" CACHE_KIB) : code;
+    code =
+        code == SQLITE_OK ? run(db, SORT_IN_MEMORY "PRAGMA synchronous = FULL; PRAGMA cache_size = -" CACHE_KIB) : code;
     code = code == SQLITE_OK ? migrate(db, version) : code;
     if (code != SQLITE_OK) {
         return store_explain(db, path, code, "preparing it", message, size);
@@ -356,7 +359,8 @@ static enum status read_one_way(const char *path, size_t way, sqlite3 **opened, 
         (void)sqlite3_extended_result_codes(db, 1);
         (void)sqlite3_busy_timeout(db, BUSY_MS);
         (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-        code = run(db, ways[way].pragma);
+        code = run(db, SORT_IN_MEMORY);
+        code = code == SQLITE_OK ? run(db, ways[way].pragma) : code;
     }
     status = code == SQLITE_OK ? look_at_owner(db, path, &version, message, size)
                                : store_explain(db, path, code, "reading it", message, size);

@@ -111,7 +111,7 @@ def write_counted(folder):
     programs.mkdir(parents=True)
     script = programs / "updraftd"
     script.write_text(f"#!/bin/sh\nexec valgrind -q --tool=callgrind --instr-atstart=no --separate-threads=yes "
-                      f"--callgrind-out-file={folder}/callgrind.out '{BIN}/updraftd' \"$@\"\n")
+                      f"--callgrind-out-file={folder}/callgrind.out '{BIN}/updraftd' --sandbox off \"$@\"\n")
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     return programs
 
