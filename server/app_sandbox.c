@@ -46,7 +46,10 @@ int app_become_user(struct app *app)
     return 0;
 }
 
-/* --- files -------------------------------------------------------------------------------------------------------- */
+/* --- files and ports
+ * -------------------------------------------------------------------------------------------------------- */
+
+#define DNS_PORT 53
 
 /* Read by name lookups, while we run: systems put new files in the place of /etc/resolv.conf. */
 static const char *const name_places[] = { "/etc", "/lib", "/lib64", "/usr/lib", "/usr/lib64" };
@@ -55,7 +58,7 @@ static const char *const trust_places[] = { "/etc/ssl", "/etc/pki", "/usr/share/
                                             "/usr/local/share/ca-certificates" };
 
 /* The folder that a path lies in. */
-static void allow_folder_of(struct sandbox_files *files, const char *path, enum sandbox_access access)
+static void allow_folder_of(struct sandbox_landlock *landlock, const char *path, enum sandbox_access access)
 {
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", path);
@@ -65,7 +68,7 @@ static void allow_folder_of(struct sandbox_files *files, const char *path, enum 
     } else {
         slash[slash == folder] = '\0';
     }
-    sandbox_files_allow(files, folder, access);
+    sandbox_landlock_allow(landlock, folder, access);
 }
 
 /* Its folder, since a new one is put in its place by rename; and the folder that it leads to, as a link. */
@@ -78,63 +81,65 @@ static void allow_file(void *owner, const char *file)
     }
 }
 
-static void allow_all(struct sandbox_files *files, const char *const *places, size_t count)
+static void allow_all(struct sandbox_landlock *landlock, const char *const *places, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        sandbox_files_allow(files, places[i], SANDBOX_READ);
+        sandbox_landlock_allow(landlock, places[i], SANDBOX_READ);
     }
 }
 
-static void allow_broker(struct sandbox_files *files, const struct broker_url *url)
+static void allow_broker(struct sandbox_landlock *landlock, const struct broker_url *url)
 {
     struct in6_addr address;
     char real[PATH_MAX];
+    sandbox_landlock_connect(landlock, url->port);
     bool by_name = inet_pton(AF_INET, url->host, &address) != 1 && inet_pton(AF_INET6, url->host, &address) != 1;
     if (by_name) {
-        allow_all(files, name_places, sizeof name_places / sizeof name_places[0]);
+        sandbox_landlock_connect(landlock, DNS_PORT); /* long answers come over TCP */
+        allow_all(landlock, name_places, sizeof name_places / sizeof name_places[0]);
         if (realpath("/etc/resolv.conf", real) != NULL) {
-            allow_folder_of(files, real, SANDBOX_READ);
+            allow_folder_of(landlock, real, SANDBOX_READ);
         }
     }
     if (url->tls) {
         const char *file = getenv(X509_get_default_cert_file_env()), *dir = getenv(X509_get_default_cert_dir_env());
-        allow_all(files, trust_places, sizeof trust_places / sizeof trust_places[0]);
-        sandbox_files_allow(files, dir != NULL ? dir : X509_get_default_cert_dir(), SANDBOX_READ);
-        allow_file(files, file != NULL ? file : X509_get_default_cert_file());
+        allow_all(landlock, trust_places, sizeof trust_places / sizeof trust_places[0]);
+        sandbox_landlock_allow(landlock, dir != NULL ? dir : X509_get_default_cert_dir(), SANDBOX_READ);
+        allow_file(landlock, file != NULL ? file : X509_get_default_cert_file());
     }
 }
 
 /* Of /proc, our own folder alone. The descriptor keeps it in the kernel's memory: else it would be made anew some day,
  * and be another one to Landlock. */
-static void allow_proc(struct sandbox_files *files)
+static void allow_proc(struct sandbox_landlock *landlock)
 {
     static int self = -1;
     self = self >= 0 ? self : open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    sandbox_files_allow(files, "/proc/self", SANDBOX_READ);
+    sandbox_landlock_allow(landlock, "/proc/self", SANDBOX_READ);
 }
 
-static void allow_places(const struct app *app, struct sandbox_files *files)
+static void allow_places(const struct app *app, struct sandbox_landlock *landlock)
 {
     const struct config *config = &app->config;
     struct broker_url url;
     char why[300];
-    sandbox_files_allow(files, config->repo, SANDBOX_WRITE); /* updraft firmware add, and rm */
-    sandbox_files_allow(files, config->state, SANDBOX_WRITE);
-    allow_folder_of(files, app->admin_socket, SANDBOX_SOCKET);
+    sandbox_landlock_allow(landlock, config->repo, SANDBOX_WRITE); /* updraft firmware add, and rm */
+    sandbox_landlock_allow(landlock, config->state, SANDBOX_WRITE);
+    allow_folder_of(landlock, app->admin_socket, SANDBOX_SOCKET);
     for (size_t i = 0; i < config->sandbox_read.count; i++) {
-        sandbox_files_allow(files, config->sandbox_read.texts[i], SANDBOX_READ);
+        sandbox_landlock_allow(landlock, config->sandbox_read.texts[i], SANDBOX_READ);
     }
-    config_each_file(config, allow_file, files);
+    config_each_file(config, allow_file, landlock);
     if (config->mqtt[0] != '\0' && broker_url_read(config->mqtt, &url, why, sizeof why) == STATUS_OK) {
-        allow_broker(files, &url);
+        allow_broker(landlock, &url);
     }
-    allow_proc(files);
-    sandbox_files_allow(files, "/sys/devices/virtual/net", SANDBOX_READ); /* machine_address */
-    sandbox_files_allow(files, "/dev/null", SANDBOX_WRITE);
-    sandbox_files_allow(files, "/dev/urandom", SANDBOX_READ);
+    allow_proc(landlock);
+    sandbox_landlock_allow(landlock, "/sys/devices/virtual/net", SANDBOX_READ); /* machine_address */
+    sandbox_landlock_allow(landlock, "/dev/null", SANDBOX_WRITE);
+    sandbox_landlock_allow(landlock, "/dev/urandom", SANDBOX_READ);
     if (sanitized) {
-        allow_file(files, "/proc/self/exe"); /* symbols of a complaint */
-        sandbox_files_allow(files, "/usr", SANDBOX_READ);
+        allow_file(landlock, "/proc/self/exe"); /* symbols of a complaint */
+        sandbox_landlock_allow(landlock, "/usr", SANDBOX_READ);
     }
 }
 
@@ -142,20 +147,20 @@ static void allow_places(const struct app *app, struct sandbox_files *files)
 
 static void confine_files(const struct app *app, struct app_sandbox *state)
 {
-    struct sandbox_files files;
-    if (!sandbox_files_begin(&files)) {
+    struct sandbox_landlock landlock;
+    if (!sandbox_landlock_begin(&landlock)) {
         snprintf(state->files_why, sizeof state->files_why, "%s",
                  errno == ENOSYS       ? "the kernel (before 5.13), or a container's filter, has no Landlock"
                  : errno == EOPNOTSUPP ? "Landlock is off in this kernel (lsm=)"
                                        : strerror(errno));
         return;
     }
-    state->abi = files.abi;
-    allow_places(app, &files);
-    int error = sandbox_files_enforce(&files);
+    state->abi = landlock.abi;
+    allow_places(app, &landlock);
+    int error = sandbox_landlock_enforce(&landlock);
     if (error != 0) {
-        snprintf(state->files_why, sizeof state->files_why, "%s%s%s", files.failed, files.failed[0] != '\0' ? ": " : "",
-                 strerror(error));
+        snprintf(state->files_why, sizeof state->files_why, "%s%s%s", landlock.failed,
+                 landlock.failed[0] != '\0' ? ": " : "", strerror(error));
     }
 }
 

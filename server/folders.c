@@ -35,6 +35,24 @@ static enum status check_repo(const struct config *config, char *message, size_t
     return STATUS_OK;
 }
 
+/* One that is not there when the sandbox is made is not in it later, either. */
+static enum status check_also_read(const struct config *config, char *message, size_t size)
+{
+    const struct config_list *list = &config->sandbox_read;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < list->count && status == STATUS_OK; i++) {
+        int folder = open(list->texts[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        if (folder < 0) {
+            status =
+                refuse(config, "sandbox-read", list->texts[i],
+                       "name a folder that is there and the server's user can read, or take this away", message, size);
+        } else {
+            close(folder);
+        }
+    }
+    return status;
+}
+
 /* `file`: one in it that is kept open for writing; NULL = none. */
 static enum status check_state(const struct config *config, const char *file, char *message, size_t size)
 {
@@ -91,6 +109,7 @@ static enum status check_parent(const struct config *config, char *message, size
 enum status folders_prepare(const struct config *config, char *message, size_t size)
 {
     enum status status = check_repo(config, message, size);
+    status = status == STATUS_OK ? check_also_read(config, message, size) : status;
     if (status == STATUS_OK && mkdir(config->state, 0750) != 0 && errno != EEXIST) {
         status = refuse(config, "state", config->state, "make its parent folder, or name another", message, size);
     }
@@ -101,6 +120,7 @@ enum status folders_check(const struct config *config, char *message, size_t siz
 {
     struct stat found;
     enum status status = check_repo(config, message, size);
+    status = status == STATUS_OK ? check_also_read(config, message, size) : status;
     if (status != STATUS_OK) {
         return status;
     }

@@ -28,7 +28,7 @@ void sandbox_user_name(char *to, size_t size);
 /* For good: no program that we might start gets more rights than we have. */
 bool sandbox_no_new_privileges(void);
 
-/* --- files: Landlock (Linux 5.13 and newer) ----------------------------------------------------------------------- */
+/* --- files and TCP: Landlock (Linux 5.13 and newer; TCP 6.7) ------------------------------------------------------ */
 
 enum sandbox_access {
     SANDBOX_READ,
@@ -36,23 +36,26 @@ enum sandbox_access {
     SANDBOX_SOCKET, /* make a Unix socket in this folder, and remove it */
 };
 
-struct sandbox_files {
+struct sandbox_landlock {
     int ruleset;
     int abi; /* what the kernel can do, by landlock(7)'s numbers */
-    uint64_t handled;
+    uint64_t handled, handled_net;
     int error;        /* an errno: a place could not be allowed, */
-    char failed[200]; /* this one */
+    char failed[200]; /* this one, or a port */
 };
 
-/* Begins a set of places. Returns false with errno where the kernel has no Landlock, or forbids it. */
-bool sandbox_files_begin(struct sandbox_files *files);
+/* Begins a set of places and ports. Returns false with errno where the kernel has no Landlock, or forbids it. */
+bool sandbox_landlock_begin(struct sandbox_landlock *landlock);
 
 /* The place and all below, as it is now: a folder that is made anew under the same name is another. One that is not
  * there is passed over. */
-void sandbox_files_allow(struct sandbox_files *files, const char *path, enum sandbox_access access);
+void sandbox_landlock_allow(struct sandbox_landlock *landlock, const char *path, enum sandbox_access access);
+
+/* A port to which a connection may be made. None may be taken, but those that are. */
+void sandbox_landlock_connect(struct sandbox_landlock *landlock, uint16_t port);
 
 /* From now on, and for good. Returns 0, or an errno where nothing is enforced; then `failed` is the place, or "". */
-int sandbox_files_enforce(struct sandbox_files *files);
+int sandbox_landlock_enforce(struct sandbox_landlock *landlock);
 
 /* --- system calls: seccomp ---------------------------------------------------------------------------------------- */
 

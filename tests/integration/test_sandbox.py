@@ -207,6 +207,12 @@ def test_links_out_of_the_repository(tmp_path):
         server.wait_log("landlock=abi[^$]*landlock=abi[^$]*event=image_rejected file=door/3.0.0.bin .*ermission denied")
 
 
+def test_folder_to_read_that_is_not_there(tmp_path):
+    for words in ((), ("--check-config",)):
+        error = refuse_start(tmp_path, "--sandbox-read", tmp_path / "nowhere", *words)
+        assert re.search("updraftd: --sandbox-read .*nowhere: No such file or directory: name a folder", error), error
+
+
 @landlocked
 def test_links_within_the_repository(tmp_path):
     data = make_image("esp8266", tmp_path / "firmware/shared/2.0.0.bin")

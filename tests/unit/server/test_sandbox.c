@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/prctl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -104,16 +105,17 @@ static bool has_landlock(void)
 
 static void confine_files(void)
 {
-    struct sandbox_files files;
-    if (!sandbox_no_new_privileges() || !sandbox_files_begin(&files)) {
+    struct sandbox_landlock landlock;
+    if (!sandbox_no_new_privileges() || !sandbox_landlock_begin(&landlock)) {
         _exit(2);
     }
-    sandbox_files_allow(&files, at("state"), SANDBOX_WRITE);
-    sandbox_files_allow(&files, at("certs"), SANDBOX_READ);
-    sandbox_files_allow(&files, at("run"), SANDBOX_SOCKET);
-    sandbox_files_allow(&files, at("nowhere"), SANDBOX_READ);
-    sandbox_files_allow(&files, "/dev/null", SANDBOX_WRITE); /* a file, of which fewer rights can be given */
-    if (sandbox_files_enforce(&files) != 0) {
+    sandbox_landlock_allow(&landlock, at("state"), SANDBOX_WRITE);
+    sandbox_landlock_allow(&landlock, at("certs"), SANDBOX_READ);
+    sandbox_landlock_allow(&landlock, at("run"), SANDBOX_SOCKET);
+    sandbox_landlock_allow(&landlock, at("nowhere"), SANDBOX_READ);
+    sandbox_landlock_connect(&landlock, 9);
+    sandbox_landlock_allow(&landlock, "/dev/null", SANDBOX_WRITE); /* a file, of which fewer rights can be given */
+    if (sandbox_landlock_enforce(&landlock) != 0) {
         _exit(3);
     }
 }
@@ -183,6 +185,30 @@ static void try_sockets(void)
     EXPECT(open(at("run/new"), O_WRONLY | O_CREAT, 0600), EACCES);
 }
 
+/* Nobody listens at either. Ports taken before stay ours. */
+static void try_ports(void)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int before = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0);
+    EXPECT(bind(before, (struct sockaddr *)&address, sizeof address), 0);
+    confine_files();
+    EXPECT(listen(before, 1), 0);
+    EXPECT(bind(fd, (struct sockaddr *)&address, sizeof address), EACCES);
+    address.sin_port = htons(9);
+    EXPECT(connect(fd, (struct sockaddr *)&address, sizeof address), ECONNREFUSED);
+    address.sin_port = htons(10);
+    EXPECT(connect(fd, (struct sockaddr *)&address, sizeof address), EACCES);
+}
+
+static void ports_are_confined(void **state)
+{
+    (void)state;
+    if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1) < 4) {
+        skip();
+    }
+    in_child(try_ports);
+}
+
 static void files_are_confined(void **state)
 {
     (void)state;
@@ -198,15 +224,15 @@ static void files_are_confined(void **state)
 /* A set that cannot be had is said, and nothing is enforced. */
 static void try_broken_set(void)
 {
-    struct sandbox_files files;
-    if (!sandbox_no_new_privileges() || !sandbox_files_begin(&files)) {
+    struct sandbox_landlock landlock;
+    if (!sandbox_no_new_privileges() || !sandbox_landlock_begin(&landlock)) {
         _exit(2);
     }
-    int ruleset = files.ruleset;
-    files.ruleset = open("/dev/null", O_RDONLY);
-    sandbox_files_allow(&files, "/etc", SANDBOX_READ);
+    int ruleset = landlock.ruleset;
+    landlock.ruleset = open("/dev/null", O_RDONLY);
+    sandbox_landlock_allow(&landlock, "/etc", SANDBOX_READ);
     close(ruleset);
-    if (sandbox_files_enforce(&files) == 0 || strcmp(files.failed, "/etc") != 0) {
+    if (sandbox_landlock_enforce(&landlock) == 0 || strcmp(landlock.failed, "/etc") != 0) {
         _exit(3);
     }
     EXPECT(open("/etc/passwd", O_RDONLY), 0);
@@ -385,12 +411,13 @@ static void a_user_that_is_not_there(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(files_are_confined, set_up, tear_down),
+        cmocka_unit_test(files_are_confined),
+        cmocka_unit_test(ports_are_confined),
         cmocka_unit_test(a_place_that_cannot_be_allowed),
         cmocka_unit_test(calls_are_confined),
         cmocka_unit_test(everyday_calls_go_on),
         cmocka_unit_test(the_user_is_dropped_to),
         cmocka_unit_test(a_user_that_is_not_there),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -17,6 +17,19 @@
 #define LANDLOCK_ACCESS_FS_TRUNCATE (1ull << 14)
 #endif
 
+/* Of Linux 6.7, for which Debian 12's headers are too old. */
+#define ACCESS_NET_BIND_TCP    (1ull << 0)
+#define ACCESS_NET_CONNECT_TCP (1ull << 1)
+#define RULE_NET_PORT          2
+
+struct ruleset {
+    uint64_t handled_access_fs, handled_access_net;
+};
+
+struct net_port {
+    uint64_t allowed_access, port;
+};
+
 #define READS   (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define SOCKETS (LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE)
 #define WRITES                                                                                                         \
@@ -40,24 +53,26 @@ static uint64_t rights_known(int abi)
     return known;
 }
 
-bool sandbox_files_begin(struct sandbox_files *files)
+bool sandbox_landlock_begin(struct sandbox_landlock *landlock)
 {
-    *files = (struct sandbox_files){ .ruleset = -1 };
-    files->abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    if (files->abi < 1) {
+    *landlock = (struct sandbox_landlock){ .ruleset = -1 };
+    landlock->abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    if (landlock->abi < 1) {
         return false;
     }
-    files->handled = rights_known(files->abi);
-    struct landlock_ruleset_attr attributes = { .handled_access_fs = files->handled };
-    files->ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0);
-    return files->ruleset >= 0;
+    landlock->handled = rights_known(landlock->abi);
+    landlock->handled_net = landlock->abi < 4 ? 0 : ACCESS_NET_BIND_TCP | ACCESS_NET_CONNECT_TCP;
+    struct ruleset ruleset = { landlock->handled, landlock->handled_net };
+    size_t size = landlock->handled_net != 0 ? sizeof ruleset : sizeof ruleset.handled_access_fs;
+    landlock->ruleset = (int)syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
+    return landlock->ruleset >= 0;
 }
 
-void sandbox_files_allow(struct sandbox_files *files, const char *path, enum sandbox_access access)
+void sandbox_landlock_allow(struct sandbox_landlock *landlock, const char *path, enum sandbox_access access)
 {
     struct stat found;
     struct landlock_path_beneath_attr place = {
-        .allowed_access = rights[access] & files->handled,
+        .allowed_access = rights[access] & landlock->handled,
         .parent_fd = open(path, O_PATH | O_CLOEXEC),
     };
     if (place.parent_fd < 0) {
@@ -66,19 +81,28 @@ void sandbox_files_allow(struct sandbox_files *files, const char *path, enum san
     if (fstat(place.parent_fd, &found) == 0 && !S_ISDIR(found.st_mode)) {
         place.allowed_access &= OF_FILES;
     }
-    if (syscall(SYS_landlock_add_rule, files->ruleset, LANDLOCK_RULE_PATH_BENEATH, &place, 0) != 0) {
-        files->error = errno;
-        snprintf(files->failed, sizeof files->failed, "%s", path);
+    if (syscall(SYS_landlock_add_rule, landlock->ruleset, LANDLOCK_RULE_PATH_BENEATH, &place, 0) != 0) {
+        landlock->error = errno;
+        snprintf(landlock->failed, sizeof landlock->failed, "%s", path);
     }
     close(place.parent_fd);
 }
 
-int sandbox_files_enforce(struct sandbox_files *files)
+void sandbox_landlock_connect(struct sandbox_landlock *landlock, uint16_t port)
 {
-    int error = files->error;
-    if (error == 0 && syscall(SYS_landlock_restrict_self, files->ruleset, 0) != 0) {
+    struct net_port rule = { ACCESS_NET_CONNECT_TCP, port };
+    if (landlock->handled_net != 0 && syscall(SYS_landlock_add_rule, landlock->ruleset, RULE_NET_PORT, &rule, 0) != 0) {
+        landlock->error = errno;
+        snprintf(landlock->failed, sizeof landlock->failed, "port %u", (unsigned)port);
+    }
+}
+
+int sandbox_landlock_enforce(struct sandbox_landlock *landlock)
+{
+    int error = landlock->error;
+    if (error == 0 && syscall(SYS_landlock_restrict_self, landlock->ruleset, 0) != 0) {
         error = errno;
     }
-    close(files->ruleset);
+    close(landlock->ruleset);
     return error;
 }
