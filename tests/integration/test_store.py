@@ -370,10 +370,13 @@ class FaultyHouse(Fleet):
 
     def __init__(self, folder):
         assert (BIN / "fault_disk.so").exists(), "build all targets: fault_disk is one"
-        self.order_path = folder / "fault"
+        orders = folder / "orders"  # what is preloaded reads it from inside the sandbox
+        orders.mkdir()
+        self.order_path = orders / "fault"
         sanitizer = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
         super().__init__(folder, broker=False, env={"LD_PRELOAD": str(BIN / "fault_disk.so"), "ASAN_OPTIONS": sanitizer,
-                                                    "UPDRAFT_FAULT": str(self.order_path)})
+                                                    "UPDRAFT_FAULT": str(self.order_path),
+                                                    "UPDRAFT_SANDBOX_READ": str(orders)})
 
     def fail(self, error):
         temporary = self.order_path.with_suffix(".new")
