@@ -49,6 +49,7 @@ static void test_printed_is_a_file_that_reads_the_same(void **state)
         "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
         "--signing-key /a/one.pem --signing-key two.pem --trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
         "--block-network 192.0.2.7 --allow-network 192.0.2.0/24 "
+        "--user ann --sandbox on --sandbox-read /mnt/a --sandbox-read b "
         "--block-mac 5c:cf:7f --block-mac 24:0A:C4:00:00:01 --allow-mac 5CCF --peer-connections 7 "
         "--device-passwords /etc/updraft/device-passwords --tls-listen [::]:8443 --tls-listen 0.0.0.0:0 "
         "--tls-cert ec.pem --tls-cert rsa.pem --tls-key ec.key "
