@@ -70,6 +70,10 @@ static void read_macs(struct mac_list *macs, const struct config_list *list)
 
 void app_apply_settings(struct app *app)
 {
+    static_assert((int)CERTIFICATE_MACS_NAMED == (int)CONFIG_TLS_MAC_NAMED &&
+                      (int)CERTIFICATE_MACS_REQUIRED == (int)CONFIG_TLS_MAC_REQUIRED &&
+                      (int)CERTIFICATE_MACS_ANY == (int)CONFIG_TLS_MAC_ANY,
+                  "one order");
     app->fleet.settings =
         (struct fleet_settings){ .assignments = app->config.assignments,
                                  .offerings = app->config.offerings,

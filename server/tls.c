@@ -309,7 +309,7 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
                      size_t size)
 {
     struct tls *made = calloc(1, sizeof *made);
-    int kinds[TLS_CERTS_MAX];
+    int kinds[TLS_CERTS_MAX] = { 0 };
     enum status status = STATUS_OK;
     ERR_clear_error();
     if (made == NULL || (made->context = SSL_CTX_new(TLS_server_method())) == NULL ||

@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TLS_CERTS_MAX     4     /* one of each kind: P-256, P-384, RSA … */
+#define TLS_CERTS_MAX     4     /* one of each kind: ECDSA (whatever its curve), RSA, Ed25519, Ed448 */
 #define TLS_SESSIONS_MAX  4096  /* by id, some 300 bytes each; tickets take none */
 #define TLS_TICKET_KEY_S  43200 /* a ticket's key makes new ones so long, and is good for as long again */
 #define TLS_WARN_BEFORE_S (30 * 86400)
