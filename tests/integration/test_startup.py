@@ -69,7 +69,7 @@ def folders(tmp_path):
     (["--log-level", "loud"], r'--log-level: "loud" .*error, warn, info or debug'),
     (["--log-format", "xml"], r'--log-format: "xml" .*logfmt or json'),
     (["--frobnicate", "1"], r"--frobnicate: not known.*--help"),
-    (["--tls-listen", "0.0.0.0:8443"], r"--tls-listen: not known.*--help"),
+    (["--tls-listen", "0.0.0.0:8443"], r"--tls-listen 0.0.0.0:8443: TLS needs a certificate"),
     (["--repo"], r"--repo: .*value is missing.*--help"),
     (["firmware"], r"firmware: only flags are taken.*--help"),
     (["--config", "/nowhere/updraft.ini"], r"/nowhere/updraft\.ini: No such file"),
