@@ -8,6 +8,7 @@
 
 #include "server/check.h"
 #include "server/known_types.h"
+#include "server/password_checks.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -366,6 +367,12 @@ static json_t *reason_step(const struct admin_api *api, const struct explain *ex
     return admin_text(line);
 }
 
+static bool needs_password(const struct admin_api *api, struct slice type)
+{
+    const struct device_users *users = password_checks_users(api->device_api->passwords);
+    return users != NULL && device_users_cover(users, type);
+}
+
 /* The reason's own step last: what the question lacks, or what else is odd, comes first. */
 static json_t *next_json(const struct admin_api *api, const struct explain *explain, const struct check *check)
 {
@@ -395,6 +402,10 @@ static json_t *next_json(const struct admin_api *api, const struct explain *expl
     admin_kept_text(check, line, sizeof line);
     if (line[0] != '\0') {
         json_array_append_new(next, admin_text(line));
+    }
+    if (needs_password(api, check->type)) {
+        json_array_append_new(next, json_string("its type needs a user and a password (device-passwords): without "
+                                                "right ones it hears 401 instead, and gets nothing"));
     }
     json_array_append_new(next, reason_step(api, explain, check));
     return next;

@@ -234,6 +234,16 @@ def test_requests_behind_one_that_waits(repo):
         assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200"] and answers.endswith(b"ok\n")
 
 
+def test_explain_says_that_a_password_is_needed(repo):
+    """Else it would promise an image to a device that hears 401."""
+    lines = write(repo, password_line("garden", "secret", "door"))
+    with Server(repo, device_passwords=lines) as server:
+        admin = Admin(server.folder / "state/admin.sock")
+        for type_name, needs in (("door", True), ("gate", False)):
+            steps = admin.get(f"/api/v1/explain?type={type_name}&client=esp8266").json["next"]
+            assert any("needs a user and a password" in step for step in steps) == needs
+
+
 def test_who_leaves_while_he_waits_and_the_end(repo):
     """Connections that go away meanwhile take nothing with them; a stop waits for one digest, not for all."""
     lines = write(repo, password_line("garden", "secret", rounds=SLOW))
