@@ -22,34 +22,69 @@ static bool ends_within_line(int descriptor, off_t bytes)
     return bytes > 0 && pread(descriptor, &last, 1, bytes - 1) == 1 && last != '\n';
 }
 
-static enum status open_it(struct audit_file *file)
+static enum status open_path(const char *path, int flags, int *opened)
 {
     struct stat stat;
-    int descriptor = open(file->path, O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    int descriptor = open(path, O_RDWR | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
     if (descriptor < 0) {
-        return errno == ELOOP ? STATUS_INVALID : status_from_errno(errno);
+        return errno == ELOOP || errno == EISDIR ? STATUS_INVALID : status_from_errno(errno);
     }
     if (fstat(descriptor, &stat) != 0 || !S_ISREG(stat.st_mode)) {
         close(descriptor);
         return STATUS_INVALID;
     }
-    if (!file->within_line && ends_within_line(descriptor, stat.st_size)) {
+    *opened = descriptor;
+    return STATUS_OK;
+}
+
+static enum status open_it(struct audit_file *file)
+{
+    struct stat stat;
+    int descriptor;
+    enum status status = open_path(file->path, O_CREAT, &descriptor);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!file->within_line && fstat(descriptor, &stat) == 0 && ends_within_line(descriptor, stat.st_size)) {
         (void)!write(descriptor, "\n", 1);
     }
     file->descriptor = descriptor;
     return STATUS_OK;
 }
 
+/* A server starts on a disk that is full or read-only, and serves what it can. */
+static bool may_pass(enum status status, int error)
+{
+    return status == STATUS_DISK_FULL || (status == STATUS_DENIED && error == EROFS);
+}
+
+static enum status complain(const char *path, enum status status, char *message, size_t size)
+{
+    snprintf(message, size, "%s cannot be written: %s; it must be a file that the server's user may write", path,
+             status_text(status));
+    return status;
+}
+
+enum status audit_file_check(const char *path, char *message, size_t size)
+{
+    int descriptor = -1;
+    enum status status = open_path(path, 0, &descriptor);
+    bool good = status == STATUS_NOT_FOUND || may_pass(status, errno) || status == STATUS_OK;
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+    return good ? STATUS_OK : complain(path, status, message, size);
+}
+
 enum status audit_file_open(struct audit_file *file, const char *path, char *message, size_t size)
 {
     *file = (struct audit_file){ .path = strdup(path), .descriptor = -1, .bytes_max = AUDIT_FILE_BYTES };
     enum status status = file->path != NULL ? open_it(file) : STATUS_NO_MEMORY;
-    if (status == STATUS_DISK_FULL || (status == STATUS_DENIED && errno == EROFS)) {
-        return STATUS_OK; /* a server starts on such a disk, and serves what it can */
+    if (may_pass(status, errno)) {
+        return STATUS_OK;
     }
     if (status != STATUS_OK) {
-        snprintf(message, size, "%s cannot be written: %s; it must be a file that the server's user may write", path,
-                 status_text(status));
+        complain(path, status, message, size);
         audit_file_close(file);
     }
     return status;

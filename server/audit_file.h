@@ -26,6 +26,8 @@ struct audit_file {
 /* Opens it for appending, or makes it; on a disk that is full or read-only perhaps later. Else `message` names file,
  * reason and remedy. */
 enum status audit_file_open(struct audit_file *file, const char *path, char *message, size_t size);
+/* Whether that would do; nothing is made. */
+enum status audit_file_check(const char *path, char *message, size_t size);
 void audit_file_close(struct audit_file *file);
 
 /* Appends whole lines, and has them reach the disk. `*written`: so many bytes are in the file, also where it failed;

@@ -3,6 +3,7 @@
 #include "server/app.h"
 #include "server/app_signing.h"
 #include "server/app_tls.h"
+#include "server/audit_file.h"
 #include "server/config.h"
 #include "server/device_users.h"
 #include "server/folders.h"
@@ -33,6 +34,10 @@ static int check(const struct config *config)
         snprintf(path, sizeof path, "%s/tokens", config->state);
         status = tokens_load(path, &tokens, message, sizeof message);
         tokens_free(tokens);
+    }
+    if (status == STATUS_OK) {
+        snprintf(path, sizeof path, "%s/audit.log", config->state);
+        status = audit_file_check(path, message, sizeof message);
     }
     if (status == STATUS_OK && config->store != CONFIG_STORE_NONE && access(config->state, F_OK) == 0) {
         status = store_sqlite.check(config->state, message, sizeof message);

@@ -194,6 +194,15 @@ def test_what_operators_say_breaks_no_line(server):
     assert lines.count(b"\n") == 8 and all(32 <= byte < 128 or byte > 127 for byte in lines.replace(b"\n", b""))
 
 
+def test_the_address_behind_a_trusted_proxy(tmp_path):
+    """And nobody else's word on it."""
+    with Server(tmp_path, admin_listen="127.0.0.1:0", trusted_proxy="127.0.0.1") as server:
+        token = make_token(server, "ci", role="admin")
+        for source in ("127.0.0.1", "127.0.0.2"):
+            remote(server, token, source).delete("/api/v1/tokens/x", headers={"X-Forwarded-For": "203.0.113.7"})
+        assert [one["from"] for one in acts(server, 3)] == ["socket", "203.0.113.7", "127.0.0.2"]
+
+
 def test_pages(server):
     admin = local(server)
     for number in range(25):
@@ -229,6 +238,11 @@ def test_a_file_that_is_none_stops_the_start(tmp_path):
     assert server.process.wait(30) == 1
     assert "audit.log cannot be written" in server.log()
     server.stop(expect=1)
+    words = ["--check-config", "--repo", tmp_path / "firmware", "--state", tmp_path / "state"]
+    says("audit.log cannot be written", *words, program="updraftd", code=1)
+    (tmp_path / "state/audit.log").rmdir()
+    says("", *words, program="updraftd")
+    assert not (tmp_path / "state/audit.log").exists()
 
 
 def test_refusals_do_not_wash_acts_out(server):
@@ -297,20 +311,20 @@ def timed(asks):
 def test_who_guesses_waits_and_nobody_else(server):
     token = make_token(server, "right")
     guesser, neighbour, other = remote(server, "updraft_wrong"), remote(server, token), remote(server, "updraft_wrong", "127.0.0.2")
-    for _ in range(5):
-        answer, took = timed(guesser)
-        assert answer.status == 401 and took < 0.2
-    took = [timed(guesser)[1] for _ in range(3)]
-    assert 0.25 <= took[0] < 0.45 and 0.5 <= took[1] < 0.8 and 1 <= took[2] < 1.4
-    held = threading.Thread(target=timed, args=(guesser,))  # 2 s
+    asked = [timed(guesser) for _ in range(5)]
+    assert {answer.status for answer, _ in asked} == {401} and sum(took for _, took in asked) < 3
+    for least in (0.25, 0.5, 1, 2):
+        assert least <= timed(guesser)[1] < least + 4
+    held = threading.Thread(target=timed, args=(guesser,))  # 4 s
     held.start()
     answer, took = timed(neighbour)  # of the same address, with a right token
-    assert answer.status == 200 and took < 0.3
+    assert answer.status == 200 and took < 3
     answer, took = timed(other)
-    assert answer.status == 401 and took < 0.3
+    assert answer.status == 401 and took < 3
+    assert held.is_alive()
     assert remote(server).get("/api/v1/status").status == 401  # without one: no guess
     held.join()
-    assert "\nupdraft_admin_logins_failed_total 10\n" in local(server).get("/metrics").text
+    assert "\nupdraft_admin_logins_failed_total 11\n" in local(server).get("/metrics").text
     assert len(re.findall("event=login_failed door=admin peer=127.0.0.1 ", server.log())) == 1
     assert "updraft_wrong" not in server.log()
 

@@ -941,7 +941,7 @@ def test_tokens_open_the_tcp_door(tmp_path):
         (tmp_path / "token").write_text(token)
         says("ready", "status", env={"UPDRAFT_SERVER": url, "UPDRAFT_TOKEN_FILE": str(tmp_path / "token")})
         says("ready", "status", env={"UPDRAFT_SERVER": url, "UPDRAFT_TOKEN": token.strip()})
-        says(r"NAME +CREATED\ngrafana +2", "token", "ls", cwd=server.folder)
+        says(r"NAME +ROLE +CREATED +EXPIRES +LAST USED\ngrafana +read +2\S+ +never +\d+ s ago", "token", "ls", cwd=server.folder)
         says("removed grafana", "token", "revoke", "grafana", cwd=server.folder)
         says("", "status", "--server", url, "--token", token.strip(), code=1)
         assert token.strip() not in server.log()
