@@ -5,6 +5,8 @@
  * looks the same after reading as before. */
 #include "repo/scan.h"
 
+#include "repo/judgement.h"
+
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
@@ -33,13 +35,6 @@ struct scan {
     uint64_t now_ms; /* monotonic */
     int64_t wall_now_ns;
     size_t folder_room;
-};
-
-/* A file as the walk met it. */
-struct scan_place {
-    int folder;
-    const char *entry; /* its name in there */
-    const char *path;  /* from the repository on */
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -114,48 +109,6 @@ static uint64_t look_again_ms(const struct scan *scan)
 
 /* --- one file ---------------------------------------------------------------------------------------------------- */
 
-static const enum image_use uses[] = {
-    [FILENAME_SKETCH] = IMAGE_USE_SKETCH, [FILENAME_SHARED_FS] = IMAGE_USE_FS, [FILENAME_FS] = IMAGE_USE_FS,
-    [FILENAME_USER1] = IMAGE_USE_SLOT,    [FILENAME_USER2] = IMAGE_USE_SLOT,   [FILENAME_LABEL] = IMAGE_USE_SKETCH,
-};
-
-static void verdict_say(struct image_verdict *verdict, enum image_fault fault, const char *detail, const char *remedy)
-{
-    memset(verdict, 0, sizeof *verdict);
-    verdict->fault = fault;
-    snprintf(verdict->detail, sizeof verdict->detail, "%s", detail);
-    snprintf(verdict->remedy, sizeof verdict->remedy, "%s", remedy);
-}
-
-/* All bytes of the file, or NULL with errno: ESTALE where it became shorter. Read, not mapped: a file that shrinks
- * meanwhile must not fault. */
-static uint8_t *read_all(int file, size_t size)
-{
-    uint8_t *bytes = malloc(size > 0 ? size : 1);
-    size_t used = 0;
-    while (bytes != NULL && used < size) {
-        ssize_t n = read(file, bytes + used, size - used);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            errno = n == 0 ? ESTALE : errno;
-            free(bytes);
-            return NULL;
-        }
-        used += (size_t)n;
-    }
-    return bytes;
-}
-
-/* What was made of a file's bytes, and of what vouches for them. */
-struct judgement {
-    bool good;
-    struct image_facts facts;
-    struct image_verdict verdict;
-    struct seal seal;
-};
-
 static void remember(struct scan *scan, const char *path, const struct file_identity *identity, enum image_use use,
                      const struct judgement *judgement)
 {
@@ -173,24 +126,6 @@ static void remember(struct scan *scan, const char *path, const struct file_iden
     (void)digest_cache_put(scan->input->cache, slice_of(path), identity, &finding);
 }
 
-/* The bytes are judged once they have been read: what is served later is compared with the digests made here. */
-static void judge(const struct scan *scan, const struct scan_place *place, const struct filename *name,
-                  const uint8_t *bytes, size_t size, struct judgement *judgement)
-{
-    memset(judgement, 0, sizeof *judgement);
-    judgement->good = image_check(bytes, size, uses[name->role], &judgement->facts, &judgement->verdict) &&
-                      seal_check(scan->input->keys, place->folder, place->entry, bytes, &judgement->facts,
-                                 &judgement->seal, &judgement->verdict);
-    bool gzip = judgement->facts.gzip;
-    if (judgement->good && name->gzip != gzip) {
-        judgement->good = false;
-        verdict_say(&judgement->verdict, IMAGE_FAULT_WRONG_USE,
-                    gzip ? "the file is compressed, its name does not end in .gz"
-                         : "the file is not compressed, its name ends in .gz",
-                    gzip ? "add .gz to the name" : "take .gz off the name");
-    }
-}
-
 /* How long a .sig that was found wanting may still be under way; 0 = it is not, or there is none. */
 static uint64_t seal_unsettled_ms(const struct scan *scan, const struct judgement *judgement)
 {
@@ -200,14 +135,14 @@ static uint64_t seal_unsettled_ms(const struct scan *scan, const struct judgemen
     return rests ? 0 : look_again_ms(scan);
 }
 
-static void refuse_unreadable(struct scan *scan, const struct scan_place *place, const struct filename *name,
+static void refuse_unreadable(struct scan *scan, const struct judged_file *place, const struct filename *name,
                               const struct file_identity *identity, const struct image_verdict *verdict)
 {
     catalog_reject(scan->catalog, place->path, name, identity, verdict);
     look_again_after(scan, UNREADABLE_RETRY_MS);
 }
 
-static void take(struct scan *scan, const struct scan_place *place, const struct filename *name,
+static void take(struct scan *scan, const struct judged_file *place, const struct filename *name,
                  const struct file_identity *identity, const struct judgement *judgement)
 {
     bool unreadable = !judgement->good && judgement->verdict.fault == IMAGE_FAULT_UNREADABLE;
@@ -215,7 +150,7 @@ static void take(struct scan *scan, const struct scan_place *place, const struct
         refuse_unreadable(scan, place, name, identity, &judgement->verdict);
         return;
     }
-    remember(scan, place->path, identity, uses[name->role], judgement);
+    remember(scan, place->path, identity, image_use_of(name), judgement);
     if (judgement->good) {
         catalog_add(scan->catalog, place->path, name, &judgement->facts, identity)->seal = judgement->seal;
     } else {
@@ -225,12 +160,12 @@ static void take(struct scan *scan, const struct scan_place *place, const struct
 
 /* Reads and checks an opened file that has been quiet for quiet_ms. Returns 0, or how long to wait until it may be
  * looked at again: it changed under the reading, or has to rest, or its .sig has. */
-static uint64_t examine(struct scan *scan, int file, const struct scan_place *place, const struct filename *name,
+static uint64_t examine(struct scan *scan, int file, const struct judged_file *place, const struct filename *name,
                         const struct file_identity *identity, enum writer writer, uint64_t quiet_ms)
 {
     struct judgement judgement;
     struct file_identity after;
-    uint8_t *bytes = read_all(file, identity->size);
+    uint8_t *bytes = file_read_all(file, identity->size);
     if (bytes == NULL && errno == ESTALE) {
         return look_again_ms(scan);
     }
@@ -240,7 +175,7 @@ static uint64_t examine(struct scan *scan, int file, const struct scan_place *pl
         refuse_unreadable(scan, place, name, identity, &judgement.verdict);
         return 0;
     }
-    judge(scan, place, name, bytes, identity->size, &judgement);
+    judge(scan->input->keys, place, name, bytes, identity->size, &judgement);
     free(bytes);
     scan->result->read++;
     if (!file_identity_of(file, &after) || !file_identity_equal(&after, identity)) {
@@ -264,12 +199,12 @@ static bool is_about_seal(const struct digest_finding *finding)
 }
 
 /* What an earlier scan, or an earlier process, learned of exactly this state of the file and of its .sig. */
-static bool take_known(struct scan *scan, const struct scan_place *place, const struct filename *name,
+static bool take_known(struct scan *scan, const struct judged_file *place, const struct filename *name,
                        const struct file_identity *identity)
 {
     const struct catalog *previous = scan->input->previous;
     const struct digest_finding *finding =
-        digest_cache_find(scan->input->cache, slice_of(place->path), identity, uses[name->role]);
+        digest_cache_find(scan->input->cache, slice_of(place->path), identity, image_use_of(name));
     struct image *image = previous != NULL ? catalog_find_path(previous, slice_of(place->path)) : NULL;
     struct seal seal;
     seal_of(scan->input->keys, place->folder, place->entry, &seal);
@@ -310,7 +245,7 @@ static void await(struct scan *scan, const char *path, const struct filename *na
     scan->result->unsettled++;
 }
 
-static void scan_opened(struct scan *scan, int file, const struct scan_place *place, const struct filename *name)
+static void scan_opened(struct scan *scan, int file, const struct judged_file *place, const struct filename *name)
 {
     const char *path = place->path;
     struct file_identity identity;
@@ -344,7 +279,7 @@ static void scan_opened(struct scan *scan, int file, const struct scan_place *pl
     }
 }
 
-static void scan_file(struct scan *scan, const struct scan_place *place)
+static void scan_file(struct scan *scan, const struct judged_file *place)
 {
     const char *path = place->path;
     struct filename name;
@@ -458,7 +393,7 @@ static enum status scan_entry(struct scan *scan, int folder, const struct dirent
         if (scan->result->files >= SCAN_FILES_MAX) {
             return fail_at(scan, joined, STATUS_LIMIT);
         }
-        scan_file(scan, &(struct scan_place){ folder, entry->d_name, joined });
+        scan_file(scan, &(struct judged_file){ folder, entry->d_name, joined });
         return STATUS_OK;
     }
     if (depth >= SCAN_DEPTH_MAX) {

@@ -360,14 +360,9 @@ void admin_add_firmware(struct admin_call *call)
     if (!read_add(call, &words, &role)) {
         return;
     }
-    if (call->request->body.at == NULL) {
-        admin_refuse(call->answer, 400, "bad-request", "send the image's bytes as the body", "there is no body");
-        return;
-    }
-    if (words.signature > call->request->body.len) {
-        admin_refuse(call->answer, 400, "bad-request", "send the image, and its signature right behind it",
-                     "a signature of %llu bytes in a body of %zu", (unsigned long long)words.signature,
-                     call->request->body.len);
+    if (call->request->body.at == NULL || words.signature > call->request->body.len) {
+        admin_refuse(call->answer, 400, "bad-request", "send the image's bytes, and right behind them the signature's",
+                     "the body has %zu bytes", call->request->body.len);
         return;
     }
     if (!make_order(call, &words, role, &order)) {
