@@ -144,8 +144,9 @@ def test_ports_and_keys_that_only_root_has(open_path):
     files = certificates(open_path / "tls")
     files["server.key"].chmod(0o600)
     give(open_path / "state")
-    with Server(open_path, user="nobody", listen="127.0.0.1:0", tls_listen="127.0.0.1:0", tls_cert=files["server.pem"],
+    with Server(open_path, user="nobody", listen=["127.0.0.1:0", "127.83.17.5:81"], tls_listen="127.0.0.1:0", tls_cert=files["server.pem"],
                 tls_key=files["server.key"]) as server:
+        assert "listening http 127.83.17.5:81" in server.said
         server.wait_log("level=warn event=not_read_again file=.*server.key .*user=nobody .*remedy=")
         server.process.send_signal(signal.SIGHUP)
         server.wait_log("event=tls_reload_failed .*certificates before stay")
