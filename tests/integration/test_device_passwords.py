@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.support.admin import Admin
+from tests.support.tls import TlsServer, dev_cert
 from tests.support.updraft import BIN, ESP32, ESP8266, PATIENCE_S, Reply, Server, device_request, make_image, \
     password_line, read_to_end, wait_until
 
@@ -232,6 +233,20 @@ def test_requests_behind_one_that_waits(repo):
                                b"GET /healthz HTTP/1.1\r\nHost: u\r\nConnection: close\r\n\r\n")
             answers = read_to_end(connection)
         assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200"] and answers.endswith(b"ok\n")
+
+
+def test_over_tls(repo):
+    """Where passwords belong: an image that waited for its password goes out whole, and what came behind it too."""
+    certs = dev_cert(repo / "certs", "127.0.0.1")
+    lines = write(repo, password_line("garden", "secret", rounds=200_000))
+    with TlsServer(repo, certs, listen="none", device_passwords=lines) as server:
+        image = (repo / "firmware/door_0_4_9.ino.door.bin").read_bytes()
+        assert "config_doubtful" not in server.log()
+        for _ in range(2):
+            reply = Reply(server.tls_ask(request("/update/door", user="garden:secret", version="0.4.8", md5=None)))
+            assert (reply.status, reply.body) == (200, image)
+        assert Reply(server.tls_ask(request("/update/door", user="garden:wrong"))).status == 401
+        assert Reply(server.tls_ask(request("/update/door"))).status == 401
 
 
 def test_explain_says_that_a_password_is_needed(repo):
