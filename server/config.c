@@ -48,7 +48,7 @@ const struct config_key config_keys[] = {
     { "tls-handshakes", KIND_COUNT, FIELD(tls_handshakes_max), "1000", 1, 1000000, false, "N",
       "TLS handshakes under way at once; who comes beyond is turned away" },
     { "device-passwords", KIND_TEXT, FIELD(device_passwords), "", 0, 0, false, "FILE",
-      "users whose passwords devices must send, lines of `updraft device-password`; default: none is asked for" },
+      "users whose passwords devices must send (updraft device-password); default: none" },
     { "signing-key", KIND_FILES, FIELD(signing_keys), "", 0, SIGNATURE_KEYS_MAX, false, "FILE",
       "public key, PEM; repeatable: images without a valid signature by one of them are rejected" },
     { "user", KIND_TEXT, FIELD(user), "", 0, 0, true, "NAME",
