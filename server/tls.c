@@ -6,10 +6,10 @@
 #include "base/text.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,61 +207,82 @@ static enum status load_pair(struct tls *tls, const char *cert, const char *key,
 
 /* --- clients' certificates ---------------------------------------------------------------------------------------- */
 
-/* Lists of revoked certificates in the same file are looked into; without one there is nothing to look into. */
-static void heed_revocations(X509_STORE *store)
+/* Read once, so that what is trusted and what sessions are bound to cannot be two. Returns NULL with an error queued.
+ */
+static BIO *read_whole(const char *name)
 {
-    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
-    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
-        if (X509_OBJECT_get_type(sk_X509_OBJECT_value(objects, i)) == X509_LU_CRL) {
-            X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+    char piece[4096];
+    BIO *file = BIO_new_file(name, "r"), *bytes = BIO_new(BIO_s_mem());
+    int n = file != NULL && bytes != NULL ? 1 : -1;
+    while (n > 0) {
+        n = BIO_read(file, piece, sizeof piece);
+        n = n > 0 && BIO_write(bytes, piece, n) != n ? -1 : n;
+    }
+    BIO_free(file);
+    if (n < 0) {
+        BIO_free(bytes);
+        return NULL;
+    }
+    return bytes;
+}
+
+/* Of whom we trust: a session of somebody who was trusted by others than now is not resumed. */
+static bool name_trust(SSL_CTX *context, enum tls_client client, BIO *bytes)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    const char *at = "";
+    size_t n = bytes != NULL ? (size_t)BIO_get_mem_data(bytes, &at) : 0;
+    if (EVP_Digest(at, n, digest, NULL, EVP_sha256(), NULL) != 1) {
+        return false;
+    }
+    digest[0] ^= (unsigned char)client;
+    return SSL_CTX_set_session_id_context(context, digest, SSL_MAX_SID_CTX_LENGTH) == 1;
+}
+
+/* Authorities, or devices' own certificates; and lists of those revoked, which are looked into where there are any. */
+static bool trust(SSL_CTX *context, BIO *bytes)
+{
+    X509_STORE *store = SSL_CTX_get_cert_store(context);
+    STACK_OF(X509_INFO) *found = PEM_X509_INFO_read_bio(bytes, NULL, on_passphrase, NULL);
+    bool good = found != NULL, any = false;
+    for (int i = 0; good && i < sk_X509_INFO_num(found); i++) {
+        const X509_INFO *info = sk_X509_INFO_value(found, i);
+        if (info->x509 != NULL) {
+            any = true;
+            good = X509_STORE_add_cert(store, info->x509) == 1 && SSL_CTX_add_client_CA(context, info->x509) == 1;
+        }
+        if (good && info->crl != NULL) {
+            good = X509_STORE_add_crl(store, info->crl) == 1 && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1;
         }
     }
+    sk_X509_INFO_pop_free(found, X509_INFO_free);
+    if (good && !any) {
+        ERR_raise(ERR_LIB_SSL, SSL_R_NO_CERTIFICATE_SET);
+    }
+    return good && any;
 }
 
 static enum status load_client_ca(struct tls *tls, const struct tls_settings *settings, char *message, size_t size)
 {
-    if (settings->client == TLS_CLIENT_NONE) {
-        return STATUS_OK;
-    }
-    X509_STORE *store = SSL_CTX_get_cert_store(tls->context);
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(settings->client_ca);
-    if (names == NULL || SSL_CTX_load_verify_file(tls->context, settings->client_ca) != 1) {
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
+    bool asks = settings->client != TLS_CLIENT_NONE;
+    BIO *bytes = asks ? read_whole(settings->client_ca) : NULL;
+    bool good = (!asks || bytes != NULL) && name_trust(tls->context, settings->client, bytes) &&
+                (!asks || trust(tls->context, bytes));
+    BIO_free(bytes);
+    if (!good) {
         return complain(
             "tls-client-ca", settings->client_ca,
             "give a readable PEM file: authorities whose certificates devices may show, or the devices' own", message,
             size);
     }
-    SSL_CTX_set_client_CA_list(tls->context, names);
-    /* A device's own certificate may stand in the file, whoever signed it: taken out of it, it is refused. */
-    X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN);
-    heed_revocations(store);
-    SSL_CTX_set_verify(
-        tls->context, SSL_VERIFY_PEER | (settings->client == TLS_CLIENT_REQUIRED ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
-        NULL);
+    if (asks) {
+        /* A device's own certificate may stand in the file, whoever signed it: taken out of it, it is refused. */
+        X509_STORE_set_flags(SSL_CTX_get_cert_store(tls->context), X509_V_FLAG_PARTIAL_CHAIN);
+        SSL_CTX_set_verify(
+            tls->context,
+            SSL_VERIFY_PEER | (settings->client == TLS_CLIENT_REQUIRED ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
+    }
     return STATUS_OK;
-}
-
-/* Of whom we trust: a session of somebody who was trusted by others than now is not resumed. */
-static bool name_trust(SSL_CTX *context, const struct tls_settings *settings)
-{
-    unsigned char digest[EVP_MAX_MD_SIZE], piece[4096];
-    unsigned digest_bytes = 0;
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
-    FILE *file = settings->client != TLS_CLIENT_NONE ? fopen(settings->client_ca, "re") : NULL;
-    bool good = md != NULL && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 &&
-                EVP_DigestUpdate(md, &settings->client, sizeof settings->client) == 1;
-    for (size_t n = 1; good && file != NULL && n > 0;) {
-        n = fread(piece, 1, sizeof piece, file);
-        good = EVP_DigestUpdate(md, piece, n) == 1;
-    }
-    good = good && EVP_DigestFinal_ex(md, digest, &digest_bytes) == 1 &&
-           SSL_CTX_set_session_id_context(context, digest, SSL_MAX_SID_CTX_LENGTH) == 1;
-    if (file != NULL) {
-        fclose(file);
-    }
-    EVP_MD_CTX_free(md);
-    return good;
 }
 
 /* --- protocols ---------------------------------------------------------------------------------------------------- */
@@ -327,8 +348,7 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
         status = load_pair(made, settings->certs[i], settings->keys[i], kinds, i, message, size);
     }
     status = status == STATUS_OK ? load_client_ca(made, settings, message, size) : status;
-    if (status == STATUS_OK &&
-        (!name_trust(made->context, settings) || !make_key(made, time(NULL)) || !make_key(made, time(NULL)))) {
+    if (status == STATUS_OK && (!make_key(made, time(NULL)) || !make_key(made, time(NULL)))) {
         snprintf(message, size, "TLS: the system gives no random numbers");
         status = STATUS_IO;
     }

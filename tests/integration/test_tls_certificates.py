@@ -1,6 +1,7 @@
 """The operator's certificates: what is refused at the start and at a reload, and how their end is foretold; and the doors
 that devices are told of."""
 
+import re
 import subprocess
 import threading
 import time
@@ -164,8 +165,9 @@ def test_bad_pairs(tmp_path, certs):
     pair = ["--tls-cert", certs / "server.pem", "--tls-key", certs / "server.key"]
     for said in complaints(tmp_path, pair * 2):
         assert "there is one of this kind of key already: give one ECDSA and one RSA" in said
-    for said in complaints(tmp_path, [*pair, "--tls-client-ca", certs / "server.key"]):
-        assert f"--tls-client-ca {certs}/server.key: " in said and "give a readable PEM file" in said
+    for name, why in [("server.key", "no certificate set"), ("none.pem", "No such file"), (".", "[Ii]s a directory")]:
+        for said in complaints(tmp_path, [*pair, "--tls-client-ca", f"{certs}/{name}"]):
+            assert re.search(f"--tls-client-ca {certs}/{re.escape(name)}: {why}.*: give a readable PEM file", said), said
     for said in complaints(tmp_path, [*pair, "--tls-ciphers", "HIHG"]):
         assert "--tls-ciphers HIHG: no cipher match: see openssl-ciphers(1)" in said
 
