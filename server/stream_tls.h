@@ -34,6 +34,7 @@ struct tls_room {
     struct buf out; /* what it wrote */
     char *plain;
     uint64_t told_ms, untold; /* the last line in the log about a handshake that failed, and how many since */
+    uint64_t told_full_ms;    /* about one that was turned away */
     void (*on_closed)(struct tls_room *room);
 };
 

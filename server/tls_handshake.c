@@ -9,6 +9,7 @@
 
 #define SLICE_NS      1000000 /* of a turn of the loop */
 #define TELL_AGAIN_MS 1000
+#define TELL_FULL_MS  60000
 
 /* --- handshakes that fail ----------------------------------------------------------------------------------------- */
 
@@ -127,11 +128,30 @@ void tls_handshake_join_queue(struct stream_tls *tls, const char *bytes, size_t 
     room->last = tls;
 }
 
+static void turn_away(struct stream_tls *tls)
+{
+    struct tls_room *room = tls->room;
+    uint64_t now_ms = uv_now(room->turn.loop);
+    struct log_line line;
+    char peer[64];
+    room->counts[TLS_HANDSHAKE_REFUSED]++;
+    if (room->told_full_ms != 0 && now_ms - room->told_full_ms < TELL_FULL_MS) {
+        return; /* the metrics count them all */
+    }
+    room->told_full_ms = now_ms;
+    tls_socket_of(tls)->ops->peer(tls_socket_of(tls), peer, sizeof peer);
+    log_begin(&line, LOG_WARN, "tls_refused");
+    log_text(&line, "peer", peer);
+    log_number(&line, "under_way", (int64_t)room->handshakes);
+    log_text(&line, "remedy", "see who begins them; for a fleet that comes at once, raise --tls-handshakes");
+    log_end(&line);
+}
+
 bool tls_handshake_begin(struct stream_tls *tls)
 {
     struct tls_room *room = tls->room;
     if (room->handshakes >= room->handshakes_max) {
-        room->counts[TLS_HANDSHAKE_REFUSED]++;
+        turn_away(tls);
         return false;
     }
     tls->ssl = tls_accept(room->tls);

@@ -93,6 +93,8 @@ def test_more_than_are_taken(tmp_path, certs):
                 turned_away.sendall(first)
                 assert read_end(turned_away) == b""
             assert server.handshakes("refused") == 3
+            server.wait_log("level=warn event=tls_refused peer=127.0.0.1:.* under_way=4 remedy=")
+            assert server.log().count("tls_refused") == 1
             kept.sendall(HEALTH)  # who is through the door is not concerned
             assert read_some(kept, 12) == b"HTTP/1.1 200"
             for connection in waiting:
