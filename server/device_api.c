@@ -166,9 +166,9 @@ static void visit_begin(struct visit *visit, struct device_api *api, const struc
     visit->api = api;
     visit->request = request;
     visit->stream = stream;
-    visit->only_asks = visit->has_client = false;
+    visit->only_asks = visit->is_left_out = visit->has_client = false;
     visit->client = (struct client_address){ .forwarded = false };
-    visit->peer[0] = '\0';
+    visit->peer[0] = visit->user[0] = '\0';
 }
 
 /* `?version=0.4.9`: exactly this one, as a command that goes back asks for it. Returns NULL where there is none. */

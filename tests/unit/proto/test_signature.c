@@ -29,7 +29,9 @@ static struct sample bytes_of(const char *hex)
     size_t n = strlen(hex) / 2;
     struct sample sample = sample_of("", 0);
     sample.at = realloc(sample.at, n);
-    assert_true(hex_decode(slice_of(hex), sample.at, n));
+    for (size_t i = 0; i < n; i++) {
+        assert_true(hex_decode((struct slice){ hex + 2 * i, 2 }, sample.at + i, 1));
+    }
     sample.n = n;
     return sample;
 }
