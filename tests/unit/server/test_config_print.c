@@ -45,26 +45,25 @@ static void test_printed_is_a_file_that_reads_the_same(void **state)
     (void)state;
     struct reading first, second;
     assert_reads(
-        &first,
-        "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
-        "--signing-key /a/one.pem --signing-key two.pem --trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
-        "--block-network 192.0.2.7 --allow-network 192.0.2.0/24 "
-        "--user ann --sandbox on --sandbox-read /mnt/a --sandbox-read b "
-        "--block-mac 5c:cf:7f --block-mac 24:0A:C4:00:00:01 --allow-mac 5CCF --peer-connections 7 "
-        "--device-passwords /etc/updraft/device-passwords --tls-listen [::]:8443 --tls-listen 0.0.0.0:0 "
-        "--tls-cert ec.pem --tls-cert rsa.pem --tls-key ec.key "
-        "--tls-key rsa.key --tls-client-ca ca.pem --tls-client optional --tls-client-mac required "
-        "--tls-ciphers ECDHE+AESGCM --tls-record-size 512 --tls-handshakes 1000000 "
-        "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
-        "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
-        "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --offer published --unknown-devices refuse "
-        "--store none --reboot-timeout 1h --site-in-flight 10 --max-failures 5 --fs-gzip yes --log-level debug "
-        "--log-format json --public-url https://updraft.example:8443/path --admin-socket /run/u.sock "
-        "--admin-listen 127.0.0.1:0 --mqtt mqtts://[::1]:7 --mqtt-user ann --mqtt-ca /a/ca.pem "
-        "--mqtt-cert /a/c.pem --mqtt-key /a/c.key --mqtt-client-id u1 --mqtt-version 3.1.1 "
-        "--mqtt-keep-alive 90s --mqtt-in-flight 1 --mqtt-queue 200000 --mqtt-preset tasmota "
-        "--command-topic a/{type} --device-command-topic b/{mac} --command-payload {url} "
-        "--status-topic c/{mac} --online-topic d/{mac} --command-retain yes --command-expiry 720h");
+        &first, "--repo /srv/firm;ware --state st --listen [::]:0 --listen localhost:65535 "
+                "--signing-key /a/one.pem --signing-key two.pem --trusted-proxy 10.0.0.0/8 --trusted-proxy fd00::1 "
+                "--block-network 192.0.2.7 --allow-network 192.0.2.0/24 "
+                "--user ann --sandbox on --sandbox-read /mnt/a --sandbox-read b "
+                "--block-mac 5c:cf:7f --block-mac 24:0A:C4:00:00:01 --allow-mac 5CCF --peer-connections 7 "
+                "--device-passwords /etc/updraft/device-passwords --tls-listen [::]:8443 --tls-listen 0.0.0.0:0 "
+                "--tls-cert ec.pem --tls-cert rsa.pem --tls-key ec.key "
+                "--tls-key rsa.key --tls-client-ca ca.pem --tls-client optional --tls-client-mac required "
+                "--tls-ciphers ECDHE+AESGCM --tls-record-size 512 --tls-handshakes 1000000 "
+                "--drain-timeout 0s --head-timeout 100ms --idle-timeout 90s --transfer-timeout 24h "
+                "--connections-max 1000000 --settle-time 1500ms --rescan-interval 1h "
+                "--image-memory 33554433 --image-idle 1m --loop-guard 1000 --offer published --unknown-devices refuse "
+                "--store none --reboot-timeout 1h --site-in-flight 10 --max-failures 5 --fs-gzip yes --log-level debug "
+                "--log-format json --public-url https://updraft.example:8443/path --admin-socket /run/u.sock "
+                "--admin-listen 127.0.0.1:0 --mqtt mqtts://[::1]:7 --mqtt-user ann --mqtt-ca /a/ca.pem "
+                "--mqtt-cert /a/c.pem --mqtt-key /a/c.key --mqtt-client-id u1 --mqtt-version 3.1.1 "
+                "--mqtt-keep-alive 90s --mqtt-in-flight 1 --mqtt-queue 200000 --mqtt-preset tasmota "
+                "--command-topic a/{type} --device-command-topic b/{mac} --command-payload {url} "
+                "--status-topic c/{mac} --online-topic d/{mac} --command-retain yes --command-expiry 720h");
     char *values = printed_values(&first.config), *text = printed(&first.config);
     write_file("u.ini", text);
     assert_reads(&second, "--config u.ini");
