@@ -230,7 +230,7 @@ def order(path, number):
 def test_repository_on_a_disk_that_answers_eio(tmp_path, image):
     """What is in memory is served; what is not is "not now"; a new file is named as unreadable; and all of it mends by
     itself."""
-    fault = tmp_path / "fault"
+    fault = tmp_path / "state/fault"  # where a confined server may look
     env = preloaded("fault_disk", FAULT_READS=fault)
     with Server(tmp_path, rescan_interval="1s", image_idle="10m", env=env) as server:
         assert check(server, "/update/door").body == image
