@@ -78,6 +78,7 @@ def test_each_gets_the_certificate_that_it_understands(server, how, kind):
         assert f"Signature type: {kind}" in said, said
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1")
 def test_an_old_client_is_told_apart(server):
     context = server.context(ciphers="DEFAULT@SECLEVEL=0")
     context.minimum_version = ssl.TLSVersion.TLSv1
