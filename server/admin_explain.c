@@ -7,6 +7,7 @@
 #include "server/admin_parts.h"
 
 #include "server/check.h"
+#include "server/device_gate.h"
 #include "server/known_types.h"
 #include "server/password_checks.h"
 
@@ -446,7 +447,12 @@ void admin_get_explain(struct admin_call *call)
         ask_natively(&explain, &check);
     }
     check_update(&check, explain.has_type, NULL);
+    const uint8_t *address = explain.device != NULL ? check.address : NULL;
+    bool is_let_in = device_gate_opens(api->device_api, &check.device.mac, address, &check.decision);
     json_t *json = check_json(&check);
+    if (!is_let_in) {
+        json_object_set_new(json, "status", json_integer(403));
+    }
     json_object_set_new(json, "remembered", remembered_json(&explain));
     json_object_set_new(json, "next", next_json(api, &explain, &check));
     admin_answer(call->answer, 200, json);

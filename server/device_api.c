@@ -139,10 +139,12 @@ static bool refuse_certificate(struct visit *visit, struct http_answer *answer)
 /* Returns false with the refusal of who may have nothing here, whatever it asks. */
 static bool let_in(struct visit *visit, struct http_answer *answer)
 {
-    enum reason reason;
-    if (device_gate_opens(visit, &reason)) {
+    const struct device_request *device = &visit->check.device;
+    if (device_gate_opens(visit->api, device->has_mac ? &device->mac : NULL, visit_client(visit)->bytes,
+                          &visit->check.decision)) {
         return !refuse_certificate(visit, answer);
     }
+    enum reason reason = visit->check.decision.reason;
     http_answer_text(answer, 403, "%s: %s\n", reason_word(reason),
                      reason == REASON_BLOCKED ? "this device, or its network, is not served here"
                                               : reason_text(reason));

@@ -4,10 +4,11 @@
 #ifndef SERVER_DEVICE_GATE_H
 #define SERVER_DEVICE_GATE_H
 
-#include "server/device_parts.h"
+#include "server/device_api.h"
 
-/* What the device said has been read. Returns false with the reason, and which setting it was in
- * visit->check.decision.detail. */
-bool device_gate_opens(struct visit *visit, enum reason *reason);
+/* `mac` NULL = it names none; `address`: 16 bytes; NULL = not known, and not judged. Returns false with the reason in
+ * *decision, and the key that speaks against it in its detail. */
+bool device_gate_opens(const struct device_api *api, const struct mac *mac, const uint8_t *address,
+                       struct decision *decision);
 
 #endif

@@ -133,8 +133,8 @@ def test_rollouts_and_explain_know_the_lists(tmp_path, image):
         admin = admin_of(server)
         plan = admin.post("/api/v1/rollouts?plan=1", {"type": "door", "to": ["5CCF7F000001", "240AC4000001"]})
         assert '"blocked"' in plan.text, plan.text
-        explained = admin.get("/api/v1/explain?mac=5CCF7F000001&type=door")
-        assert "blocked" in explained.text, explained.text
+        explained = admin.get("/api/v1/explain?mac=5CCF7F000001&type=door").json
+        assert (explained["reason"], explained["status"], explained["detail"]) == ("blocked", 403, "block-mac")
 
 
 def test_who_is_refused_is_not_remembered(tmp_path, image):
