@@ -89,23 +89,25 @@ static void take_spare(struct listener *listener)
     }
 }
 
-/* One socket more, not bound yet. Returns 0 or an errno. */
-static int add_queue(struct listener *listener, int family)
+/* One queue more, of that socket, which it owns from now on. Returns 0 or an errno. */
+static int add_queue(struct listener *listener, int fd)
 {
     struct listener_queue *queue = &listener->queues[listener->queue_count];
-    queue->listener = listener;
-    queue->fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (queue->fd < 0) {
-        return errno;
-    }
-    int error = -uv_poll_init(listener->retry.loop, &queue->poll, queue->fd);
+    int error = fd < 0 ? errno : -uv_poll_init(listener->retry.loop, &queue->poll, fd);
     if (error != 0) {
-        close_fd(&queue->fd);
+        close_fd(&fd);
         return error;
     }
+    queue->listener = listener;
+    queue->fd = fd;
     queue->poll.data = queue;
     listener->queue_count++;
     return 0;
+}
+
+static int new_socket(int family)
+{
+    return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
 /* With its first socket. Returns 0 or an errno. */
@@ -117,7 +119,7 @@ static int listener_init(struct listener *listener, uv_loop_t *loop, struct http
     uv_timer_init(loop, &listener->retry);
     listener->retry.data = listener;
     take_spare(listener);
-    return add_queue(listener, family);
+    return add_queue(listener, new_socket(family));
 }
 
 static int bind_tcp(int fd, const struct sockaddr_storage *address)
@@ -238,7 +240,7 @@ static void poll_queues(struct listener *listener)
     listener->first++;
     for (unsigned i = 0; i < listener->queue_count; i++) {
         struct listener_queue *queue = &listener->queues[(listener->first + i) % listener->queue_count];
-        if (queue->fd >= 0) {
+        if (queue->open) {
             uv_poll_start(&queue->poll, UV_READABLE, on_readable);
         }
     }
@@ -334,44 +336,55 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 /* --- life --------------------------------------------------------------------------------------------------------- */
 
-void listener_for_crowds(struct listener *listener)
-{
-    listener->for_crowds = true;
-}
-
 static void defer(int fd)
 {
     int seconds = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
 }
 
-static bool share_address(int fd)
+static void share_address(const struct listener *listener, int on)
 {
-    int on = 1;
-    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0;
+    for (unsigned i = 0; i < listener->queue_count; i++) {
+        (void)setsockopt(listener->queues[i].fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    }
 }
 
 /* One queue more. Returns false where that cannot be had: the door has those before. */
 static bool widen(struct listener *listener, const struct sockaddr_storage *bound)
 {
-    struct listener_queue *queue = &listener->queues[listener->queue_count];
-    if (add_queue(listener, bound->ss_family) != 0) {
-        return false;
+    int fd = new_socket(bound->ss_family), on = 1;
+    if (fd >= 0) {
+        stream_socket_prepare_listener(fd);
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+        if (bind_tcp(fd, bound) != 0) {
+            close_fd(&fd);
+        }
     }
-    stream_socket_prepare_listener(queue->fd);
-    defer(queue->fd);
-    if (!share_address(queue->fd) || bind_tcp(queue->fd, bound) != 0 || listen(queue->fd, BACKLOG) != 0) {
-        close_fd(&queue->fd);
-        return false;
-    }
-    return true;
+    return add_queue(listener, fd) == 0;
 }
 
-/* The first listens already: until then it shares with nobody, so that a second server is told of the first. */
-static void add_queues(struct listener *listener, const struct sockaddr_storage *bound)
+/* While they are bound the address is shared, and then not again until the first listens: a second server is told of
+ * the first. */
+void listener_for_crowds(struct listener *listener)
 {
-    bool shared = share_address(listener->queues[0].fd);
-    while (shared && listener->queue_count < LISTENER_QUEUES_MAX && widen(listener, bound)) {
+    struct sockaddr_storage bound = { .ss_family = AF_UNSPEC };
+    socklen_t length = sizeof bound;
+    listener->for_crowds = getsockname(listener->queues[0].fd, (struct sockaddr *)&bound, &length) == 0;
+    share_address(listener, 1);
+    while (listener->for_crowds && listener->queue_count < LISTENER_QUEUES_MAX && widen(listener, &bound)) {
+    }
+    share_address(listener, 0);
+    for (unsigned i = 0; i < listener->queue_count; i++) {
+        defer(listener->queues[i].fd);
+    }
+}
+
+/* The first listens already. */
+static void open_other_queues(struct listener *listener)
+{
+    share_address(listener, 1);
+    for (unsigned i = 1; i < listener->queue_count; i++) {
+        listener->queues[i].open = listen(listener->queues[i].fd, BACKLOG) == 0;
     }
 }
 
@@ -401,21 +414,19 @@ enum status listener_start(struct listener *listener, char *address, size_t size
     struct sockaddr_storage bound = { .ss_family = AF_UNSPEC };
     socklen_t length = sizeof bound;
     int fd = listener->queues[0].fd;
-    if (listener->for_crowds) {
-        defer(fd);
-    }
     if (listen(fd, BACKLOG) != 0 || getsockname(fd, (struct sockaddr *)&bound, &length) != 0) {
         int error = errno;
         snprintf(address, size, "%s", uv_strerror(-error));
         return error == EADDRINUSE ? STATUS_BUSY : STATUS_IO;
     }
+    listener->queues[0].open = true;
     if (listener->path[0] != '\0') {
         snprintf(address, size, "%s", listener->path);
     } else {
         stream_socket_print_address((struct sockaddr *)&bound, address, size);
     }
     if (listener->for_crowds) {
-        add_queues(listener, &bound);
+        open_other_queues(listener);
         look_at_limit(listener, address);
     }
     listener->open = true;

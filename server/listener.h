@@ -15,7 +15,8 @@
 /* A socket of a door, with its queue in the kernel. */
 struct listener_queue {
     uv_poll_t poll;
-    int fd; /* -1 = none */
+    int fd;    /* -1 = none */
+    bool open; /* it listens */
     struct listener *listener;
 };
 
@@ -47,7 +48,7 @@ enum status listener_bind_unix(struct listener *listener, uv_loop_t *loop, struc
 
 /* Thousands may come at once, and each asks at once. Several queues of the kernel take them, so that none overflows
  * while the loop is kept from accepting; and connections come only when their first bytes have come, or a second later:
- * who is accepted can be answered at once (tcp(7), TCP_DEFER_ACCEPT). Between bind and start. */
+ * who is accepted can be answered at once (tcp(7), TCP_DEFER_ACCEPT). Behind bind, and while ports may be taken. */
 void listener_for_crowds(struct listener *listener);
 
 /* Begins to accept; `address` receives what it listens on, with the real port. On failure: why. */
