@@ -363,6 +363,18 @@ static bool widen(struct listener *listener, const struct sockaddr_storage *boun
     return add_queue(listener, fd) == 0;
 }
 
+/* The most places of a queue that the system allows; 0 = not known. */
+static long read_queue_max(void)
+{
+    char text[16] = "";
+    FILE *file = fopen("/proc/sys/net/core/somaxconn", "re");
+    long max = file != NULL && fgets(text, sizeof text, file) != NULL ? strtol(text, NULL, 10) : 0;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return max;
+}
+
 /* While they are bound the address is shared, and then not again until the first listens: a second server is told of
  * the first. */
 void listener_for_crowds(struct listener *listener)
@@ -374,6 +386,7 @@ void listener_for_crowds(struct listener *listener)
     while (listener->for_crowds && listener->queue_count < LISTENER_QUEUES_MAX && widen(listener, &bound)) {
     }
     share_address(listener, 0);
+    listener->queue_max = read_queue_max(); /* here, where it can be read */
     for (unsigned i = 0; i < listener->queue_count; i++) {
         defer(listener->queues[i].fd);
     }
@@ -391,19 +404,13 @@ static void open_other_queues(struct listener *listener)
 /* The system's limit may be so low that a crowd overflows the queues. */
 static void look_at_limit(const struct listener *listener, const char *address)
 {
-    char text[16] = "";
     struct log_line line;
-    FILE *file = fopen("/proc/sys/net/core/somaxconn", "re");
-    long limit = file != NULL && fgets(text, sizeof text, file) != NULL ? strtol(text, NULL, 10) : 0;
-    if (file != NULL) {
-        fclose(file);
-    }
-    if (limit <= 0 || limit >= BACKLOG_MIN) {
+    if (listener->queue_max <= 0 || listener->queue_max >= BACKLOG_MIN) {
         return;
     }
     log_begin(&line, LOG_WARN, "listen_queue_short");
     log_text(&line, "listen", address);
-    log_number(&line, "places", limit * listener->queue_count);
+    log_number(&line, "places", listener->queue_max * listener->queue_count);
     log_text(&line, "why", "net.core.somaxconn is low: of more devices that come at once, some may be lost");
     log_text(&line, "remedy", "sysctl net.core.somaxconn=4096, where the server runs; then restart it");
     log_end(&line);
