@@ -167,12 +167,10 @@ void place_image(const struct place_order *order, struct place_outcome *outcome)
                                            [FILENAME_USER1] = IMAGE_USE_SLOT,
                                            [FILENAME_USER2] = IMAGE_USE_SLOT };
     memset(outcome, 0, sizeof *outcome); /* PLACE_DONE, so far */
-    if (!image_check(order->bytes, order->size, uses[order->name.role], &outcome->facts, &outcome->verdict)) {
-        outcome->result = PLACE_REJECTED;
-    } else if (order->keys != NULL &&
-               !signature_check(order->keys, order->bytes, &outcome->facts,
-                                (struct slice){ (const char *)order->detached, order->detached_size },
-                                &outcome->verdict)) {
+    struct slice detached = { (const char *)order->detached, order->detached_size };
+    if (!image_check(order->bytes, order->size, uses[order->name.role], &outcome->facts, &outcome->verdict) ||
+        (order->keys != NULL &&
+         !signature_check(order->keys, order->bytes, &outcome->facts, detached, &outcome->verdict))) {
         outcome->result = PLACE_REJECTED;
     } else if (outcome->facts.gzip != order->name.gzip) { /* a scan would refuse it by its name */
         reject_form(outcome);

@@ -40,7 +40,7 @@ static enum status open_path(const char *path, int flags, int *opened)
 static enum status open_it(struct audit_file *file)
 {
     struct stat stat;
-    int descriptor;
+    int descriptor = -1;
     enum status status = open_path(file->path, O_CREAT, &descriptor);
     if (status != STATUS_OK) {
         return status;

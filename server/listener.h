@@ -22,7 +22,7 @@ struct listener_queue {
 
 struct listener {
     struct listener_queue queues[LISTENER_QUEUES_MAX];
-    unsigned queue_count; /* to be closed; the last may have no socket */
+    unsigned queue_count; /* to be closed */
     long queue_max;       /* for_crowds: places of each, as the system limits them; 0 = not known */
     unsigned first;       /* to be heard, modulo queue_count */
     uv_timer_t retry;     /* while no descriptor is left */

@@ -348,8 +348,11 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
         status = load_pair(made, settings->certs[i], settings->keys[i], kinds, i, message, size);
     }
     status = status == STATUS_OK ? load_client_ca(made, settings, message, size) : status;
-    if (status == STATUS_OK && (!make_key(made, time(NULL)) || !make_key(made, time(NULL)))) {
-        snprintf(message, size, "TLS: the system gives no random numbers");
+    bool keyed = true; /* with two: the one before is nobody's */
+    for (int i = 0; i < 2; i++) {
+        keyed = make_key(made, time(NULL)) && keyed;
+    }
+    if (status == STATUS_OK && !keyed) {
         status = STATUS_IO;
     }
     if (status != STATUS_OK) {
