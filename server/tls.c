@@ -353,6 +353,7 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
         keyed = make_key(made, time(NULL)) && keyed;
     }
     if (status == STATUS_OK && !keyed) {
+        snprintf(message, size, "TLS: the system gives no random numbers");
         status = STATUS_IO;
     }
     if (status != STATUS_OK) {
