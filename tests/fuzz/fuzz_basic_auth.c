@@ -27,7 +27,7 @@ static void check_encoding(struct slice value, const struct basic_auth *auth)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct header headers[4];
+    struct header headers[4] = { { .name = { NULL, 0 } } };
     size_t count = 0;
     char *copy = malloc(size + 1); /* so that a byte read behind it is found */
     assert(copy != NULL);
