@@ -299,6 +299,9 @@ static bool accept_one(struct listener_queue *queue, bool somebody_waits)
 {
     struct listener *listener = queue->listener;
     struct http_server *server = listener->server;
+    if (http_server_is_full(server)) {
+        http_conn_start_all(server); /* who has just come with a question is not sent away unheard to make room */
+    }
     if (http_server_is_full(server) || server->draining) {
         if (somebody_waits) {
             (void)(!server->draining && http_crowd_make_room(server)); /* on_room comes when it is made */

@@ -175,6 +175,7 @@ def test_strangers_do_not_fill_the_log(tmp_path, image):
     """One that is refused again and again, and many under new names: each is counted, few are said."""
     with Server(tmp_path, log_level="info") as server:
         ask_often(server, device_request("/update/none", {**ESP8266, "Connection": "keep-alive"}, http="1.1"), 1000)
+        wait_until(lambda: server.log().count("event=check reason=unknown-type") >= 10, "the lines that are said")
         assert server.log().count("event=check reason=unknown-type") == 10
         for i in range(10):
             request = b"".join(device_request("/update/none", {**ESP8266, "Connection": "keep-alive"}, http="1.1",

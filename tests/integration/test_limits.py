@@ -73,14 +73,14 @@ def answered(crowd, least):
 def test_out_of_descriptors(tmp_path, image):
     """A full server goes on for those it has, follows its repository, does not spin, and takes others in again."""
     def few():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
 
     with Server(tmp_path, preexec_fn=few, idle_timeout="10m", head_timeout="10m") as server:
-        crowd = [server.connect() for _ in range(100)]
+        crowd = [server.connect() for _ in range(130)]
         for connection in crowd:
             connection.sendall(HEALTHZ)
         served = answered(crowd, 20)
-        assert len(served) < 64 and all(Reply(connection.recv(4096)).status == 200 for connection in served)
+        assert len(served) < 96 and all(Reply(connection.recv(4096)).status == 200 for connection in served)
 
         before = cpu_seconds(server)
         time.sleep(2)
