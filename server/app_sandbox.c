@@ -135,7 +135,7 @@ static void allow_places(const struct app *app, struct sandbox_landlock *landloc
     }
     allow_proc(landlock);
     sandbox_landlock_allow(landlock, "/sys/devices/virtual/net", SANDBOX_READ); /* machine_address */
-    sandbox_landlock_allow(landlock, "/etc/passwd", SANDBOX_READ); /* the audit log's names of users */
+    sandbox_landlock_allow(landlock, "/etc/passwd", SANDBOX_READ);              /* the audit log's names of users */
     sandbox_landlock_allow(landlock, "/etc/nsswitch.conf", SANDBOX_READ);
     sandbox_landlock_allow(landlock, "/dev/null", SANDBOX_WRITE);
     sandbox_landlock_allow(landlock, "/dev/urandom", SANDBOX_READ);
