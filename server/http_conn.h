@@ -111,6 +111,9 @@ struct http_crowd {
     uint64_t told_ms, untold;
     enum http_refusal why; /* of the last of them */
     char peer[64];
+    struct wait_list resting; /* of the peers, those that have no connection now */
+    size_t resting_count;
+    struct pool peers_free;
 };
 
 #define HTTP_FRESH_MAX 64 /* connections accepted in one turn of the loop */

@@ -24,8 +24,11 @@ struct http_peers {
     uint64_t key;
     size_t count;
     struct wait_list linger, first_head; /* of its connections, those that may have to leave */
+    struct wait_entry rest;              /* while it has no connection */
     UT_hash_handle hh;
 };
+
+#define RESTING_MAX 1024 /* addresses without a connection that are kept for when they come again */
 
 static uint64_t key_of(const struct http_peer *peer)
 {
@@ -36,6 +39,29 @@ static uint64_t key_of(const struct http_peer *peer)
     memcpy(bytes, is_v6 ? peer->bytes : peer->bytes + 8, sizeof bytes);
     memcpy(&key, bytes, sizeof key);
     return key;
+}
+
+void http_crowd_open(struct http_server *server)
+{
+    server->crowd.seed = mac_hash_seed_draw();
+    pool_init(&server->crowd.peers_free, sizeof(struct http_peers), RESTING_MAX);
+}
+
+static void forget_longest_resting(struct http_crowd *crowd)
+{
+    struct http_peers *peer = (struct http_peers *)((char *)crowd->resting.first - offsetof(struct http_peers, rest));
+    wait_list_remove(&crowd->resting, &peer->rest);
+    crowd->resting_count--;
+    HASH_DEL(crowd->peers, peer);
+    pool_give(&crowd->peers_free, peer);
+}
+
+void http_crowd_close(struct http_server *server)
+{
+    while (server->crowd.resting_count > 0) {
+        forget_longest_resting(&server->crowd);
+    }
+    pool_close(&server->crowd.peers_free);
 }
 
 void http_crowd_came(struct http_conn *conn)
@@ -51,10 +77,13 @@ void http_crowd_came(struct http_conn *conn)
     uint32_t hash = seeded_hash(&crowd->seed, key >> 32, key & UINT32_MAX);
     HASH_FIND_BYHASHVALUE(hh, crowd->peers, &key, sizeof key, hash, peer);
     if (peer == NULL) {
-        peer = calloc(1, sizeof *peer);
+        peer = pool_take(&crowd->peers_free);
         assert(peer != NULL);
         peer->key = key;
         HASH_ADD_BYHASHVALUE(hh, crowd->peers, key, sizeof peer->key, hash, peer);
+    } else if (peer->count == 0) {
+        wait_list_remove(&crowd->resting, &peer->rest);
+        crowd->resting_count--;
     }
     peer->count++;
     conn->of_peer = peer;
@@ -93,9 +122,12 @@ void http_crowd_left(struct http_conn *conn)
     }
     conn->peer_list = NULL;
     conn->of_peer = NULL;
+    struct http_crowd *crowd = &conn->server->crowd;
     if (--peer->count == 0) {
-        HASH_DEL(conn->server->crowd.peers, peer);
-        free(peer);
+        wait_list_append(&crowd->resting, &peer->rest, 0);
+        if (++crowd->resting_count > RESTING_MAX) {
+            forget_longest_resting(crowd);
+        }
     }
 }
 

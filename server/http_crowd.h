@@ -7,6 +7,9 @@
 
 #include <stdbool.h>
 
+void http_crowd_open(struct http_server *server);
+void http_crowd_close(struct http_server *server); /* no connection is left */
+
 /* The door is full and somebody waits: one of those leaves that are there without having been let in, the oldest
  * silent one before others. Returns false where nobody does. Does nothing at doors without limits.peer_max. */
 bool http_crowd_make_room(struct http_server *server);

@@ -94,7 +94,7 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
     uv_check_init(loop, &server->after_poll);
     server->after_poll.data = server;
     http_conn_make_pools(server);
-    server->crowd.seed = mac_hash_seed_draw();
+    http_crowd_open(server);
     uv_timer_init(loop, &server->tick);
     server->tick.data = server;
 }
@@ -189,6 +189,7 @@ static void on_room_closed(struct send_room *room)
     struct http_server *server = (struct http_server *)((char *)room - offsetof(struct http_server, room));
     pool_close(&server->conns);
     pool_close(&server->transfers_free);
+    http_crowd_close(server);
     free(server->read_buffer.bytes);
     server->on_empty(server->owner);
 }
