@@ -22,7 +22,7 @@ struct listener_queue {
 
 struct listener {
     struct listener_queue queues[LISTENER_QUEUES_MAX];
-    unsigned queue_count; /* to be closed; the last may have no socket */
+    unsigned queue_count; /* to be closed */
     unsigned first;       /* to be heard, modulo queue_count */
     uv_timer_t retry;     /* while no descriptor is left */
     int spare_fd;         /* given up for a moment where no other descriptor is left; -1 = that, too, is gone */
