@@ -195,7 +195,7 @@ def test_links_out_of_the_repository(tmp_path):
     data = make_image("esp8266", tmp_path / "firmware/door/1.0.0.bin", seed=1)
     repo = tmp_path / "firmware"
     (repo / "door/2.0.0.bin").symlink_to(tmp_path / "outside/2.0.0.bin")
-    (repo / "door/3.0.0.bin").symlink_to("/etc/passwd")
+    (repo / "door/3.0.0.bin").symlink_to("/etc/shadow")
     (repo / "gate").symlink_to(tmp_path / "outside")
     with Server(tmp_path) as server:
         for name in ("door/2.0.0.bin", "door/3.0.0.bin", "gate"):
