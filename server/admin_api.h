@@ -15,11 +15,11 @@
 #include "mqtt/session.h"
 #include "repo/blob.h"
 #include "repo/catalog.h"
+#include "server/attempts.h"
 #include "server/audit.h"
 #include "server/broker_url.h"
 #include "server/config.h"
 #include "server/device_api.h"
-#include "server/failed_logins.h"
 #include "server/held_answers.h"
 #include "server/http_server.h"
 #include "server/metrics.h"
@@ -52,7 +52,7 @@ struct admin_api {
     struct blob_store *blobs;
     struct metrics *metrics;
     struct tokens *tokens;
-    struct failed_logins *failed_logins; /* NULL, and those held NULL: nobody is slowed */
+    struct attempts *failed_logins; /* NULL, and those held NULL: nobody is slowed */
     struct held_answers *held;
     struct audit *audit; /* NULL = nothing is noted */
     /* admin_acts': acts to be answered later, and what tokens were refused within a minute */

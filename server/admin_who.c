@@ -31,7 +31,7 @@ static void refuse_stranger(struct admin_call *call, bool given)
     }
     api->metrics->counters[METRIC_COUNT_ADMIN_LOGINS_FAILED]++;
     if (api->failed_logins != NULL) {
-        call->who.hold_ms = failed_logins_add(api->failed_logins, &call->who.address, uv_now(api->loop));
+        call->who.hold_ms = attempts_failed(api->failed_logins, &call->who.address, uv_now(api->loop));
     }
 }
 

@@ -159,7 +159,7 @@ static int open_access(struct app *app)
     if (audit_open(path, &app->loop, &app->audit, message, sizeof message) != STATUS_OK) {
         return app_say_error(message);
     }
-    app->failed_logins = failed_logins_new("admin");
+    app->failed_logins = attempts_new(&attempts_of_operators);
     app->admin.tokens = app->tokens;
     app->admin.audit = app->audit;
     app->admin.failed_logins = app->failed_logins;
@@ -332,7 +332,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     password_checks_free(app.device_api.passwords);
     app_fleet_free(&app);
     tokens_free(app.tokens);
-    failed_logins_free(app.failed_logins);
+    attempts_free(app.failed_logins);
     signature_keys_unref(app.admin.signing_keys);
     config_close(&app.config);
     log_event(LOG_INFO, "stopped", (char *)NULL);

@@ -9,7 +9,6 @@
 #include "server/audit.h"
 #include "server/broker.h"
 #include "server/device_api.h"
-#include "server/failed_logins.h"
 #include "server/held_answers.h"
 #include "server/http_server.h"
 #include "server/listener.h"
@@ -82,7 +81,7 @@ struct app {
     struct admin_api admin;
     struct admin_entry entries[ADMIN_ENTRIES];
     struct tokens *tokens;
-    struct failed_logins *failed_logins; /* of operators */
+    struct attempts *failed_logins; /* of operators */
     struct held_answers held;            /* to them */
     struct audit *audit;
     char admin_socket[CONFIG_TEXT_MAX + 32];

@@ -1,39 +1,52 @@
-/* How often an address may try: so many times at once, then one after the other in its time. What was right is given
- * back, so only failures cost.
+/* How often an address failed, and what it meets for it: a table of addresses, and rules that are a value.
  *
- * A table of fixed size, in sets found by a hash that strangers cannot steer; who was quiet the longest in a set gives
- * way. Of IPv6 the /64 counts, which one host has whole.
+ * Two doors, two rules. To find a device's password out costs work, so attempts are taken before (attempts_take): so
+ * many at once, then one after the other in its time; what was right is given back. To look at a token costs nothing,
+ * so failures are counted behind (attempts_failed), and the answer is held the longer the more there were: a right
+ * one is to be answered at once whatever its address did before, since behind one NAT or proxy others' failures are not
+ * the holder's.
+ *
+ * Of fixed size, in sets found by a hash that strangers cannot steer; who is forgiven first in a set gives way. Of IPv6
+ * the /64 counts, which one host has whole.
  */
 #ifndef SERVER_ATTEMPTS_H
 #define SERVER_ATTEMPTS_H
 
-#include "fleet/mac_hash.h"
+#include "server/client_address.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-#define ATTEMPTS_SETS     512
-#define ATTEMPTS_WAYS     8
-#define ATTEMPTS_AT_ONCE  16
-#define ATTEMPTS_EVERY_MS 10000 /* one more */
+#define ATTEMPTS_SETS    512
+#define ATTEMPTS_WAYS    8
+#define ATTEMPTS_TELL_MS 60000u /* between two lines in the log of one address */
+#define ATTEMPTS_LINES   30     /* in the log, of all addresses, in so long */
 
-struct attempts_slot {
-    uint8_t network[16];
-    uint64_t full_ms; /* when all attempts will be there again: what is spent lies between now and then */
+struct attempts_rules {
+    const char *door; /* where they knock, in the log */
+    uint32_t at_once; /* failures that cost nothing yet */
+    uint64_t forgive_ms;
+    bool one_by_one;      /* each is forgiven in so long, behind the one before; else all, so long after the last */
+    uint64_t delay_ms;    /* of the first answer above `at_once`; each further one doubles it … */
+    uint64_t delay_max_ms;
 };
 
-struct attempts {
-    struct mac_hash_seed seed;
-    struct attempts_slot slots[ATTEMPTS_SETS][ATTEMPTS_WAYS];
-};
+extern const struct attempts_rules attempts_of_devices;   /* … at their passwords */
+extern const struct attempts_rules attempts_of_operators; /* … at tokens */
 
-void attempts_init(struct attempts *attempts);
+struct attempts;
 
-/* Takes one. False: there is none left for this address (IPv4 as ::ffff:a.b.c.d). */
-bool attempts_take(struct attempts *attempts, const uint8_t address[16], uint64_t now_ms);
+/* `rules` are borrowed. NULL: no memory. */
+struct attempts *attempts_new(const struct attempts_rules *rules);
+void attempts_free(struct attempts *attempts);
+
+/* Takes one. False: there is none left for this address. */
+bool attempts_take(struct attempts *attempts, const struct client_address *who, uint64_t now_ms);
 
 /* It was right after all. */
-void attempts_give_back(struct attempts *attempts, const uint8_t address[16], uint64_t now_ms);
+void attempts_give_back(struct attempts *attempts, const struct client_address *who, uint64_t now_ms);
+
+/* One more failure, which the log may say. Returns for how many milliseconds its answer is to be held: 0 = not. */
+uint64_t attempts_failed(struct attempts *attempts, const struct client_address *who, uint64_t now_ms);
 
 #endif

@@ -77,7 +77,7 @@ static void ask(struct visit *visit, const struct basic_auth *auth, const struct
     const struct device_user *user = NULL;
     const char *why = "";
     (void)slice_copy(basic_auth_user(auth), visit->user, sizeof visit->user);
-    switch (password_checks_ask(checks, auth, visit_client(visit)->bytes, &user, &why, &answer->later)) {
+    switch (password_checks_ask(checks, auth, visit_client(visit), &user, &why, &answer->later)) {
     case PASSWORD_RIGHT:
         *admitted = is_for_all(user, wanted);
         if (*admitted) {

@@ -29,7 +29,7 @@ struct job {
     struct password_hash hash; /* of a known user */
     uint32_t rounds_max;
     bool fits;
-    uint8_t address[16]; /* whose attempt it is */
+    struct client_address who; /* whose attempt it is */
     struct waiter *waiters;
 };
 
@@ -42,20 +42,23 @@ struct password_checks {
     bool stopping;
     size_t jobs;
     struct password_counts counts;
-    struct attempts attempts;
+    struct attempts *attempts;
     uint8_t denied[DENIED_SIZE][CREDENTIALS_DIGEST_BYTES]; /* zeros = free */
 };
 
 struct password_checks *password_checks_new(uv_loop_t *loop)
 {
     struct password_checks *checks = calloc(1, sizeof *checks);
-    if (checks == NULL || getrandom(checks->key, sizeof checks->key, 0) != (ssize_t)sizeof checks->key) {
+    struct attempts *attempts = attempts_new(&attempts_of_devices);
+    if (checks == NULL || attempts == NULL ||
+        getrandom(checks->key, sizeof checks->key, 0) != (ssize_t)sizeof checks->key) {
         free(checks);
+        attempts_free(attempts);
         return NULL;
     }
     checks->loop = loop;
     checks->last = &checks->first;
-    attempts_init(&checks->attempts);
+    checks->attempts = attempts;
     return checks;
 }
 
@@ -64,6 +67,7 @@ void password_checks_free(struct password_checks *checks)
     if (checks != NULL) {
         assert(checks->running == NULL && checks->first == NULL);
         device_users_free(checks->users);
+        attempts_free(checks->attempts);
         OPENSSL_cleanse(checks->key, sizeof checks->key);
         free(checks);
     }
@@ -141,7 +145,7 @@ static void end_job(struct password_checks *checks, struct job *job, bool was_wr
 {
     struct waiter *waiter = job->waiters, *next;
     if (!was_wrong) {
-        attempts_give_back(&checks->attempts, job->address, uv_now(checks->loop));
+        attempts_give_back(checks->attempts, &job->who, uv_now(checks->loop));
     }
     OPENSSL_cleanse(&job->auth, sizeof job->auth);
     free(job);
@@ -227,20 +231,20 @@ static struct job *add_job(struct password_checks *checks, const struct basic_au
 
 /* It is to be worked out, for this address. NULL: not now. */
 static struct job *begin_job(struct password_checks *checks, const struct basic_auth *auth, const uint8_t *digest,
-                             const struct device_user *user, const uint8_t address[16], const char **why)
+                             const struct device_user *user, const struct client_address *who, const char **why)
 {
     uint64_t now_ms = uv_now(checks->loop);
-    if (!attempts_take(&checks->attempts, address, now_ms)) {
+    if (!attempts_take(checks->attempts, who, now_ms)) {
         *why = "too many passwords from its address were wrong, or wait to be checked";
         return NULL;
     }
     struct job *job = add_job(checks, auth, digest, user);
     if (job == NULL) {
-        attempts_give_back(&checks->attempts, address, now_ms);
+        attempts_give_back(checks->attempts, who, now_ms);
         *why = "too many passwords wait to be checked";
         return NULL;
     }
-    memcpy(job->address, address, sizeof job->address);
+    job->who = *who;
     return job;
 }
 
@@ -257,8 +261,8 @@ static struct http_later *wait_for(struct password_checks *checks, struct job *j
 }
 
 enum password_result password_checks_ask(struct password_checks *checks, const struct basic_auth *auth,
-                                         const uint8_t address[16], const struct device_user **user, const char **why,
-                                         struct http_later **later)
+                                         const struct client_address *who, const struct device_user **user,
+                                         const char **why, struct http_later **later)
 {
     uint8_t digest[CREDENTIALS_DIGEST_BYTES];
     const struct device_user *named = device_users_find(checks->users, basic_auth_user(auth));
@@ -278,7 +282,7 @@ enum password_result password_checks_ask(struct password_checks *checks, const s
         return PASSWORD_NOT_NOW;
     }
     struct job *job = find_job(checks, digest);
-    job = job != NULL ? job : begin_job(checks, auth, digest, named, address, why);
+    job = job != NULL ? job : begin_job(checks, auth, digest, named, who, why);
     if (job == NULL) {
         return PASSWORD_NOT_NOW;
     }

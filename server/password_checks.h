@@ -10,6 +10,7 @@
 #define SERVER_PASSWORD_CHECKS_H
 
 #include "proto/basic_auth.h"
+#include "server/client_address.h"
 #include "server/device_users.h"
 #include "server/http_conn.h"
 
@@ -37,10 +38,10 @@ void password_checks_free(struct password_checks *checks); /* once the loop has 
 void password_checks_use(struct password_checks *checks, struct device_users *users);
 struct device_users *password_checks_users(const struct password_checks *checks); /* NULL = none needed */
 
-/* Asks for credentials that came from `address` (IPv4 as ::ffff:a.b.c.d). Where right, *user is whose they are. */
+/* Asks for credentials that came from `who`. Where right, *user is whose they are. */
 enum password_result password_checks_ask(struct password_checks *checks, const struct basic_auth *auth,
-                                         const uint8_t address[16], const struct device_user **user, const char **why,
-                                         struct http_later **later);
+                                         const struct client_address *who, const struct device_user **user,
+                                         const char **why, struct http_later **later);
 
 /* Nothing more is worked out: who waits is answered. Not from within a handler. */
 void password_checks_stop(struct password_checks *checks);

@@ -86,11 +86,11 @@ static enum password_result ask_from(uint8_t host, const char *user, const char 
     const struct device_user *found = NULL;
     const char *why = NULL;
     struct http_later *later = NULL; /* of no connection: it is as if that had gone */
-    uint8_t address[16] = { [10] = 0xff, [11] = 0xff, [12] = 10, [15] = host };
+    struct client_address who = { .bytes = { [10] = 0xff, [11] = 0xff, [12] = 10, [15] = host } };
     memset(&auth, 0, sizeof auth);
     auth.used = (size_t)snprintf(auth.bytes, sizeof auth.bytes, "%s:%s", user, password);
     auth.user_bytes = strlen(user);
-    enum password_result result = password_checks_ask(checks, &auth, address, &found, &why, &later);
+    enum password_result result = password_checks_ask(checks, &auth, &who, &found, &why, &later);
     assert_int_equal(result == PASSWORD_RIGHT, found != NULL);
     assert_int_equal(result == PASSWORD_LATER, later != NULL);
     assert_int_equal(result == PASSWORD_NOT_NOW, why != NULL);
@@ -175,7 +175,7 @@ static void test_an_address_has_so_many_failures(void **state)
 {
     (void)state;
     char password[20];
-    for (unsigned i = 0; i < ATTEMPTS_AT_ONCE; i++) {
+    for (unsigned i = 0; i < attempts_of_devices.at_once; i++) {
         snprintf(password, sizeof password, "guess%u", i);
         assert_int_equal(ask("quick", password), PASSWORD_LATER);
         work();
