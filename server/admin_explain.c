@@ -368,10 +368,14 @@ static json_t *reason_step(const struct admin_api *api, const struct explain *ex
     return admin_text(line);
 }
 
-static bool needs_password(const struct admin_api *api, struct slice type)
+/* As server/device_auth asks: for its type, and for what is of no type. */
+static bool needs_password(const struct admin_api *api, const struct check *check)
 {
     const struct device_users *users = password_checks_users(api->device_api->passwords);
-    return users != NULL && device_users_cover(users, type);
+    const struct offer *offer = &check->input.offer;
+    const struct build *build = offer->plain != NULL ? offer->plain : offer->gzip;
+    bool is_nobodys = build != NULL && image_of_build(build)->type[0] == '\0';
+    return users != NULL && (is_nobodys || device_users_cover(users, check->type));
 }
 
 /* The reason's own step last: what the question lacks, or what else is odd, comes first. */
@@ -404,9 +408,10 @@ static json_t *next_json(const struct admin_api *api, const struct explain *expl
     if (line[0] != '\0') {
         json_array_append_new(next, admin_text(line));
     }
-    if (needs_password(api, check->type)) {
-        json_array_append_new(next, json_string("its type needs a user and a password (device-passwords): without "
-                                                "right ones it hears 401 instead, and gets nothing"));
+    if (needs_password(api, check)) {
+        json_array_append_new(next,
+                              json_string("what it asks for needs a user and a password (device-passwords): without "
+                                          "right ones it hears 401 instead, and gets nothing"));
     }
     json_array_append_new(next, reason_step(api, explain, check));
     return next;

@@ -10,11 +10,11 @@
 
 #define CHALLENGE "Basic realm=\"Updraft\""
 
-/* The types that an answer would be of: as asked, as assigned, and the image's own. */
+/* The types that an answer would be of: as asked, as assigned, and the images' own. */
 struct wanted_types {
     bool any; /* of no type: whoever has a password may have it */
     size_t count;
-    struct slice types[3];
+    struct slice types[4];
 };
 
 static void add_type(struct wanted_types *wanted, const struct device_users *users, struct slice type)
@@ -24,18 +24,24 @@ static void add_type(struct wanted_types *wanted, const struct device_users *use
     }
 }
 
+/* The offer, and not what was decided of it: a refusal, too, says what there is. */
 static struct wanted_types find_types(const struct visit *visit, const struct device_users *users, struct slice asked)
 {
     struct wanted_types wanted = { .any = asked.at == NULL };
-    const struct build *build = visit->check.decision.build;
+    const struct offer *offer = &visit->check.input.offer;
+    const struct build *forms[] = { offer->plain, offer->gzip };
     if (asked.at != NULL) {
         add_type(&wanted, users, asked);
     }
     if (visit->check.type.len > 0) {
         add_type(&wanted, users, visit->check.type);
     }
-    if (build != NULL && image_of_build(build)->type[0] != '\0') {
-        add_type(&wanted, users, slice_of(image_of_build(build)->type));
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        const char *type = forms[i] != NULL ? image_of_build(forms[i])->type : NULL;
+        wanted.any = wanted.any || (type != NULL && type[0] == '\0');
+        if (type != NULL && type[0] != '\0') {
+            add_type(&wanted, users, slice_of(type));
+        }
     }
     return wanted;
 }

@@ -1,6 +1,7 @@
 """Devices that show a user and a password: both cores as they send them, reloads, and strangers who guess."""
 
 import base64
+import hashlib
 import re
 import signal
 import socket
@@ -114,6 +115,57 @@ def test_a_reload_takes_users_away(repo):
         server.wait_log("event=reloaded")
         assert ask(server, "/update/door", user="garden:secret").reason == "wrong-password"
         assert ask(server, "/update/door", user="garden:changed").status != 401
+
+
+# Every way to spell a question; what comes back is never of the closed type, nor says what there is of it.
+QUESTIONS = [
+    b"GET /update/door HTTP/1.0\r\n", b"HEAD /update/door HTTP/1.0\r\n", b"POST /update/door HTTP/1.0\r\n",
+    b"GET /update/%64oor HTTP/1.0\r\n", b"GET /update/door?version=0.4.9 HTTP/1.0\r\n", b"GET /update/door#x HTTP/1.0\r\n",
+    b"GET http://a/update/door HTTP/1.0\r\n", b"GET HTTP://a:1/firmware/door_0_4_9.ino.door.bin HTTP/1.0\r\n",
+    b"GET /update/gate/../door HTTP/1.0\r\n", b"GET /update/./door HTTP/1.0\r\n", b"GET //update/door HTTP/1.0\r\n",
+    b"GET /UPDATE/door HTTP/1.0\r\n", b"GET /update/DOOR HTTP/1.0\r\n", b"GET /update/door/ HTTP/1.0\r\n",
+    b"GET /update/door%00 HTTP/1.0\r\n", b"GET /update/gate%2f..%2fdoor HTTP/1.0\r\n",
+    b"GET /update/door HTTP/1.0\r\nx-ESP8266-mode: version\r\n",
+    b"GET /latest/door.bin HTTP/1.0\r\n", b"HEAD /latest/door.bin HTTP/1.0\r\n", b"POST /latest/door.bin HTTP/1.0\r\n",
+    b"GET /latest/door.bin HTTP/1.0\r\nRange: bytes=0-0\r\n", b"GET /latest/door.bin HTTP/1.0\r\nIf-None-Match: *\r\n",
+    b"GET /latest/gate/../door.bin HTTP/1.0\r\n", b"GET /latest/%2e/door.bin HTTP/1.0\r\n",
+    b"GET /firmware/door_0_4_9.ino.door.bin HTTP/1.0\r\n", b"GET /firmware/./door_0_4_9.ino.door.bin HTTP/1.0\r\n",
+    b"GET /firmware//door_0_4_9.ino.door.bin HTTP/1.0\r\n", b"GET /firmware/%64oor_0_4_9.ino.door.bin.md5 HTTP/1.0\r\n",
+    b"GET /firmware/x/../door_0_4_9.ino.door.bin HTTP/1.0\r\n", b"GET /firmware/door_0_4_9.ino.door.bin.sha256 HTTP/1.0\r\n",
+    b"GET /firmware/door_0_4_9.ino.door.bin HTTP/1.0\r\nRange: bytes=0-\r\nIf-Range: x\r\n",
+    b"GET /firmware/door_0_4_9.ino.door.bin?x HTTP/1.0\r\n", b"GET /firmware/../passwords HTTP/1.0\r\n",
+    b"GET /spiffs/door HTTP/1.0\r\n", b"GET /native/door/version HTTP/1.0\r\n", b"GET /manifest/esphome/door.json HTTP/1.0\r\n",
+    b"OPTIONS * HTTP/1.0\r\n", b"GET /api/v1/firmware HTTP/1.0\r\n", b"GET /metrics HTTP/1.0\r\n",
+]
+SHOWN = [b"", b"Authorization: Basic\r\n", b"Authorization: Basic Og==\r\n", b"Authorization: Basic Z2FyZGVuOg==\r\n",
+         b"Authorization: Bearer Z2FyZGVuOnNlY3JldA==\r\n", b"Proxy-Authorization: Basic Z2FyZGVuOnNlY3JldA==\r\n",
+         b"authorization: Basic Z2FyZGVuOnNlY3JldA==\r\nAuthorization: Basic Z2FyZGVuOnNlY3JldA==\r\n",
+         b"Authorization: Basic /////w==\r\n", b"Authorization: Basic " + b"A" * 4096 + b"\r\n"]
+
+
+def test_no_spelling_gets_round_the_password(repo):
+    lines = write(repo, password_line("garden", "secret", types="door"))
+    image = (repo / "firmware/door_0_4_9.ino.door.bin").read_bytes()
+    told = [image[:64], b"0.4.9", b"0_4_9", hashlib.md5(image).hexdigest().encode(), hashlib.sha256(image).hexdigest().encode()]
+    headers = b"".join(f"{name}: {value}\r\n".encode() for name, value in {**ESP8266, "x-ESP8266-version": "0.4.8"}.items()
+                       if name not in ("Connection", "x-ESP8266-mode"))
+    with Server(repo, device_passwords=lines) as server:
+        for question in QUESTIONS:
+            for shown in SHOWN if question is QUESTIONS[0] or b"firmware/%64" in question else SHOWN[:1]:
+                answer = server.ask(question + shown + headers + b"\r\n")
+                head, _, body = answer.partition(b"\r\n\r\n")
+                assert answer.split()[1] in (b"400", b"401", b"403", b"404", b"405"), (question, shown, answer)
+                if b"/door" in question and answer.split()[1] == b"401":
+                    assert b"\r\nWWW-Authenticate: Basic realm=\"Updraft\"\r\n" in head
+                assert not any(word in head + body for word in told), (question, shown, answer)
+        # On a kept connection each request is asked for itself: behind a refused one, and behind one that was let in.
+        word = base64.b64encode(b"garden:secret")
+        path = b"GET /firmware/door_0_4_9.ino.door.bin.md5 HTTP/1.1\r\nHost: u\r\n"
+        asked = [path, path + b"Authorization: Basic " + word + b"\r\n", path, path + b"Authorization: Basic eDp5\r\n",
+                 path + b"Connection: close\r\n"]
+        answers = server.ask(b"".join(one + b"\r\n" for one in asked))
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"401", b"200", b"401", b"401", b"401"]
+        assert answers.count(told[3]) == 1
 
 
 BAD = {
@@ -254,8 +306,10 @@ def test_explain_says_that_a_password_is_needed(repo):
     lines = write(repo, password_line("garden", "secret", "door"))
     with Server(repo, device_passwords=lines) as server:
         admin = Admin(server.folder / "state/admin.sock")
-        for type_name, needs in (("door", True), ("gate", False)):
-            steps = admin.get(f"/api/v1/explain?type={type_name}&client=esp8266").json["next"]
+        make_image("littlefs", repo / "firmware/littlefs_1.0_4M.bin")
+        server.wait_log("event=image_added file=littlefs_1.0_4M.bin")
+        for question, needs in (("type=door", True), ("type=gate", False), ("type=gate&mode=fs&flash=4194304", True)):
+            steps = admin.get(f"/api/v1/explain?{question}&client=esp8266").json["next"]
             assert any("needs a user and a password" in step for step in steps) == needs
 
 
