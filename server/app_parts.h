@@ -82,7 +82,7 @@ struct app {
     struct admin_entry entries[ADMIN_ENTRIES];
     struct tokens *tokens;
     struct attempts *failed_logins; /* of operators */
-    struct held_answers held;            /* to them */
+    struct held_answers held;       /* to them */
     struct audit *audit;
     char admin_socket[CONFIG_TEXT_MAX + 32];
     char first_listener[128]; /* as it was bound: what the public URL is worked out from */
@@ -143,7 +143,11 @@ void app_tls_tick(struct app *app);
 /* --- app_passwords: of devices ------------------------------------------------------------------------------------ */
 
 int app_passwords_open(struct app *app); /* 0, or 1 having said what */
-void app_passwords_reload(struct app *app);
+/* The users that `config` names, the caller's; NULL = it names none. On failure `message` says what is wrong. */
+enum status app_passwords_load(const struct app *app, const struct config *config, struct device_users **users,
+                               char *message, size_t size);
+void app_passwords_use(struct app *app, struct device_users *users); /* takes them */
+
 /* --- app_signing: whose signatures make a file an image ----------------------------------------------------------- */
 
 int app_signing_open(struct app *app);                              /* 0, or 1 having said what */

@@ -1,9 +1,20 @@
-/* The users whose passwords devices send: read at the start, and again on SIGHUP. */
+/* The users whose passwords devices send: read at the start, and again on SIGHUP. As with the keys of images, without
+ * the file that was asked for the server does not start, and a reload changes nothing. */
 #include "server/app_parts.h"
 
 #include "base/log.h"
 
-static void use(struct app *app, struct device_users *users)
+enum status app_passwords_load(const struct app *app, const struct config *config, struct device_users **users,
+                               char *message, size_t size)
+{
+    const struct device_users *before = password_checks_users(app->device_api.passwords);
+    *users = NULL;
+    return config->device_passwords[0] == '\0'
+               ? STATUS_OK
+               : device_users_load(config->device_passwords, before, users, message, size);
+}
+
+void app_passwords_use(struct app *app, struct device_users *users)
 {
     bool had = password_checks_users(app->device_api.passwords) != NULL;
     struct log_line line;
@@ -21,32 +32,14 @@ static void use(struct app *app, struct device_users *users)
 int app_passwords_open(struct app *app)
 {
     char message[CONFIG_MESSAGE_MAX];
-    struct device_users *users = NULL;
+    struct device_users *users;
     app->device_api.passwords = password_checks_new(&app->loop);
     if (app->device_api.passwords == NULL) {
         return app_say_error("no memory, or no random numbers: close other programs");
     }
-    if (app->config.device_passwords[0] == '\0') {
-        return 0;
-    }
-    if (device_users_load(app->config.device_passwords, NULL, &users, message, sizeof message) != STATUS_OK) {
+    if (app_passwords_load(app, &app->config, &users, message, sizeof message) != STATUS_OK) {
         return app_say_error(message);
     }
-    use(app, users);
+    app_passwords_use(app, users);
     return 0;
-}
-
-void app_passwords_reload(struct app *app)
-{
-    char message[CONFIG_MESSAGE_MAX];
-    struct device_users *before = password_checks_users(app->device_api.passwords), *users = NULL;
-    bool named = app->config.device_passwords[0] != '\0';
-    if (named &&
-        device_users_load(app->config.device_passwords, before, &users, message, sizeof message) != STATUS_OK) {
-        LOG_EVENT(LOG_ERROR, "device_passwords_failed", "why", message, "remedy",
-                  before != NULL ? "the users before stay in effect"
-                                 : "nobody needs a password until the file can be read: correct it, and send SIGHUP");
-        return;
-    }
-    use(app, users);
 }

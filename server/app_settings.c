@@ -100,13 +100,12 @@ void app_reload(struct app *app)
     struct config config;
     enum config_action action;
     char message[CONFIG_MESSAGE_MAX];
-    if (config_read(&config, app->argc, app->argv, &action, message, sizeof message) != STATUS_OK) {
-        LOG_EVENT(LOG_ERROR, "reload_failed", "why", message, "remedy", "the configuration before stays in effect");
-        config_close(&config);
-        return;
-    }
     struct signature_keys *keys = NULL;
-    if (app_signing_load(&config, &keys, message, sizeof message) != STATUS_OK) {
+    struct device_users *users = NULL;
+    if (config_read(&config, app->argc, app->argv, &action, message, sizeof message) != STATUS_OK ||
+        app_signing_load(&config, &keys, message, sizeof message) != STATUS_OK ||
+        app_passwords_load(app, &config, &users, message, sizeof message) != STATUS_OK) {
+        signature_keys_unref(keys);
         LOG_EVENT(LOG_ERROR, "reload_failed", "why", message, "remedy", "the configuration before stays in effect");
         config_close(&config);
         return;
@@ -121,7 +120,7 @@ void app_reload(struct app *app)
     app_apply_settings(app);
     app->http.limits = app_http_limits(app);
     app_tls_reload(app);
-    app_passwords_reload(app);
+    app_passwords_use(app, users);
     app->address_count = machine_addresses(app->addresses, MACHINE_ADDRESSES_MAX, &app->in_container);
     blob_store_configure(&app->blobs, app->config.image_idle_ms, app->config.image_memory_bytes);
     watch_configure(app->watch, app->config.settle_ms, app->config.rescan_ms);

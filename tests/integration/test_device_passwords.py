@@ -187,8 +187,8 @@ def test_a_bad_line(repo, what):
     with Server(repo, device_passwords=lines) as server:
         write(repo, password_line("garden", "secret"), line)
         server.process.send_signal(signal.SIGHUP)
-        server.wait_log("event=device_passwords_failed")
-        said = [line for line in server.log().splitlines() if "device_passwords_failed" in line][0]
+        server.wait_log("event=reload_failed")
+        said = [line for line in server.log().splitlines() if "reload_failed" in line][0]
         assert "passwords:4: " in said and why in said and "pbkdf2" not in said
         assert ask(server, "/update/door").status == 401
         assert ask(server, "/update/door", user="garden:secret").status != 401
@@ -197,6 +197,19 @@ def test_a_bad_line(repo, what):
                                    "--listen", "127.0.0.1:0", "--device-passwords", lines, *words],
                                   capture_output=True, text=True, timeout=PATIENCE_S)
             assert done.returncode == 1 and "passwords:4: " in done.stderr and why in done.stderr
+
+
+def test_a_reload_that_cannot_close_the_door_changes_nothing(repo):
+    """Else what was to come into effect behind passwords does so without them."""
+    config = repo / "updraftd.ini"
+    config.write_text("")
+    with Server(repo, config=config) as server:
+        assert ask(server, "/update/door").status == 304
+        config.write_text(f"device-passwords = {repo / 'missing'}\nunknown-devices = refuse\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_log("event=reload_failed .*missing.* remedy=\"the configuration before stays in effect")
+        assert ask(server, "/update/door").status == 304
+        assert "event=reloaded" not in server.log()
 
 
 @pytest.mark.parametrize("text", ["", "# nobody yet\n"])
