@@ -1,14 +1,11 @@
 #include "server/device_users.h"
 
+#include "base/file.h"
 #include "repo/filename.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct device_users {
     size_t count, room;
@@ -184,39 +181,6 @@ static enum status put_in_order(struct device_users *users, const char *path, ch
     return STATUS_OK;
 }
 
-/* The whole file as text, malloc'd. Not waiting for the writer of a pipe. */
-static enum status read_file(const char *path, struct slice *text)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct stat found;
-    if (fd < 0) {
-        return status_from_errno(errno);
-    }
-    enum status status = fstat(fd, &found) != 0 || !S_ISREG(found.st_mode) ? STATUS_INVALID
-                         : (uint64_t)found.st_size > DEVICE_USERS_FILE_MAX ? STATUS_TOO_LONG
-                                                                           : STATUS_OK;
-    size_t wanted = status == STATUS_OK ? (size_t)found.st_size : 0, used = 0;
-    char *bytes = malloc(wanted + 1);
-    status = bytes == NULL ? STATUS_NO_MEMORY : status;
-    while (status == STATUS_OK && used < wanted) {
-        ssize_t n = read(fd, bytes + used, wanted - used);
-        if (n > 0) {
-            used += (size_t)n;
-        } else if (n == 0) { /* it was cut meanwhile: the lines behind would be missing */
-            status = STATUS_CHANGED;
-        } else if (errno != EINTR) {
-            status = status_from_errno(errno);
-        }
-    }
-    close(fd);
-    if (status != STATUS_OK) {
-        free(bytes);
-        return status;
-    }
-    *text = (struct slice){ bytes, used };
-    return STATUS_OK;
-}
-
 /* What was proven before stays so. */
 static void take_over(struct device_users *users, const struct device_users *before)
 {
@@ -233,17 +197,18 @@ static void take_over(struct device_users *users, const struct device_users *bef
 enum status device_users_load(const char *path, const struct device_users *before, struct device_users **users,
                               char *message, size_t size)
 {
-    struct slice text = { NULL, 0 };
+    char *text = NULL;
+    size_t n = 0;
     struct device_users *loaded = calloc(1, sizeof *loaded);
-    enum status status = loaded == NULL ? STATUS_NO_MEMORY : read_file(path, &text);
+    enum status status = loaded == NULL ? STATUS_NO_MEMORY : file_read(path, DEVICE_USERS_FILE_MAX, &text, &n);
     if (status != STATUS_OK) {
         snprintf(message, size, "--device-passwords %s: %s: name a file that the server's user can read", path,
                  status_text(status));
         free(loaded);
         return status;
     }
-    status = read_lines(loaded, path, text, message, size);
-    free((char *)(uintptr_t)text.at);
+    status = read_lines(loaded, path, (struct slice){ text, n }, message, size);
+    file_forget(text, n);
     status = status == STATUS_OK ? put_in_order(loaded, path, message, size) : status;
     if (status != STATUS_OK) {
         device_users_free(loaded);

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define TIME_DIGITS 19 /* hold any number of seconds */
@@ -137,51 +136,21 @@ static enum status complain(const char *path, enum status status, const char *re
     return status;
 }
 
-/* The whole file, at most FILE_MAX + 1 bytes of it. Not waiting for the writer of a pipe. */
-static enum status read_file(const char *path, char *bytes, size_t *used)
-{
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) {
-        return status_from_errno(errno);
-    }
-    struct stat stat;
-    enum status status = STATUS_OK;
-    if (fstat(descriptor, &stat) != 0 || !S_ISREG(stat.st_mode)) {
-        status = STATUS_INVALID;
-    }
-    *used = 0;
-    while (status == STATUS_OK && *used <= FILE_MAX) {
-        ssize_t n = read(descriptor, bytes + *used, FILE_MAX + 1 - *used);
-        if (n == 0) {
-            break;
-        }
-        if (n > 0) {
-            *used += (size_t)n;
-        } else if (errno != EINTR) {
-            status = status_from_errno(errno);
-        }
-    }
-    close(descriptor);
-    return status;
-}
-
 enum status token_file_read(const char *path, struct token_list *list, char *message, size_t size)
 {
-    char *bytes = malloc(FILE_MAX + 1);
-    size_t used = 0;
-    if (bytes == NULL) {
-        return complain(path, STATUS_NO_MEMORY, "close other programs", message, size);
-    }
-    enum status status = read_file(path, bytes, &used);
+    char *bytes = NULL;
+    size_t n = 0;
+    enum status status = file_read(path, FILE_MAX, &bytes, &n);
     if (status == STATUS_NOT_FOUND) {
-        status = STATUS_OK;
-    } else if (status != STATUS_OK) {
-        complain(path, status, "it must be a file that the server's user may read", message, size);
-    } else if (used > FILE_MAX) {
-        status = complain(path, STATUS_TOO_LONG, "restore the file from a copy, or remove it", message, size);
-    } else {
-        status = read_lines(path, (struct slice){ bytes, used }, list, message, size);
+        return STATUS_OK;
     }
+    if (status != STATUS_OK) {
+        return complain(path, status,
+                        status == STATUS_TOO_LONG ? "restore the file from a copy, or remove it"
+                                                  : "it must be a file that the server's user may read",
+                        message, size);
+    }
+    status = read_lines(path, (struct slice){ bytes, n }, list, message, size);
     free(bytes);
     return status;
 }
