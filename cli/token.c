@@ -33,10 +33,12 @@ static void print_names(const struct cli *cli, const json_t *reply)
     size_t i;
     json_array_foreach(tokens, i, token)
     {
-        char expires[64], used[SHOWN_SIZE];
+        char expires[96], used[SHOWN_SIZE];
         const char *end = field_text(token, "expires");
         snprintf(expires, sizeof expires, "%.40s%s", end[0] != '\0' ? end : "never",
-                 field_true(token, "expired") ? " (over)" : "");
+                 field_true(token, "revoked")   ? " (revoked, not written down yet)"
+                 : field_true(token, "expired") ? " (over)"
+                                                : "");
         const char *last_used = shown_ago(field_text(token, "last_used"), used);
         table_row(table, (const char *const[]){ field_text(token, "name"), field_text(token, "role"),
                                                 field_text(token, "created"), expires,

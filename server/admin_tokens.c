@@ -32,10 +32,10 @@ void admin_get_tokens(struct admin_call *call)
     json_t *list = json_array();
     for (size_t i = 0; tokens_at(call->api->tokens, i, &view); i++) {
         bool expired = view.expires_s != 0 && view.expires_s <= (int64_t)time(NULL);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:b, s:o}", "name", view.name, "role",
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o, s:b, s:b, s:o}", "name", view.name, "role",
                                               role_word(view.role), "created", time_json(view.created_s), "expires",
-                                              time_json(view.expires_s), "expired", expired, "last_used",
-                                              time_json(view.used_s)));
+                                              time_json(view.expires_s), "expired", expired, "revoked", view.revoked,
+                                              "last_used", time_json(view.used_s)));
     }
     admin_answer(call->answer, 200, json_pack("{s:o}", "tokens", list));
 }
@@ -46,7 +46,9 @@ static void on_done(void *owner, enum status status, const char *text)
     struct http_answer answer = { .status = 0 };
     if (status != STATUS_OK) {
         admin_refuse(&answer, 500, "not-written", "the server's user must be able to write to its --state folder",
-                     "the tokens cannot be written: %s", status_text(status));
+                     "%sthe tokens cannot be written: %s",
+                     call->removal ? "it is refused from now on, but may come back with a restart: " : "",
+                     status_text(status));
     } else if (call->removal) {
         admin_answer(&answer, 200, json_pack("{s:s}", "removed", call->name));
     } else {
@@ -86,11 +88,16 @@ static void refuse_token(const struct admin_call *call, enum status status, cons
     case STATUS_BUSY:
         admin_refuse(answer, exists ? 409 : 503, exists ? "exists" : "busy",
                      exists ? "choose another name, or remove that one first" : "come again in a moment",
-                     exists ? "there is a token \"%s\" already" : "another change than that of \"%s\" is being written",
+                     exists    ? "there is a token \"%s\" already"
+                     : removal ? "\"%s\" is refused from now on, but another change is being written"
+                               : "another change than that of \"%s\" is being written",
                      admin_show(name).text);
         break;
-    default:
+    case STATUS_LIMIT:
         admin_refuse(answer, 503, "busy", "remove tokens that nobody needs", "there are %d tokens already", TOKENS_MAX);
+        break;
+    default:
+        admin_refuse(answer, 503, "busy", "come again in a moment", "%s", status_text(status));
     }
 }
 

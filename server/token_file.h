@@ -20,6 +20,7 @@ struct token {
     int64_t created_s, expires_s, used_s; /* 0 = never */
     enum role role;
     bool role_unsaid; /* in its line */
+    bool revoked;     /* in memory; its line is to go */
     char name[TOKEN_NAME_MAX + 1];
 };
 

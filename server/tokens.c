@@ -36,7 +36,7 @@ struct tokens {
     char *path;
     struct token_list list;
     int64_t used_written_s[TOKENS_MAX]; /* of the list's tokens: `used_s` as the file has it */
-    int64_t save_next_s;                /* not before */
+    int64_t saved_s;                    /* when tokens_save_used last began to write */
     struct change *change;              /* under way; NULL = none */
 };
 
@@ -89,8 +89,8 @@ void tokens_free(struct tokens *tokens)
 
 static struct token_view view_of(const struct token *token)
 {
-    return (struct token_view){ token->name,      token->role,      token->role_unsaid,
-                                token->created_s, token->expires_s, token->used_s };
+    return (struct token_view){ token->name,      token->role,   token->role_unsaid, token->created_s,
+                                token->expires_s, token->used_s, token->revoked };
 }
 
 enum tokens_found tokens_admit(struct tokens *tokens, struct slice text, int64_t now_s, struct token_view *view)
@@ -104,7 +104,7 @@ enum tokens_found tokens_admit(struct tokens *tokens, struct slice text, int64_t
         struct token *token = &tokens->list.tokens[i];
         found = CRYPTO_memcmp(hash, token->hash, TOKEN_HASH_BYTES) == 0 ? token : found;
     }
-    if (found == NULL) {
+    if (found == NULL || found->revoked) {
         return TOKENS_UNKNOWN;
     }
     bool expired = found->expires_s != 0 && now_s >= found->expires_s;
@@ -148,7 +148,7 @@ static void change_free(struct change *change)
     }
 }
 
-/* What is on the disk becomes the list; tokens may have been used meanwhile. */
+/* What is on the disk becomes the list; tokens may have been used meanwhile, or revoked. */
 static void adopt(struct tokens *tokens, const struct token_list *after)
 {
     struct token_list before = tokens->list;
@@ -156,8 +156,9 @@ static void adopt(struct tokens *tokens, const struct token_list *after)
     note_written(tokens);
     for (size_t i = 0; i < before.count; i++) {
         size_t j = token_list_find(&tokens->list, slice_of(before.tokens[i].name));
-        if (j < tokens->list.count && tokens->list.tokens[j].used_s < before.tokens[i].used_s) {
+        if (j < tokens->list.count) {
             tokens->list.tokens[j].used_s = before.tokens[i].used_s;
+            tokens->list.tokens[j].revoked = before.tokens[i].revoked;
         }
     }
 }
@@ -180,6 +181,17 @@ static void on_written(uv_work_t *work, int error)
     change_free(change);
 }
 
+static void leave_out_revoked(struct token_list *list)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        if (!list->tokens[i].revoked) {
+            list->tokens[kept++] = list->tokens[i];
+        }
+    }
+    list->count = kept;
+}
+
 static struct change *change_new(struct tokens *tokens, tokens_done_fn on_done, void *owner)
 {
     struct change *change = calloc(1, sizeof *change);
@@ -192,7 +204,9 @@ static struct change *change_new(struct tokens *tokens, tokens_done_fn on_done, 
     *change =
         (struct change){ .tokens = tokens, .path = path, .status = STATUS_IO, .on_done = on_done, .owner = owner };
     change->work.data = change;
-    change->before = change->after = tokens->list;
+    change->before = tokens->list;
+    leave_out_revoked(&change->before);
+    change->after = change->before;
     return change;
 }
 
@@ -263,29 +277,31 @@ enum status tokens_remove(struct tokens *tokens, uv_loop_t *loop, struct slice n
     if (i == tokens->list.count) {
         return STATUS_NOT_FOUND;
     }
+    tokens->list.tokens[i].revoked = true;
     if (tokens->change != NULL) {
         return STATUS_BUSY;
     }
     struct change *change = change_new(tokens, on_done, owner);
-    if (change == NULL) {
-        return STATUS_NO_MEMORY;
-    }
-    struct token_list *after = &change->after;
-    after->count--;
-    memmove(&after->tokens[i], &after->tokens[i + 1], (after->count - i) * sizeof after->tokens[0]);
-    return change_start(change, loop);
+    return change != NULL ? change_start(change, loop) : STATUS_NO_MEMORY;
+}
+
+/* The calendar may be set back: then what the file has lies ahead. */
+static bool is_far_from(int64_t now_s, int64_t then_s, int64_t step_s)
+{
+    return now_s < then_s || now_s - then_s >= step_s;
 }
 
 void tokens_save_used(struct tokens *tokens, uv_loop_t *loop, int64_t now_s)
 {
     bool wanted = false;
     for (size_t i = 0; i < tokens->list.count; i++) {
-        wanted = wanted || tokens->list.tokens[i].used_s - tokens->used_written_s[i] >= USED_STEP_S;
+        const struct token *token = &tokens->list.tokens[i];
+        wanted = wanted || token->revoked || is_far_from(token->used_s, tokens->used_written_s[i], USED_STEP_S);
     }
-    if (!wanted || tokens->change != NULL || now_s < tokens->save_next_s) {
+    if (!wanted || tokens->change != NULL || !is_far_from(now_s, tokens->saved_s, SAVE_REST_S)) {
         return;
     }
-    tokens->save_next_s = now_s + SAVE_REST_S;
+    tokens->saved_s = now_s;
     struct change *change = change_new(tokens, NULL, NULL);
     if (change != NULL) {
         (void)change_start(change, loop);

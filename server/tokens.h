@@ -27,6 +27,7 @@ struct token_view {
     bool role_unsaid; /* it is from before there were roles, and may all */
     int64_t created_s;
     int64_t expires_s, used_s; /* 0 = never */
+    bool revoked;              /* opens nothing any more, but is still in the file */
 };
 
 struct tokens;
@@ -47,9 +48,11 @@ size_t tokens_count(const struct tokens *tokens);
 bool tokens_at(const struct tokens *tokens, size_t i, struct token_view *view);
 
 /* Makes a token, or removes one; on_done is called later, on the loop, when the file is on disk (STATUS_OK) or cannot
- * be (nothing has changed then). `text` is the new token, borrowed; NULL for a removal. STATUS_INVALID (the name),
- * STATUS_BUSY (a token of that name; or a change is under way: try again), STATUS_NOT_FOUND, STATUS_LIMIT come back at
- * once, without on_done. */
+ * be. `text` is the new token, borrowed; NULL for a removal. STATUS_INVALID (the name), STATUS_BUSY (a token of that
+ * name; or a change is under way: try again), STATUS_NOT_FOUND, STATUS_LIMIT come back at once, without on_done.
+ *
+ * Where the file cannot be written no token has been made; but one that was to be removed is `revoked`, also with
+ * STATUS_BUSY: it opens nothing from the call on, and goes with the next change that reaches the disk. */
 typedef void (*tokens_done_fn)(void *owner, enum status status, const char *text);
 struct token_order {
     struct slice name;
@@ -61,7 +64,8 @@ enum status tokens_make(struct tokens *tokens, uv_loop_t *loop, const struct tok
 enum status tokens_remove(struct tokens *tokens, uv_loop_t *loop, struct slice name, tokens_done_fn on_done,
                           void *owner);
 
-/* Now and then: writes down when they were last used, where that is an hour more than the file knows. */
+/* Now and then: writes down when they were last used, where that is an hour more than the file knows; and leaves out
+ * what was revoked while the disk failed. */
 void tokens_save_used(struct tokens *tokens, uv_loop_t *loop, int64_t now_s);
 
 #endif

@@ -104,6 +104,22 @@ def test_what_is_refused_takes_no_body(server):
         assert wire.recv(1000).startswith(b"HTTP/1.1 403 ")
 
 
+def test_a_token_is_revoked_while_its_order_is_on_its_way(server):
+    """Who was let in with the head is asked again when the body is there."""
+    asks = remote(server, make_token(server, "leaked", role="admin"))
+    make_image("esp8266", server.folder / "new.bin", seed=2)
+    image = (server.folder / "new.bin").read_bytes()
+    with socket.create_connection(asks.address) as wire:
+        wire.sendall(b"POST /api/v1/firmware?type=door&version=2 HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n"
+                     b"Authorization: Bearer %s\r\nExpect: 100-continue\r\n\r\n" % (len(image), asks.token.encode()))
+        wire.settimeout(10)
+        assert wire.recv(1000).startswith(b"HTTP/1.1 100 ")
+        assert local(server).delete("/api/v1/tokens/leaked").status == 200
+        wire.sendall(image)
+        assert wire.recv(1000).startswith(b"HTTP/1.1 401 ")
+    assert not (server.repo / "door/2.bin").exists()
+
+
 def test_tokens_of_before_there_were_roles(tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state/tokens").write_text("72d38114de55394bcc05fea0ef838cd9bf9f2feb3503ac37e527b6b4c7b577f8 1795244400 old\n")
