@@ -9,8 +9,12 @@
 #include <string.h>
 
 #define ANSWER_READ_MAX (256u << 10) /* of an answer, to find its words */
-#define REFUSALS_MINUTE 60           /* lines of what tokens may not; more is counted: acts are not to be washed out */
-#define MINUTE_MS       60000
+#define HOUR_MS         3600000
+#define REFUSALS_HOUR   60 /* lines of what tokens may not, also one that is over: they must not wash out weeks of acts \
+                            */
+#define ORDER_DEPTH_MAX 8
+#define TEXT_TOLD       64 /* of an order that is long: bytes of a text … */
+#define LIST_TOLD       4  /* … and members of a list */
 
 struct admin_act {
     struct admin_act *next;
@@ -58,20 +62,70 @@ static struct audit_act act_of(const struct admin_call *call)
     return act;
 }
 
+/* A new reference, in which what is long is cut. */
+static json_t *shorten(json_t *value)
+{
+    const char *text = json_string_value(value), *key;
+    json_t *shorter, *member;
+    size_t n = TEXT_TOLD, i;
+    if (text != NULL && strlen(text) > n) {
+        while (((unsigned char)text[n] & 0xc0) == 0x80) {
+            n--;
+        }
+        return json_sprintf("%.*s…", (int)n, text);
+    }
+    if (json_is_array(value) && json_array_size(value) > LIST_TOLD) {
+        shorter = json_array();
+        for (i = 0; i < LIST_TOLD; i++) {
+            json_array_append_new(shorter, shorten(json_array_get(value, i)));
+        }
+        json_array_append_new(shorter, json_sprintf("… of %zu", json_array_size(value)));
+        return shorter;
+    }
+    if (!json_is_object(value)) {
+        return json_incref(value);
+    }
+    shorter = json_object();
+    json_object_foreach(value, key, member)
+    {
+        json_object_set_new(shorter, key, shorten(member));
+    }
+    return shorter;
+}
+
+/* Every member of the order, without the blanks between: what stands far behind, or behind much, is what somebody may
+ * want nobody to see. What is no JSON does nothing. */
+static void say_order(struct audit_act *act, struct slice body)
+{
+    bool is_read = body.len > 0 && !json_is_deeper(body, ORDER_DEPTH_MAX);
+    json_t *json = is_read ? json_loadb(body.at, body.len, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (text != NULL && strlen(text) >= sizeof act->order) {
+        json_t *shorter = shorten(json);
+        free(text);
+        text = json_dumps(shorter, JSON_COMPACT);
+        json_decref(shorter);
+    }
+    copy_slice(act->order, sizeof act->order, text != NULL ? slice_of(text) : body);
+    free(text);
+    json_decref(json);
+}
+
 /* Path, query and order as far as they say what is meant; an upload's bytes do not. */
 static void say_what(struct audit_act *act, const struct admin_call *call, const struct admin_route *route)
 {
-    const struct http_request *request = call->request;
-    size_t used;
+    struct slice query = call->request->query;
+    struct http_parameter parameter;
+    size_t size = sizeof act->object;
+    bool good;
     act->act = route->act;
-    copy_slice(act->object, sizeof act->object, admin_route_rest(route, request->path));
-    used = strlen(act->object);
-    if (request->query.len > 0 && used + 2 < sizeof act->object) {
-        act->object[used] = '?';
-        copy_slice(act->object + used + 1, sizeof act->object - used - 1, request->query);
+    copy_slice(act->object, size, admin_route_rest(route, call->request->path));
+    size_t used = strlen(act->object);
+    for (char sign = '?'; used < size && http_query_next(&query, &parameter, &good); sign = '&') {
+        used += (size_t)snprintf(act->object + used, size - used, "%c%s=%s", sign, parameter.name, parameter.value);
     }
     if (route->tells) {
-        copy_slice(act->order, sizeof act->order, request->body);
+        say_order(act, call->request->body);
     }
 }
 
@@ -115,11 +169,11 @@ void admin_note_refusal(struct admin_call *call, const struct admin_route *route
     if (api->audit == NULL || call->who.token[0] == '\0') {
         return;
     }
-    if (api->refusals.count == 0 || now_ms - api->refusals.since_ms >= MINUTE_MS) {
+    if (api->refusals.count == 0 || now_ms - api->refusals.since_ms >= HOUR_MS) {
         api->refusals.since_ms = now_ms;
         api->refusals.count = 0;
     }
-    if (++api->refusals.count > REFUSALS_MINUTE) {
+    if (++api->refusals.count > REFUSALS_HOUR) {
         api->refusals.unsaid++;
         return;
     }

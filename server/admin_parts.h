@@ -35,7 +35,7 @@ struct admin_route {
     const char *tail; /* … and ends so; NULL = however it ends */
     enum role role;   /* the least that may */
     const char *act;  /* what it changes, as the audit log calls it; NULL = nothing */
-    bool tells;       /* the body may stand there: it is short, and no secret is in it */
+    bool tells;       /* the body may stand there: no secret is in it */
 };
 
 /* The route of a request, or NULL with the refusal: no such address, or another method's. */

@@ -32,7 +32,7 @@ struct audit_act {
     char from[64];    /* the address; "socket" */
     const char *act;  /* "rollout-abort"; a literal */
     char object[320]; /* what of: an id, a name, a query; as it came */
-    char order[1024]; /* the JSON that came with it, cut */
+    char order[1024]; /* the JSON that came with it, long lists and texts cut */
     unsigned status;  /* of the answer */
     char code[64];    /* of a refusal: "wrong-state" */
     char why[320];

@@ -60,8 +60,14 @@ def test_each_role_may_what_the_table_says(server):
     for role in ROLES:
         asks = remote(server, make_token(server, role, role=role))
         for path, method, operation in OPERATIONS:
-            answer = asks.ask(method.upper(), re.sub(r"{\w+}", "nobody", path), b"" if method in ("post", "patch") else None)
+            body = b"" if method in ("post", "patch") else None
+            address = re.sub(r"{\w+}", "nobody", path)
+            answer = asks.ask(method.upper(), address, body)
             wanted = ROLES.index(operation["x-role"])
+            for spelling in ("http://a" + address, address.replace("s", "%73", 1), address + "?", address + "#x"):
+                assert asks.ask(method.upper(), spelling, body).status == answer.status, (role, method, spelling)
+            if method == "get":
+                assert asks.ask("HEAD", address).status == answer.status, (role, address)
             assert (answer.status == 403) == (ROLES.index(role) < wanted), (role, method, path, answer)
             assert str(answer.status) in operation["responses"] or answer.status in (404, 405), (method, path, answer)
             if answer.status == 403:
@@ -208,6 +214,22 @@ def test_what_operators_say_breaks_no_line(server):
     assert len(noted) == 8
     lines = (server.folder / "state/audit.log").read_bytes()
     assert lines.count(b"\n") == 8 and all(32 <= byte < 128 or byte > 127 for byte in lines.replace(b"\n", b""))
+
+
+def test_nothing_pushes_out_what_was_ordered(server):
+    """Blanks, empty parameters, long texts and long lists are where somebody hides the rest."""
+    admin = local(server)
+    admin.ask("PATCH", "/api/v1/devices/5c:cf:7f:b1:e0:42", b" " * 3000 + b'{"pin":\n"1.0.0"}')
+    macs = [f"5ccf7f00{number:04x}" for number in range(500)]
+    begun = admin.post("/api/v1/rollouts", {"to": macs, "type": "door", "window_s": 7})
+    assert begun.status in (201, 202), begun
+    admin.post(f"/api/v1/rollouts/{begun.json['id']}/abort", {"why": "ä" * 2000})
+    admin.post("/api/v1/firmware?" + "&" * 500 + "type=%64oor&version=2.0.0", b"no image")
+    noted = acts(server, 4)
+    assert noted[0]["order"] == '{"pin":"1.0.0"}'
+    assert json.loads(noted[1]["order"]) == {"to": macs[:4] + ["… of 500"], "type": "door", "window_s": 7}
+    assert json.loads(noted[2]["order"]) == {"why": "ä" * 32 + "…"}
+    assert noted[3]["object"] == "?type=door&version=2.0.0"
 
 
 def test_the_address_behind_a_trusted_proxy(tmp_path):
