@@ -45,9 +45,7 @@ static enum status open_it(struct audit_file *file)
     if (status != STATUS_OK) {
         return status;
     }
-    if (!file->within_line && fstat(descriptor, &stat) == 0 && ends_within_line(descriptor, stat.st_size)) {
-        (void)!write(descriptor, "\n", 1);
-    }
+    file->ends_open = !file->within_line && fstat(descriptor, &stat) == 0 && ends_within_line(descriptor, stat.st_size);
     file->descriptor = descriptor;
     return STATUS_OK;
 }
@@ -123,6 +121,15 @@ static enum status turn_over(struct audit_file *file)
     return status;
 }
 
+static enum status end_line(struct audit_file *file)
+{
+    if (file->ends_open && write(file->descriptor, "\n", 1) != 1) {
+        return status_from_errno(errno);
+    }
+    file->ends_open = false;
+    return STATUS_OK;
+}
+
 /* Somebody took the file away, or it is full. */
 static enum status make_ready(struct audit_file *file, size_t n)
 {
@@ -153,6 +160,7 @@ static size_t whole_lines(const struct audit_file *file, const char *lines, size
 static enum status append_some(struct audit_file *file, const char *lines, size_t n, size_t *written)
 {
     enum status status = make_ready(file, n);
+    status = status == STATUS_OK ? end_line(file) : status;
     for (size_t used = 0; status == STATUS_OK && used < n;) {
         ssize_t taken = write(file->descriptor, lines + used, n - used);
         if (taken > 0) {

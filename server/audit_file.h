@@ -21,6 +21,7 @@ struct audit_file {
     int descriptor;     /* -1 = to be opened again */
     uint64_t bytes_max; /* AUDIT_FILE_BYTES */
     bool within_line;   /* the last write was cut */
+    bool ends_open;     /* it was found with half a line at its end, which is to be ended first */
 };
 
 /* Opens it for appending, or makes it; on a disk that is full or read-only perhaps later. Else `message` names file,

@@ -183,6 +183,22 @@ static void test_what_a_crash_cut_spoils_nothing_behind_it(void **state)
     assert_page("", 0, 10, "2 1");
 }
 
+/* Else the first line of a server that starts on a full disk is a part of the half one before, and neither is read. */
+static void test_what_a_crash_cut_is_ended_when_there_is_room(void **state)
+{
+    (void)state;
+    assert_int_equal(append(1), STATUS_OK);
+    assert_int_equal(write(file.descriptor, "{\"time\":\"20", 11), 11);
+    audit_file_close(&file);
+    room = 0;
+    open_file();
+    assert_int_equal(append(2), STATUS_DISK_FULL);
+    room = SIZE_MAX;
+    assert_int_equal(append(3), STATUS_OK);
+    assert_int_equal(append(4), STATUS_OK);
+    assert_page("", 0, 10, "4 3 1");
+}
+
 static void test_a_file_that_is_taken_away_is_made_again(void **state)
 {
     (void)state;
@@ -222,6 +238,7 @@ int main(void)
         TEST(test_many_lines_at_once_are_spread),
         TEST(test_a_line_that_was_cut_is_gone_on_with),
         TEST(test_what_a_crash_cut_spoils_nothing_behind_it),
+        TEST(test_what_a_crash_cut_is_ended_when_there_is_room),
         TEST(test_a_file_that_is_taken_away_is_made_again),
         TEST(test_what_is_no_file_is_refused),
     };
