@@ -20,8 +20,10 @@ static void who_text(const json_t *act, char *to, size_t size)
         snprintf(to, size, "%s (%s)", token, field_text(act, "role"));
     } else if (user[0] != '\0') {
         snprintf(to, size, "%s (uid %" PRIu64 ")", user, field_number(act, "uid"));
-    } else {
+    } else if (json_is_integer(json_object_get(act, "uid"))) {
         snprintf(to, size, "uid %" PRIu64, field_number(act, "uid"));
+    } else {
+        snprintf(to, size, "not known");
     }
 }
 

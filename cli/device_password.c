@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define USER_MAX 64
+#define TYPE_MAX 64
 
 static const struct flag flags[] = {
     { "type", FLAG_TEXT, "T,T...", "for devices of these types alone (default: of every type)" },
@@ -31,13 +32,13 @@ static bool is_user(const char *name)
     return n > 0 && n <= USER_MAX && name[0] != '#';
 }
 
-/* As they stand in the file: "d1_mini,esp32". */
+/* As they stand in the file: "d1_mini,esp32". A line that the server cannot read would end its start. */
 static bool are_types(const char *types)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-,";
-    size_t n = strlen(types);
-    return n > 0 && strspn(types, letters) == n && types[0] != ',' && types[n - 1] != ',' &&
-           strstr(types, ",,") == NULL;
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t n = strspn(types, letters);
+    bool good = n > 0 && n <= TYPE_MAX && types[0] != '.';
+    return good && (types[n] == '\0' || (types[n] == ',' && are_types(types + n + 1)));
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */

@@ -181,7 +181,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_a_bad_line(repo, what):
-    """Is named with its number, ends a start, and at a reload keeps the users before; what it says is not shown."""
+    """Is named with its number, ends a start, and undoes a reload; what it says is not shown."""
     line, why = BAD[what]
     lines = write(repo, password_line("garden", "secret"))
     with Server(repo, device_passwords=lines) as server:
@@ -372,7 +372,8 @@ def test_the_line_that_the_command_prints(repo):
 
 @pytest.mark.parametrize("words, text", [
     (["gar:den"], "x\n"), (["garden"], ""), (["garden"], "\n"), (["garden"], "a" * 129 + "\n"), (["garden"], "a\tb\n"),
-    (["garden", "--type", "a,,b"], "x\n"), ([], "x\n"), (["garden", "secret"], ""),
+    (["garden", "--type", "a,,b"], "x\n"), (["garden", "--type", "a,"], "x\n"), (["garden", "--type", "a,.b"], "x\n"),
+    (["garden", "--type", "a" * 65], "x\n"), ([], "x\n"), (["garden", "secret"], ""),
 ])
 def test_what_the_command_refuses(words, text):
     done = subprocess.run([BIN / "updraft", "device-password", *words], input=text, capture_output=True, text=True)
