@@ -10,9 +10,7 @@
 
 #define DOUBLED_MAX 16 /* shifts: a delay stays far from 64 bits */
 
-const struct attempts_rules attempts_of_devices = {
-    .door = "device", .at_once = 16, .forgive_ms = 10000, .one_by_one = true
-};
+const struct attempts_rules attempts_of_devices = { .at_once = 16, .forgive_ms = 10000, .one_by_one = true };
 
 const struct attempts_rules attempts_of_operators = {
     .door = "admin", .at_once = 5, .forgive_ms = 15 * 60 * 1000, .delay_ms = 250, .delay_max_ms = 8000

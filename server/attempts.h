@@ -23,11 +23,11 @@
 #define ATTEMPTS_LINES   30     /* in the log, of all addresses, in so long */
 
 struct attempts_rules {
-    const char *door; /* where they knock, in the log */
+    const char *door; /* where they knock, in the log of failures; NULL where attempts are taken before */
     uint32_t at_once; /* failures that cost nothing yet */
     uint64_t forgive_ms;
-    bool one_by_one;      /* each is forgiven in so long, behind the one before; else all, so long after the last */
-    uint64_t delay_ms;    /* of the first answer above `at_once`; each further one doubles it … */
+    bool one_by_one;   /* each is forgiven in so long, behind the one before; else all, so long after the last */
+    uint64_t delay_ms; /* of the first answer above `at_once`; each further one doubles it … */
     uint64_t delay_max_ms;
 };
 
