@@ -34,7 +34,7 @@ struct audit {
     struct letter *first, **end; /* acts for the next piece of work */
     size_t count;
     struct reading asked;
-    uint64_t tried_ms, lost;
+    uint64_t tried_ms, lost, lost_said;
     enum status status; /* of the last writing */
     bool said;          /* that it fails */
     bool busy;
@@ -101,12 +101,12 @@ static json_t *line_of(const struct letter *letter, const char *user)
                      "unsaid", (json_int_t)act->unsaid);
 }
 
+/* What an operator says stands last: a line may be cut, and not before it is said who he is. */
 static void log_act(const struct audit_act *act, const char *user)
 {
     struct log_line line;
     log_begin(&line, act->status < 400 ? LOG_INFO : LOG_WARN, "operator_act");
     log_text(&line, "act", act->act);
-    log_text(&line, "object", act->object);
     log_text(&line, "token", act->token[0] != '\0' ? act->token : NULL);
     if (act->has_ids) {
         log_number(&line, "uid", act->uid);
@@ -117,12 +117,34 @@ static void log_act(const struct audit_act *act, const char *user)
     log_text(&line, "from", act->from);
     log_number(&line, "status", act->status);
     log_text(&line, "code", act->code[0] != '\0' ? act->code : NULL);
+    log_text(&line, "object", act->object);
     log_text(&line, "why", act->why[0] != '\0' ? act->why : NULL);
-    log_text(&line, "order", act->order[0] != '\0' ? act->order : NULL); /* last: it may be cut */
+    log_text(&line, "order", act->order[0] != '\0' ? act->order : NULL);
     log_end(&line);
 }
 
 /* --- on a worker thread ------------------------------------------------------------------------------------------- */
+
+static void write_waiting(struct audit *audit)
+{
+    size_t written = 0;
+    if (audit->waiting.used > 0) {
+        audit->result = audit_file_append(&audit->file, audit->waiting.bytes, audit->waiting.used, &written);
+        buf_consume(&audit->waiting, written);
+    }
+}
+
+/* More may come at once than waits: then what waits is written in between, as long as that works. */
+static bool add_line(struct audit *audit, const char *line, size_t n)
+{
+    if (buf_add(&audit->waiting, line, n)) {
+        return true;
+    }
+    if (audit->result == STATUS_OK) {
+        write_waiting(audit);
+    }
+    return buf_add(&audit->waiting, line, n);
+}
 
 static void take_letter(struct audit *audit, struct letter *letter)
 {
@@ -137,7 +159,7 @@ static void take_letter(struct audit *audit, struct letter *letter)
     if (text != NULL) {
         text[n++] = '\n'; /* in the place of its NUL */
     }
-    audit->dropped += text == NULL || !buf_add(&audit->waiting, text, n);
+    audit->dropped += text == NULL || !add_line(audit, text, n);
     free(text);
     json_decref(json);
     free(letter);
@@ -146,16 +168,13 @@ static void take_letter(struct audit *audit, struct letter *letter)
 static void on_work(uv_work_t *work)
 {
     struct audit *audit = work->data;
-    size_t written = 0;
+    write_waiting(audit); /* of before: says, too, whether it can be written now */
     while (audit->letters != NULL) {
         struct letter *letter = audit->letters;
         audit->letters = letter->next;
         take_letter(audit, letter);
     }
-    if (audit->waiting.used > 0) {
-        audit->result = audit_file_append(&audit->file, audit->waiting.bytes, audit->waiting.used, &written);
-        buf_consume(&audit->waiting, written);
-    }
+    write_waiting(audit);
     if (audit->reading.on_read != NULL) {
         audit->reading.page.since = audit->reading.since;
         audit->found = audit_file_read(&audit->file, &audit->reading.page);
@@ -278,9 +297,25 @@ bool audit_read(struct audit *audit, const struct audit_page *page, audit_read_f
     return true;
 }
 
+static void say_lost(struct audit *audit)
+{
+    struct log_line line;
+    if (audit->lost == audit->lost_said) {
+        return;
+    }
+    log_begin(&line, LOG_ERROR, "audit_lost");
+    log_text(&line, "file", audit->file.path);
+    log_number(&line, "lines", (int64_t)(audit->lost - audit->lost_said));
+    log_text(&line, "why", "more acts came than the disk takes; each is in this log as operator_act");
+    log_text(&line, "remedy", "look for a disk that hangs or is full, and for who orders so much");
+    log_end(&line);
+    audit->lost_said = audit->lost;
+}
+
 void audit_tick(struct audit *audit)
 {
     judge(audit, audit->status);
+    say_lost(audit);
     if (!audit->busy && audit->waiting.used > 0 && uv_now(audit->loop) - audit->tried_ms >= RETRY_MS) {
         start_work(audit);
     }

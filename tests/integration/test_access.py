@@ -197,7 +197,7 @@ def test_acts_are_noted_with_who_and_what(server):
     for one in noted[5:]:
         assert (one["token"], one["role"], one["from"]) == (None, "admin", "socket")
         assert (one["uid"], one["gid"], one["user"]) == (os.getuid(), os.getgid(), pwd.getpwuid(os.getuid()).pw_name)
-    server.wait_log(rf"event=operator_act act=rollout-abort object={begun} token=ci role=operate from=127.0.0.1 status=200")
+    server.wait_log(rf"event=operator_act act=rollout-abort token=ci role=operate from=127.0.0.1 status=200 object={begun}")
     path = server.folder / "state/audit.log"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert token not in path.read_text() + server.log()
