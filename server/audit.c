@@ -102,7 +102,7 @@ static json_t *line_of(const struct letter *letter, const char *user)
 }
 
 /* What an operator says stands last: a line may be cut, and not before it is said who he is. */
-static void log_act(const struct audit_act *act, const char *user)
+static void log_act(const struct audit_act *act)
 {
     struct log_line line;
     log_begin(&line, act->status < 400 ? LOG_INFO : LOG_WARN, "operator_act");
@@ -111,7 +111,6 @@ static void log_act(const struct audit_act *act, const char *user)
     if (act->has_ids) {
         log_number(&line, "uid", act->uid);
         log_number(&line, "gid", act->gid);
-        log_text(&line, "user", user[0] != '\0' ? user : NULL);
     }
     log_text(&line, "role", role_word(act->role));
     log_text(&line, "from", act->from);
@@ -152,7 +151,6 @@ static void take_letter(struct audit *audit, struct letter *letter)
     if (letter->act.has_ids) {
         find_user(letter->act.uid, user, sizeof user);
     }
-    log_act(&letter->act, user);
     json_t *json = line_of(letter, user);
     char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
     size_t n = text != NULL ? strlen(text) : 0;
@@ -269,9 +267,9 @@ void audit_close(struct audit *audit)
 void audit_add(struct audit *audit, const struct audit_act *act)
 {
     struct letter *letter = audit->count < AUDIT_QUEUE ? malloc(sizeof *letter) : NULL;
+    log_act(act); /* by the loop, before the answer: no disk that hangs, and no kill, takes it away */
     if (letter == NULL) {
         audit->lost++;
-        log_act(act, "");
         return;
     }
     *letter = (struct letter){ .act = *act };
