@@ -223,14 +223,6 @@ static bool take_known(struct scan *scan, const struct judged_file *place, const
     return true;
 }
 
-/* Whether the keys that vouched for it are those that count now. */
-static bool is_vouched_for(const struct scan *scan, const struct image *image)
-{
-    uint8_t print[SIGNATURE_PRINT_BYTES];
-    signature_keys_print(scan->input->keys, print);
-    return memcmp(image->seal.keys, print, sizeof print) == 0;
-}
-
 /* Not whole yet. Where the file replaces an image, that one stays until then: who has its bytes in memory is served,
  * nobody falls back to the version before. */
 static void await(struct scan *scan, const char *path, const struct filename *name,
@@ -238,7 +230,7 @@ static void await(struct scan *scan, const char *path, const struct filename *na
 {
     const struct catalog *previous = scan->input->previous;
     struct image *replaced = previous != NULL ? catalog_find_path(previous, slice_of(path)) : NULL;
-    if (replaced != NULL && is_vouched_for(scan, replaced)) {
+    if (replaced != NULL && seal_is_of(&replaced->seal, scan->input->keys)) {
         catalog_share(scan->catalog, replaced);
     }
     catalog_expect(scan->catalog, path, name, identity, seen_ms);

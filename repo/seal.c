@@ -13,6 +13,13 @@ bool seal_equal(const struct seal *a, const struct seal *b)
     return memcmp(a->keys, b->keys, sizeof a->keys) == 0 && file_identity_equal(&a->detached, &b->detached);
 }
 
+bool seal_is_of(const struct seal *seal, const struct signature_keys *keys)
+{
+    uint8_t print[SIGNATURE_PRINT_BYTES];
+    signature_keys_print(keys, print);
+    return memcmp(seal->keys, print, sizeof print) == 0;
+}
+
 static bool name_of(const char *entry, char name[FILENAME_MAX])
 {
     return snprintf(name, FILENAME_MAX, "%s" SEAL_SUFFIX, entry) < FILENAME_MAX;
@@ -91,7 +98,9 @@ bool seal_check(const struct signature_keys *keys, int folder, const char *entry
         verdict->fault = IMAGE_FAULT_UNREADABLE;
         snprintf(verdict->detail, sizeof verdict->detail, "its .sig cannot be read: %s",
                  error == EINVAL ? "not a plain file" : strerror(error));
-        snprintf(verdict->remedy, sizeof verdict->remedy, "let the server's user read the .sig, a plain file");
+        snprintf(
+            verdict->remedy, sizeof verdict->remedy,
+            "let the server's user read the .sig, a plain file; a link out of the repository needs --sandbox-read");
     }
     return good;
 }

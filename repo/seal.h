@@ -19,6 +19,9 @@ struct seal {
 
 bool seal_equal(const struct seal *a, const struct seal *b);
 
+/* Whether those keys, as a set, made the verdict; NULL = none are asked for. */
+bool seal_is_of(const struct seal *seal, const struct signature_keys *keys);
+
 /* The state as it is, without reading; `entry` is the image's name in `folder`. `keys` NULL = none are asked for. */
 void seal_of(const struct signature_keys *keys, int folder, const char *entry, struct seal *seal);
 

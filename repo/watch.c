@@ -3,6 +3,7 @@
 #include "repo/watch.h"
 
 #include "base/log.h"
+#include "repo/withdrawal.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -274,10 +275,9 @@ static void log_catalog(const struct watch *watch, const struct catalog *catalog
     log_end(&line);
 }
 
-static void publish(struct watch *watch)
+static void publish(struct watch *watch, struct catalog *now)
 {
     struct catalog *before = watch->current;
-    struct catalog *now = watch->result.catalog;
     bool first = before == NULL;
     catalog_adopt(now);
     if (is_changed(before, now)) {
@@ -322,13 +322,19 @@ static void on_saved(uv_work_t *work, int cancelled)
     finish_scan(work->data);
 }
 
+/* What was served before stays, but for what other keys vouched for: whoever can write there can make a scan fail. */
 static void scan_failed(struct watch *watch)
 {
+    struct catalog *rest =
+        watch->current != NULL && !watch->stopping ? withdrawal_of(watch->current, watch->lent) : NULL;
     if (!watch->failed) {
         LOG_EVENT(LOG_ERROR, "repository_unreadable", "path", watch->result.failed_path, "why",
                   status_text(watch->status), "remedy",
                   "what was served before is served on; make the folder readable again; one that was made anew needs a "
                   "restart (--sandbox-read)");
+    }
+    if (rest != NULL) {
+        publish(watch, rest);
     }
     watch->failed = true;
     watch->next_ms = watch->rescan_ms < RETRY_MS ? watch->rescan_ms : RETRY_MS;
@@ -346,7 +352,7 @@ static void scan_succeeded(struct watch *watch)
     if (wait) {
         catalog_discard(watch->result.catalog);
     } else {
-        publish(watch);
+        publish(watch, watch->result.catalog);
     }
 }
 

@@ -349,6 +349,38 @@ static void test_root_goes_and_comes(void **state)
     stop();
 }
 
+static bool is_rejected(const char *path)
+{
+    return catalog_find_rejection(world.catalog, slice_of(path)) != NULL;
+}
+
+/* The keys change while the drive is gone: nobody can say what they vouch for, so nothing is served. */
+static void test_keys_change_while_the_root_is_gone(void **state)
+{
+    (void)state;
+    char message[300];
+    struct signature_keys *keys = signature_keys_new();
+    struct signature_private *private = signature_private_make(true);
+    char *pem = signature_public_pem(private);
+    assert_true(signature_keys_add(keys, slice_of(pem), message, sizeof message));
+    signature_pem_free(pem);
+    signature_private_free(private);
+    put("d1/1.0.bin", 0);
+    put("d1/no-firmware.bin", 0);
+    watch_from_now(50);
+    run_until(is_served, "d1/1.0.bin");
+    folder_rename(&world.folder, "repo", "away");
+    watch_use_keys(world.watch, keys);
+    run_until(is_gone, "d1/1.0.bin");
+    assert_true(is_rejected("d1/1.0.bin") && is_rejected("d1/no-firmware.bin"));
+    assert_true(catalog_has_type(world.catalog, slice_of("d1")));
+    watch_use_keys(world.watch, NULL);
+    folder_rename(&world.folder, "away", "repo");
+    run_until(is_served, "d1/1.0.bin");
+    signature_keys_unref(keys);
+    stop();
+}
+
 static void test_root_missing_at_start(void **state)
 {
     (void)state;
@@ -459,6 +491,7 @@ int main(void)
         WATCH_TEST(test_folder_made_anew),
         WATCH_TEST(test_folder_swapped),
         WATCH_TEST(test_root_goes_and_comes),
+        WATCH_TEST(test_keys_change_while_the_root_is_gone),
         WATCH_TEST(test_root_missing_at_start),
         WATCH_TEST(test_cache_not_writable),
         WATCH_TEST(test_rescan),
