@@ -154,10 +154,29 @@ static void print_all(struct signature_keys *keys)
     image_sha256((struct image_view){ prints, keys->count * SHA256_BYTES }, keys->print);
 }
 
+/* How often the words stand in the text. */
+static size_t count_of(struct slice text, const char *words)
+{
+    size_t count = 0, n = strlen(words);
+    const char *end = text.at + text.len;
+    for (const char *at = text.at; (at = memmem(at, (size_t)(end - at), words, n)) != NULL; at += n) {
+        count++;
+    }
+    return count;
+}
+
+/* Whether `blocks` are all that there are. PEM_read_bio ends at a broken one as it does at the end, and passes over
+ * one whose first line is broken. */
+static bool were_all_read(struct slice pem, size_t blocks)
+{
+    return count_of(pem, "-BEGIN ") == blocks && count_of(pem, "-END ") == blocks;
+}
+
 bool signature_keys_add(struct signature_keys *keys, struct slice pem, char *message, size_t size)
 {
-    size_t before = keys->count;
+    size_t before = keys->count, blocks = 0;
     bool good = true;
+    ERR_set_mark();
     BIO *bio = BIO_new_mem_buf(pem.at, (int)pem.len);
     assert(bio != NULL);
     char *name = NULL, *header = NULL;
@@ -165,12 +184,17 @@ bool signature_keys_add(struct signature_keys *keys, struct slice pem, char *mes
     long n = 0;
     while (good && PEM_read_bio(bio, &name, &header, &der, &n) == 1) {
         good = add_block(keys, name, der, n, message, size);
+        blocks++;
         OPENSSL_free(name);
         OPENSSL_free(header);
         OPENSSL_clear_free(der, (size_t)n);
     }
     BIO_free(bio);
-    if (good && keys->count == before) {
+    ERR_pop_to_mark();
+    if (good && !were_all_read(pem, blocks)) {
+        snprintf(message, size, "a PEM block in it is damaged, %zu can be read: copy that key again", blocks);
+        good = false;
+    } else if (good && keys->count == before) {
         snprintf(message, size, "no public key in it: name a PEM file, as `openssl pkey -pubout` writes it");
         good = false;
     }
@@ -253,6 +277,20 @@ static enum finding try_key(EVP_PKEY *key, struct image_view file, struct slice 
 
 #define REMEDY_KEY "sign it with `updraft sign`, or name the signer's public key with --signing-key and send SIGHUP"
 
+/* One that is longer than any is cut (repo/seal). */
+static bool refuse_foreign(const struct signature_keys *keys, size_t n, const char *where,
+                           struct image_verdict *verdict)
+{
+    bool cut = n > SIGNATURE_BYTES_MAX;
+    if (n == 0) {
+        return image_refuse(verdict, IMAGE_FAULT_UNKNOWN_KEY, "copy it again; `updraft sign` makes it", "%s is empty",
+                            where);
+    }
+    return image_refuse(verdict, IMAGE_FAULT_UNKNOWN_KEY, REMEDY_KEY,
+                        "%s, of %s%zu bytes, was made with none of the %zu known keys", where, cut ? "more than " : "",
+                        cut ? (size_t)SIGNATURE_BYTES_MAX : n, keys->count);
+}
+
 /* `where` is "the trailer" or "the .sig". */
 static bool check_one(const struct signature_keys *keys, struct image_view file, struct slice signature,
                       const char *where, struct image_verdict *verdict)
@@ -272,9 +310,7 @@ static bool check_one(const struct signature_keys *keys, struct image_view file,
         return image_refuse(verdict, IMAGE_FAULT_WRONG_SIGNATURE, REMEDY_KEY,
                             "%s was made of other bytes, or with another Ed25519 key than those known", where);
     default:
-        return image_refuse(verdict, IMAGE_FAULT_UNKNOWN_KEY, REMEDY_KEY,
-                            "%s, of %zu bytes, was made with none of the %zu known keys", where, signature.len,
-                            keys->count);
+        return refuse_foreign(keys, signature.len, where, verdict);
     }
 }
 
@@ -370,6 +406,11 @@ void signature_private_free(struct signature_private *key)
 bool signature_private_is_rsa(const struct signature_private *key)
 {
     return is_rsa(key->key);
+}
+
+unsigned signature_private_bits(const struct signature_private *key)
+{
+    return (unsigned)EVP_PKEY_get_bits(key->key);
 }
 
 size_t signature_make(const struct signature_private *key, const uint8_t *bytes, size_t n,

@@ -66,6 +66,7 @@ struct signature_private *signature_private_make(bool ed25519); /* else RSA-2048
 void signature_private_free(struct signature_private *key);     /* NULL is fine; wipes it */
 
 bool signature_private_is_rsa(const struct signature_private *key);
+unsigned signature_private_bits(const struct signature_private *key);
 
 /* Over `bytes`. Returns how many bytes it has, 0 where the library fails. */
 size_t signature_make(const struct signature_private *key, const uint8_t *bytes, size_t n,

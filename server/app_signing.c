@@ -10,14 +10,21 @@
 
 #define KEY_FILE_MAX (64u << 10)
 
+static const char *remedy_for(enum status status)
+{
+    return status == STATUS_DENIED ? "let the server's user read it; in a folder that the start did not know, restart "
+                                     "the server, which confines itself (--sandbox)"
+                                   : "name a PEM file that the server's user can read";
+}
+
 static enum status add_file(struct signature_keys *keys, const char *path, char *message, size_t size)
 {
     char *pem = NULL, why[300];
     size_t n = 0;
     enum status status = file_read(path, KEY_FILE_MAX, &pem, &n);
     if (status != STATUS_OK) {
-        snprintf(message, size, "--signing-key %s: %s: name a PEM file that the server's user can read", path,
-                 status == STATUS_INVALID ? "not a plain file" : status_text(status));
+        snprintf(message, size, "--signing-key %s: %s: %s", path,
+                 status == STATUS_INVALID ? "not a plain file" : status_text(status), remedy_for(status));
         return status;
     }
     if (!signature_keys_add(keys, (struct slice){ pem, n }, why, sizeof why)) {

@@ -4,6 +4,8 @@
 #include "tests/unit/proto/image_fixture.h"
 #include "tests/unit/proto/signature_vectors.h"
 
+#include <openssl/err.h>
+
 /* --- fixture ------------------------------------------------------------------------------------------------------ */
 
 static struct signature_keys *keys_of(const char *const *pems)
@@ -138,6 +140,33 @@ static void test_every_bit_counts(void **state)
     signature_keys_unref(keys);
 }
 
+/* What is said of a .sig that cannot be one, of any key. */
+static void test_sizes_are_said(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t n;
+        const char *words;
+    } rows[] = { { 0, "the .sig is empty" },
+                 { 63, "the .sig, of 63 bytes, was made with none" },
+                 { SIGNATURE_BYTES_MAX + 1, "the .sig, of more than 1024 bytes, was made with none" } };
+    static uint8_t zeros[SIGNATURE_BYTES_MAX + 1];
+    struct signature_keys *keys = both();
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        struct sample file = file_of(NULL);
+        struct image_facts facts = { .kind = IMAGE_ESP32, .file_bytes = file.n };
+        struct image_verdict verdict;
+        assert_false(
+            signature_check(keys, file.at, &facts, (struct slice){ (const char *)zeros, rows[i].n }, &verdict));
+        assert_int_equal(verdict.fault, IMAGE_FAULT_UNKNOWN_KEY);
+        if (strstr(verdict.detail, rows[i].words) == NULL) {
+            fail_msg("%s: expected %s", verdict.detail, rows[i].words);
+        }
+        free(file.at);
+    }
+    signature_keys_unref(keys);
+}
+
 /* One that counts is enough: the device may have another key than the server. */
 static void test_trailer_and_detached(void **state)
 {
@@ -180,6 +209,12 @@ static void test_keys_that_are_refused(void **state)
         { "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "keep it off the server" },
         { "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "kind \"CERTIFICATE\"" },
         { RSA_KEY EC_KEY, "a key of kind EC" },
+        /* One good key does not excuse another that is broken: its signer's images would be refused, and nobody told.
+         */
+        { RSA_KEY "-----BEGIN PUBLIC KEY-----\n!!!!\n-----END PUBLIC KEY-----\n", "a PEM block in it is damaged" },
+        { RSA_KEY "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n", "a PEM block in it is damaged" },
+        { RSA_KEY "-----BEGIN PUBLIC KEY----\nAAAA\n-----END PUBLIC KEY-----\n", "a PEM block in it is damaged" },
+        { "--BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n" RSA_KEY, "a PEM block in it is damaged" },
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         char message[300] = "";
@@ -188,8 +223,19 @@ static void test_keys_that_are_refused(void **state)
         if (strstr(message, rows[i].words) == NULL) {
             fail_msg("%s: expected %s", message, rows[i].words);
         }
+        assert_int_equal(ERR_peek_error(), 0); /* TLS on this thread would take it for its own */
         signature_keys_unref(keys);
     }
+}
+
+static void test_words_around_keys(void **state)
+{
+    (void)state;
+    struct signature_keys *keys =
+        keys_of((const char *const[]){ "fleet, of 2026:\n" RSA_KEY "and the one before\n\n" ED25519_KEY "\n", NULL });
+    assert_int_equal(signature_keys_count(keys), 2);
+    assert_int_equal(ERR_peek_error(), 0);
+    signature_keys_unref(keys);
 }
 
 static void test_print_and_text(void **state)
@@ -270,9 +316,11 @@ int main(void)
         cmocka_unit_test(test_what_openssl_made),
         cmocka_unit_test(test_other_forms),
         cmocka_unit_test(test_every_bit_counts),
+        cmocka_unit_test(test_sizes_are_said),
         cmocka_unit_test(test_trailer_and_detached),
         cmocka_unit_test(test_no_key_vouches_for_nothing),
         cmocka_unit_test(test_keys_that_are_refused),
+        cmocka_unit_test(test_words_around_keys),
         cmocka_unit_test(test_print_and_text),
         cmocka_unit_test(test_made_here),
         cmocka_unit_test(test_private_keys_that_are_refused),
