@@ -47,6 +47,7 @@ enum { ADMIN_UNIX, ADMIN_TCP, ADMIN_ENTRIES };
 struct app_sandbox {
     char user[128]; /* who we are */
     bool no_new_privileges;
+    char capabilities_why[100];
     int abi; /* of Landlock */
     char files_why[300];
     char calls_why[100];

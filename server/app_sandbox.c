@@ -150,6 +150,10 @@ static void allow_places(const struct app *app, struct sandbox_landlock *landloc
 static void confine_files(const struct app *app, struct app_sandbox *state)
 {
     struct sandbox_landlock landlock;
+    if (!sanitized && !sandbox_is_one_thread()) { /* Landlock confines but the one that asks */
+        snprintf(state->files_why, sizeof state->files_why, "another thread is running, and would be left out");
+        return;
+    }
     if (!sandbox_landlock_begin(&landlock)) {
         snprintf(state->files_why, sizeof state->files_why, "%s",
                  errno == ENOSYS       ? "the kernel (before 5.13), or a container's filter, has no Landlock"
@@ -181,7 +185,8 @@ static void confine_calls(const struct app *app, struct app_sandbox *state)
 /* Whether all of it is in force. */
 static bool is_whole(const struct app_sandbox *state)
 {
-    return state->no_new_privileges && state->files_why[0] == '\0' && state->calls_why[0] == '\0';
+    return state->no_new_privileges && state->capabilities_why[0] == '\0' && state->files_why[0] == '\0' &&
+           state->calls_why[0] == '\0';
 }
 
 int app_confine(struct app *app)
@@ -193,12 +198,17 @@ int app_confine(struct app *app)
     }
     (void)OPENSSL_init_ssl(0, NULL); /* reads its own configuration, while it can */
     state->no_new_privileges = sandbox_no_new_privileges();
+    int kept = sandbox_drop_capabilities();
+    if (kept != 0) {
+        snprintf(state->capabilities_why, sizeof state->capabilities_why, "%s", strerror(kept));
+    }
     confine_files(app, state);
     confine_calls(app, state);
     if (app->config.sandbox != CONFIG_SANDBOX_ON || is_whole(state)) {
         return 0;
     }
-    snprintf(message, sizeof message, "--sandbox on:%s%s%s%s%s: mend that, or take --sandbox auto",
+    snprintf(message, sizeof message, "--sandbox on:%s%s%s%s%s%s%s: mend that, or take --sandbox auto",
+             state->capabilities_why[0] != '\0' ? " capabilities: " : "", state->capabilities_why,
              state->files_why[0] != '\0' ? " Landlock: " : "", state->files_why,
              state->calls_why[0] != '\0' ? " seccomp: " : "", state->calls_why,
              state->no_new_privileges ? "" : " no_new_privs");
@@ -211,6 +221,9 @@ static void say_confined(const struct app_sandbox *state)
     log_begin(&line, is_whole(state) || sanitized ? LOG_INFO : LOG_WARN, "sandbox");
     log_text(&line, "user", state->user);
     log_text(&line, "no_new_privs", state->no_new_privileges ? "yes" : "no");
+    if (state->capabilities_why[0] != '\0') {
+        log_text(&line, "capabilities_why", state->capabilities_why);
+    }
     log_text(&line, "seccomp", state->calls_why[0] == '\0' ? "yes" : "no");
     if (state->calls_why[0] != '\0') {
         log_text(&line, "seccomp_why", state->calls_why);

@@ -28,7 +28,14 @@ void sandbox_user_name(char *to, size_t size);
 /* For good: no program that we might start gets more rights than we have. */
 bool sandbox_no_new_privileges(void);
 
-/* --- files and TCP: Landlock (Linux 5.13 and newer; TCP 6.7) ------------------------------------------------------ */
+/* Gives up all capabilities but that of read leases on others' files (repo/scan.c), which the systemd unit grants; root
+ * keeps his. Returns 0, or an errno where some are left. */
+int sandbox_drop_capabilities(void);
+
+/* Whether this is the only thread. True where nobody can say (no /proc). */
+bool sandbox_is_one_thread(void);
+
+/* --- files and TCP: Landlock (Linux 5.13; TCP 6.7; abstract sockets and signals 6.12) ----------------------------- */
 
 enum sandbox_access {
     SANDBOX_READ,
@@ -61,5 +68,12 @@ int sandbox_landlock_enforce(struct sandbox_landlock *landlock);
 
 /* From now on, and for good: all others fail with EPERM. Returns 0 or an errno. */
 int sandbox_calls_enforce(void);
+
+/* The names of those that are allowed: NULL behind the last. An architecture has some of them. */
+const char *sandbox_call_name(size_t i);
+
+/* Writes the filter for another architecture (libseccomp's SCMP_ARCH_…), as the kernel takes it. Returns 0 or an errno.
+ */
+int sandbox_calls_write(uint32_t architecture, int fd);
 
 #endif

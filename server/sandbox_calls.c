@@ -66,6 +66,7 @@ static const char *const allowed[] = {
     "_newselect",
     "timerfd_create",
     "timerfd_settime",
+    "timerfd_settime64",
     /* files */
     "access",
     "chmod",
@@ -84,6 +85,7 @@ static const char *const allowed[] = {
     "fallocate",
     "fchmod",
     "fchmodat",
+    "fchmodat2",
     "fchown",
     "fchown32",
     "fchownat",
@@ -150,6 +152,7 @@ static const char *const allowed[] = {
     "madvise",
     "mincore",
     "mremap",
+    "mseal",
     "msync",
     "munmap",
     /* threads, and this one's end */
@@ -170,6 +173,7 @@ static const char *const allowed[] = {
     "rt_sigreturn",
     "rt_sigsuspend",
     "rt_sigtimedwait",
+    "rt_sigtimedwait_time64",
     "sched_getaffinity",
     "sched_getparam",
     "sched_getscheduler",
@@ -203,7 +207,6 @@ static const char *const allowed[] = {
     "getuid",
     "getuid32",
     "nanosleep",
-    "prlimit64",
     "setrlimit",
     "sysinfo",
     "time",
@@ -223,6 +226,7 @@ static const struct {
     { "socket", { 0, SCMP_CMP_EQ, AF_NETLINK, 0 } }, /* this machine's addresses */
     { "clone", { 0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD } },
     { "prctl", { 0, SCMP_CMP_EQ, PR_SET_NAME, 0 } },
+    { "prlimit64", { 0, SCMP_CMP_EQ, 0, 0 } }, /* of ourselves */
     { "ioctl", { 1, SCMP_CMP_EQ, FIONBIO, 0 } },
     { "ioctl", { 1, SCMP_CMP_EQ, FIONREAD, 0 } },
     { "ioctl", { 1, SCMP_CMP_EQ, SIOCOUTQ, 0 } },
@@ -267,6 +271,26 @@ static int fill(scmp_filter_ctx filter)
 static int fill_unlogged(scmp_filter_ctx filter)
 {
     return allow(filter, SCMP_ACT_ERRNO(ENOSYS), "clone3", 0, NULL);
+}
+
+const char *sandbox_call_name(size_t i)
+{
+    const size_t plain = sizeof allowed / sizeof allowed[0], more = sizeof allowed_with / sizeof allowed_with[0];
+    return i < plain ? allowed[i] : i < plain + more ? allowed_with[i - plain].name : NULL;
+}
+
+int sandbox_calls_write(uint32_t architecture, int fd)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    if (filter == NULL) {
+        return ENOMEM;
+    }
+    int error = seccomp_arch_remove(filter, seccomp_arch_native());
+    error = error == 0 ? seccomp_arch_add(filter, architecture) : error;
+    error = error == 0 ? fill(filter) : error;
+    error = error == 0 ? seccomp_export_bpf(filter, fd) : error;
+    seccomp_release(filter);
+    return -error;
 }
 
 static int enforce(uint32_t otherwise, int (*fill_filter)(scmp_filter_ctx filter))

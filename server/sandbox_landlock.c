@@ -17,13 +17,16 @@
 #define LANDLOCK_ACCESS_FS_TRUNCATE (1ull << 14)
 #endif
 
-/* Of Linux 6.7, for which Debian 12's headers are too old. */
+/* Of Linux 6.7, 6.10 and 6.12, for which Debian 12's headers are too old. */
+#define ACCESS_FS_IOCTL_DEV    (1ull << 15)
+#define SCOPE_ABSTRACT_SOCKET  (1ull << 0)
+#define SCOPE_SIGNAL           (1ull << 1)
 #define ACCESS_NET_BIND_TCP    (1ull << 0)
 #define ACCESS_NET_CONNECT_TCP (1ull << 1)
 #define RULE_NET_PORT          2
 
 struct ruleset {
-    uint64_t handled_access_fs, handled_access_net;
+    uint64_t handled_access_fs, handled_access_net, scoped;
 };
 
 struct net_port {
@@ -50,7 +53,7 @@ static uint64_t rights_known(int abi)
 #endif
     known &= abi < 2 ? ~(uint64_t)LANDLOCK_ACCESS_FS_REFER : ~0ull;
     known &= abi < 3 ? ~(uint64_t)LANDLOCK_ACCESS_FS_TRUNCATE : ~0ull;
-    return known;
+    return abi < 5 ? known : known | ACCESS_FS_IOCTL_DEV;
 }
 
 bool sandbox_landlock_begin(struct sandbox_landlock *landlock)
@@ -62,9 +65,10 @@ bool sandbox_landlock_begin(struct sandbox_landlock *landlock)
     }
     landlock->handled = rights_known(landlock->abi);
     landlock->handled_net = landlock->abi < 4 ? 0 : ACCESS_NET_BIND_TCP | ACCESS_NET_CONNECT_TCP;
-    struct ruleset ruleset = { landlock->handled, landlock->handled_net };
-    size_t size = landlock->handled_net != 0 ? sizeof ruleset : sizeof ruleset.handled_access_fs;
-    landlock->ruleset = (int)syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
+    /* Of fields that are newer than a kernel it asks that they be zero. */
+    struct ruleset ruleset = { landlock->handled, landlock->handled_net,
+                               landlock->abi < 6 ? 0 : SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL };
+    landlock->ruleset = (int)syscall(SYS_landlock_create_ruleset, &ruleset, sizeof ruleset, 0);
     return landlock->ruleset >= 0;
 }
 
