@@ -23,6 +23,8 @@ static const struct flag flags[] = {
     { "key", FLAG_TEXT, "FILE",
       "the private key, PEM: RSA, or Ed25519 for detached signatures; a passphrase is asked for" },
     { "detached", FLAG_SWITCH, "", "write FILE.sig also of an ESP8266 sketch" },
+    { "trailer", FLAG_SWITCH, "",
+      "write FILE.signed also of an ESP8266 file system, for sketches that have the key: they ask it of these, too" },
     { "new-key", FLAG_TEXT, "NAME", "make a pair of keys instead: NAME.pem, to be kept secret, and NAME.pub.pem" },
     { "kind", FLAG_CHOICE, "rsa|ed25519", "of the new key: rsa (default, 2048 bits, which ESP8266 need), or ed25519" },
     COMMON_FLAGS,
@@ -167,46 +169,96 @@ static bool recognise(const struct cli *cli, const char *file, const uint8_t *by
     return fail(cli, file, verdict.detail, verdict.remedy);
 }
 
-/* The file to be written, and whether it is the image with a trailer. */
-static bool choose_form(const struct cli *cli, const struct signature_private *key, const char *file,
-                        const struct image_facts *facts, bool *trailer, char name[PATH_MAX])
+/* What is written: beside the file, or in its place with the signature behind it. */
+struct form {
+    bool trailer;
+    size_t n; /* of the file's bytes that are signed, and come before a trailer */
+    char name[PATH_MAX];
+};
+
+/* BearSSL, with which ESP8266 verify, has room for no larger key (inner.h, BR_MAX_RSA_SIZE). */
+#define DEVICE_RSA_BITS_MAX 4096
+
+static bool is_for_device(const struct cli *cli, const struct signature_private *key, const char *file,
+                          const struct image_facts *facts)
 {
-    *trailer = facts->kind == IMAGE_ESP8266 && !args_has(cli->args, "detached");
-    if (*trailer && facts->signature_bytes > 0) {
+    static const char remedy[] =
+        "sign it with an RSA key of 2048 to 4096 bits; or, for the server alone, with --detached";
+    if (facts->signature_bytes > 0) {
         return fail(cli, file, "has a signature in it already", "sign the .bin as the build wrote it");
     }
-    if (*trailer && !signature_private_is_rsa(key)) {
-        return fail(cli, file, "an ESP8266 sketch, and the key is no RSA key, which alone these devices verify",
-                    "sign it with an RSA key; or, for the server alone, with --detached");
+    if (!signature_private_is_rsa(key)) {
+        return fail(cli, file, "is for ESP8266, and the key is no RSA key, which alone these devices verify", remedy);
     }
-    return name_beside(cli, file, *trailer ? ".signed" : ".sig", name);
+    return signature_private_bits(key) <= DEVICE_RSA_BITS_MAX ||
+           fail(cli, file, "is for ESP8266, and the key has more bits than these devices verify", remedy);
+}
+
+/* Of a file system the last block gives way to the trailer. A compressed one has room. */
+static bool make_room(const struct cli *cli, const char *file, const uint8_t *bytes, const struct image_facts *facts,
+                      size_t *n)
+{
+    bool is_fs = facts->kind == IMAGE_LITTLEFS || facts->kind == IMAGE_SPIFFS;
+    if (facts->kind == IMAGE_ESP8266 || (is_fs && facts->gzip)) {
+        return true;
+    }
+    switch (is_fs ? image_fs_room(bytes, facts, n) : IMAGE_ROOM_UNWANTED) {
+    case IMAGE_ROOM:
+        return true;
+    case IMAGE_ROOM_NONE:
+        return fail(cli, file, "is in use to its end, where the trailer needs an empty block",
+                    "put fewer files in it; or, for the server alone, sign it without --trailer");
+    default:
+        return fail(cli, file, "is for ESP32 or a native SDK, which ask no trailer", "sign it without --trailer");
+    }
+}
+
+static bool choose_form(const struct cli *cli, const struct signature_private *key, const char *file,
+                        const uint8_t *bytes, const struct image_facts *facts, struct form *form)
+{
+    form->n = (size_t)facts->file_bytes;
+    form->trailer =
+        args_has(cli->args, "trailer") || (facts->kind == IMAGE_ESP8266 && !args_has(cli->args, "detached"));
+    return (!form->trailer || (make_room(cli, file, bytes, facts, &form->n) && is_for_device(cli, key, file, facts))) &&
+           name_beside(cli, file, form->trailer ? ".signed" : ".sig", form->name);
+}
+
+static void print_done(const struct form *form, size_t n, const char *shown)
+{
+    printf("wrote %s: %s\n", shown,
+           form->trailer ? "serve this file instead"
+                         : "put it beside the image, under the image's name there and .sig");
+    if (form->n < n) {
+        printf("  its last %zu bytes, which were empty, gave way to the signature: so it fits the same partition\n",
+               n - form->n);
+    }
 }
 
 static bool sign_bytes(const struct cli *cli, const struct signature_private *key, const char *file, struct slice image,
                        json_t *done)
 {
     struct image_facts facts;
+    struct form form;
     uint8_t signature[SIGNATURE_BYTES_MAX];
     const uint8_t *bytes = (const uint8_t *)image.at;
-    char name[PATH_MAX], shown[PATH_MAX];
-    bool trailer;
-    if (!recognise(cli, file, bytes, image.len, &facts) || !choose_form(cli, key, file, &facts, &trailer, name)) {
+    char shown[PATH_MAX];
+    if (!recognise(cli, file, bytes, image.len, &facts) || !choose_form(cli, key, file, bytes, &facts, &form)) {
         return false;
     }
-    size_t n = signature_make(key, bytes, image.len, signature);
+    size_t n = signature_make(key, bytes, form.n, signature);
     if (n == 0) {
         return fail(cli, file, "the signature could not be made", "is there memory left?");
     }
     const char length[4] = { (char)(n & 0xff), (char)(n >> 8 & 0xff), 0, 0 };
-    const struct slice parts[] = { image, { (const char *)signature, n }, { length, sizeof length } };
-    if (!(trailer ? write_new(cli, name, 0644, parts, 3) : write_new(cli, name, 0644, parts + 1, 1))) {
+    const struct slice parts[] = { { image.at, form.n }, { (const char *)signature, n }, { length, sizeof length } };
+    if (!(form.trailer ? write_new(cli, form.name, 0644, parts, 3) : write_new(cli, form.name, 0644, parts + 1, 1))) {
         return false;
     }
-    shown_text(name, shown, sizeof shown);
-    json_array_append_new(done, must(json_pack("{s:s, s:s}", "file", shown, "form", trailer ? "trailer" : "detached")));
+    shown_text(form.name, shown, sizeof shown);
+    json_array_append_new(done,
+                          must(json_pack("{s:s, s:s}", "file", shown, "form", form.trailer ? "trailer" : "detached")));
     if (!cli->json) {
-        printf("wrote %s: %s\n", shown,
-               trailer ? "serve this file instead" : "put it beside the image, under the image's name there and .sig");
+        print_done(&form, image.len, shown);
     }
     return true;
 }
@@ -236,6 +288,10 @@ static enum cli_exit run(struct cli *cli)
 {
     const char *name = args_get(cli->args, "new-key"), *file = args_get(cli->args, "key");
     bool makes = name != NULL;
+    if (args_has(cli->args, "detached") && args_has(cli->args, "trailer")) {
+        shown_problem(cli->program, "--detached and --trailer are two forms", "give one of them, for each its files");
+        return CLI_USAGE;
+    }
     if (makes ? file != NULL || cli->args->word_count > 0 : file == NULL || cli->args->word_count == 0) {
         shown_problem(cli->program, makes ? "--new-key makes keys alone" : "a key and files are needed",
                       "updraft sign --key PRIVATE.pem FILE..., or updraft sign --new-key NAME");

@@ -129,8 +129,8 @@ struct image_facts {
     uint64_t file_bytes;      /* as on disk and as sent */
     uint64_t image_bytes;     /* unpacked, without a signature behind it: x-ESP…-sketch-size of a device that runs
                                  it */
-    uint32_t signature_bytes; /* ESP8266's trailer, its last bytes with their length: 0 = none. What is signed lies
-                                 before, in a .gz compressed */
+    uint32_t signature_bytes; /* ESP8266's trailer, its last bytes with their length: 0 = none. Of file systems, too.
+                                 What is signed lies before, in a .gz compressed */
     char app_version[33];     /* ESP32 application description, NUL-terminated, bytes as found */
     char app_project[33];
     char app_idf[33];
@@ -146,7 +146,17 @@ struct image_facts {
 };
 
 /* To be raised whenever image_check judges or computes differently: what another edition learned is forgotten. */
-#define IMAGE_CHECK_EDITION 2
+#define IMAGE_CHECK_EDITION 3
+
+enum image_room {
+    IMAGE_ROOM,
+    IMAGE_ROOM_NONE,     /* all of it is in use */
+    IMAGE_ROOM_UNWANTED, /* an ESP32's, which asks no trailer */
+};
+
+/* Where a trailer goes in a plain file system image for ESP8266 that image_check has accepted, so that it grows no
+ * larger: *n is how many of its bytes are to be signed, on IMAGE_ROOM alone. */
+enum image_room image_fs_room(const uint8_t *bytes, const struct image_facts *facts, size_t *n);
 
 #define IMAGE_BYTES_MAX (32u << 20) /* a larger file is no image; also the bound of inflation */
 

@@ -5,6 +5,11 @@
  * ESP8266's does not and can be cut at any block unseen. Neither has a checksum of the files. Sources:
  * littlefs SPEC.md (superblock, commits); spiffs_nucleus.h (SPIFFS_MAGIC); images of mkspiffs and mklittlefs
  * as the Arduino cores call them.
+ *
+ * An ESP8266 that has a key asks the trailer of file systems as well (esp8266/Arduino cores/esp8266/Updater.cpp, end),
+ * and has no room behind its partition, which an image fills. LittleFS wants its number of blocks to be the
+ * partition's (lfs.c, lfs_mount), so a smaller one would be formatted. What can go is the last block, where it is
+ * empty: LittleFS erases blocks before it takes them, SPIFFS erases one without its magic (spiffs_obj_lu_scan).
  */
 #include "proto/image_checks.h"
 
@@ -106,8 +111,17 @@ static bool check_lfs_superblock(struct image_view view, size_t at, struct image
     return true;
 }
 
-bool image_check_littlefs(struct image_view view, struct image_facts *facts, struct image_verdict *verdict)
+/* Takes the signature off. A file system is whole sectors. */
+static struct image_view take_trailer(struct image_view view, struct image_facts *facts)
 {
+    facts->signature_bytes = (uint32_t)image_signature_bytes(view, view.len - view.len % IMAGE_SECTOR);
+    view.len -= facts->signature_bytes;
+    return view;
+}
+
+bool image_check_littlefs(struct image_view file, struct image_facts *facts, struct image_verdict *verdict)
+{
+    struct image_view view = take_trailer(file, facts);
     size_t at = 0;
     bool found = find_lfs(view, &at);
     assert(found); /* image_is_littlefs said so */
@@ -116,11 +130,12 @@ bool image_check_littlefs(struct image_view view, struct image_facts *facts, str
     }
     uint32_t bytes = image_u32(view, at + LFS_BLOCK_BYTES_AT);
     uint64_t whole = (uint64_t)bytes * image_u32(view, at + LFS_BLOCK_COUNT_AT);
-    if (view.len < whole) {
+    bool is_cut = facts->signature_bytes > 0 && view.len + bytes == whole; /* for the trailer's sake */
+    if (view.len < whole && !is_cut) {
         return image_refuse(verdict, IMAGE_FAULT_TRUNCATED, REMEDY_WHOLE,
                             "LittleFS of %llu bytes, the file ends at %zu", (unsigned long long)whole, view.len);
     }
-    if (view.len - whole >= bytes) { /* a partition's rest that is no whole block is tolerable */
+    if (!is_cut && view.len - whole >= bytes) { /* a partition's rest that is no whole block is tolerable */
         return image_refuse(verdict, IMAGE_FAULT_FILE_SYSTEM, REMEDY_WHOLE, "LittleFS of %llu bytes in a file of %zu",
                             (unsigned long long)whole, view.len);
     }
@@ -202,8 +217,9 @@ static bool check_spiffs_size(struct image_view view, const struct spiffs_form *
     return true;
 }
 
-bool image_check_spiffs(struct image_view view, struct image_facts *facts, struct image_verdict *verdict)
+bool image_check_spiffs(struct image_view file, struct image_facts *facts, struct image_verdict *verdict)
 {
+    struct image_view view = take_trailer(file, facts);
     struct spiffs_form form;
     bool is_spiffs = spiffs_form_of(view, &form);
     assert(is_spiffs); /* image_is_spiffs said so */
@@ -225,4 +241,53 @@ bool image_check_spiffs(struct image_view view, struct image_facts *facts, struc
     facts->block_bytes = (uint32_t)form.block_bytes;
     facts->image_bytes = view.len;
     return true;
+}
+
+/* --- room for a trailer ------------------------------------------------------------------------------------------- */
+
+static bool is_filled_with(struct image_view view, size_t at, size_t n, uint8_t value)
+{
+    for (size_t i = at; i < at + n; i++) {
+        if (view.at[i] != value) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Nothing in a block of LittleFS says that it is free. Of two that look erased neither is in use: of a file that goes
+ * on in a second block, that one begins with a pointer (SPEC.md, CTZ skip-lists). */
+static bool lfs_ends_empty(struct image_view view, size_t whole, size_t block_bytes)
+{
+    return whole >= 4 * block_bytes && (is_filled_with(view, whole - 2 * block_bytes, 2 * block_bytes, 0xff) ||
+                                        is_filled_with(view, whole - 2 * block_bytes, 2 * block_bytes, 0));
+}
+
+static bool spiffs_ends_empty(struct image_view view, size_t whole, size_t block_bytes)
+{
+    size_t at = whole - block_bytes, rest = SPIFFS_MAGIC_AT + 4; /* magic and erase count */
+    return whole >= 3 * block_bytes && is_filled_with(view, at, SPIFFS_MAGIC_AT, 0xff) &&
+           is_filled_with(view, at + rest, block_bytes - rest, 0xff);
+}
+
+enum image_room image_fs_room(const uint8_t *bytes, const struct image_facts *facts, size_t *n)
+{
+    struct image_view view = { bytes, (size_t)facts->file_bytes };
+    struct spiffs_form form;
+    size_t block_bytes = facts->block_bytes, at;
+    if (facts->kind == IMAGE_SPIFFS && (!spiffs_form_of(view, &form) || form.total != 0)) {
+        return IMAGE_ROOM_UNWANTED;
+    }
+    size_t whole = view.len - view.len % block_bytes;
+    if (facts->kind == IMAGE_LITTLEFS && find_lfs(view, &at)) {
+        whole = block_bytes * (size_t)image_u32(view, at + LFS_BLOCK_COUNT_AT);
+    }
+    if (view.len - whole >= IMAGE_SECTOR) { /* the partition's rest, which is no block */
+        *n = whole;
+        return IMAGE_ROOM;
+    }
+    bool empty = facts->kind == IMAGE_SPIFFS ? spiffs_ends_empty(view, whole, block_bytes)
+                                             : lfs_ends_empty(view, whole, block_bytes);
+    *n = empty ? whole - block_bytes : *n;
+    return empty ? IMAGE_ROOM : IMAGE_ROOM_NONE;
 }

@@ -283,6 +283,7 @@ def test_keys_are_rotated(tmp_path, keys):
     (lambda folder, keys: folder, "not a plain file"),
     (lambda folder, keys: written(folder, b"hello\n"), "no public key in it"),
     (lambda folder, keys: written(folder, keys["rsa"][1].read_bytes().replace(b"MI", b"MJ", 1)), "damaged"),
+    (lambda folder, keys: written(folder, keys["ed25519"][1].read_bytes() + keys["rsa"][1].read_bytes()[:-9]), "damaged"),
     (lambda folder, keys: make_key(folder, "small", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024")[1],
      "an RSA key of 1024 bits: use one of 2048"),
     (lambda folder, keys: make_key(folder, "ec", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")[1],
@@ -348,6 +349,38 @@ def test_the_trailer_that_it_makes(tmp_path, keys, gzip):
     assert whole == with_trailer(keys["rsa"], data, tmp_path), "RSA of this form is the same each time"
     with Server(tmp_path, signing_key=keys["rsa"][1]):
         says("^added", "firmware", "add", tmp_path / "door.ino.bin.signed", "--type", "door", "--version", "1.0", cwd=tmp_path)
+
+
+def test_a_file_system_s_trailer(server, tmp_path, keys):
+    """An ESP8266 that has the key asks it of these, too, and has no room behind its partition: the signature lies in the
+    last block, which is empty, and the server takes the outcome for what it is."""
+    file = tmp_path / "door.littlefs.bin"
+    data = make_image("littlefs", file, size="64K")
+    sign = ["sign", "--trailer", "--key", keys["rsa"][0]]
+    says("is in use to its end.*sign it without --trailer", *sign, file, code=1)
+    data = data[:-8192] + b"\xff" * 8192
+    file.write_bytes(data)
+    says(r"wrote .*door\.littlefs\.bin\.signed: serve this file.* its last 4096 bytes, which were empty", *sign, file)
+    whole = (tmp_path / "door.littlefs.bin.signed").read_bytes()
+    assert whole == with_trailer(keys["rsa"], data[:-4096], tmp_path) and len(whole) < len(data)
+    says("^added", "firmware", "add", tmp_path / "door.littlefs.bin.signed", "--type", "door", "--version", "2.0", "--kind", "fs",
+         cwd=tmp_path)
+    assert_whole(check(server, "/update/door", mode="spiffs", version="1.0"), whole)
+    put(server.repo / "door/3.0.fs.bin", whole[:5000] + b"x" + whole[5001:])
+    wait_fault(server, "door/3.0.fs.bin", "wrong-signature")
+    make_image("esp32", tmp_path / "porch.bin")
+    says("for ESP32 or a native SDK, which ask no trailer", *sign, tmp_path / "porch.bin", code=1)
+    says("is for ESP8266, and the key is no RSA key", "sign", "--trailer", "--key", keys["ed25519"][0], file, code=1)
+    says("two forms", *sign, "--detached", file, code=2)
+
+
+def test_a_key_that_no_device_has_room_for(tmp_path):
+    """BearSSL, on the devices, takes RSA of up to 4096 bits."""
+    key = make_key(tmp_path, "long", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4104")[0]
+    file = tmp_path / "door.bin"
+    make_image("esp8266", file)
+    says("more bits than these devices verify", "sign", "--key", key, file, code=1)
+    says(r"wrote .*\.sig", "sign", "--key", key, "--detached", file)
 
 
 def test_what_is_not_signed(tmp_path, keys):

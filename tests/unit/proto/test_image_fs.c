@@ -159,9 +159,117 @@ static void test_no_cut_spiffs_with_a_count_passes(void **state)
     expect_no_cut_passes(spiffs(CHIP_ESP32, 4096, 3), IMAGE_USE_FS);
 }
 
+/* --- the trailer that devices with a key ask for ------------------------------------------------------------------ */
+
+/* A signature of 256 bytes, all zero, and its length. */
+static void append_trailer(struct sample *sample, uint32_t length)
+{
+    uint8_t trailer[260] = { 0 };
+    for (size_t i = 0; i < 4; i++) {
+        trailer[256 + i] = (uint8_t)(length >> 8 * i);
+    }
+    sample_append(sample, trailer, sizeof trailer);
+}
+
+static void test_trailer(void **state)
+{
+    (void)state;
+    struct sample samples[] = { littlefs(), spiffs(CHIP_ESP8266, 4096, 20), spiffs(CHIP_ESP8266, 8192, 5),
+                                spiffs(CHIP_ESP32, 4096, 20) };
+    for (size_t i = 0; i < COUNT_OF(samples); i++) {
+        size_t n = samples[i].n;
+        append_trailer(&samples[i], 256);
+        struct image_facts facts = expect_ok(&samples[i], IMAGE_USE_FS);
+        assert_int_equal(facts.signature_bytes, 260);
+        assert_int_equal(facts.image_bytes, n);
+        assert_int_equal(facts.file_bytes, n + 260);
+        free(samples[i].at);
+    }
+    struct sample lies = spiffs(CHIP_ESP8266, 4096, 20);
+    append_trailer(&lies, 255);
+    expect_fault(lies, IMAGE_USE_FS, IMAGE_FAULT_TRUNCATED, "within a flash sector");
+    struct sample huge = littlefs();
+    append_trailer(&huge, 0xffffff00);
+    assert_int_equal(expect_ok(&huge, IMAGE_USE_FS).signature_bytes, 0); /* a partition's rest */
+    free(huge.at);
+}
+
+/* Only behind a trailer may the last block be missing, and no more than that. */
+static void test_littlefs_cut_for_a_trailer(void **state)
+{
+    (void)state;
+    struct sample cut = littlefs();
+    cut.n -= 4096;
+    expect_fault(sample_of(cut.at, cut.n), IMAGE_USE_FS, IMAGE_FAULT_TRUNCATED, "the file ends at 12288");
+    append_trailer(&cut, 256);
+    struct image_facts facts = expect_ok(&cut, IMAGE_USE_FS);
+    assert_int_equal(facts.signature_bytes, 260);
+    assert_int_equal(facts.image_bytes, 12288);
+    free(cut.at);
+    struct sample more = littlefs();
+    more.n -= 8192;
+    append_trailer(&more, 256);
+    expect_fault(more, IMAGE_USE_FS, IMAGE_FAULT_TRUNCATED, "LittleFS of 16384 bytes");
+}
+
+static enum image_room room_of(const struct sample *sample, size_t *n)
+{
+    struct image_facts facts = expect_ok(sample, IMAGE_USE_FS);
+    *n = 0;
+    return image_fs_room(sample->at, &facts, n);
+}
+
+static void test_room_in_littlefs(void **state)
+{
+    (void)state;
+    size_t n;
+    struct sample sample = littlefs();
+    assert_int_equal(room_of(&sample, &n), IMAGE_ROOM_NONE);
+    memset(sample.at + 12288, 0xff, 4096); /* of one block nobody can say that it is free */
+    assert_int_equal(room_of(&sample, &n), IMAGE_ROOM_NONE);
+    free(sample.at);
+    static const uint8_t fills[] = { 0xff, 0 };
+    for (size_t i = 0; i < COUNT_OF(fills); i++) {
+        sample = littlefs();
+        memset(sample.at + 8192, fills[i], 8192);
+        assert_int_equal(room_of(&sample, &n), IMAGE_ROOM);
+        assert_int_equal(n, 12288);
+        sample.at[16383] ^= 1;
+        assert_int_equal(room_of(&sample, &n), IMAGE_ROOM_NONE);
+        free(sample.at);
+    }
+    sample = sample_make((struct image_make){ .kind = IMAGE_MAKE_LITTLEFS, .block_bytes = 8192, .bytes = 32768 });
+    static const uint8_t half[4096] = { 0 };
+    sample_append(&sample, half, sizeof half); /* the partition's rest, as of 0xfb000 bytes */
+    assert_int_equal(room_of(&sample, &n), IMAGE_ROOM);
+    assert_int_equal(n, 32768);
+    free(sample.at);
+}
+
+static void test_room_in_spiffs(void **state)
+{
+    (void)state;
+    size_t n;
+    struct sample sample = spiffs(CHIP_ESP8266, 8192, 5), counted = spiffs(CHIP_ESP32, 4096, 20);
+    uint8_t *last = sample.at + sample.n - 8192;
+    assert_int_equal(room_of(&sample, &n), IMAGE_ROOM_NONE);
+    memset(last + 256, 0xff, 8192 - 256);
+    assert_int_equal(room_of(&sample, &n), IMAGE_ROOM);
+    assert_int_equal(n, 4 * 8192);
+    last[3] = 0x80; /* a page that is taken, though it looks erased */
+    assert_int_equal(room_of(&sample, &n), IMAGE_ROOM_NONE);
+    assert_int_equal(room_of(&counted, &n), IMAGE_ROOM_UNWANTED);
+    free(sample.at);
+    free(counted.at);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_trailer),
+        cmocka_unit_test(test_littlefs_cut_for_a_trailer),
+        cmocka_unit_test(test_room_in_littlefs),
+        cmocka_unit_test(test_room_in_spiffs),
         cmocka_unit_test(test_littlefs_facts),
         cmocka_unit_test(test_littlefs_with_one_superblock),
         cmocka_unit_test(test_littlefs_that_begins_like_something_else),
