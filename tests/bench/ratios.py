@@ -43,15 +43,15 @@ def mark_better(rows):
         row["better_nginx"] = len(rivals) > 1 and row["server_us"]["median"] == max(rivals)
 
 
-def set_targets(rows):
-    for case, against, key, limit in TARGETS:
+def set_targets(rows, targets):
+    for case, against, key, limit in targets:
         for row in rows:
             if row["case"] == case and (row["better_nginx"] if against == BETTER else row["against"] == against):
                 median = row[key]["median"]
                 row[key].update(target=limit, met=median >= limit if key in AT_LEAST else median <= limit)
 
 
-def ratios_of(runs):
+def ratios_of(runs, targets=TARGETS):
     """Ours to each of the others, turn by turn."""
     by_place = {(run["turn"], run["case"], run["server"]): run for run in runs}
     rows = []
@@ -61,7 +61,7 @@ def ratios_of(runs):
         rows.append({"case": case, "against": server,
                      **{key: spread([ours[key] / theirs[key] for ours, theirs in pairs]) for key in FIGURES}})
     mark_better(rows)
-    set_targets(rows)
+    set_targets(rows, targets)
     return rows
 
 
@@ -69,7 +69,7 @@ def ratio_cell(key, ratio):
     cell = with_range(ratio)
     if "target" in ratio:
         sign = "≥" if key in AT_LEAST else "≤"
-        cell += f", {sign} {ratio['target']:.1f} {'met' if ratio['met'] else '**missed**'}"
+        cell += f", {sign} {ratio['target']} {'met' if ratio['met'] else '**missed**'}"
     return cell
 
 

@@ -121,10 +121,10 @@ def growth(before, after, connections):
 # --- one server -------------------------------------------------------------------------------------------------------
 
 
-def slow_load(server, image, options, pin):
+def slow_load(server, image, options, pin, *more):
     command = [updraft.BIN / "slow_load", "--port", server.port, "--path", DOWNLOAD, "--size", len(image), "--md5",
                hashlib.md5(image).hexdigest(), "--connections", options.connections, "--rate", options.rate,
-               "--opening", options.opening, "--seconds-max", int(LOADED_S + 3 * len(image) / options.rate)]
+               "--opening", options.opening, "--seconds-max", int(LOADED_S + 3 * len(image) / options.rate), *more]
     def prepare():
         os.nice(5)  # not SCHED_IDLE, in which any other work on the machine starves the load
         if pin:

@@ -6,7 +6,9 @@
  *
  *   slow_load --port P --path PATH --size BYTES --md5 HEX [--host IP] [--connections N] [--rate BYTES/S] [--opening
  * N/S]
- *             [--mss BYTES] [--seconds-max S]
+ *             [--mss BYTES] [--seconds-max S] [--tls 12|13]
+ *
+ * With --tls the bytes of the radio are those of the records: OpenSSL reads and writes memory.
  *
  * Says on its output, a line of JSON each: {"event": "loaded"} when all receive, {"event": "done", ...} at the end.
  * Exits with 0 when every download was whole by its MD5.
@@ -17,6 +19,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/evp.h>
+#include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +38,7 @@
 #define MD5_BYTES       16
 #define DESCRIPTORS_OWN 16 /* standard streams and what libraries open */
 
-enum state { STATE_NEW, STATE_CONNECTING, STATE_HEAD, STATE_BODY, STATE_OVER };
+enum state { STATE_NEW, STATE_CONNECTING, STATE_SHAKING, STATE_HEAD, STATE_BODY, STATE_OVER };
 
 struct download {
     int fd;
@@ -47,11 +50,12 @@ struct download {
     uint64_t taken; /* bytes of all */
     uint64_t body;  /* bytes of the image */
     EVP_MD_CTX *md5;
+    SSL *ssl; /* NULL = plain */
 };
 
 static struct {
     const char *host, *path, *md5;
-    uint64_t port, size, connections, rate, opening, mss, seconds_max;
+    uint64_t port, size, connections, rate, opening, mss, seconds_max, tls;
 } options = {
     .host = "127.0.0.1", .connections = 10000, .rate = 16384, .opening = 2500, .mss = 1460, .seconds_max = 600
 };
@@ -67,6 +71,7 @@ static struct {
     struct sockaddr_in server;
     uint64_t start_ns;
     bool told;
+    SSL_CTX *tls;
 } load;
 
 static uint64_t now_ns(void)
@@ -92,7 +97,9 @@ static void end(struct download *download, const char *why)
         (void)close(download->fd);
     }
     EVP_MD_CTX_free(download->md5);
+    SSL_free(download->ssl);
     download->md5 = NULL;
+    download->ssl = NULL;
     download->state = STATE_OVER;
 }
 
@@ -119,13 +126,23 @@ static void begin(struct download *download)
     }
 }
 
+/* Returns whether it was sent. */
+static bool put(struct download *download, const char *bytes, int bytes_n)
+{
+    ssize_t n = send(download->fd, bytes, (size_t)bytes_n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n == bytes_n) {
+        return true;
+    }
+    if (n >= 0 || (errno != EAGAIN && errno != ENOTCONN)) {
+        end(download, n >= 0 ? "the request was taken in pieces" : strerror(errno));
+    }
+    return false;
+}
+
 static void ask(struct download *download)
 {
-    ssize_t n = send(download->fd, load.request, (size_t)load.request_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n == load.request_bytes) {
+    if (put(download, load.request, load.request_bytes)) {
         download->state = STATE_HEAD;
-    } else if (n >= 0 || (errno != EAGAIN && errno != ENOTCONN)) {
-        end(download, n >= 0 ? "the request was taken in pieces" : strerror(errno));
     }
 }
 
@@ -163,6 +180,68 @@ static void check(struct download *download)
     }
 }
 
+static void use(struct download *download, const char *bytes, size_t n)
+{
+    size_t head = download->state == STATE_HEAD ? take_head(download, bytes, n) : 0;
+    download->body += n - head;
+    (void)EVP_DigestUpdate(download->md5, bytes + head, n - head);
+}
+
+/* --- over TLS ----------------------------------------------------------------------------------------------------- */
+
+static bool set_up_tls(void)
+{
+    int version = options.tls == 12 ? TLS1_2_VERSION : TLS1_3_VERSION;
+    load.tls = SSL_CTX_new(TLS_client_method());
+    return load.tls != NULL && SSL_CTX_set_min_proto_version(load.tls, version) == 1 &&
+           SSL_CTX_set_max_proto_version(load.tls, version) == 1;
+}
+
+/* Returns whether all that OpenSSL wrote was sent. */
+static bool put_records(struct download *download)
+{
+    char *bytes;
+    BIO *out = SSL_get_wbio(download->ssl);
+    int n = (int)BIO_get_mem_data(out, &bytes);
+    return n == 0 || (put(download, bytes, n) && BIO_reset(out) == 1);
+}
+
+static void say_hello(struct download *download)
+{
+    if (download->ssl == NULL) {
+        download->ssl = SSL_new(load.tls);
+        if (download->ssl == NULL) {
+            end(download, "memory is short");
+            return;
+        }
+        SSL_set_bio(download->ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+        SSL_set_connect_state(download->ssl);
+        (void)SSL_do_handshake(download->ssl);
+    }
+    if (put_records(download)) {
+        download->state = STATE_SHAKING;
+    }
+}
+
+static void use_records(struct download *download, const char *bytes, size_t n)
+{
+    static char plain[SSL3_RT_MAX_PLAIN_LENGTH];
+    int got = 0;
+    (void)BIO_write(SSL_get_rbio(download->ssl), bytes, (int)n);
+    if (download->state == STATE_SHAKING && SSL_do_handshake(download->ssl) == 1) {
+        (void)SSL_write(download->ssl, load.request, load.request_bytes);
+        download->state = STATE_HEAD;
+    }
+    if (!put_records(download)) {
+        return;
+    }
+    while (download->state != STATE_SHAKING && (got = SSL_read(download->ssl, plain, sizeof plain)) > 0) {
+        use(download, plain, (size_t)got);
+    }
+}
+
+/* --- in time ------------------------------------------------------------------------------------------------------ */
+
 /* What the radio brought since the last look. */
 static void take(struct download *download, uint64_t now)
 {
@@ -174,10 +253,8 @@ static void take(struct download *download, uint64_t now)
     load.looks++;
     load.empty += n < 0;
     if (n > 0) {
-        size_t head = download->state == STATE_HEAD ? take_head(download, bytes, (size_t)n) : 0;
         download->taken += (uint64_t)n;
-        download->body += (uint64_t)n - head;
-        (void)EVP_DigestUpdate(download->md5, bytes + head, (size_t)n - head);
+        (download->ssl != NULL ? use_records : use)(download, bytes, (size_t)n);
     } else if (n == 0) {
         check(download);
     } else if (want > 0 && errno != EAGAIN && errno != EINTR) {
@@ -191,8 +268,8 @@ static void look(struct download *download, uint64_t now)
     if (download->state == STATE_NEW && now - load.start_ns >= number * NS / options.opening) {
         begin(download);
     } else if (download->state == STATE_CONNECTING) {
-        ask(download);
-    } else if (download->state == STATE_HEAD || download->state == STATE_BODY) {
+        (load.tls != NULL ? say_hello : ask)(download);
+    } else if (download->state != STATE_NEW && download->state != STATE_OVER) {
         take(download, now);
     }
 }
@@ -270,6 +347,7 @@ static bool parse_word(const char *name, const char *value)
         { "--size", NULL, &options.size }, { "--connections", NULL, &options.connections },
         { "--rate", NULL, &options.rate }, { "--opening", NULL, &options.opening },
         { "--mss", NULL, &options.mss },   { "--seconds-max", NULL, &options.seconds_max },
+        { "--tls", NULL, &options.tls },
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         if (strcmp(name, known[i].name) != 0) {
@@ -332,12 +410,12 @@ int main(int argc, char **argv)
     if (!parse(argc, argv)) {
         (void)fprintf(stderr, "usage: slow_load --port P --path PATH --size BYTES --md5 HEX [--host IP] "
                               "[--connections N]\n       [--rate BYTES/S] [--opening N/S] [--mss BYTES] "
-                              "[--seconds-max S]\n");
+                              "[--seconds-max S] [--tls 12|13]\n");
         return 2;
     }
     load.all = calloc(options.connections, sizeof *load.all);
     load.seconds = calloc(options.connections, sizeof *load.seconds);
-    if (load.all == NULL || load.seconds == NULL || !raise_descriptors()) {
+    if (load.all == NULL || load.seconds == NULL || !raise_descriptors() || (options.tls != 0 && !set_up_tls())) {
         return 1;
     }
     bool good = run();
