@@ -2,7 +2,7 @@
 
 import statistics
 
-NAMES = {"case", "server", "ours against", "what"}
+NAMES = {"case", "server", "ours against", "what", "attack", "door", "finding", "severity", "expected"}
 
 
 def markdown_table(heads, rows):
