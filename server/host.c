@@ -98,7 +98,7 @@ bool host_read(struct slice text, struct host *host)
         text = (struct slice){ text.at + 1, text.len - 2 };
     }
     *host = (struct host){ .family = 0 };
-    if (!slice_copy(text, copy, sizeof copy)) {
+    if (!slice_copy(text, copy, sizeof copy) || strlen(copy) != text.len) { /* inet_pton ends at a NUL */
         return false;
     }
     if (!bracketed && inet_pton(AF_INET, copy, host->bytes) == 1) {

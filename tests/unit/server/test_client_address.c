@@ -126,6 +126,9 @@ static void test_networks(void **state)
         assert_string_equal(shown, networks[i].address);
         assert_int_equal(network.bits, networks[i].bits);
     }
+    struct client_network network;
+    assert_false(client_network_read((struct slice){ "10.0.0.1\0/8", 11 }, &network)); /* no end of a text */
+    assert_false(client_network_read((struct slice){ "10.0.0.1\0x", 10 }, &network));
 }
 
 static const struct {
