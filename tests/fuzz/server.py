@@ -23,18 +23,16 @@ import struct
 import sys
 import tempfile
 import time
-import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("UPDRAFT_BIN", str(ROOT / "build/fuzz/bin"))
 
-from tests.protocol import test_protocol  # noqa: E402
+from tests.fuzz.broken import MACS, admin_seeds, change_bytes, device_seeds, mutate, report_seeds  # noqa: E402
 from tests.support.admin import Admin  # noqa: E402
 from tests.support.mqtt import Broker, Listener, wait_connected  # noqa: E402
 from tests.support.tls import TlsServer, dev_cert  # noqa: E402
-from tests.support.updraft import (ESP8266, Reply, device_request, make_image, password_line,  # noqa: E402
-                                   read_to_end, wait_until)
+from tests.support.updraft import Reply, make_image, password_line, read_to_end, wait_until  # noqa: E402
 
 ROUND_S = 60
 BATCH = 200            # connections
@@ -43,119 +41,7 @@ ANSWER_S = 30          # a connection whose client has ended its side is over by
 GROWTH_MIB = 192       # between the first batch of a round and any later one, under ASan
 DESCRIPTORS_SPARE = 12  # an image each, and what a batch may begin
 KEPT = 400             # of what was sent last, for whoever looks into a finding
-CORPUS = ROOT / "tests/fuzz/corpus"
-MACS = [f"5c:cf:7f:00:00:{i:02x}" for i in range(40)]
 FORGED = re.compile(rb"(^|\n)x-forged", re.I)
-WORDS = [b"\r\n", b"\n", b"\r\n\r\n", b"\0", b" ", b"\t", b":", b",", b";", b"=", b"%", b"%00", b"%2e%2e/", b"../", b"?", b"&",
-         b"\xff", b"\xc3\xa9", b"\x80", b"\"", b"\\", b"{", b"}", b"[" * 40, b"null", b"-1", b"0", b"1", b"4294967296",
-         b"18446744073709551616", b"1e999", b"A" * 300, b"a" * 9000, b"\r\nX-Forged: 1", b"%0d%0aX-Forged:1",
-         b"\r\nContent-Length: 5", b"\r\nTransfer-Encoding: chunked", b"\r\nExpect: 100-continue", b"\r\nConnection: close",
-         b"\r\nConnection: keep-alive", b"\r\nRange: bytes=1-2,5-", b"\r\nX-Forwarded-For: 203.0.113.9, 10.0.0.1",
-         b"\r\nForwarded: for=\"[2001:db8::1]:80\"", b"\r\nAuthorization: Basic dTpw", b" HTTP/1.0", b" HTTP/1.1", b"HEAD ", b"GET ",
-         b"POST ", b"\r\nIf-None-Match: *", b"\r\nHost: a"]
-
-
-# --- what is sent -----------------------------------------------------------------------------------------------------
-
-
-class AnyFile(dict):
-    """Whichever file a protocol case speaks of."""
-
-    def __init__(self, data):
-        super().__init__()
-        self.data = data
-
-    def __contains__(self, _name):
-        return True
-
-    def __getitem__(self, _name):
-        return self.data
-
-
-def corpus(name):
-    return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
-
-
-def device_seeds(image):
-    files = AnyFile(image)
-    seeds = [test_protocol.request_bytes(block, files) for case in test_protocol.all_cases() for block in case.steps
-             if block.kind == "request"]
-    seeds += corpus("http_request")
-    seeds += [b"\r\n".join(data.split(b"\n")) + b"\r\n\r\n" for data in corpus("device_request")]
-    return seeds + [device_request(path, {**ESP8266, "x-ESP8266-STA-MAC": mac}) for mac in MACS
-                    for path in ("/update/d1_mini", "/update/door", "/update")]
-
-
-def admin_seeds(rng, image):
-    """Each operation with the document's examples, and with words for what stands in braces."""
-    seeds = []
-    places = {"mac": MACS[:6], "file": ["truc_0_5_0.ino.d1_mini.bin", "door/1.0.bin"], "name": ["ci", "grafana"], "id": ["ID"]}
-    for path, methods in json.loads((ROOT / "docs/openapi.json").read_text())["paths"].items():
-        for method, operation in methods.items():
-            if method == "parameters":
-                continue
-            query = [one["name"] for one in operation.get("parameters", []) if one.get("in") == "query"]
-            content = operation.get("requestBody", {}).get("content", {})
-            bodies = [json.dumps(example["value"]).encode() for kind in content.values()
-                      for example in kind["examples"].values() if "value" in example] or [b""]
-            bodies += [image] if "application/octet-stream" in content else []
-            for body in bodies * 4:
-                filled = re.sub(r"\{(\w+)\}", lambda found: rng.choice(places[found[1]]), path)
-                pairs = [(name, rng.choice(["1", "0", "d1_mini", "true", MACS[0], "1.2", "fs", "esp32"]))
-                         for name in query if rng.random() < 0.5]
-                filled += "?" * bool(pairs) + urllib.parse.urlencode(pairs)
-                length = f"Content-Length: {len(body)}\r\n" if body or method in ("post", "patch") else ""
-                seeds.append(f"{method.upper()} {filled} HTTP/1.1\r\nHost: a\r\n{length}\r\n".encode() + body)
-    return seeds + [b"".join(re.split(rb"[\xfe\xff]", data[1:])) for data in corpus("admin")]
-
-
-def report_seeds():
-    words = [b'{"state":"%s","version":"%s","error":"%s"}' % (state, version, error) for state in
-             (b"downloading", b"flashed", b"failed", b"running") for version in (b"0_5_0", b"1.0") for error in (b"", b"bad md5")]
-    return words + [b"1", b"0", b"Online", b"Offline"] + [data[1:] for data in corpus("device_report")]
-
-
-def change_lines(rng, data, other):
-    lines, others = data.split(b"\r\n"), other.split(b"\r\n")
-    at = rng.randrange(len(lines))
-    act = rng.randrange(5)
-    if act == 0:
-        del lines[at]
-    elif act == 1:
-        lines.insert(at, lines[rng.randrange(len(lines))])
-    elif act == 2:
-        lines.insert(at, rng.choice(others))
-    elif act == 3:
-        lines[at] = rng.choice(others)
-    else:
-        lines[at] = lines[at] * rng.choice((2, 3, 40))
-    return b"\r\n".join(lines)
-
-
-def change_bytes(rng, data, other):
-    at = rng.randrange(len(data) + 1)
-    end = min(len(data), at + rng.choice((1, 1, 2, 4, 16, 200)))
-    act = rng.randrange(7)
-    if act == 0 and at < len(data):
-        return data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1:]
-    if act == 1:
-        return data[:at] + data[end:]
-    if act == 2:
-        return data[:at] + data[at:end] * rng.choice((2, 5, 50)) + data[end:]
-    if act == 3:
-        return data[:at] + other[rng.randrange(len(other) + 1):][:rng.choice((4, 40, 400))] + data[at:]
-    if act == 4:
-        return data[:at]
-    if act == 5:
-        return re.sub(rb"\d+", lambda found: rng.choice((found[0], found[0], b"0", b"4294967295", b"99999999999999999999")), data)
-    return data[:at] + rng.choice(WORDS) + data[rng.choice((at, end)):]
-
-
-def mutate(rng, seeds):
-    data = rng.choice(seeds)
-    for _ in range(rng.choice((0, 1, 1, 2, 3, 6))):
-        data = (change_lines if rng.random() < 0.3 else change_bytes)(rng, data, rng.choice(seeds))
-    return data[:200000]
 
 
 # --- how it is sent ---------------------------------------------------------------------------------------------------
@@ -273,7 +159,7 @@ class Run:
         rng = random.Random(f"{seed}")
         self.devices, self.operators, self.reports = device_seeds(self.image), admin_seeds(rng, self.image), report_seeds()
         self.counts, self.statuses = collections.Counter(), collections.Counter()
-        self.cpu_s, self.rss_mib, self.growth_mib = 0.0, 0, 0
+        self.cpu_s, self.sizes = 0.0, []
         self.last = collections.deque(maxlen=KEPT)
         self.where = "the start"
 
@@ -413,8 +299,17 @@ class Run:
         client.client.publish(topic, mutate(rng, self.reports)[:4000], rng.randrange(2), rng.random() < 0.05)
         self.counts["messages"] += 1
 
+    def drop_file(self, rng):
+        """Into the repository, as a neighbour with the same rights might."""
+        name = rng.choice(("door/2.{}.bin", "door/1.0.bin.sig", "truc_0_6_{}.ino.d1_mini.bin", "x\x1b_{}.ino.y.bin", "d1_mini/{}.fs.bin"))
+        path = self.folder / "run/firmware" / name.format(rng.randrange(4))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(rng.choice((b"", change_bytes(rng, self.image, self.image), self.image)))
+        self.counts["files"] += 1
+
     def batch(self, rng, client, wires):
         left = []
+        self.drop_file(rng)
         for _ in range(BATCH):
             door = rng.choices(("plain", "tls", "socket", "admin"), (12, 3, 4, 2))[0]
             source = f"127.{rng.randrange(1, 12)}.{rng.randrange(8)}.1"
@@ -450,7 +345,7 @@ class Run:
         self.where = f"round {number}, the start"
         self.start(random.Random(f"{self.seed} {number}"))
         end = min(self.end, time.monotonic() + ROUND_S)
-        base_descriptors, base_mib, batch = 0, 0, 0
+        base_descriptors, base_mib, batch, sizes = 0, 0, 0, []
         while batch == 0 or time.monotonic() < end:
             self.where = f"round {number}, batch {batch}"
             orders = self.admin.get("/api/v1/rollouts").json["rollouts"]
@@ -462,10 +357,11 @@ class Run:
             wait_until(lambda: self.descriptors() <= most, f"no more than {most} descriptors", ANSWER_S)
             mib = self.resident_mib()
             base_mib = base_mib or mib
-            self.rss_mib, self.growth_mib = max(self.rss_mib, mib), max(self.growth_mib, mib - base_mib)
+            sizes.append(mib)
             self.want(mib - base_mib < GROWTH_MIB, f"memory: from {base_mib} to {mib} MiB")
             batch += 1
         self.counts["batches"] += batch
+        self.sizes.append([sizes[len(sizes) * quarter // 4] for quarter in range(4)] + [sizes[-1]])
         self.where = f"round {number}, the end"
         self.stop()
 
@@ -496,8 +392,8 @@ def main():
         doors = ", ".join(f"{run.counts[door]} {door}" for door in ("plain", "tls", "socket", "admin"))
         statuses = ", ".join(f"{status}: {n}" for status, n in sorted(run.statuses.items()))
         print(f"{rounds} rounds, {run.counts['batches']} batches; connections: {doors}; {run.counts['bytes'] >> 20} MiB sent; "
-              f"{run.counts['messages']} MQTT messages\nanswers: {statuses}\n"
-              f"server: {run.cpu_s:.0f} s of a processor, at most {run.rss_mib} MiB, {run.growth_mib} MiB more than after a first batch")
+              f"{run.counts['messages']} MQTT messages, {run.counts['files']} files\nanswers: {statuses}\n"
+              f"server: {run.cpu_s:.0f} s of a processor; MiB after each quarter of a round: {run.sizes}")
         print(f"server, seed {seed}: 1 passed")
         return 0
 
