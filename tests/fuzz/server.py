@@ -336,7 +336,7 @@ class Run:
         with Broker(self.folder / "broker", "max_keepalive 120") as self.broker, \
                 Listener(self.broker, "none", client_id="fuzz") as client:
             number = 0
-            while time.monotonic() < self.end:
+            while number == 0 or time.monotonic() < self.end:
                 self.round(number, client)
                 number += 1
         return number
