@@ -10,8 +10,7 @@
 
 #define ANSWER_READ_MAX (256u << 10) /* of an answer, to find its words */
 #define HOUR_MS         3600000
-#define REFUSALS_HOUR   60 /* lines of what tokens may not, also one that is over: they must not wash out weeks of acts \
-                            */
+#define REFUSALS_HOUR   60 /* lines of what tokens may not, also one that is over: weeks of acts are to stay */
 #define ORDER_DEPTH_MAX 8
 #define TEXT_TOLD       64 /* of an order that is long: bytes of a text … */
 #define LIST_TOLD       4  /* … and members of a list */
