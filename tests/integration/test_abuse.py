@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import re
 import socket
 import time
@@ -12,7 +11,8 @@ import pytest
 from tests.support.admin import Admin
 from tests.support.download import resident_kib
 from tests.support.mqtt import Broker, Listener, wait_connected
-from tests.support.updraft import (BIN, ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
+from tests.support.preload import order, preloaded
+from tests.support.updraft import (ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
                                    wait_until)
 
 HEALTHZ = device_request("/healthz", {}, http="1.1")
@@ -215,19 +215,6 @@ def test_pipelined_flood_that_reads_nothing(tmp_path, image):
 
 # --- the machine ------------------------------------------------------------------------------------------------------
 
-def preloaded(name, **variables):
-    assert (BIN / f"{name}.so").exists(), f"build all targets: {name} is one"
-    sanitizer = ":".join(filter(None, [os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0"]))
-    return {"LD_PRELOAD": str(BIN / f"{name}.so"), "ASAN_OPTIONS": sanitizer,
-            **{key: str(value) for key, value in variables.items()}}
-
-
-def order(path, number):
-    temporary = path.with_suffix(".new")
-    temporary.write_text(str(number))
-    temporary.rename(path)
-
-
 def test_repository_on_a_disk_that_answers_eio(tmp_path, image):
     """What is in memory is served; what is not is "not now"; a new file is named as unreadable; and all of it mends by
     itself."""
@@ -256,7 +243,7 @@ YEAR_S = 31557600
 def test_the_calendar_jumps(tmp_path, image, jumps):
     """A small computer wakes up in 1970, and is told the time a minute later; or somebody mistypes a year. Devices are
     served, deadlines hold, a rollout goes on, new files are found, and what was written is read again."""
-    clock = tmp_path / "clock"
+    clock = tmp_path / "state/clock"  # where a confined server may look
     env = preloaded("turn_clock", TURN_CLOCK=clock)
     flags = {"env": env, "idle_timeout": "1s", "head_timeout": "1s"}
     runs = hashlib.md5(image).hexdigest()
