@@ -72,7 +72,7 @@
     X(STORE_FAILING, "updraft_store_failing", "1 while changes cannot be written down.")                               \
     X(AUDIT_FAILING, "updraft_audit_failing", "1 while the audit log cannot be written.")                              \
     X(TLS_NOT_AFTER, "updraft_tls_certificate_end_seconds",                                                            \
-      "When the first of our certificates ends, seconds since 1970; 0 = no TLS.")                                      \
+      "When the first certificate of ours or of an authority ends, seconds since 1970; 0 = no TLS.")                   \
     X(TLS_UNDER_WAY, "updraft_tls_handshakes_under_way", "TLS handshakes under way.")                                  \
     X(PASSWORDS_UNDER_WAY, "updraft_password_checks_under_way",                                                        \
       "Passwords of devices being worked out: one at a time.")                                                         \

@@ -60,8 +60,8 @@ struct stream_ops {
     /* Our end's address. Returns false where there is none any more. */
     bool (*local)(struct stream *stream, struct sockaddr_storage *address);
 
-    /* Tells the names in the certificate that the peer showed, and that was found good: its CN, then DNS names and URIs
-     * of its SAN. Returns false where it showed none. */
+    /* Tells the names in the certificate that the peer showed, and that was found good: its CNs, then DNS names and
+     * URIs of its SAN. Returns false where it showed none. */
     bool (*certificate)(struct stream *stream, stream_name_fn on_name, void *owner);
 
     /* Ends it; on_closed follows, perhaps before it returns. No other callback does. */

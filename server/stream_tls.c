@@ -338,13 +338,17 @@ static void on_socket_closed(struct stream *socket)
 
 /* --- who the peer is ---------------------------------------------------------------------------------------------- */
 
-static void tell_common_name(const X509 *certificate, stream_name_fn on_name, void *owner)
+/* In whichever letters it is written there. */
+static void tell_common_names(const X509 *certificate, stream_name_fn on_name, void *owner)
 {
     const X509_NAME *subject = X509_get_subject_name(certificate);
-    int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-    const ASN1_STRING *text = at >= 0 ? X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)) : NULL;
-    if (text != NULL) {
-        on_name(owner, (const char *)ASN1_STRING_get0_data(text), (size_t)ASN1_STRING_length(text));
+    for (int at = -1; (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0;) {
+        unsigned char *text;
+        int n = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+        if (n >= 0) {
+            on_name(owner, (const char *)text, (size_t)n);
+            OPENSSL_free(text);
+        }
     }
 }
 
@@ -355,7 +359,7 @@ static bool tls_certificate(struct stream *stream, stream_name_fn on_name, void 
     if (certificate == NULL) {
         return false;
     }
-    tell_common_name(certificate, on_name, owner);
+    tell_common_names(certificate, on_name, owner);
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
     for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
         const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);

@@ -11,12 +11,18 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define CLIENT_CHAIN_BYTES_MAX (16 << 10) /* of a device's certificate and those behind it */
+#define CLIENT_CHAIN_BYTES_MAX    (16 << 10) /* of a device's certificate and those behind it */
+#define AUTHORITY_NAMES_BYTES_MAX (4 << 10)
+
+/* A handshake is done in one go, and its client chooses the group: those that cost milliseconds (OpenSSL has Diffie-
+ * Hellman of 8192 bits among its own) are not for strangers. Every device and library has one of these. */
+#define GROUPS "X25519:P-256:P-384:P-521"
 
 struct ticket_key {
     unsigned char name[16], cipher[32], mac[32];
@@ -24,8 +30,10 @@ struct ticket_key {
 
 struct tls { /* its context's: gone with it, when the last connection that began with it is */
     SSL_CTX *context;
-    struct ticket_key now, before; /* `before` opens tickets, and has them made anew */
-    int64_t made_s;                /* `now` */
+    unsigned char bond[SSL_MAX_SID_CTX_LENGTH]; /* of sessions: to whom we trust, and with which ciphers */
+    int64_t trust_ends_s;                       /* the first of what devices' certificates are judged by; 0 = never */
+    struct ticket_key now, before;              /* `before` opens tickets, and has them made anew */
+    int64_t made_s;                             /* `now` */
     int64_t not_after_s;
     char not_after_file[1024];
 };
@@ -124,6 +132,9 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 {
     const struct tls *tls = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), tls_index());
     const struct ticket_key *key = &tls->now;
+    if (!encrypt && tls->trust_ends_s != 0 && time(NULL) >= tls->trust_ends_s) {
+        return 0; /* tickets are made anew each time: without this they would never be judged by it */
+    }
     if (encrypt) {
         memcpy(name, key->name, sizeof key->name);
         if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1) {
@@ -157,17 +168,30 @@ static int on_passphrase(char *to, int size, int writes, void *owner)
     return 0;
 }
 
-static void note_end(struct tls *tls, const char *file)
+/* Unix seconds, or 0 where there is none. */
+static int64_t seconds_of(const ASN1_TIME *time)
 {
-    struct tm end;
-    const X509 *certificate = SSL_CTX_get0_certificate(tls->context);
-    if (certificate == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) {
-        return;
-    }
-    int64_t end_s = timegm(&end);
-    if (tls->not_after_s == 0 || end_s < tls->not_after_s) {
+    struct tm tm;
+    return time != NULL && ASN1_TIME_to_tm(time, &tm) == 1 ? timegm(&tm) : 0;
+}
+
+static void note_end(struct tls *tls, const X509 *certificate, const char *file)
+{
+    int64_t end_s = seconds_of(X509_get0_notAfter(certificate));
+    if (end_s != 0 && (tls->not_after_s == 0 || end_s < tls->not_after_s)) {
         tls->not_after_s = end_s;
         snprintf(tls->not_after_file, sizeof tls->not_after_file, "%s", file);
+    }
+}
+
+/* Ours, and those of the authorities behind it: devices refuse it as well when one of these is over. */
+static void note_ends(struct tls *tls, const char *file)
+{
+    STACK_OF(X509) *chain = NULL;
+    note_end(tls, SSL_CTX_get0_certificate(tls->context), file);
+    (void)SSL_CTX_get0_chain_certs(tls->context, &chain);
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        note_end(tls, sk_X509_value(chain, i), file);
     }
 }
 
@@ -201,7 +225,7 @@ static enum status load_pair(struct tls *tls, const char *cert, const char *key,
             "KEY -out PLAIN)",
             message, size);
     }
-    note_end(tls, cert);
+    note_ends(tls, cert);
     return STATUS_OK;
 }
 
@@ -226,34 +250,80 @@ static BIO *read_whole(const char *name)
     return bytes;
 }
 
-/* Of whom we trust: a session of somebody who was trusted by others than now is not resumed. */
-static bool name_trust(SSL_CTX *context, enum tls_client client, BIO *bytes)
+/* A session of somebody who was trusted by others than now, or spoke with ciphers that are no longer taken, is not
+ * resumed. */
+static bool bind_sessions(struct tls *tls, const struct tls_settings *settings, BIO *bytes)
 {
-    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned char trust[EVP_MAX_MD_SIZE], ciphers[EVP_MAX_MD_SIZE];
     const char *at = "";
     size_t n = bytes != NULL ? (size_t)BIO_get_mem_data(bytes, &at) : 0;
-    if (EVP_Digest(at, n, digest, NULL, EVP_sha256(), NULL) != 1) {
+    if (EVP_Digest(at, n, trust, NULL, EVP_sha256(), NULL) != 1 ||
+        EVP_Digest(settings->ciphers, strlen(settings->ciphers), ciphers, NULL, EVP_sha256(), NULL) != 1) {
         return false;
     }
-    digest[0] ^= (unsigned char)client;
-    return SSL_CTX_set_session_id_context(context, digest, SSL_MAX_SID_CTX_LENGTH) == 1;
+    for (size_t i = 0; i < sizeof tls->bond; i++) {
+        tls->bond[i] = trust[i] ^ ciphers[i];
+    }
+    tls->bond[0] ^= (unsigned char)settings->client;
+    return true;
 }
 
-/* Authorities, or devices' own certificates; and lists of those revoked, which are looked into where there are any. */
-static bool trust(SSL_CTX *context, BIO *bytes)
+static void note_trust_end(struct tls *tls, int64_t end_s)
 {
-    X509_STORE *store = SSL_CTX_get_cert_store(context);
+    if (end_s != 0 && (tls->trust_ends_s == 0 || end_s < tls->trust_ends_s)) {
+        tls->trust_ends_s = end_s;
+    }
+}
+
+/* An authority, or a device's own. */
+static bool trust_certificate(struct tls *tls, X509 *certificate, const char *file)
+{
+    if (X509_check_ca(certificate) != 0) {
+        note_end(tls, certificate, file);
+        note_trust_end(tls, seconds_of(X509_get0_notAfter(certificate)));
+    }
+    return X509_STORE_add_cert(SSL_CTX_get_cert_store(tls->context), certificate) == 1;
+}
+
+/* A list of those revoked is looked into where there is any. */
+static bool trust_list(struct tls *tls, X509_CRL *list)
+{
+    X509_STORE *store = SSL_CTX_get_cert_store(tls->context);
+    note_trust_end(tls, seconds_of(X509_CRL_get0_nextUpdate(list)));
+    return X509_STORE_add_crl(store, list) == 1 && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1;
+}
+
+/* Handshakes name the authorities, which helps browsers to choose; but no list of devices, which could be longer than
+ * a handshake can say, and each radio would have to hear it. */
+static bool name_authorities(SSL_CTX *context, const STACK_OF(X509_INFO) * found)
+{
+    size_t bytes = 0;
+    bool good = true;
+    for (int i = 0; good && i < sk_X509_INFO_num(found); i++) {
+        X509 *certificate = sk_X509_INFO_value(found, i)->x509;
+        if (certificate == NULL) {
+            continue;
+        }
+        int n = i2d_X509_NAME(X509_get_subject_name(certificate), NULL);
+        bytes += n > 0 ? (size_t)n : 0;
+        if (X509_check_ca(certificate) == 0 || bytes > AUTHORITY_NAMES_BYTES_MAX) {
+            SSL_CTX_set_client_CA_list(context, sk_X509_NAME_new_null()); /* any may be shown */
+            break;
+        }
+        good = SSL_CTX_add_client_CA(context, certificate) == 1;
+    }
+    return good;
+}
+
+static bool trust(struct tls *tls, BIO *bytes, const char *file)
+{
     STACK_OF(X509_INFO) *found = PEM_X509_INFO_read_bio(bytes, NULL, on_passphrase, NULL);
-    bool good = found != NULL, any = false;
+    bool good = found != NULL && name_authorities(tls->context, found), any = false;
     for (int i = 0; good && i < sk_X509_INFO_num(found); i++) {
         const X509_INFO *info = sk_X509_INFO_value(found, i);
-        if (info->x509 != NULL) {
-            any = true;
-            good = X509_STORE_add_cert(store, info->x509) == 1 && SSL_CTX_add_client_CA(context, info->x509) == 1;
-        }
-        if (good && info->crl != NULL) {
-            good = X509_STORE_add_crl(store, info->crl) == 1 && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1;
-        }
+        any = any || info->x509 != NULL;
+        good = (info->x509 == NULL || trust_certificate(tls, info->x509, file)) &&
+               (info->crl == NULL || trust_list(tls, info->crl));
     }
     sk_X509_INFO_pop_free(found, X509_INFO_free);
     if (good && !any) {
@@ -266,8 +336,8 @@ static enum status load_client_ca(struct tls *tls, const struct tls_settings *se
 {
     bool asks = settings->client != TLS_CLIENT_NONE;
     BIO *bytes = asks ? read_whole(settings->client_ca) : NULL;
-    bool good = (!asks || bytes != NULL) && name_trust(tls->context, settings->client, bytes) &&
-                (!asks || trust(tls->context, bytes));
+    bool good = (!asks || bytes != NULL) && bind_sessions(tls, settings, bytes) &&
+                (!asks || trust(tls, bytes, settings->client_ca));
     BIO_free(bytes);
     if (!good) {
         return complain(
@@ -283,6 +353,24 @@ static enum status load_client_ca(struct tls *tls, const struct tls_settings *se
             SSL_VERIFY_PEER | (settings->client == TLS_CLIENT_REQUIRED ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
     }
     return STATUS_OK;
+}
+
+/* --- sessions ----------------------------------------------------------------------------------------------------- */
+
+/* Records have a size for as long as their session lives (RFC 6066), and OpenSSL refuses whoever would resume it with
+ * another: so sessions are bound to that, too, and such a one is not found. */
+static int on_hello(SSL *ssl, int *alert, void *owner)
+{
+    const struct tls *tls = owner;
+    unsigned char bond[sizeof tls->bond];
+    const unsigned char *length;
+    size_t n;
+    (void)alert;
+    memcpy(bond, tls->bond, sizeof bond);
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_max_fragment_length, &length, &n) == 1 && n == 1) {
+        bond[1] ^= length[0];
+    }
+    return SSL_set_session_id_context(ssl, bond, sizeof bond) == 1 ? SSL_CLIENT_HELLO_SUCCESS : SSL_CLIENT_HELLO_ERROR;
 }
 
 /* --- protocols ---------------------------------------------------------------------------------------------------- */
@@ -315,7 +403,11 @@ static enum status set_up(struct tls *tls, const struct tls_settings *settings, 
     SSL_CTX_set_num_tickets(context, 1);
     SSL_CTX_set_max_cert_list(context, CLIENT_CHAIN_BYTES_MAX);
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
+    SSL_CTX_set_client_hello_cb(context, on_hello, tls);
     SSL_CTX_set_alpn_select_cb(context, on_protocols, NULL);
+    if (SSL_CTX_set1_groups_list(context, GROUPS) != 1) {
+        return complain("tls-cert", "", "this OpenSSL lacks curves: see `openssl ecparam -list_curves`", message, size);
+    }
     if (SSL_CTX_set_max_send_fragment(context, (long)settings->record_bytes) != 1) {
         return complain("tls-record-size", "", "give 512 to 16384", message, size);
     }

@@ -7,7 +7,8 @@
  * a client that asks (ESP8266: setBufferSizes).
  *
  * Sessions are resumed by ticket (ESP32, others), and by id (BearSSL, on the ESP8266, knows no tickets): a resumed
- * handshake costs a radio a tenth of a full one. Neither outlives a change of whom we trust.
+ * handshake costs a radio a tenth of a full one. Neither outlives a change of whom we trust, or of the ciphers, nor
+ * does it go from records of one size to another.
  */
 #ifndef SERVER_TLS_H
 #define SERVER_TLS_H
@@ -20,7 +21,7 @@
 #include <stdint.h>
 
 #define TLS_CERTS_MAX     4     /* one of each kind: ECDSA (whatever its curve), RSA, Ed25519, Ed448 */
-#define TLS_SESSIONS_MAX  4096  /* by id, some 300 bytes each; tickets take none */
+#define TLS_SESSIONS_MAX  4096  /* by id, 1 KiB each, and what the device showed; tickets take none */
 #define TLS_TICKET_KEY_S  43200 /* a ticket's key makes new ones so long, and is good for as long again */
 #define TLS_WARN_BEFORE_S (30 * 86400)
 
@@ -46,7 +47,8 @@ void tls_free(struct tls *tls); /* connections under way go on */
 /* A connection's own, in the server's part. NULL: no memory. */
 SSL *tls_accept(const struct tls *tls);
 
-/* When the first of the certificates ends, Unix seconds, and which file that is. */
+/* When the first of the certificates ends, ours or an authority's behind them or behind the devices', Unix seconds, and
+ * which file that is. */
 int64_t tls_not_after(const struct tls *tls, const char **file);
 
 /* Now and then: tickets are made with a new key when the time of the last is over. */

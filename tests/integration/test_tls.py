@@ -95,6 +95,22 @@ def test_any_name_is_served(server):
     context.check_hostname = False
     for name in ["updraft.example", "another.example", "a" * 60, None]:
         assert server.tls_ask(b"GET /healthz HTTP/1.0\r\n\r\n", context=context, name=name).endswith(b"ok\n")
+    for name in [b"\xff\x01\x80 \"\n", b"*", b".", b"%s%n", b"-" * 255]:
+        answer, said = s_client(server.tls_port, server.certs, "-servername", name, request=b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert answer.endswith(b"ok\n"), (name, said)
+
+
+@pytest.mark.parametrize("how", [["-tls1_2", "-cipher", "ECDHE"], ["-tls1_3"]])
+def test_keys_that_cost_much(server, how):
+    """Each handshake stalls whoever else is served: what no device needs, and takes milliseconds, is not to be had."""
+    for group in ["X25519", "P-256", "P-384", "P-521"]:
+        answer, said = s_client(server.tls_port, server.certs, *how, "-groups", group, request=b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert answer.endswith(b"ok\n"), (group, said)
+    full = server.handshakes("full")
+    for group in ["X448", "ffdhe8192"]:
+        answer, _ = s_client(server.tls_port, server.certs, *how, "-groups", group, request=b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert answer == b"", group
+    assert server.handshakes("full") == full
 
 
 def test_protocols(server):
@@ -247,3 +263,29 @@ def test_resumption(server, version, by_id):
     assert (server.handshakes("full"), server.handshakes("resumed")) == (1, 1)
     reload(server)
     assert session_of(server, context, session=session)[1] == (not by_id)  # ids are of the certificates before
+
+
+@pytest.mark.parametrize("how", [["-tls1_2"], ["-tls1_2", "-no_ticket"], ["-tls1_3"]])
+def test_a_session_and_other_records(server, tmp_path, how):
+    """A sketch asks for small records where its probe succeeds, and keeps its session: one that was made for others is not
+    resumed, and nobody is refused for it (RFC 6066 wants an alert, after which a device would try the same for ever)."""
+    small = ["-maxfraglen", "512"]
+    for before, after in [([], small), (small, []), (small, ["-maxfraglen", "1024"]), (small, small), ([], [])]:
+        resumed = server.handshakes("resumed")
+        for more in [[*before, "-sess_out", tmp_path / "session"], [*after, "-sess_in", tmp_path / "session"]]:
+            answer, said = s_client(server.tls_port, server.certs, *how, *more, request=b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert answer.endswith(b"ok\n"), (before, after, said)
+        assert server.handshakes("resumed") - resumed == (before == after), (before, after)
+
+
+def test_a_session_ends_with_its_ciphers(tmp_path, certs):
+    """Which its operator has taken away: else they would be spoken for another day."""
+    config = tmp_path / "updraft.ini"
+    config.write_text("tls-ciphers = ECDHE-ECDSA-AES128-GCM-SHA256\n")
+    with TlsServer(tmp_path, certs, config=config) as server:
+        context = server.context(V12)
+        session, _ = session_of(server, context)
+        assert session_of(server, context, session=session)[1]
+        config.write_text("tls-ciphers = ECDHE-ECDSA-AES256-GCM-SHA384\n")
+        reload(server)
+        assert not session_of(server, context, session=session)[1]

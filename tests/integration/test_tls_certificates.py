@@ -10,14 +10,16 @@ import pytest
 
 from tests.support.admin import Admin
 from tests.support.download import LARGE, assert_whole
+from tests.support.preload import order, preloaded
 from tests.support.tls import TlsServer, dev_cert, openssl, read_some, reload, sign
-from tests.support.updraft import BIN, ESP8266, Reply, device_request, make_image
+from tests.support.updraft import BIN, ESP8266, Reply, device_request, make_image, wait_until
+
+HEALTH = b"GET /healthz HTTP/1.0\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory):
     return dev_cert(tmp_path_factory.mktemp("certs"), "--rsa", "127.0.0.1")
-
 
 
 # --- the operator changes certificates --------------------------------------------------------------------------------
@@ -126,6 +128,38 @@ def test_the_end_is_foretold(tmp_path, days, event):
             server.wait_log(f"{event} file=.*/server.pem at=20.*Z days={days} ".replace("days=-5", "days=-[45]"))
         else:
             assert "tls_expire" not in server.log()
+
+
+def test_the_end_comes_nearer(tmp_path):
+    """Said also by a server that was started long before."""
+    certs = dev_cert(tmp_path / "certs", "127.0.0.1")
+    end = time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + 40 * 86400))
+    sign(certs, "server", "127.0.0.1", "DNS:127.0.0.1,IP:127.0.0.1", end=end, purpose="serverAuth")
+    clock = tmp_path / "state/clock"  # where a confined server may look
+    with TlsServer(tmp_path, certs, env=preloaded("turn_clock", TURN_CLOCK=clock)) as server:
+        order(clock, 15 * 86400)
+        server.wait_log("level=warn event=tls_expires file=.*/server.pem .* days=(24|25) ")
+        order(clock, 41 * 86400)
+        server.wait_log("level=error event=tls_expired file=.*/server.pem ")
+        order(clock, 0)
+        wait_until(lambda: server.tls_ask(HEALTH).endswith(b"ok\n"), "it goes on")
+
+
+@pytest.mark.parametrize("whose", ["chain", "client-ca"])
+def test_the_end_of_others_is_foretold(tmp_path, certs, whose):
+    """Devices are refused, or refuse, as well when an authority's time is over."""
+    brief = dev_cert(tmp_path / "brief", "127.0.0.1")
+    (brief / "ca.pem").unlink()
+    openssl("req", "-x509", "-new", "-key", brief / "ca.key", "-subj", "/CN=Brief", "-days", "10", "-out", brief / "ca.pem")
+    flags = {"tls_client_ca": brief / "ca.pem", "tls_client": "optional"}
+    if whose == "chain":
+        both = tmp_path / "chain.pem"
+        both.write_bytes((certs / "server.pem").read_bytes() + (brief / "ca.pem").read_bytes())
+        flags = {"tls_cert": both}
+    name = "chain.pem" if whose == "chain" else "ca.pem"
+    with TlsServer(tmp_path, certs, **flags) as server:
+        server.wait_log(f"level=warn event=tls_expires file=.*/{name} at=20.*Z days=(9|10) ")
+        assert server.metric("updraft_tls_certificate_end_seconds") < time.time() + 11 * 86400
 
 
 # --- what is refused at the start -------------------------------------------------------------------------------------

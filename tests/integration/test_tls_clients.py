@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.support.admin import Admin
+from tests.support.preload import order, preloaded
 from tests.support.tls import TlsServer, dev_cert, openssl, reload, session_of, sign
 from tests.support.updraft import ESP8266, Reply, device_request, make_image
 
@@ -116,6 +117,24 @@ def test_revoked_by_a_list(tmp_path, certs, own):
         server.wait_log('event=tls_failed .*why="certificate revoked"')
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_tickets_end_with_the_list(tmp_path, certs, own, version):
+    """A list of those revoked that is out of date judges nobody: a ticket, which is made anew each time, is no way around."""
+    sign(own, "any", "5ccf7fb1e042")
+    openssl("ca", "-config", own / "odd.cnf", "-gencrl", "-crlhours", "2", "-out", own / "crl.pem")
+    trusted, clock = tmp_path / "trusted.pem", tmp_path / "state/clock"
+    trusted.write_text((own / "ca.pem").read_text() + (own / "crl.pem").read_text())
+    with TlsServer(tmp_path, certs, tls_client_ca=trusted, env=preloaded("turn_clock", TURN_CLOCK=clock)) as server:
+        context = server.context(VERSIONS[version], certificate=own / "device-5ccf7fb1e042.pem")
+        session, _ = session_of(server, context)
+        assert session_of(server, context, session=session)[1]
+        order(clock, 3 * 3600)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            server.tls_ask(device_request("/update/door", ESP8266), context=context, session=session)
+        server.wait_log('event=tls_failed .*why="CRL has expired"')
+        assert server.handshakes("resumed") == 1
+
+
 @pytest.mark.parametrize("mode, name, alternative, said, status", [
     ("named", "5ccf7fb1e042", None, "5C:CF:7F:B1:E0:42", 200),
     ("named", "5C:CF:7F:B1:E0:42", None, "5C:CF:7F:B1:E0:42", 200),
@@ -144,3 +163,48 @@ def test_macs(tmp_path, certs, own, mode, name, alternative, said, status):
             server.wait_log("event=check reason=wrong-certificate status=403 .*why=\"its certificate")
             answer = Admin(tmp_path / "state/admin.sock").get("/api/v1/devices")
             assert said.replace(":", "").lower() not in answer.text, "an impostor must not touch its victim's record"
+
+
+@pytest.mark.parametrize("version, by_id", [("1.2", False), ("1.2", True), ("1.3", False)])
+def test_a_resumed_session_is_bound_as_well(tmp_path, certs, own, version, by_id):
+    """No certificate is shown in it: the session remembers whose it is."""
+    with TlsServer(tmp_path, certs, tls_client_ca=own / "ca.pem") as server:
+        context = server.context(VERSIONS[version], certificate=own / "device-5ccf7fb1e042.pem")
+        if by_id:
+            context.options |= ssl.OP_NO_TICKET
+        session, _ = session_of(server, context)
+        for mac, status in [("5C:CF:7F:B1:E0:42", 200), ("5C:CF:7F:B1:E0:43", 403)]:
+            reply = server.tls_check(context=context, session=session, mac=mac)
+            assert reply.status == status, reply.head
+        assert server.handshakes("resumed") == 2
+
+
+def test_names_of_any_kind(tmp_path, certs, own):
+    """A MAC binds a certificate in whichever letters it is written there, and as whichever of its names."""
+    wide = own / "wide.cnf"
+    wide.write_text("[req]\nprompt = no\ndistinguished_name = subject\nstring_mask = MASK:0x800\n[subject]\n0.CN = a door\n"
+                    "1.CN = 5ccf7fb1e042\n")
+    openssl("req", "-x509", "-new", "-key", own / "ca.key", "-config", wide, "-out", own / "wide.pem", "-CA", own / "ca.pem",
+            "-CAkey", own / "ca.key")
+    (own / "wide.key").write_bytes((own / "ca.key").read_bytes())
+    with TlsServer(tmp_path, certs, tls_client_ca=own / "ca.pem", tls_client_mac="required") as server:
+        context = server.context(certificate=own / "wide.pem")
+        assert server.tls_check(context=context).status == 200
+        assert server.tls_check(context=context, mac="5C:CF:7F:B1:E0:43").status == 403
+
+
+def test_a_file_of_many_devices(tmp_path, certs, own):
+    """Listed one by one they are not all named in each handshake: what is longer than 64 KiB cannot be said, and a radio
+    would have to hear it."""
+    long_name = "".join(f"/OU={'x' * 60}{i:02d}" for i in range(60))
+    trusted = tmp_path / "trusted.pem"
+    with trusted.open("wb") as file:
+        for i in range(16):
+            file.write(openssl("req", "-x509", "-new", "-key", own / "ca.key", "-subj", f"{long_name}/CN={i}",
+                               "-addext", "basicConstraints=critical,CA:FALSE"))
+        file.write((own / "device-5ccf7fb1e042.pem").read_bytes())
+    with TlsServer(tmp_path, certs, tls_client_ca=trusted) as server:
+        for version in VERSIONS.values():
+            context = server.context(version, certificate=own / "device-5ccf7fb1e042.pem")
+            assert server.tls_check(context=context).status == 200
+            assert refused(server, own / "device-5ccf7fb1e043.pem", version)
