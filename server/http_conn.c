@@ -384,6 +384,11 @@ bool http_conn_has_input(const struct http_conn *conn)
     return conn->input.used > 0;
 }
 
+bool http_conn_is_silent(const struct http_conn *conn)
+{
+    return conn->input.used == 0 && !(conn->over_tls && stream_tls_shakes(&conn->carrier.tls));
+}
+
 struct http_conn *http_conn_of_wait(struct wait_entry *entry)
 {
     return (struct http_conn *)((char *)entry - offsetof(struct http_conn, wait_entry));

@@ -172,6 +172,7 @@ bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery
 const struct http_peer *http_conn_peer(const struct http_conn *conn);
 void http_conn_print_peer(struct http_conn *conn, char *text, size_t size);
 bool http_conn_has_input(const struct http_conn *conn); /* a part of a request is there */
+bool http_conn_is_silent(const struct http_conn *conn); /* nothing came, be it a part of a TLS handshake */
 struct http_conn *http_conn_of_wait(struct wait_entry *entry);
 void http_conn_make_pools(struct http_server *server); /* of the memory that connections take */
 

@@ -164,7 +164,7 @@ static struct http_conn *first_in(const struct candidates *all, const struct wai
         if (uv_now(conn->server->loop) - conn->wait_entry.since_ms < rest_ms) {
             return NULL; /* nobody behind it has waited longer */
         }
-        if (conn != all->except && (!is_silent || !http_conn_has_input(conn))) {
+        if (conn != all->except && (!is_silent || http_conn_is_silent(conn))) {
             return conn;
         }
     }

@@ -306,13 +306,11 @@ static bool tls_local(struct stream *stream, struct sockaddr_storage *address)
 /* A session that ended so may be resumed. */
 static void let_go(struct stream_tls *tls)
 {
-    struct tls_room *room = tls->room;
     say_end(tls);
     if (tls->shaken) {
         SSL_set_shutdown(tls->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     } else if (tls->ssl != NULL) {
-        room->handshakes--;
-        room->counts[TLS_HANDSHAKE_LEFT]++;
+        tls_handshake_end(tls, TLS_HANDSHAKE_LEFT);
     }
     SSL_free(tls->ssl);
     tls->ssl = NULL;
@@ -386,6 +384,11 @@ static const struct stream_ops tls_ops = {
     .certificate = tls_certificate,
     .close = tls_close,
 };
+
+bool stream_tls_shakes(const struct stream_tls *tls)
+{
+    return tls->ssl != NULL && !tls->shaken;
+}
 
 void stream_tls_init(struct stream_tls *tls, uv_loop_t *loop, struct stream_read_buffer *read_buffer,
                      struct send_room *send_room, struct tls_room *room)

@@ -11,6 +11,7 @@
 #define SERVER_STREAM_TLS_H
 
 #include "base/buf.h"
+#include "fleet/mac_hash.h"
 #include "server/stream_socket.h"
 #include "server/tls.h"
 
@@ -20,10 +21,14 @@
 
 struct stream_tls;
 
+#define TLS_ADDRESSES 1024 /* that are told apart, more or less, where one begins many handshakes */
+
 /* What all of them share, of one loop. */
 struct tls_room {
     struct tls *tls; /* for who comes from now on; owned */
     size_t handshakes, handshakes_max;
+    size_t of_address[TLS_ADDRESSES]; /* of the handshakes, by a hash of the peer's address */
+    struct mac_hash_seed seed;
     uint64_t *counts;                /* by enum tls_handshake */
     uv_idle_t turn;                  /* while some wait, and once more */
     uint64_t slice_ns;               /* spent on handshakes in this turn of the loop */
@@ -65,6 +70,9 @@ struct stream_tls {
     const struct blob *body;            /* the send under way */
     uint64_t offset, remaining;
 };
+
+/* Whether its handshake is under way: the peer has said something. */
+bool stream_tls_shakes(const struct stream_tls *tls);
 
 /* As stream_socket_init and _open. */
 void stream_tls_init(struct stream_tls *tls, uv_loop_t *loop, struct stream_read_buffer *read_buffer,

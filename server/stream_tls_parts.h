@@ -29,6 +29,9 @@ void tls_tell_end(struct stream_tls *tls, bool broken);
 /* Whoever says the first word. Returns false where no handshake can begin. */
 bool tls_handshake_begin(struct stream_tls *tls);
 
+/* It is over, however it ended. */
+void tls_handshake_end(struct stream_tls *tls, enum tls_handshake how);
+
 /* Whether the slice of this turn is used up: then it joins the queue, with what it said. */
 bool tls_handshake_must_wait(const struct stream_tls *tls);
 void tls_handshake_join_queue(struct stream_tls *tls, const char *bytes, size_t n);

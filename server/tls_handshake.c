@@ -6,6 +6,7 @@
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+#include <string.h>
 
 #define SLICE_NS      1000000 /* of a turn of the loop */
 #define TELL_AGAIN_MS 1000
@@ -79,8 +80,7 @@ static void answer_plainly(struct stream_tls *tls)
 static void fail(struct stream_tls *tls)
 {
     unsigned long code = ERR_peek_error();
-    tls->room->handshakes--;
-    tls->room->counts[TLS_HANDSHAKE_FAILED]++;
+    tls_handshake_end(tls, TLS_HANDSHAKE_FAILED);
     log_failure(tls, code);
     if (ERR_GET_REASON(code) == SSL_R_HTTP_REQUEST) {
         tls->room->out.used = 0;
@@ -128,6 +128,30 @@ void tls_handshake_join_queue(struct stream_tls *tls, const char *bytes, size_t 
     room->last = tls;
 }
 
+/* Those of an address (of IPv6: a /64), and of the few others that share its place. */
+static size_t *of_address(struct stream_tls *tls)
+{
+    const struct sockaddr *peer = tls_socket_of(tls)->ops->remote(tls_socket_of(tls));
+    uint8_t bytes[16] = { 0 };
+    uint64_t high, low;
+    if (peer->sa_family == AF_INET6) {
+        memcpy(bytes, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, sizeof bytes);
+    } else if (peer->sa_family == AF_INET) {
+        memcpy(bytes + 12, &((const struct sockaddr_in *)(const void *)peer)->sin_addr, 4);
+    }
+    memcpy(&high, bytes, sizeof high);
+    memcpy(&low, bytes + 8, sizeof low);
+    return &tls->room->of_address[seeded_hash(&tls->room->seed, high, high != 0 ? 0 : low) % TLS_ADDRESSES];
+}
+
+/* A quarter is for others than the one that begins most. */
+static bool has_room(struct stream_tls *tls)
+{
+    const struct tls_room *room = tls->room;
+    size_t of_one_max = room->handshakes_max - room->handshakes_max / 4;
+    return room->handshakes < room->handshakes_max && *of_address(tls) < of_one_max;
+}
+
 static void turn_away(struct stream_tls *tls)
 {
     struct tls_room *room = tls->room;
@@ -143,6 +167,7 @@ static void turn_away(struct stream_tls *tls)
     log_begin(&line, LOG_WARN, "tls_refused");
     log_text(&line, "peer", peer);
     log_number(&line, "under_way", (int64_t)room->handshakes);
+    log_number(&line, "of_address", (int64_t)*of_address(tls));
     log_text(&line, "remedy", "see who begins them; for a fleet that comes at once, raise --tls-handshakes");
     log_end(&line);
 }
@@ -150,7 +175,7 @@ static void turn_away(struct stream_tls *tls)
 bool tls_handshake_begin(struct stream_tls *tls)
 {
     struct tls_room *room = tls->room;
-    if (room->handshakes >= room->handshakes_max) {
+    if (!has_room(tls)) {
         turn_away(tls);
         return false;
     }
@@ -161,7 +186,15 @@ bool tls_handshake_begin(struct stream_tls *tls)
     BIO_up_ref(room->bio);
     SSL_set_bio(tls->ssl, room->bio, room->bio);
     room->handshakes++;
+    ++*of_address(tls);
     return true;
+}
+
+void tls_handshake_end(struct stream_tls *tls, enum tls_handshake how)
+{
+    tls->room->handshakes--;
+    --*of_address(tls);
+    tls->room->counts[how]++;
 }
 
 /* A resumed session is not verified again, and its ticket is made anew each time: without this a certificate would be
@@ -190,11 +223,12 @@ bool tls_handshake_go_on(struct stream_tls *tls)
     uv_idle_start(&room->turn, tls_handshake_on_turn);
     if (error == SSL_ERROR_NONE) {
         tls->shaken = true;
-        room->handshakes--;
-        room->counts[SSL_session_reused(tls->ssl) ? TLS_HANDSHAKE_RESUMED : TLS_HANDSHAKE_FULL]++;
+        tls_handshake_end(tls, SSL_session_reused(tls->ssl) ? TLS_HANDSHAKE_RESUMED : TLS_HANDSHAKE_FULL);
         return true;
     }
-    if (error != SSL_ERROR_WANT_READ) {
+    if (error == SSL_ERROR_ZERO_RETURN) { /* the peer thought better of it */
+        tls_tell_end(tls, false);
+    } else if (error != SSL_ERROR_WANT_READ) {
         fail(tls);
     } else if (tls_flush(tls, false) == STREAM_BROKEN) {
         tls_tell_end(tls, true);

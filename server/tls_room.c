@@ -60,6 +60,7 @@ void tls_room_init(struct tls_room *room, uv_loop_t *loop, struct tls *tls, size
     memset(room, 0, sizeof *room);
     room->tls = tls;
     room->handshakes_max = handshakes_max;
+    room->seed = mac_hash_seed_draw();
     room->bio = bio_new(room);
     buf_init(&room->out, OUT_MAX);
     room->plain = malloc(TLS_PLAIN_BYTES);

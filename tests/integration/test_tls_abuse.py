@@ -41,8 +41,8 @@ def hello(version=V13):
     return outgoing.read()
 
 
-def connect(server):
-    return socket.create_connection(("127.0.0.1", server.tls_port), PATIENCE_S)
+def connect(server, source="127.0.0.1"):
+    return socket.create_connection(("127.0.0.1", server.tls_port), PATIENCE_S, source_address=(source, 0))
 
 
 def read_end(connection):
@@ -84,7 +84,7 @@ def test_more_than_are_taken(tmp_path, certs):
     with TlsServer(tmp_path, certs, tls_handshakes=4) as server:
         first = hello()
         with server.tls() as kept:
-            waiting = [connect(server) for _ in range(4)]
+            waiting = [connect(server, f"127.0.0.{i}") for i in range(2, 6)]
             for connection in waiting:
                 connection.sendall(first[:50])
             wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 4, "four handshakes")
@@ -93,7 +93,7 @@ def test_more_than_are_taken(tmp_path, certs):
                 turned_away.sendall(first)
                 assert read_end(turned_away) == b""
             assert server.handshakes("refused") == 3
-            server.wait_log("level=warn event=tls_refused peer=127.0.0.1:.* under_way=4 remedy=")
+            server.wait_log("level=warn event=tls_refused peer=127.0.0.1:.* under_way=4 of_address=. remedy=")
             assert server.log().count("tls_refused") == 1
             kept.sendall(HEALTH)  # who is through the door is not concerned
             assert read_some(kept, 12) == b"HTTP/1.1 200"
@@ -101,6 +101,61 @@ def test_more_than_are_taken(tmp_path, certs):
                 connection.close()
             wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 0, "the handshakes to end")
         assert server.tls_check().status == 200
+
+
+def test_one_address_does_not_begin_them_all(tmp_path, certs):
+    """Of what may be under way, a quarter is for others."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=1)
+    with TlsServer(tmp_path, certs, tls_handshakes=8) as server:
+        waiting = [connect(server, "127.0.0.2") for _ in range(6)]
+        for connection in waiting:
+            connection.sendall(b"\x16")
+        wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 6, "six handshakes")
+        for _ in range(3):
+            turned_away = connect(server, "127.0.0.2")
+            turned_away.sendall(b"\x16")
+            assert read_end(turned_away) == b""
+        assert server.handshakes("refused") == 3
+        server.wait_log("event=tls_refused peer=127.0.0.2:.* under_way=6 of_address=6 remedy=")
+        assert server.tls_check().status == 200, "who comes from elsewhere"
+        waiting.pop().close()
+        wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 5, "one to leave")
+        again = connect(server, "127.0.0.2")
+        again.sendall(b"\x16")
+        wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 6, "another in its place")
+        for connection in [*waiting, again]:
+            connection.close()
+
+
+def test_who_shakes_hands_is_not_silent(tmp_path, certs):
+    """A radio needs seconds for a handshake: at a full door those leave for others that have said nothing at all."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=1)
+    with TlsServer(tmp_path, certs, connections_max=12, head_timeout="10m") as server:
+        half = connect(server)
+        half.sendall(hello(V12))
+        assert half.recv(1) == b"\x16"
+        silent = [connect(server, f"127.0.1.{i}") for i in range(1, 12)]
+        wait_until(lambda: server.metric("updraft_connections_open") == 12, "a full door")
+        time.sleep(0.2)  # who has just come has a moment
+        for _ in range(5):
+            assert server.tls_ask(HEALTH).endswith(b"ok\n")
+        assert server.metric("updraft_tls_handshakes_under_way") == 1, "the radio was sent away"
+        for connection in [half, *silent]:
+            connection.close()
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_handshake_that_is_taken_back(server, version):
+    """As a device does that only wants to know whether small records are to be had (probeMaxFragmentLength): user_canceled,
+    close_notify. Nothing failed, and nobody is told."""
+    for alerts in [b"\x15\x03\x03\x00\x02\x01\x5a", b""]:
+        connection = connect(server)
+        connection.sendall(hello(version))
+        assert connection.recv(1) == b"\x16"
+        connection.sendall(alerts + b"\x15\x03\x03\x00\x02\x01\x00")
+        read_end(connection)
+    wait_until(lambda: server.handshakes("left") == 2, "two to have left")
+    assert server.handshakes("failed") == 0 and "tls_failed" not in server.log()
 
 
 def test_many_at_once(server):
@@ -148,6 +203,32 @@ def test_new_keys_again_and_again(server):
 def test_renegotiation(server):
     said = interactive(server, "-tls1_2", b"R\n", 1)
     assert b"HTTP/1.1 200" not in said and b"no renegotiation" in said, said
+
+
+def test_data_before_the_handshake(tmp_path, server):
+    """0-RTT: what could be sent once more by anybody who heard it is not taken, and the handshake goes on without."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    listener.close()
+    session, early = tmp_path / "session", tmp_path / "early"
+    early.write_bytes(device_request("/update/door", ESP8266))
+    quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", server.certs / "server.pem", "-key",
+                           server.certs / "server.key", "-early_data"], **quiet) as other:
+        def has_session():
+            with subprocess.Popen(["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-CAfile", server.certs / "ca.pem",
+                                   "-tls1_3", "-sess_out", session], **quiet) as client:
+                time.sleep(0.1)
+                client.kill()
+            return session.exists() and session.stat().st_size > 0
+        wait_until(has_session, "a session of another server, which takes early data")
+        other.kill()
+    relay = Relay(server)
+    answer, said = s_client(relay.port, server.certs, "-tls1_3", "-sess_in", session, "-early_data", early, request=HEALTH)
+    first = relay.join().sent.index(b"\x17\x03\x03")
+    assert int.from_bytes(relay.sent[first + 3:first + 5], "big") == early.stat().st_size + 17, "it was not sent"
+    assert answer.endswith(b"\r\n\r\nok\n") and answer.count(b"HTTP/1.1") == 1, said
+    assert "event=check" not in server.log() and server.handshakes("full") == 1
 
 
 # --- bytes that are none ----------------------------------------------------------------------------------------------
@@ -240,6 +321,17 @@ def test_a_forged_ticket(server):
                    tls_client="optional") as other:
         assert not session_of(other, context, session=session)[1]
         assert other.tls_ask(HEALTH).endswith(b"ok\n")
+
+
+def test_large_hellos(server):
+    """What a library says that knows many things is heard; one without end is not waited for."""
+    context = server.context()
+    context.set_alpn_protocols([f"{i:0255d}" for i in range(30)] + ["http/1.1"])
+    assert server.tls_ask(HEALTH, context=context).endswith(b"ok\n")
+    connection = connect(server)
+    connection.sendall(b"\x16\x03\x01\x00\x04\x01\x03\x00\x00")
+    read_end(connection)
+    server.wait_log('event=tls_failed .*why="excessive message size"')
 
 
 def test_records_of_nothing(server):
