@@ -373,6 +373,9 @@ static void end(void)
     uv_run(&world.loop, UV_RUN_NOWAIT);
     assert(world.room.handshakes == 0 && world.room.first == NULL && world.room.last == NULL);
     assert(world.room.in_bytes == 0 && world.room.out.used == 0);
+    for (size_t i = 0; i < TLS_ADDRESSES; i++) {
+        assert(world.room.of_address[i] == 0);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -264,7 +264,8 @@ def test_the_calendar_jumps(tmp_path, image, jumps):
                 read_to_end(idle)
                 assert 0.5 < time.monotonic() - begun < 20, offset
             make_image("esp8266", tmp_path / f"firmware/lamp/{i + 1}.0.0.bin", seed=i + 10)
-            server.wait_log(f"event=image_added file=lamp/{i + 1}.0.0.bin")
+            year = time.gmtime(time.time() + offset).tm_year
+            server.wait_log(f"time={year}-.* event=image_added file=lamp/{i + 1}.0.0.bin")
             counts = admin.get(f"/api/v1/rollouts/{rollout}").json
             assert counts["devices"]["confirmed"] == i + 1, counts
             assert admin.get(f"/api/v1/devices/{macs[i].replace(':', '')}").status == 200
