@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.support.tls import Relay, TlsServer, dev_cert, read_some, s_client, session_of
-from tests.support.updraft import ESP8266, PATIENCE_S, device_request, make_image, wait_until
+from tests.support.updraft import ESP8266, PATIENCE_S, Reply, device_request, make_image, wait_until
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 HEALTH = b"GET /healthz HTTP/1.0\r\n\r\n"
@@ -189,6 +189,70 @@ def interactive(server, version, letter, times):
         pass
     said, _ = client.communicate(timeout=PATIENCE_S)
     return said
+
+
+class Bare:
+    """A TLS client whose bytes go where the test sends them."""
+
+    def __init__(self, server, version, say):
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = server.context(version).wrap_bio(self.incoming, self.outgoing, server_hostname="127.0.0.1")
+        self.socket = connect(server)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.say = say
+        self.until_done(self.tls.do_handshake)
+
+    def until_done(self, act):
+        while True:
+            try:
+                return act()
+            except ssl.SSLWantReadError:
+                self.flush()
+                piece = self.socket.recv(65536)
+                self.incoming.write(piece) if piece else self.incoming.write_eof()
+
+    def flush(self):
+        self.say(self.socket, self.outgoing.read())
+
+    def answer(self):
+        """All up to the server's end, in order."""
+        pieces = []
+        try:
+            while piece := self.until_done(lambda: self.tls.read(65536)):
+                pieces.append(piece)
+        except ssl.SSLZeroReturnError:
+            pass
+        return b"".join(pieces)
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+def test_a_byte_at_a_time(server, version):
+    def say(connection, data):
+        for byte in data:
+            connection.sendall(bytes([byte]))
+
+    client = Bare(server, version, say)
+    client.tls.write(HEALTH)
+    client.flush()
+    assert client.answer().endswith(b"ok\n")
+    client.socket.close()
+
+
+def test_a_peer_that_ends_its_side(server):
+    """Behind its request, with a word of TLS or without: what it asked for comes all the same, and the end behind it."""
+    data = make_image("esp8266", server.folder / "firmware/gate/1.0.bin", seed=2, size="3M")
+    server.wait_log("event=image_added file=gate/1.0.bin")
+    for version, says_so in [(V12, True), (V12, False), (V13, True), (V13, False)]:
+        client = Bare(server, version, lambda connection, data: connection.sendall(data))
+        client.tls.write(b"GET /firmware/gate/1.0.bin HTTP/1.0\r\n\r\n")
+        if says_so:
+            with pytest.raises(ssl.SSLWantReadError):
+                client.tls.unwrap()
+        client.flush()
+        client.socket.shutdown(socket.SHUT_WR)
+        client.say = lambda connection, data: None
+        assert Reply(client.answer()).body == data, (version, says_so)
+        client.socket.close()
 
 
 def test_new_keys_now_and_then(server):

@@ -193,6 +193,20 @@ def test_names_of_any_kind(tmp_path, certs, own):
         assert server.tls_check(context=context, mac="5C:CF:7F:B1:E0:43").status == 403
 
 
+def test_a_chain_without_end(tmp_path, certs, own):
+    """16 KiB of certificates are heard, no more."""
+    leaf = (own / "device-5ccf7fb1e042.pem").read_text()
+    for many, is_refused in [(10, False), (60, True)]:
+        shown = own / "shown.pem"
+        shown.write_text(leaf + (own / "ca.pem").read_text() * many)
+        shown.with_suffix(".key").write_bytes((own / "device-5ccf7fb1e042.key").read_bytes())
+        with TlsServer(tmp_path / str(many), certs, tls_client_ca=own / "ca.pem") as server:
+            for version in VERSIONS.values():
+                assert refused(server, shown, version) == is_refused
+            if is_refused:
+                server.wait_log('event=tls_failed .*why="excessive message size"')
+
+
 def test_a_file_of_many_devices(tmp_path, certs, own):
     """Listed one by one they are not all named in each handshake: what is longer than 64 KiB cannot be said, and a radio
     would have to hear it."""
