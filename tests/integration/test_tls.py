@@ -2,6 +2,7 @@
 wrong is refused with a word that helps."""
 
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -10,7 +11,8 @@ import time
 import pytest
 
 from tests.support.download import LARGE, assert_whole, md5
-from tests.support.tls import Relay, TlsServer, dev_cert, read_some, reload, s_client, session_of
+from tests.support.preload import order, preloaded
+from tests.support.tls import Relay, TlsServer, dev_cert, openssl, read_some, reload, s_client, session_of
 from tests.support.updraft import ESP8266, PATIENCE_S, Reply, device_request, make_image, wait_until
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -289,3 +291,24 @@ def test_a_session_ends_with_its_ciphers(tmp_path, certs):
         config.write_text("tls-ciphers = ECDHE-ECDSA-AES256-GCM-SHA384\n")
         reload(server)
         assert not session_of(server, context, session=session)[1]
+
+
+def test_the_keys_of_tickets_change(tmp_path, certs):
+    """Every twelve hours, not with a reload; what was made with the one before is good for as long again."""
+    clock = tmp_path / "state/clock"  # where a confined server may look
+    with TlsServer(tmp_path, certs, env=preloaded("turn_clock", TURN_CLOCK=clock)) as server:
+
+        def key_of(name):
+            s_client(server.tls_port, certs, "-tls1_2", "-sess_out", tmp_path / name, request=b"GET /healthz HTTP/1.0\r\n\r\n")
+            text = openssl("sess_id", "-in", tmp_path / name, "-noout", "-text").decode()
+            return re.search(r"ticket:\n +0000 - (\S+ \S+(?: \S+){13})", text).group(1)
+
+        first = key_of("first")
+        reload(server)
+        assert key_of("again") == first
+        order(clock, 13 * 3600)
+        wait_until(lambda: key_of("new") != first, "a new key")
+        full = server.handshakes("full")
+        for name in ["first", "new"]:
+            s_client(server.tls_port, certs, "-tls1_2", "-sess_in", tmp_path / name, request=b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert server.handshakes("full") == full and server.handshakes("resumed") == 2
