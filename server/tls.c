@@ -34,6 +34,7 @@ struct tls { /* its context's: gone with it, when the last connection that began
     int64_t trust_ends_s;                       /* the first of what devices' certificates are judged by; 0 = never */
     struct ticket_key now, before;              /* `before` opens tickets, and has them made anew */
     int64_t made_s;                             /* `now` */
+    int64_t good_from_s, good_until_s;          /* all of ours */
     int64_t not_after_s;
     char not_after_file[1024];
 };
@@ -188,7 +189,11 @@ static void note_end(struct tls *tls, const X509 *certificate, const char *file)
 static void note_ends(struct tls *tls, const char *file)
 {
     STACK_OF(X509) *chain = NULL;
-    note_end(tls, SSL_CTX_get0_certificate(tls->context), file);
+    const X509 *own = SSL_CTX_get0_certificate(tls->context);
+    int64_t from_s = seconds_of(X509_get0_notBefore(own)), until_s = seconds_of(X509_get0_notAfter(own));
+    tls->good_from_s = from_s > tls->good_from_s ? from_s : tls->good_from_s;
+    tls->good_until_s = tls->good_until_s == 0 || until_s < tls->good_until_s ? until_s : tls->good_until_s;
+    note_end(tls, own, file);
     (void)SSL_CTX_get0_chain_certs(tls->context, &chain);
     for (int i = 0; i < sk_X509_num(chain); i++) {
         note_end(tls, sk_X509_value(chain, i), file);
@@ -200,6 +205,12 @@ static int kind_of(SSL_CTX *context)
     X509 *certificate = SSL_CTX_get0_certificate(context);
     EVP_PKEY *key = certificate != NULL ? X509_get0_pubkey(certificate) : NULL;
     return key != NULL ? EVP_PKEY_get_base_id(key) : EVP_PKEY_NONE;
+}
+
+static bool is_good_today(const struct tls *tls)
+{
+    int64_t now_s = time(NULL);
+    return tls->good_from_s <= now_s && now_s < tls->good_until_s;
 }
 
 static enum status load_pair(struct tls *tls, const char *cert, const char *key, int kinds[], size_t at, char *message,
@@ -438,6 +449,11 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
                                   : set_up(made, settings, message, size);
     for (size_t i = 0; i < settings->count && status == STATUS_OK; i++) {
         status = load_pair(made, settings->certs[i], settings->keys[i], kinds, i, message, size);
+        if (status == STATUS_OK && before != NULL && is_good_today(before) && !is_good_today(made)) {
+            snprintf(message, size, "--tls-cert %s: its time is over, or has not begun: give one that is good today",
+                     settings->certs[i]);
+            status = STATUS_INVALID;
+        }
     }
     status = status == STATUS_OK ? load_client_ca(made, settings, message, size) : status;
     bool keyed = true; /* with two: the one before is nobody's */

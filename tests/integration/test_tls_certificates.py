@@ -66,6 +66,18 @@ def test_a_bad_one_changes_nothing(tmp_path, spoil, why):
         assert serial_of(server, context) == before
 
 
+@pytest.mark.parametrize("start, end", [("20200101000000Z", "20200201000000Z"), ("20980101000000Z", "20990101000000Z")])
+def test_one_that_is_not_good_today_changes_nothing(tmp_path, start, end):
+    """While the one before is: devices would refuse it."""
+    certs = dev_cert(tmp_path / "certs", "127.0.0.1")
+    with TlsServer(tmp_path, certs) as server:
+        before = serial_of(server)
+        sign(certs, "server", "127.0.0.1", "DNS:127.0.0.1", start=start, end=end, purpose="serverAuth")
+        reload(server)
+        server.wait_log('level=error event=tls_reload_failed why="--tls-cert .*/server.pem: its time is over, or has not begun')
+        assert serial_of(server) == before
+
+
 def test_the_certificate_vanishes_from_the_configuration(tmp_path):
     """The door stays until the next start: without a certificate it would be shut to all."""
     certs = dev_cert(tmp_path / "certs", "127.0.0.1")
