@@ -21,13 +21,13 @@
 
 struct stream_tls;
 
-#define TLS_ADDRESSES 1024 /* that are told apart, more or less, where one begins many handshakes */
+#define TLS_ADDRESSES 4096 /* that are told apart, more or less, where one begins many handshakes */
 
 /* What all of them share, of one loop. */
 struct tls_room {
     struct tls *tls; /* for who comes from now on; owned */
     size_t handshakes, handshakes_max;
-    size_t of_address[TLS_ADDRESSES]; /* of the handshakes, by a hash of the peer's address */
+    uint32_t of_address[TLS_ADDRESSES]; /* of the handshakes, by a hash of the peer's address */
     struct mac_hash_seed seed;
     uint64_t *counts;                /* by enum tls_handshake */
     uv_idle_t turn;                  /* while some wait, and once more */

@@ -129,7 +129,7 @@ void tls_handshake_join_queue(struct stream_tls *tls, const char *bytes, size_t 
 }
 
 /* Those of an address (of IPv6: a /64), and of the few others that share its place. */
-static size_t *of_address(struct stream_tls *tls)
+static uint32_t *of_address(struct stream_tls *tls)
 {
     const struct sockaddr *peer = tls_socket_of(tls)->ops->remote(tls_socket_of(tls));
     uint8_t bytes[16] = { 0 };
