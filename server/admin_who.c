@@ -46,19 +46,32 @@ static void refuse_expired(struct admin_call *call, const struct token_view *vie
     admin_refuse(call->answer, 401, "expired", make_one, "the token \"%s\" expired at %s", view->name, when);
 }
 
+/* The token that a request shows; absent where it shows another thing, or two: whoever stands between us may have
+ * looked at the other one. `*given`: it shows anything. */
+static struct slice find_token(const struct http_request *request, bool *given)
+{
+    struct slice value = { NULL, 0 };
+    unsigned count = 0;
+    for (size_t i = 0; i < request->header_count; i++) {
+        if (slice_is_nocase(request->headers[i].name, "Authorization")) {
+            value = request->headers[i].value;
+            count++;
+        }
+    }
+    *given = count > 0;
+    struct slice scheme = count == 1 ? slice_next_word(&value) : value;
+    return count == 1 && slice_is_nocase(scheme, "Bearer") ? slice_trim(value) : (struct slice){ NULL, 0 };
+}
+
 static bool identify_remote(struct admin_call *call, struct stream *stream)
 {
     const struct http_request *request = call->request;
-    struct slice value = http_request_header(request, "Authorization");
-    bool given = value.at != NULL;
-    struct slice scheme = given ? slice_next_word(&value) : value;
+    bool given;
+    struct slice token = find_token(request, &given);
     struct token_view view;
-    enum tokens_found found = TOKENS_UNKNOWN;
     call->who.address = client_address_find(&call->api->device_api->proxies, stream->ops->remote(stream),
                                             request->headers, request->header_count);
-    if (given && slice_is_nocase(scheme, "Bearer")) {
-        found = tokens_admit(call->api->tokens, slice_trim(value), (int64_t)time(NULL), &view);
-    }
+    enum tokens_found found = tokens_admit(call->api->tokens, token, (int64_t)time(NULL), &view);
     if (found != TOKENS_UNKNOWN) {
         call->who.role = view.role;
         snprintf(call->who.token, sizeof call->who.token, "%s", view.name);

@@ -15,7 +15,7 @@ import pytest
 from tests.support import small_disk
 from tests.support.admin import Admin
 from tests.support.cli import says
-from tests.support.updraft import ROOT, Server, make_image, wait_until
+from tests.support.updraft import ROOT, Server, make_image, read_to_end, wait_until
 
 ROLES = ["read", "operate", "admin"]
 DOCUMENT = json.loads((ROOT / "docs/openapi.json").read_text())
@@ -98,6 +98,18 @@ def test_an_operator_sends_but_changes_no_firmware(server):
         assert refused.status == 403
     assert (server.repo / "door/1.0.0.bin").exists()
     assert len(local(server).get("/api/v1/tokens").json["tokens"]) == 1
+
+
+def test_who_shows_two_tokens_shows_none(server):
+    """What stands before the server may have looked at the other one; and what comes behind a refusal is not heard."""
+    word = b"Authorization: Bearer " + make_token(server, "root", role="admin").encode() + b"\r\n"
+    asks = remote(server)
+    head = b"GET /api/v1/tokens HTTP/1.1\r\nHost: a\r\n"
+    for shown in (word + b"authorization: Bearer x\r\n", b"Authorization: Basic eDp5\r\n" + word, word + word):
+        with socket.create_connection(asks.address, timeout=10) as wire:
+            wire.sendall(head + shown + b"\r\n" + head + word + b"\r\n")
+            answers = read_to_end(wire)
+        assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"401"], answers
 
 
 def test_what_is_refused_takes_no_body(server):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.admin import Admin
 from tests.support.tls import TlsServer, dev_cert
-from tests.support.updraft import BIN, ESP32, ESP8266, PATIENCE_S, Reply, Server, device_request, make_image, \
+from tests.support.updraft import BIN, ESP32, ESP8266, PATIENCE_S, ROOT, Reply, Server, device_request, make_image, \
     password_line, read_to_end, wait_until
 
 SLOW = 2_000_000  # rounds: nobody waits for so many in a test that is right
@@ -149,6 +149,9 @@ def test_no_spelling_gets_round_the_password(repo):
     told = [image[:64], b"0.4.9", b"0_4_9", hashlib.md5(image).hexdigest().encode(), hashlib.sha256(image).hexdigest().encode()]
     headers = b"".join(f"{name}: {value}\r\n".encode() for name, value in {**ESP8266, "x-ESP8266-version": "0.4.8"}.items()
                        if name not in ("Connection", "x-ESP8266-mode"))
+    routes = re.findall(r'{ "(/[^"]*)", device_api_\w+ }', (ROOT / "server/router.c").read_text())
+    asked = {question.split()[1].decode() for question in QUESTIONS}
+    assert {one for one in routes if not any(path.startswith(one) for path in asked)} <= {"/healthz"}, "who may ask that?"
     with Server(repo, device_passwords=lines) as server:
         for question in QUESTIONS:
             for shown in SHOWN if question is QUESTIONS[0] or b"firmware/%64" in question else SHOWN[:1]:
