@@ -216,6 +216,18 @@ def test_acts_are_noted_with_who_and_what(server):
     assert len(path.read_text().splitlines()) == 8
 
 
+def test_each_act_of_the_table_is_noted_once(server):
+    """Also where nothing comes of it; and what only looks leaves no line."""
+    admin, wanted = local(server), []
+    for path, method, operation in OPERATIONS:
+        answer = admin.ask(method.upper(), re.sub(r"{\w+}", "nobody", path), b"{}" if method in ("post", "patch") else None)
+        if "x-audit" in operation:
+            wanted.append((operation["x-audit"], answer.status, answer.error))
+        assert ("x-audit" in operation) == (method != "get")
+    assert len(wanted) >= 10 and wanted == [(one["act"], one["status"], one["code"]) for one in acts(server, len(wanted))]
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one["time"]) for one in acts(server, len(wanted)))
+
+
 def test_what_operators_say_breaks_no_line(server):
     admin = local(server)
     for word in ('a"b', "a\nb", "\x1b[2J", "ä", "%00", "x" * 3000):
