@@ -344,6 +344,26 @@ def test_a_full_disk_stops_no_act(tmp_path):
 
 
 @needs_disk
+def test_a_full_disk_keeps_no_revoked_token(tmp_path):
+    folder = tmp_path / "s"
+    with small_disk.SmallDisk(folder / "state", "4m") as disk:
+        with Server(folder, preexec_fn=disk.enter, admin_socket=folder / "admin.sock", admin_listen="127.0.0.1:0",
+                    store="none") as server:
+            admin = Admin(folder / "admin.sock")
+            admin.post("/api/v1/tokens", {"name": "kept"})
+            leaked = remote(server, admin.post("/api/v1/tokens", {"name": "leaked"}).json["token"])
+            assert leaked.get("/metrics").status == 200
+            disk.fill()
+            answer = admin.delete("/api/v1/tokens/leaked")
+            assert (answer.status, answer.error) == (500, "not-written") and "refused from now on" in answer.text
+            assert leaked.get("/metrics").error == "unauthorized"
+            says(r"leaked +read .*\(revoked, not written down yet\)", "token", "ls", "--admin-socket", folder / "admin.sock")
+            disk.empty()
+            assert admin.delete("/api/v1/tokens/leaked").status == 200
+            assert [one["name"] for one in admin.get("/api/v1/tokens").json["tokens"]] == ["kept"]
+
+
+@needs_disk
 def test_a_start_on_a_disk_that_is_read_only(tmp_path):
     """It serves what it can, as without an audit log: and says so."""
     folder = tmp_path / "s"
