@@ -3,6 +3,7 @@
 #include "server/admin_parts.h"
 
 #include "server/check.h"
+#include "server/password_checks.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -71,6 +72,30 @@ static void warn_of_failing(json_t *warnings, const struct admin_api *api)
     }
 }
 
+/* A type that is mistyped in the file of passwords leaves open what it was meant to close. */
+static void warn_of_unknown_types(json_t *warnings, const struct admin_api *api)
+{
+    const struct device_users *users = password_checks_users(api->device_api->passwords);
+    const char *type, *before = "", *first = NULL;
+    size_t count = 0;
+    bool closes_all = users == NULL || device_users_cover(users, slice_of(""));
+    for (size_t i = 0; !closes_all && (type = device_users_type(users, i)) != NULL; before = type, i++) {
+        if (strcmp(type, before) != 0 && !catalog_has_type(api->catalog, slice_of(type))) {
+            first = first != NULL ? first : type;
+            count++;
+        }
+    }
+    if (count > 0) {
+        char text[300];
+        snprintf(
+            text, sizeof text,
+            "no file is for the type \"%s\"%s that users are for: if that is mistyped, the one that is meant needs "
+            "no password",
+            first, count > 1 ? ", and others," : "");
+        add_warning(warnings, "device-passwords", text);
+    }
+}
+
 json_t *admin_warnings_json(const struct admin_api *api, const struct public_url *url)
 {
     json_t *warnings = json_array();
@@ -90,6 +115,7 @@ json_t *admin_warnings_json(const struct admin_api *api, const struct public_url
                  audit_trouble(api->audit));
         add_warning(warnings, "audit", trouble);
     }
+    warn_of_unknown_types(warnings, api);
     warn_of_halted(warnings, api);
     warn_of_failing(warnings, api);
     if (rejected > 0) {

@@ -259,6 +259,11 @@ bool device_users_cover(const struct device_users *users, struct slice type)
             bsearch(wanted, users->types, users->type_count, sizeof users->types[0], by_text) != NULL);
 }
 
+const char *device_users_type(const struct device_users *users, size_t i)
+{
+    return i < users->type_count ? users->types[i] : NULL;
+}
+
 bool device_user_is_for(const struct device_user *user, struct slice type)
 {
     bool more = true;

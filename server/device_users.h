@@ -47,6 +47,9 @@ struct device_user *device_users_find(struct device_users *users, struct slice n
 /* Whether devices of this type need a password. */
 bool device_users_cover(const struct device_users *users, struct slice type);
 
+/* The types that lines name, in order, some of them more than once; NULL behind the last. */
+const char *device_users_type(const struct device_users *users, size_t i);
+
 /* Whether this user's password is good for it. */
 bool device_user_is_for(const struct device_user *user, struct slice type);
 

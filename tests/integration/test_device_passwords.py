@@ -329,6 +329,20 @@ def test_explain_says_that_a_password_is_needed(repo):
             assert any("needs a user and a password" in step for step in steps) == needs
 
 
+def test_a_mistyped_type_is_warned_of(repo):
+    """It leaves open what it was meant to close."""
+    lines = write(repo, password_line("garden", "secret", "door"))
+    with Server(repo, device_passwords=lines) as server:
+        def warnings():
+            return [one for one in Admin(repo / "state/admin.sock").get("/api/v1/status").json["warnings"] if "passwords" in one]
+        assert warnings() == []
+        for types, named in (("door,gaet,shde,gaet", True), (None, False)):
+            write(repo, password_line("garden", "secret", "gate"), password_line("roof", "secret", types))
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: len(warnings()) == named, "the reload")
+            assert not named or re.search('"gaet", and others, that users are for', warnings()[0])
+
+
 def test_who_leaves_while_he_waits_and_the_end(repo):
     """Connections that go away meanwhile take nothing with them; a stop waits for one digest, not for all."""
     lines = write(repo, password_line("garden", "secret", rounds=SLOW))
