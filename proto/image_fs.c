@@ -255,8 +255,9 @@ static bool is_filled_with(struct image_view view, size_t at, size_t n, uint8_t 
     return true;
 }
 
-/* Nothing in a block of LittleFS says that it is free. Of two that look erased neither is in use: of a file that goes
- * on in a second block, that one begins with a pointer (SPEC.md, CTZ skip-lists). */
+/* Nothing in a block of LittleFS says that it is free, and a file may begin with a whole block of FF. But where a file
+ * goes on, its next block begins with a pointer (SPEC.md, CTZ skip-lists); so of two blocks that look erased neither is
+ * in use, short of two such files that lie side by side at the very end. */
 static bool lfs_ends_empty(struct image_view view, size_t whole, size_t block_bytes)
 {
     return whole >= 4 * block_bytes && (is_filled_with(view, whole - 2 * block_bytes, 2 * block_bytes, 0xff) ||

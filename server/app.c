@@ -283,6 +283,7 @@ static int prepare(struct app *app)
     /* A file that is larger than a limit allows is an error of its upload, not our end. */
     signal(SIGXFSZ, SIG_IGN);
     json_object_seed(0); /* here, where opening /dev/urandom delays nobody */
+    app_begin_sandbox(app);
     uv_loop_init(&app->loop);
     (void)uv_loop_configure(&app->loop, UV_METRICS_IDLE_TIME);
     app->loop.data = app;

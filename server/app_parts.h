@@ -124,6 +124,9 @@ void app_on_room(void *owner);
 /* --- app_sandbox: what the process may do --------------------------------------------------------------------------
  */
 
+/* Before the loop is made. */
+void app_begin_sandbox(struct app *app);
+
 /* Each returns 0, or 1 having said what. No thread may be running. */
 int app_become_user(struct app *app);
 int app_confine(struct app *app);

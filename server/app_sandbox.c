@@ -170,13 +170,21 @@ static void confine_files(const struct app *app, struct app_sandbox *state)
     }
 }
 
-static void confine_calls(const struct app *app, struct app_sandbox *state)
+static void begin_calls(const struct app *app, struct app_sandbox *state)
 {
     if (sanitized && app->config.sandbox != CONFIG_SANDBOX_ON) {
         snprintf(state->calls_why, sizeof state->calls_why, "built with sanitizers, which make other calls");
         return;
     }
-    int error = sandbox_calls_enforce();
+    int error = sandbox_calls_hide();
+    if (error != 0) {
+        snprintf(state->calls_why, sizeof state->calls_why, "%s", strerror(error));
+    }
+}
+
+static void confine_calls(struct app_sandbox *state)
+{
+    int error = state->calls_why[0] == '\0' ? sandbox_calls_enforce() : 0;
     if (error != 0) {
         snprintf(state->calls_why, sizeof state->calls_why, "%s", strerror(error));
     }
@@ -189,6 +197,14 @@ static bool is_whole(const struct app_sandbox *state)
            state->calls_why[0] == '\0';
 }
 
+void app_begin_sandbox(struct app *app)
+{
+    if (app->config.sandbox != CONFIG_SANDBOX_OFF) {
+        app->sandbox.no_new_privileges = sandbox_no_new_privileges();
+        begin_calls(app, &app->sandbox);
+    }
+}
+
 int app_confine(struct app *app)
 {
     struct app_sandbox *state = &app->sandbox;
@@ -197,13 +213,12 @@ int app_confine(struct app *app)
         return 0;
     }
     (void)OPENSSL_init_ssl(0, NULL); /* reads its own configuration, while it can */
-    state->no_new_privileges = sandbox_no_new_privileges();
     int kept = sandbox_drop_capabilities();
     if (kept != 0) {
         snprintf(state->capabilities_why, sizeof state->capabilities_why, "%s", strerror(kept));
     }
     confine_files(app, state);
-    confine_calls(app, state);
+    confine_calls(state);
     if (app->config.sandbox != CONFIG_SANDBOX_ON || is_whole(state)) {
         return 0;
     }

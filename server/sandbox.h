@@ -66,7 +66,12 @@ int sandbox_landlock_enforce(struct sandbox_landlock *landlock);
 
 /* --- system calls: seccomp ---------------------------------------------------------------------------------------- */
 
-/* From now on, and for good: all others fail with EPERM. Returns 0 or an errno. */
+/* For good: what libraries would rather use, and have other ways for, is not there (ENOSYS). To be called before a
+ * library finds it there, as libuv does when a loop is made. Needs sandbox_no_new_privileges, as does what follows.
+ * Returns 0 or an errno. */
+int sandbox_calls_hide(void);
+
+/* From now on, and for good: all others fail with EPERM. After sandbox_calls_hide. Returns 0 or an errno. */
 int sandbox_calls_enforce(void);
 
 /* The names of those that are allowed: NULL behind the last. An architecture has some of them. */

@@ -81,6 +81,14 @@ def test_sanitizers_leave_system_calls_open_and_say_so(tmp_path):
         server.wait_log("level=info event=sandbox .*seccomp=no seccomp_why=.*sanitizers")
 
 
+@pytest.mark.skipif(IS_SANITIZED, reason="a server whose system calls are left open")
+def test_newer_libuv(tmp_path):
+    """It would set up an io_uring with the loop, and abort when the filter refuses its use: so there is none."""
+    with Server(tmp_path, env={"LD_PRELOAD": str(BIN / "make_ring.so")}) as server:
+        server.wait_log("^io_uring: Function not implemented")
+        server.wait_log("event=sandbox .*seccomp=yes")
+
+
 def test_off(tmp_path):
     with Server(tmp_path, sandbox="off") as server:
         server.wait_log(r"event=sandbox user=\S+ state=off")

@@ -256,7 +256,7 @@ static void a_place_that_cannot_be_allowed(void **state)
 
 static void confine_calls(void)
 {
-    if (!sandbox_no_new_privileges() || sandbox_calls_enforce() != 0) {
+    if (!sandbox_no_new_privileges() || sandbox_calls_hide() != 0 || sandbox_calls_enforce() != 0) {
         _exit(2);
     }
 }
@@ -268,6 +268,7 @@ static void try_programs(void)
     EXPECT(syscall(SYS_execveat, AT_FDCWD, "/bin/true", NULL, NULL, 0), EPERM);
     EXPECT(syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, 0), EPERM); /* a process */
     EXPECT(syscall(SYS_clone3, NULL, 0), ENOSYS);
+    EXPECT(syscall(SYS_io_uring_setup, 0, NULL), ENOSYS);
 #ifdef SYS_fork
     EXPECT(syscall(SYS_fork), EPERM);
 #endif
@@ -293,7 +294,7 @@ static void try_powers(void)
     static const long calls[] = { SYS_setresuid,       SYS_setgroups,   SYS_mount,      SYS_umount2,
                                   SYS_chroot,          SYS_unshare,     SYS_setns,      SYS_bpf,
                                   SYS_perf_event_open, SYS_init_module, SYS_kexec_load, SYS_keyctl,
-                                  SYS_io_uring_setup,  SYS_userfaultfd, SYS_reboot,     SYS_seccomp,
+                                  SYS_io_uring_enter,  SYS_userfaultfd, SYS_reboot,     SYS_seccomp,
                                   SYS_personality,     SYS_mknodat,     SYS_symlinkat,  SYS_process_vm_writev };
     confine_calls();
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {

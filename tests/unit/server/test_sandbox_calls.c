@@ -203,14 +203,38 @@ static void what_each_architecture_needs(void **state)
 static void what_none_is_given(void **state)
 {
     (void)state;
-    static const char *const refused[] = { "execve",      "execveat",        "ptrace",         "process_vm_readv",
-                                           "mount",       "setns",           "unshare",        "bpf",
-                                           "init_module", "finit_module",    "io_uring_setup", "io_uring_enter",
-                                           "keyctl",      "setuid",          "setresuid",      "setgroups",
-                                           "kill",        "tkill",           "pidfd_open",     "pidfd_getfd",
-                                           "mknodat",     "symlinkat",       "chroot",         "pivot_root",
-                                           "userfaultfd", "perf_event_open", "seccomp",        "personality",
-                                           "capset",      "reboot",          "kexec_load",     "swapon" };
+    static const char *const refused[] = { "execve",
+                                           "execveat",
+                                           "ptrace",
+                                           "process_vm_readv",
+                                           "mount",
+                                           "setns",
+                                           "unshare",
+                                           "bpf",
+                                           "init_module",
+                                           "finit_module",
+                                           "io_uring_register",
+                                           "io_uring_enter",
+                                           "keyctl",
+                                           "setuid",
+                                           "setresuid",
+                                           "setgroups",
+                                           "kill",
+                                           "tkill",
+                                           "pidfd_open",
+                                           "pidfd_getfd",
+                                           "mknodat",
+                                           "symlinkat",
+                                           "chroot",
+                                           "pivot_root",
+                                           "userfaultfd",
+                                           "perf_event_open",
+                                           "seccomp",
+                                           "personality",
+                                           "capset",
+                                           "reboot",
+                                           "kexec_load",
+                                           "swapon" };
     static struct program program;
     for (size_t i = 0; i < COUNT_OF(architectures); i++) {
         uint32_t id = architectures[i].id;
