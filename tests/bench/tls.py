@@ -63,7 +63,8 @@ class Bench:
         self.options, self.folder, self.image_path, self.image = options, folder, image_path, image
         self.server_pin, self.load_pin = pins
         self.certs = dev_cert(folder / "certs", "127.0.0.1")
-        self.questions = {(path, kept): Question(path, kept, image) for path in (CHECK, DOWNLOAD) for kept in (False, True)}
+        self.questions = {(path, kept): Question(path, kept, image)
+                          for path in (CHECK, DOWNLOAD) for kept in (False, True)}
         self.count = 0
 
     def server(self, kind):
@@ -83,10 +84,11 @@ def measure(bench, server, case, flags, unit):
     name, version, _, resumed = case
     with bench.load(server, version, connections=CONNECTIONS, ms=int(bench.options.seconds * 1000), resume=int(resumed),
                     **flags) as one:
-        before = server.cpu_s(), machine.cpu_s(one.pid)
+        pids = server.pid, one.pid
+        before = [machine.exact_cpu_s(pid) for pid in pids]
         one.begin()
         result = one.result()
-        server_s, client_s = server.cpu_s() - before[0], machine.cpu_s(one.pid) - before[1]
+        server_s, client_s = (machine.exact_cpu_s(pid) - was for pid, was in zip(pids, before))
     if not flags["kept"] and (result["handshakes"], result["resumed"]) != (result["answers"],
                                                                             resumed * result["answers"]):
         raise Wrong(f"{server.name}, {name}: {result['handshakes']} handshakes, of which {result['resumed']} resumed, "
@@ -170,7 +172,8 @@ def memory(bench):
 
 
 def ask_checks(bench, server, version, flags):
-    with bench.load(server, version, connections=8, pause_us=5000, ms=int(bench.options.seconds * 1000), **flags) as one:
+    ms = int(bench.options.seconds * 1000)
+    with bench.load(server, version, connections=8, pause_us=5000, ms=ms, **flags) as one:
         one.begin()
         return one.result()
 

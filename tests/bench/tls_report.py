@@ -16,8 +16,8 @@ MEMORY_TARGETS = {"1,000 idle": 20, "2,000 idle": 20, "500 slow": 40}
 def cpu_tables(part, unit, rate):
     rows = [[row["case"], row["server"], str(row["requests"]), f"{row['rate']:.0f}", f"{row['server_us']:.1f}",
              f"{row['client_us']:.1f}"] for row in part["medians"]]
-    lines = markdown_table(["case", "server", "answers in all", rate, f"server CPU µs/{unit}", f"client CPU µs/{unit}"],
-                           rows) + [""]
+    heads = ["case", "server", "answers in all", rate, f"server CPU µs/{unit}", f"client CPU µs/{unit}"]
+    lines = markdown_table(heads, rows) + [""]
     keys = ("server_us", "both_us", "rate")
     rows = [[row["case"], row["against"] + (" (the better)" if row["better_nginx"] else ""),
              *(ratio_cell(key, row[key]) for key in keys)] for row in part["ratios"]]
@@ -34,7 +34,8 @@ def memory_cell(row):
 
 
 def memory_table(rows):
-    heads = ["what", "server", "resident KiB, each", "kernel socket KiB, each: sockstat", "ss", "unacknowledged KiB, each"]
+    heads = ["what", "server", "resident KiB, each", "kernel socket KiB, each: sockstat", "ss",
+             "unacknowledged KiB, each"]
     return markdown_table(heads, [
         [f"{row['what']}, {NAMES[row['version']]}", row["server"], memory_cell(row),
          *(f"{row[key] / KIB:.1f}" for key in ("kernel", "kernel_ss", "queued"))] for row in rows]) + [""]
@@ -47,18 +48,20 @@ def storm_row(rows, server, storm):
         return statistics.median(pick(row) for row in mine)
 
     def latency(door):
-        return "{:.2f}, {:.2f} ({:.2f})".format(*(median(lambda row: row[door][clock][share]) / 1e3 for clock, share in (
-            ("own_us", "p50"), ("own_us", "p99"), ("wall_us", "p99"))))
+        shown = (("own_us", "p50"), ("own_us", "p99"), ("wall_us", "p99"))
+        values = (median(lambda row, place=place: row[door][place[0]][place[1]]) / 1e3 for place in shown)
+        return "{:.2f}, {:.2f} ({:.2f})".format(*values)
 
     under = storm != "none"
-    return [f"{storm}", server, latency("tls"), latency("plain"), f"{median(lambda row: row['transfer']) / 1e6:.0f}",
+    return [storm, server, latency("tls"), latency("plain"), f"{median(lambda row: row['transfer']) / 1e6:.0f}",
             f"{median(lambda row: row['handshakes']):.0f}" if under else "",
             f"{median(lambda row: row['cpu']):.2f}" if under else ""]
 
 
 def storm_table(rows):
-    heads = ["what", "server", "304 over TLS ms: p50, p99 (by the wall)", "304 on the plain door ms: p50, p99 (by the wall)",
-             "a transfer, MB/s", "storm's handshakes/s", "server's CPU"]
+    heads = ["what", "server", "304 over TLS ms: p50, p99 (by the wall)",
+             "304 on the plain door ms: p50, p99 (by the wall)", "a transfer, MB/s", "storm's handshakes/s",
+             "server's CPU"]
     pairs = dict.fromkeys((row["server"], row["storm"]) for row in rows)
     return markdown_table(heads, [storm_row(rows, *pair) for pair in pairs]) + [""]
 
