@@ -253,8 +253,9 @@ static enum stream_sent socket_send(struct stream *stream, const char *head, siz
     if (last && socket->remaining > 0 && !socket->of_unix && !socket->little) {
         send_full_segments(socket);
     }
-    /* MSG_MORE: the head rides in the segment of the first body bytes, or of the end of the connection. */
-    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (socket->remaining > 0 || last ? MSG_MORE : 0);
+    /* MSG_MORE: the head rides in the segment of the first body bytes, of what the owner has next, or of the end of
+     * the connection. */
+    int flags = MSG_NOSIGNAL | MSG_DONTWAIT | (socket->remaining > 0 || last || socket->more ? MSG_MORE : 0);
     ssize_t n;
     do {
         n = send(socket->fd, head, head_bytes, flags);

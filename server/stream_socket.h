@@ -49,6 +49,7 @@ struct stream_socket {
     uint64_t offset, remaining;
     char *head_rest; /* of a head that the system did not take at once, from head_sent to head_bytes */
     size_t head_sent, head_bytes;
+    bool more;   /* the owner sends on as soon as there is room: a segment begun may wait for it */
     bool quick;  /* the peer has proved it */
     bool little; /* hold_little; it is on trial since `little_ms`, when `little_from` bytes were sent */
     uint64_t little_ms, little_from;

@@ -46,6 +46,7 @@ enum stream_sent tls_flush(struct stream_tls *tls, bool last)
         sent = buf_add(&tls->output, out->bytes, out->used) ? STREAM_PENDING : STREAM_BROKEN;
     } else {
         tls->given += out->used;
+        tls->socket.more = tls->remaining > 0 && !tls->socket.little; /* a little may be less than a segment */
         sent = tls_socket_of(tls)->ops->send(tls_socket_of(tls), out->bytes, out->used, NULL, 0, 0, last);
         tls->busy = sent == STREAM_PENDING;
     }
