@@ -303,6 +303,9 @@ void http_conn_expire(struct http_conn *conn)
     case HTTP_WAIT_ANSWER:
         conn_wait_for(conn, HTTP_WAIT_ANSWER);
         break;
+    case HTTP_WAIT_IDLE:
+        conn_end_rest(conn);
+        break;
     case HTTP_WAIT_TRANSFER:
     case HTTP_WAIT_FINISH:
         conn_look_at_transfer(conn);

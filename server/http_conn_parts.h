@@ -93,6 +93,10 @@ void conn_refuse(struct http_conn *conn, unsigned status, const char *why);
 /* Its transfer's time for a look: closes it where all has arrived, or nothing moves any more. */
 void conn_look_at_transfer(struct http_conn *conn);
 
+/* A kept connection has rested long enough. What it was answered it may not have taken yet: it goes on being watched
+ * then, and counted as its address's. */
+void conn_end_rest(struct http_conn *conn);
+
 /* The memory of a transfer. */
 size_t conn_transfer_bytes(void);
 

@@ -101,10 +101,24 @@ void conn_look_at_transfer(struct http_conn *conn)
     } else if (conn_stream(conn)->ops->is_dead(conn_stream(conn))) {
         http_conn_close(conn, "reset by the device");
     } else if (now_ms - conn->progress_ms >= conn->server->limits.transfer_ms) {
+        conn_stream(conn)->ops->discard(conn_stream(conn));
         http_conn_close(conn, "no progress");
     } else {
         conn_wait_for(conn, conn->wait);
     }
+}
+
+void conn_end_rest(struct http_conn *conn)
+{
+    struct stream *stream = conn_stream(conn);
+    if (stream->ops->unacknowledged(stream) == 0) {
+        http_conn_close(conn, NULL);
+        return;
+    }
+    conn->state = CONN_FINISHING;
+    stream->ops->shutdown(stream);
+    conn_wait_for_transfer(conn);
+    conn_wait_for(conn, HTTP_WAIT_FINISH);
 }
 
 /* --- sending ------------------------------------------------------------------------------------------------------ */

@@ -64,6 +64,10 @@ struct stream_ops {
      * URIs of its SAN. Returns false where it showed none. */
     bool (*certificate)(struct stream *stream, stream_name_fn on_name, void *owner);
 
+    /* When it is closed the system shall drop what the peer has not taken, and reset it. Else it would go on offering
+     * that for minutes, hundreds of KiB each, to whoever answers and takes nothing. */
+    void (*discard)(struct stream *stream);
+
     /* Ends it; on_closed follows, perhaps before it returns. No other callback does. */
     void (*close)(struct stream *stream);
 };

@@ -292,6 +292,13 @@ static bool socket_is_dead(struct stream *stream)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == TCP_CLOSE;
 }
 
+/* socket(7): a linger time of zero. */
+static void socket_discard(struct stream *stream)
+{
+    struct linger at_once = { .l_onoff = 1 };
+    (void)setsockopt(of_stream(stream)->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
 void stream_socket_print_address(const struct sockaddr *address, char *text, size_t size)
 {
     char host[INET6_ADDRSTRLEN] = "?";
@@ -383,6 +390,7 @@ static const struct stream_ops socket_ops = {
     .remote = socket_remote,
     .local = socket_local,
     .certificate = socket_certificate,
+    .discard = socket_discard,
     .close = socket_close,
 };
 

@@ -283,6 +283,11 @@ static bool tls_is_dead(struct stream *stream)
     return tls_socket_of(of_stream(stream))->ops->is_dead(tls_socket_of(of_stream(stream)));
 }
 
+static void tls_discard(struct stream *stream)
+{
+    tls_socket_of(of_stream(stream))->ops->discard(tls_socket_of(of_stream(stream)));
+}
+
 static bool tls_credentials(struct stream *stream, uid_t *uid, gid_t *gid)
 {
     return tls_socket_of(of_stream(stream))->ops->credentials(tls_socket_of(of_stream(stream)), uid, gid);
@@ -383,6 +388,7 @@ static const struct stream_ops tls_ops = {
     .remote = tls_remote,
     .local = tls_local,
     .certificate = tls_certificate,
+    .discard = tls_discard,
     .close = tls_close,
 };
 

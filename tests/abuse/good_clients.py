@@ -1,6 +1,7 @@
 """Those who only want to be served, while others attack: each asks again and again, every time on a fresh connection, and
 notes how long the answer took, or what was wrong with it."""
 
+import http.client
 import socket
 import threading
 import time
@@ -30,7 +31,7 @@ class GoodClient(threading.Thread):
             began = time.perf_counter()
             try:
                 self.ask()
-            except (OSError, Wrong, AssertionError, ValueError, IndexError) as error:
+            except (OSError, http.client.HTTPException, Wrong, AssertionError, ValueError, IndexError) as error:
                 self.wrong.append(f"after {time.perf_counter() - began:.2f} s: {type(error).__name__}: {error}")
             else:
                 self.took.append(time.perf_counter() - began)

@@ -15,6 +15,10 @@ from tests.abuse.stage import CHECK, DOWNLOAD, FILE
 RATE = 250  # new connections a second
 GRACE_S = 20  # for it to end by itself
 
+# Of what it tells with -v 4.
+MADE = re.compile(rb"socket \d+ created ")
+PROBE = re.compile(rb"created probe socket ")
+ENDED = re.compile(rb"run_test: socket \d+ closed: |error sending initial slow request|error sending follow up data")
 ANSWER = re.compile(rb"run_test: socket \d+ replied \d+ bytes:\s*HTTP/1\.\d (\d{3})")
 
 
@@ -62,10 +66,10 @@ ATTACKS = [
 
 @dataclasses.dataclass
 class Seen:
-    """By slowhttptest: connections that got as far as a request, those that were ended, the most at once; what was
-    answered, {"408": 990}; and whether its own probe was always answered."""
-    reached: int
-    closed: int
+    """By slowhttptest: its connections, how many the server ended, the most that were open at once; what was answered,
+    {"408": 990}; and whether its own probe was always answered."""
+    made: int
+    ended: int
     most: int
     answers: collections.Counter
     probe: bool
@@ -101,8 +105,7 @@ def attack(stage, what, folder, connections, seconds):
 def read(told, table):
     with open(table, newline="") as file:
         rows = [{key: int(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    last = rows[-1]
-    return Seen(reached=last["Connected"] + last["Closed"], closed=last["Closed"],
+    return Seen(made=len(MADE.findall(told)) - len(PROBE.findall(told)), ended=len(ENDED.findall(told)),
                 most=max(row["Connected"] for row in rows),
                 answers=collections.Counter(status.decode() for status in ANSWER.findall(told)),
                 probe=all(row["Service Available"] for row in rows))

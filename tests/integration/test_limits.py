@@ -253,7 +253,27 @@ def test_transfer_without_progress_is_cut(tmp_path, image):
     with Server(tmp_path, transfer_timeout="500ms") as server:
         download = Download(server, "/update/door").started()
         server.wait_log(r'event=update_cut .*why="no progress"')
-        assert len(download.finish().body) < len(image)
+        with pytest.raises(ConnectionResetError):  # the system does not go on offering the rest
+            download.finish()
+        assert len(download.data) < len(image)
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_kept_connection_that_rests_on_its_answer(tmp_path, takes):
+    """The system took all of it, the device not yet: that is no rest. Who takes it gets it, who does not is cut."""
+    data = make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", size="400K", seed=1)
+    headers = {**ESP8266, "Connection": "keep-alive"}
+    with Server(tmp_path, idle_timeout="300ms", transfer_timeout="1s" if not takes else "10m") as server:
+        download = Download(server, "/update/door", request=device_request("/update/door", headers, http="1.1")).started()
+        server.wait_log("event=update_sent")
+        if takes:
+            time.sleep(1)
+            assert_whole(download.finish(), data)
+            return
+        wait_until(lambda: "updraft_connections_open 0\n" in Admin(server.folder / "state/admin.sock").get("/metrics").text,
+                   "the cut")
+        with pytest.raises(ConnectionResetError):
+            download.finish()
 
 
 def test_slow_but_steady_reader_is_not_cut(tmp_path, image):
