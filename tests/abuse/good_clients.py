@@ -1,6 +1,7 @@
 """Those who only want to be served, while others attack: each asks again and again, every time on a fresh connection, and
 notes how long the answer took, or what was wrong with it."""
 
+import collections
 import http.client
 import socket
 import threading
@@ -10,6 +11,7 @@ from tests.abuse.stage import CHECK, DOWNLOAD, VERSION
 from tests.support.updraft import ESP8266, Reply, device_request, read_to_end
 
 PATIENCE_S = 8  # of the updater of the ESP8266 (HTTPClient's default)
+LEFT = "left to the system"
 ATTACKER, OTHER = "127.0.0.1", "127.0.0.2"
 
 
@@ -51,7 +53,7 @@ class GoodClients:
     """A context, in which all of them ask. `shares`: one of them has the attackers' address, as behind one NAT."""
 
     def __init__(self, stage, shares):
-        self.stage, self.most = stage, {}
+        self.stage, self.most = stage, collections.Counter()
         self.context = stage.context()
         check = device_request(CHECK, ESP8266, version=VERSION)
         download = device_request(DOWNLOAD, {"User-Agent": "ESP8266-http-Update"})
@@ -59,7 +61,7 @@ class GoodClients:
             GoodClient("checks", lambda: self.check(OTHER, check), 0.02),
             GoodClient("checks over TLS", lambda: self.check(OTHER, check, tls=True), 0.03),
             GoodClient("downloads", lambda: self.download(download), 0.5),
-            GoodClient("operator", self.look, 0.25),
+            GoodClient("operator", self.look, 0.5),
         ]
         if shares:
             self.all.append(GoodClient("checks from the attackers' address", lambda: self.check(ATTACKER, check), 0.05))
@@ -97,10 +99,10 @@ class GoodClients:
             raise Wrong(f"a download is answered {reply.status_line}, {len(reply.body)} bytes")
 
     def look(self):
-        """What the operator sees; the most of it is kept."""
-        for name, value in self.stage.samples().items():
+        """What the operator sees, and the system; the most of it is kept."""
+        for name, value in {**self.stage.samples(), LEFT: self.stage.left_to_the_system()}.items():
             self.most[name] = max(value, self.most.get(name, 0))
 
     def failures(self):
-        return [f"{client.name}: {client.answered()} answered; the first that was not, {client.wrong[0]}" if client.wrong else
-                f"{client.name}: none was made" for client in self.all if client.wrong or not client.took]
+        return [f"{client.name}: {client.answered()} answered; the first that was not, {[*client.wrong, 'never came'][0]}"
+                for client in self.all if client.wrong or not client.took]

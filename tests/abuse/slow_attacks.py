@@ -34,7 +34,7 @@ class Attack:
 
 HEADERS = ("-H", "-i", "2", "-x", "24", "-t", "GET")
 BODY = ("-B", "-i", "2", "-x", "24", "-s", "8192")
-READ = ("-X", "-n", "1", "-z", "32", "-w", "512", "-y", "1024", "-k", "3")
+READ = ("-X", "-n", "1", "-z", "128", "-w", "512", "-y", "1024", "-k", "3")
 ORDERS = "/api/v1/rollouts"
 
 # Each setting is a server of its own; in the last two the attackers have more connections than they may.
