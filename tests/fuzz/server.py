@@ -159,7 +159,7 @@ class Run:
         rng = random.Random(f"{seed}")
         self.devices, self.operators, self.reports = device_seeds(self.image), admin_seeds(rng, self.image), report_seeds()
         self.counts, self.statuses = collections.Counter(), collections.Counter()
-        self.cpu_s, self.sizes = 0.0, []
+        self.server, self.cpu_s, self.sizes = None, 0.0, []
         self.last = collections.deque(maxlen=KEPT)
         self.where = "the start"
 
@@ -175,7 +175,7 @@ class Run:
                "mqtt_preset": rng.choice(("tasmota", "homie")), "log_format": "json", "loop_guard": 1, "store": "none",
                "trusted_proxy": ["127.0.0.0/9"], "block_mac": MACS[3], "allow_mac": ["5c:cf:7f", "24:0a"], "block_network": "127.9.0.0/16",
                "tls_record_size": 512, "peer_connections": 4, "connections_max": 64, "fs_gzip": "yes", "offer": "published",
-               "mqtt_version": "3.1.1", "command_retain": "yes", "site_in_flight": 2, "image_memory": "64K"}
+               "mqtt_version": "3.1.1", "command_retain": "yes", "site_in_flight": 2, "image_memory": "32M"}
         return {**flags, **{key: value for key, value in odd.items() if rng.random() < 0.25}}
 
     def make_files(self):
@@ -387,7 +387,8 @@ def main():
             rounds = run.rounds()
         except (Failure, AssertionError, OSError, ssl.SSLError, json.JSONDecodeError) as error:
             code = run.fail(f"{type(error).__name__}: {error}")
-            run.server.process.kill()
+            if run.server is not None:
+                run.server.process.kill()
             return code
         doors = ", ".join(f"{run.counts[door]} {door}" for door in ("plain", "tls", "socket", "admin"))
         statuses = ", ".join(f"{status}: {n}" for status, n in sorted(run.statuses.items()))
