@@ -192,6 +192,7 @@ static void on_poll(uv_timer_t *timer)
     struct device *device = timer->data;
     if (device_state_rests(device->state) && device->state != DEVICE_GONE) {
         device->fs = false;
+        device->url = device->type->has_url ? &device->type->url : device->url; /* a command's is for that command */
         start_round(device);
         device_ask(device);
     }

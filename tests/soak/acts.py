@@ -37,7 +37,7 @@ class Line:
     def __init__(self, acts, type_name, first):
         self.acts, self.stage, self.type_name = acts, acts.stage, type_name
         self.sorts = itertools.islice(itertools.cycle(self.SORTS), first, None)
-        self.rollout, self.images = None, []  # (version, file) of each image that lies there
+        self.rollout, self.images = None, self.stage.lying[type_name]
 
     def step(self):
         """What is to be done now. Returns whether it may begin another."""
@@ -241,11 +241,11 @@ class Acts(Thread):
         """On devices that take part in no rollout, each taken back at once."""
         mac, change = HEADS[self.counts["words on devices"] % len(HEADS)], self.stage.admin
         for body in ({"groups_add": ["cellar", "north"], "note": "a word"}, {"blocked": True}, {"pin": "0.4.9"},
-                     {"groups_remove": ["cellar", "north"], "note": None, "blocked": False, "pin": None}):
+                     {"groups_remove": ["cellar", "north"], "note": "", "blocked": False, "pin": None}):
             answer = change.ask("PATCH", f"/api/v1/devices/{mac}", body)
             assert answer.status == 200, (body, answer)
-        assert change.post(f"/api/v1/devices/{mac}/retry").status == 200
-        assert change.get(f"/api/v1/devices/{mac}").status == 200
+        for answer in (change.post(f"/api/v1/devices/{mac}/retry", {}), change.get(f"/api/v1/devices/{mac}")):
+            assert answer.status == 200, answer
         self.counts["words on devices"] += 1
 
     def forget_newcomers(self):

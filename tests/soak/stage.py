@@ -44,6 +44,8 @@ class Stage(Fleet):
         self.config, self.passwords = folder / "updraft.ini", folder / "passwords"
         self.device_count, self.numbers = devices, {}
         self.newcomers, self.came = itertools.count(), collections.deque()
+        self.lying = collections.defaultdict(list)  # type: (version, file) of its images, the oldest first
+        self.sim = None
         self.config.write_text("")
         self.passwords.write_text(password_line(USER, PASSWORD, "vault") + "\n")
         self.images = {name: make_image("esp8266", folder / f"s/firmware/{name}/{VERSION}.bin", size=size, seed=seed)
@@ -54,7 +56,7 @@ class Stage(Fleet):
         self.forms = [self.write_forms(folder / f"forms{n}", sdk) for n, sdk in enumerate(["2.2.1", "2.2.2"])]
 
     def start(self, wait=True, **more):
-        self.server = TlsServer(self.folder / "s", self.certs, ("server", "server-rsa"), wait, **{**self.flags, **more})
+        self.server = TlsServer(self.folder / "s", self.certs, ("server", "server-rsa"), wait=wait, **{**self.flags, **more})
         line = next(line for line in self.server.said if line.startswith("listening admin 127.0.0.1:"))
         self.admin_address = ("127.0.0.1", int(line.rpartition(":")[2]))
         wait_connected(self.admin)
@@ -95,10 +97,19 @@ class Stage(Fleet):
         flags = {"types": ",".join(TYPES), "family": "mixed", "devices": self.device_count, "check_in_at_start": True,
                  "poll": POLL_S / TIME_SCALE, "retry": RETRY_S / TIME_SCALE, "time_scale": TIME_SCALE, "rate": "400K",
                  "stall_time": 1, "report": True, "quiet": True, "json_devices": True, "seed": 7, "duration": "24h", **ILL}
+        for name in TYPES:
+            version, file, _data = self.make(name)
+            wait_until(lambda: self.knows(name, version), f"{version} of {name} is known")
+            self.lying[name].append((version, file))
         (self.folder / "sim").mkdir()
-        self.sim = Sim(self.folder / "sim", self.server, self.broker, **flags).ready()
+        self.sim = Sim(self.folder / "sim", self.server, self.broker, **flags)
+        self.sim.ready()
         wait_until(lambda: self.known() >= self.device_count, "the server has seen the simulated devices")
-        return self.sim
+
+    def __exit__(self, *exception):
+        if self.sim is not None:
+            self.sim.__exit__()
+        super().__exit__(*exception)
 
     # --- quiet --------------------------------------------------------------------------------------------------------
 
