@@ -22,7 +22,8 @@ def samples(name, start, a_minute, noise):
     ("rss", 50000, -60, 800, True),
     ("anonymous", 40000, 20, 0, False),
     ("descriptors", 300, 0, 30, True),
-    ("descriptors", 300, 2, 30, False),
+    ("descriptors", 300, 4, 30, False),
+    ("descriptors less open connections", 40, 0.5, 4, False),
     ("descriptors but connections", 30, 0.1, 0, False),
     ("threads", 9, 0, 0, True),
 ])

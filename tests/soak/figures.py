@@ -23,7 +23,8 @@ LIMITS = {
     "private dirty": ("KiB", 16, (0.02, 256)),
     "anonymous": ("KiB", 16, (0.02, 256)),
     "descriptors but connections": ("", 0.05, (0, 2)),
-    "descriptors": ("", 0.5, (0.05, 8)),
+    "descriptors less open connections": ("", 0.1, (0, 8)),
+    "descriptors": ("", 1, (0.15, 30)),
     "threads": ("", 0.02, (0, 0)),
 }
 SHOWN = {"sockets' memory": "KiB", "connections": "", "transfers": "", "images' bytes": "KiB", "devices": "",
@@ -74,12 +75,13 @@ def size_kib(path):
 def look(server, admin):
     """One sample. `server`: a TlsServer."""
     pid, state = server.process.pid, server.folder / "state"
+    memory, kinds = memory_kib(pid), descriptors(pid)  # before we are one of its connections
     metrics = metrics_of(admin.get("/metrics").text)
-    memory, kinds = memory_kib(pid), descriptors(pid)
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return {
         "when": time.monotonic(), "rss": memory["Rss"], "pss": memory["Pss"], "private dirty": memory["Private_Dirty"],
         "anonymous": memory["Anonymous"], "descriptors": sum(kinds.values()),
+        "descriptors less open connections": sum(kinds.values()) - metrics["updraft_connections_open"],
         "descriptors but connections": sum(count for kind, count in kinds.items()
                                        if kind != "socket" and not kind.startswith("/memfd:")),
         "threads": int(re.search(r"^Threads:\s+(\d+)", status, re.M).group(1)),

@@ -28,7 +28,8 @@ from tests.soak.churn import BY_ID, PLAIN_KINDS, TLS_KINDS, Crowd, Pool, expect,
 from tests.soak.stage import ADDRESSES, ILL, POOL, STRANGERS, TYPES, Stage
 from tests.support.updraft import BIN, wait_until
 
-ROLLOUTS = 64 + len(TYPES)  # so many are remembered, and some are under way
+ROLLOUTS = 2 * 64  # twice as many as are remembered
+LEAD_S = 60  # until those that stay a while have their number
 SESSIONS = 4096
 PROVOKED = {"reload_failed", "tls_reload_failed"}  # errors in the log
 
@@ -126,6 +127,7 @@ def measure(stage, options):
     say(f"{options.minutes:g} minutes of everything")
     samples = []
     with Load(stage, options) as load:
+        load.wait(LEAD_S)
         begun = time.monotonic()
         for turn in range(int(options.minutes * 60 / options.every) + 1):
             load.wait(begun + turn * options.every - time.monotonic())
