@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define TLS_CERTS_MAX     4     /* one of each kind: ECDSA (whatever its curve), RSA, Ed25519, Ed448 */
-#define TLS_SESSIONS_MAX  4096  /* by id, 1 KiB each, and what the device showed; tickets take none */
+#define TLS_SESSIONS_MAX  4096  /* by id, 1 KiB each, 10 with a device's certificate; tickets take none */
 #define TLS_TICKET_KEY_S  43200 /* a ticket's key makes new ones so long, and is good for as long again */
 #define TLS_WARN_BEFORE_S (30 * 86400)
 

@@ -105,7 +105,7 @@ def test_any_name_is_served(server):
 @pytest.mark.parametrize("how", [["-tls1_2", "-cipher", "ECDHE"], ["-tls1_3"]])
 def test_keys_that_cost_much(server, how):
     """Each handshake stalls whoever else is served: what no device needs, and takes milliseconds, is not to be had."""
-    for group in ["X25519", "P-256", "P-384", "P-521"]:
+    for group in ["X25519", "P-256", "P-384", "P-521", "X448:P-256"]:
         answer, said = s_client(server.tls_port, server.certs, *how, "-groups", group, request=b"GET /healthz HTTP/1.0\r\n\r\n")
         assert answer.endswith(b"ok\n"), (group, said)
     full = server.handshakes("full")
