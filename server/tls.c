@@ -403,6 +403,7 @@ static int on_protocols(SSL *ssl, const unsigned char **chosen, unsigned char *c
 static enum status set_up(struct tls *tls, const struct tls_settings *settings, char *message, size_t size)
 {
     SSL_CTX *context = tls->context;
+    char groups[] = GROUPS;
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
                                      SSL_OP_PRIORITIZE_CHACHA | SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -416,7 +417,7 @@ static enum status set_up(struct tls *tls, const struct tls_settings *settings, 
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
     SSL_CTX_set_client_hello_cb(context, on_hello, tls);
     SSL_CTX_set_alpn_select_cb(context, on_protocols, NULL);
-    if (SSL_CTX_set1_groups_list(context, GROUPS) != 1) {
+    if (SSL_CTX_set1_groups_list(context, groups) != 1) {
         return complain("tls-cert", "", "this OpenSSL lacks curves: see `openssl ecparam -list_curves`", message, size);
     }
     if (SSL_CTX_set_max_send_fragment(context, (long)settings->record_bytes) != 1) {
