@@ -37,11 +37,16 @@ static void result_text(const json_t *act, char *to, size_t size)
     }
 }
 
-/* What was ordered, and why it was not done. */
+/* What was ordered, and why it was not done; and how much before it has no line. */
 static void note_text(const json_t *act, char *to, size_t size)
 {
     const char *order = field_text(act, "order"), *why = field_text(act, "why");
-    snprintf(to, size, "%s%s%s", order, order[0] != '\0' && why[0] != '\0' ? ": " : "", why);
+    uint64_t unsaid = field_number(act, "unsaid");
+    int used = snprintf(to, size, "%.1100s%s%.400s", order, order[0] != '\0' && why[0] != '\0' ? ": " : "", why);
+    if (unsaid > 0) {
+        snprintf(to + used, size - (size_t)used, "%s(before it %" PRIu64 " refusals more)", used > 0 ? " " : "",
+                 unsaid);
+    }
 }
 
 /* The newest last, as a log is read. */

@@ -48,12 +48,15 @@ static void read_answer(struct audit_act *act, const struct http_answer *answer)
     json_decref(json);
 }
 
+/* Whoever has the next line tells of the refusals that had none. */
 static struct audit_act act_of(const struct admin_call *call)
 {
     const struct admin_who *who = &call->who;
     struct audit_act act = {
         .has_ids = who->has_ids, .uid = who->uid, .gid = who->gid, .role = who->role, .from = "socket"
     };
+    act.unsaid = call->api->refusals.unsaid;
+    call->api->refusals.unsaid = 0;
     copy_text(act.token, sizeof act.token, who->token);
     if (who->token[0] != '\0') {
         client_address_print(&who->address, act.from, sizeof act.from);
@@ -179,8 +182,6 @@ void admin_note_refusal(struct admin_call *call, const struct admin_route *route
     struct audit_act act = act_of(call);
     act.act = route == NULL ? "login" : route->act != NULL ? route->act : "see";
     copy_slice(act.object, sizeof act.object, call->request->path);
-    act.unsaid = api->refusals.unsaid;
-    api->refusals.unsaid = 0;
     read_answer(&act, call->answer);
     audit_add(api->audit, &act);
 }

@@ -315,6 +315,8 @@ def test_refusals_do_not_wash_acts_out(server):
     assert local(server).delete("/api/v1/tokens/reader").status == 200
     noted = acts(server, 62)
     assert [one["act"] for one in noted] == ["token-new"] + ["see"] * 60 + ["token-revoke"]
+    assert [one["unsaid"] for one in noted] == [0] * 61 + [20]
+    says(r"token-revoke +reader +done.*before it 20 refusals more", "audit", "--admin-socket", server.folder / "state/admin.sock")
 
 
 @needs_disk
