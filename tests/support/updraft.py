@@ -14,7 +14,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("UPDRAFT_BIN", ROOT / "build/release/bin")).resolve()
-PATIENCE_S = 8  # a test that waits longer has found a defect, however slow the machine
+PATIENCE_S = 60  # a test that waits longer has found a defect, however slow the machine
 
 
 def make_image(kind, path, **options):
