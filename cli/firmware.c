@@ -60,6 +60,15 @@ static void add_image(struct table *table, const json_t *image)
     }
 }
 
+static void print_left_out(const json_t *reply)
+{
+    uint64_t rejected = field_number(reply, "rejected");
+    if (rejected > 0) {
+        printf("%" PRIu64 " file%s rejected, and never served: \"updraft firmware rejected\" says why\n", rejected,
+               rejected == 1 ? " is" : "s are");
+    }
+}
+
 static void print_images(const struct cli *cli, const json_t *reply)
 {
     static const struct table_column columns[] = {
@@ -72,6 +81,7 @@ static void print_images(const struct cli *cli, const json_t *reply)
                  ? "no images of this type; \"updraft firmware ls\" lists all"
                  : "no images; \"updraft firmware add\" adds one, \"updraft firmware rejected\" "
                    "lists files that are none");
+        print_left_out(reply);
         return;
     }
     struct table *table = table_new(columns, sizeof columns / sizeof columns[0]);
@@ -82,6 +92,7 @@ static void print_images(const struct cli *cli, const json_t *reply)
     }
     table_print(table, stdout);
     table_free(table);
+    print_left_out(reply);
 }
 
 static enum cli_exit run_ls(struct cli *cli)

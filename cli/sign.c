@@ -179,14 +179,10 @@ struct form {
 /* BearSSL, with which ESP8266 verify, has room for no larger key (inner.h, BR_MAX_RSA_SIZE). */
 #define DEVICE_RSA_BITS_MAX 4096
 
-static bool is_for_device(const struct cli *cli, const struct signature_private *key, const char *file,
-                          const struct image_facts *facts)
+static bool is_for_device(const struct cli *cli, const struct signature_private *key, const char *file)
 {
     static const char remedy[] =
         "sign it with an RSA key of 2048 to 4096 bits; or, for the server alone, with --detached";
-    if (facts->signature_bytes > 0) {
-        return fail(cli, file, "has a signature in it already", "sign the .bin as the build wrote it");
-    }
     if (!signature_private_is_rsa(key)) {
         return fail(cli, file, "is for ESP8266, and the key is no RSA key, which alone these devices verify", remedy);
     }
@@ -199,6 +195,9 @@ static bool make_room(const struct cli *cli, const char *file, const uint8_t *by
                       size_t *n)
 {
     bool is_fs = facts->kind == IMAGE_LITTLEFS || facts->kind == IMAGE_SPIFFS;
+    if (facts->signature_bytes > 0) {
+        return fail(cli, file, "has a signature in it already", "sign the .bin as the build wrote it");
+    }
     if (facts->kind == IMAGE_ESP8266 || (is_fs && facts->gzip)) {
         return true;
     }
@@ -219,7 +218,7 @@ static bool choose_form(const struct cli *cli, const struct signature_private *k
     form->n = (size_t)facts->file_bytes;
     form->trailer =
         args_has(cli->args, "trailer") || (facts->kind == IMAGE_ESP8266 && !args_has(cli->args, "detached"));
-    return (!form->trailer || (make_room(cli, file, bytes, facts, &form->n) && is_for_device(cli, key, file, facts))) &&
+    return (!form->trailer || (make_room(cli, file, bytes, facts, &form->n) && is_for_device(cli, key, file))) &&
            name_beside(cli, file, form->trailer ? ".signed" : ".sig", form->name);
 }
 

@@ -154,8 +154,8 @@ enum image_room {
     IMAGE_ROOM_UNWANTED, /* an ESP32's, which asks no trailer */
 };
 
-/* Where a trailer goes in a plain file system image for ESP8266 that image_check has accepted, so that it grows no
- * larger: *n is how many of its bytes are to be signed, on IMAGE_ROOM alone. */
+/* Where a trailer goes in a plain file system image for ESP8266 that image_check has accepted without one, so that it
+ * grows no larger: *n is how many of its bytes are to be signed, on IMAGE_ROOM alone. */
 enum image_room image_fs_room(const uint8_t *bytes, const struct image_facts *facts, size_t *n);
 
 #define IMAGE_BYTES_MAX (32u << 20) /* a larger file is no image; also the bound of inflation */

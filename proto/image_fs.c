@@ -276,13 +276,15 @@ enum image_room image_fs_room(const uint8_t *bytes, const struct image_facts *fa
     struct image_view view = { bytes, (size_t)facts->file_bytes };
     struct spiffs_form form;
     size_t block_bytes = facts->block_bytes, at;
-    if (facts->kind == IMAGE_SPIFFS && (!spiffs_form_of(view, &form) || form.total != 0)) {
+    bool is_counted = facts->kind == IMAGE_SPIFFS && (!spiffs_form_of(view, &form) || form.total != 0);
+    if (is_counted || block_bytes % IMAGE_SECTOR != 0) {
         return IMAGE_ROOM_UNWANTED;
     }
     size_t whole = view.len - view.len % block_bytes;
     if (facts->kind == IMAGE_LITTLEFS && find_lfs(view, &at)) {
         whole = block_bytes * (size_t)image_u32(view, at + LFS_BLOCK_COUNT_AT);
     }
+    assert(facts->signature_bytes == 0 && whole <= view.len);
     if (view.len - whole >= IMAGE_SECTOR) { /* the partition's rest, which is no block */
         *n = whole;
         return IMAGE_ROOM;

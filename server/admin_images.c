@@ -75,6 +75,16 @@ static void mark_kept(const struct admin_api *api, const struct image *image, js
     }
 }
 
+/* Of a type, or, NULL, of all. */
+static size_t count_rejected(const struct catalog *catalog, const char *type)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < catalog_rejection_count(catalog); i++) {
+        count += type == NULL || strcmp(catalog_rejection_at(catalog, i)->type, type) == 0;
+    }
+    return count;
+}
+
 void admin_get_firmware(struct admin_call *call)
 {
     const struct catalog *catalog = call->api->catalog;
@@ -103,9 +113,9 @@ void admin_get_firmware(struct admin_call *call)
         }
         total++;
     }
-    admin_answer(
-        call->answer, 200,
-        json_pack("{s:I, s:I, s:o}", "total", (json_int_t)total, "offset", (json_int_t)offset, "images", images));
+    admin_answer(call->answer, 200,
+                 json_pack("{s:I, s:I, s:o, s:I}", "total", (json_int_t)total, "offset", (json_int_t)offset, "images",
+                           images, "rejected", (json_int_t)count_rejected(catalog, of_type ? type : NULL)));
 }
 
 static json_t *rejection_json(const struct rejection *rejection)

@@ -117,6 +117,10 @@ def test_unsigned_is_rejected_and_never_served(server, tmp_path):
         wait_fault(server, f"door{i}/1.0.bin", "unsigned")
         assert fetch(server, f"door{i}/1.0.bin").status == 404
         assert fetch(server, f"door{i}/1.0.bin.md5").status == 404
+    says(r"no images; .*\n2 files are rejected, and never served", "firmware", "ls", cwd=tmp_path)
+    says("no images of this type.*1 file is rejected", "firmware", "ls", "--type", "door0", cwd=tmp_path)
+    says("door0/1.0.bin +unsigned +no signature in it.*sign it with `updraft sign`", "firmware", "rejected", cwd=tmp_path)
+    assert "updraft_images_rejected 2\n" in admin_of(server).get("/metrics").text
     assert check(server, "/update/door0").status in (304, 404)
     assert Reply(server.ask(b"GET /latest/door0.bin HTTP/1.0\r\n\r\n")).status == 404
 
@@ -372,6 +376,7 @@ def test_a_file_system_s_trailer(server, tmp_path, keys):
     says("for ESP32 or a native SDK, which ask no trailer", *sign, tmp_path / "porch.bin", code=1)
     says("is for ESP8266, and the key is no RSA key", "sign", "--trailer", "--key", keys["ed25519"][0], file, code=1)
     says("two forms", *sign, "--detached", file, code=2)
+    says("has a signature in it already", *sign, tmp_path / "door.littlefs.bin.signed", code=1)
 
 
 def test_a_key_that_no_device_has_room_for(tmp_path):
