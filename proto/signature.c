@@ -215,6 +215,14 @@ void signature_keys_print(const struct signature_keys *keys, uint8_t print[SIGNA
     }
 }
 
+bool signature_keys_same(const struct signature_keys *a, const struct signature_keys *b)
+{
+    uint8_t print[2][SIGNATURE_PRINT_BYTES];
+    signature_keys_print(a, print[0]);
+    signature_keys_print(b, print[1]);
+    return memcmp(print[0], print[1], sizeof print[0]) == 0;
+}
+
 void signature_key_text(const struct signature_keys *keys, size_t i, char text[SIGNATURE_KEY_TEXT])
 {
     const struct public_key *key = &keys->keys[i];

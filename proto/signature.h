@@ -39,6 +39,8 @@ size_t signature_keys_count(const struct signature_keys *keys); /* of NULL: 0 */
 #define SIGNATURE_PRINT_BYTES 32
 void signature_keys_print(const struct signature_keys *keys, uint8_t print[SIGNATURE_PRINT_BYTES]);
 
+bool signature_keys_same(const struct signature_keys *a, const struct signature_keys *b);
+
 /* "rsa-2048 1f0a…", the first bytes of the SHA-256 of the key's DER form, as `openssl pkey -pubin -outform DER |
  * sha256sum` has it. `i` is below the count. */
 #define SIGNATURE_KEY_TEXT 64

@@ -349,7 +349,8 @@ static void scan_succeeded(struct watch *watch)
     watch->read += watch->result.read;
     watch->next_ms = soon_ms > 0 && soon_ms < watch->rescan_ms ? soon_ms : watch->rescan_ms;
     follow_folders(watch, &watch->result);
-    if (wait) {
+    /* Where the keys changed meanwhile, another scan is due, and what those before vouched for is not begun with. */
+    if (wait || !signature_keys_same(watch->lent, watch->keys)) {
         catalog_discard(watch->result.catalog);
     } else {
         publish(watch, watch->result.catalog);

@@ -296,6 +296,24 @@ def test_certificates_are_renewed(tmp_path):
         assert certificate_shown(port) != before
 
 
+@landlocked
+def test_signing_keys_and_signatures_elsewhere(tmp_path):
+    """What lies where the start did not look is not read, and the log says what helps."""
+    for folder in ("etc", "new"):
+        (tmp_path / folder).mkdir()
+        subprocess.run([BIN / "updraft", "sign", "--new-key", tmp_path / folder / "fleet", "--kind", "ed25519"], check=True)
+    make_image("esp32", tmp_path / "firmware/porch/1.0.bin")
+    (tmp_path / "new/sig").write_bytes(bytes(64))
+    (tmp_path / "firmware/porch/1.0.bin.sig").symlink_to(tmp_path / "new/sig")
+    config = tmp_path / "etc/u.ini"
+    config.write_text(f"signing-key = {tmp_path}/etc/fleet.pub.pem\n")
+    with Server(tmp_path, config=config) as server:
+        server.wait_log("event=image_rejected file=porch/1.0.bin fault=unreadable .*--sandbox-read")
+        config.write_text(f"signing-key = {tmp_path}/new/fleet.pub.pem\n")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_log("event=reload_failed .*new/fleet.pub.pem: .*restart the server")
+
+
 def test_broker_by_name_over_tls(tmp_path):
     files = certificates(tmp_path / "tls")
     with Broker(tmp_path / "broker", f"cafile {files['ca.pem']}", f"certfile {files['server.pem']}",

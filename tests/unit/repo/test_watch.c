@@ -1,180 +1,7 @@
 /* The watch over a real folder, with real events. What makes it hard: nothing here happens at a time that a test could
  * know, so it turns the loop until what it waits for is there, and gives up only after half a minute. With the slow
  * rescan an hour away, what is found in that time was found by an event. */
-#include "base/log.h"
-#include "repo/watch.h"
-#include "tests/unit/repo/repo_fixture.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#define PATIENCE_MS 30000
-#define QUIET_MS    400 /* without a new catalog: every scan that was due is over */
-#define HOUR_MS     3600000
-
-/* --- fixture ----------------------------------------------------------------------------------------------------- */
-
-struct world {
-    struct folder folder; /* has repo/ and state/ */
-    struct file_path root, cache_path;
-    uv_loop_t loop;
-    uv_timer_t tick;
-    struct watch *watch;
-    struct catalog *catalog; /* the newest; NULL = none yet */
-    unsigned catalogs, firsts;
-    uint64_t last_ms; /* when the newest came */
-    bool stopped;
-};
-
-static struct world world;
-
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
-
-static void on_tick(uv_timer_t *timer)
-{
-    (void)timer;
-}
-
-static void on_catalog(void *owner, struct catalog *catalog, bool first)
-{
-    assert_ptr_equal(owner, &world);
-    assert_false(world.stopped);
-    assert_int_equal(first, world.catalogs == 0);
-    if (world.catalog != NULL) {
-        catalog_unref(world.catalog);
-    }
-    world.catalog = catalog;
-    world.catalogs++;
-    world.firsts += first;
-    world.last_ms = now_ms();
-}
-
-static void on_stopped(void *owner)
-{
-    assert_ptr_equal(owner, &world);
-    world.stopped = true;
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    memset(&world, 0, sizeof world);
-    log_configure(LOG_ERROR, LOG_LOGFMT);
-    folder_make(&world.folder);
-    world.root = in_folder(&world.folder, "repo");
-    world.cache_path = in_folder(&world.folder, "state/digests");
-    folder_make_parents(&world.folder, "repo/");
-    folder_make_parents(&world.folder, "state/");
-    uv_loop_init(&world.loop);
-    uv_timer_init(&world.loop, &world.tick);
-    uv_timer_start(&world.tick, on_tick, 5, 5);
-    return 0;
-}
-
-static void watch_from_now(uint64_t rescan_ms)
-{
-    struct watch_config config = {
-        .root = world.root.text, .cache_path = world.cache_path.text, .settle_ms = 20, .rescan_ms = rescan_ms
-    };
-    world.watch = watch_start(&world.loop, &config, on_catalog, &world);
-}
-
-typedef bool (*condition_fn)(const char *name);
-
-static void run_within(uint64_t patience_ms, condition_fn holds, const char *name)
-{
-    uint64_t end_ms = now_ms() + patience_ms;
-    while (!holds(name)) {
-        uv_run(&world.loop, UV_RUN_ONCE);
-        if (now_ms() > end_ms) {
-            fail_msg("waited %u ms in vain for %s", (unsigned)patience_ms, name);
-        }
-    }
-}
-
-static void run_until(condition_fn holds, const char *name)
-{
-    run_within(PATIENCE_MS, holds, name);
-}
-
-static bool is_served(const char *path)
-{
-    return world.catalog != NULL && catalog_find_path(world.catalog, slice_of(path)) != NULL;
-}
-
-static bool is_gone(const char *path)
-{
-    return !is_served(path);
-}
-
-static bool is_quiet(const char *name)
-{
-    (void)name;
-    return world.catalog != NULL && now_ms() > world.last_ms + QUIET_MS;
-}
-
-static bool has_stopped(const char *name)
-{
-    (void)name;
-    return world.stopped;
-}
-
-static bool has_catalog(const char *name)
-{
-    (void)name;
-    return world.catalog != NULL;
-}
-
-static void settle_down(void)
-{
-    run_until(is_quiet, "quiet");
-}
-
-static void stop(void)
-{
-    watch_stop(world.watch, on_stopped);
-    run_until(has_stopped, "the stop");
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    if (!world.stopped) { /* the test failed */
-        stop();
-    }
-    uv_close((uv_handle_t *)&world.tick, NULL);
-    uv_run(&world.loop, UV_RUN_DEFAULT);
-    int error = uv_loop_close(&world.loop); /* no handle and no work may be left */
-    if (world.catalog != NULL) {
-        catalog_unref(world.catalog);
-    }
-    folder_remove(&world.folder, "");
-    return error;
-}
-
-static struct file_path in_repo(const char *name)
-{
-    struct file_path path;
-    snprintf(path.text, sizeof path.text, "repo/%s", name);
-    return path;
-}
-
-static void put(const char *name, uint32_t seed)
-{
-    folder_put(&world.folder, in_repo(name).text, &(struct image_make){ .seed = seed });
-}
-
-static void drop(const char *name, uint32_t seed)
-{
-    folder_drop(&world.folder, in_repo(name).text, &(struct image_make){ .seed = seed });
-}
+#include "tests/unit/repo/watch_fixture.h"
 
 /* --- what is there, and what comes ------------------------------------------------------------------------------- */
 
@@ -349,38 +176,6 @@ static void test_root_goes_and_comes(void **state)
     stop();
 }
 
-static bool is_rejected(const char *path)
-{
-    return catalog_find_rejection(world.catalog, slice_of(path)) != NULL;
-}
-
-/* The keys change while the drive is gone: nobody can say what they vouch for, so nothing is served. */
-static void test_keys_change_while_the_root_is_gone(void **state)
-{
-    (void)state;
-    char message[300];
-    struct signature_keys *keys = signature_keys_new();
-    struct signature_private *private = signature_private_make(true);
-    char *pem = signature_public_pem(private);
-    assert_true(signature_keys_add(keys, slice_of(pem), message, sizeof message));
-    signature_pem_free(pem);
-    signature_private_free(private);
-    put("d1/1.0.bin", 0);
-    put("d1/no-firmware.bin", 0);
-    watch_from_now(50);
-    run_until(is_served, "d1/1.0.bin");
-    folder_rename(&world.folder, "repo", "away");
-    watch_use_keys(world.watch, keys);
-    run_until(is_gone, "d1/1.0.bin");
-    assert_true(is_rejected("d1/1.0.bin") && is_rejected("d1/no-firmware.bin"));
-    assert_true(catalog_has_type(world.catalog, slice_of("d1")));
-    watch_use_keys(world.watch, NULL);
-    folder_rename(&world.folder, "away", "repo");
-    run_until(is_served, "d1/1.0.bin");
-    signature_keys_unref(keys);
-    stop();
-}
-
 static void test_root_missing_at_start(void **state)
 {
     (void)state;
@@ -478,8 +273,6 @@ static void test_stop_at_any_moment(void **state)
     }
 }
 
-#define WATCH_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -491,7 +284,6 @@ int main(void)
         WATCH_TEST(test_folder_made_anew),
         WATCH_TEST(test_folder_swapped),
         WATCH_TEST(test_root_goes_and_comes),
-        WATCH_TEST(test_keys_change_while_the_root_is_gone),
         WATCH_TEST(test_root_missing_at_start),
         WATCH_TEST(test_cache_not_writable),
         WATCH_TEST(test_rescan),
