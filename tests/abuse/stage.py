@@ -35,10 +35,10 @@ def samples(text):
 
 
 class Stage(TlsServer):
-    def __init__(self, folder, certs, **flags):
+    def __init__(self, folder, certs, deadlines=None, **flags):
         make_image("esp8266", folder / "firmware" / FILE, size="512K")
         super().__init__(folder, certs, ("server", "server-rsa"), log_level="info", admin_listen="127.0.0.1:0",
-                         **DEADLINES, **flags)
+                         **(DEADLINES if deadlines is None else deadlines), **flags)
         self.image = (folder / "firmware" / FILE).read_bytes()
         self.admin = Admin(folder / "state/admin.sock", timeout=8)
         self.admin_port = next(int(line.rpartition(":")[2]) for line in self.said
