@@ -317,6 +317,19 @@ def test_command_is_obeyed_once(tmp_path):
         assert listed["5ccf7f000001"] == ["a", "b", "c"] and listed["5ccf7f000003"] == ["a", "b"]
 
 
+def test_a_commands_address_is_for_that_command(tmp_path):
+    """Who polls goes on asking where it was set up to: a command may name a version that is not for ever."""
+    with Answering(NOTHING_NEW) as server, Broker(tmp_path) as broker:
+        with Sim(tmp_path, server, broker, types="door", devices=1, poll=10, **FAST) as sim:
+            sim.ready()
+            broker.publish("updraft/door/update", command(server, url=f"http://127.0.0.1:{server.port}/once"))
+            wait_until(lambda: any("GET /once " in request for request in server.requests), "the command is obeyed")
+            count = len(server.requests)
+            wait_until(lambda: len(server.requests) >= count + 3, "it polls")
+            assert all(request.startswith("GET /update/door ") for request in server.requests[count:])
+            sim.stop()
+
+
 def test_window_spreads_the_asking(tmp_path):
     """A herd that comes at once although the command says otherwise would make every measurement of windows a lie."""
     with Answering(NOTHING_NEW) as server, Broker(tmp_path) as broker:
