@@ -45,7 +45,8 @@ static void log_verdict(const struct visit *visit, const struct device *device, 
     struct log_line line;
     char mac[MAC_TEXT_SIZE];
     bool fs = visit->check.device.mode == DEVICE_MODE_FS;
-    if (verdict->outcome == OUTCOME_NONE) {
+    if (verdict->outcome == OUTCOME_NONE ||
+        !device_quota_takes_outcome(&visit->api->quota, &device->mac, clock_moment(visit->api->sources.loop).ms)) {
         return;
     }
     log_begin(&line, outcome_is_failure(verdict->outcome) || verdict->wrong_label ? LOG_WARN : LOG_INFO, "outcome");

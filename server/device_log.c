@@ -118,6 +118,9 @@ void device_log_unavailable(const struct delivery *delivery, const struct image 
 {
     struct log_line line;
     bool replaced = status == STATUS_CHANGED || status == STATUS_NOT_FOUND;
+    if (delivery->is_left_out) {
+        return;
+    }
     log_begin(&line, replaced ? LOG_INFO : LOG_WARN, "check");
     log_text(&line, "reason", reason_word(REASON_NOT_YET));
     log_number(&line, "status", answered);

@@ -49,22 +49,52 @@ void device_quota_tick(struct device_quota *quota, uint64_t now_ms)
     begin_minute(quota, now_ms);
 }
 
-bool device_quota_takes(struct device_quota *quota, const struct device_asker *asker, enum reason reason,
-                        uint64_t now_ms)
+/* Whether the lines of all together leave room for one more. */
+static bool take_of_all(struct device_quota *quota, uint64_t now_ms)
+{
+    uint64_t from_ms = quota->full_ms > now_ms ? quota->full_ms : now_ms;
+    if (from_ms + QUOTA_EVERY_MS > now_ms + QUOTA_AT_ONCE_MAX * (uint64_t)QUOTA_EVERY_MS) {
+        return false;
+    }
+    quota->full_ms = from_ms + QUOTA_EVERY_MS;
+    return true;
+}
+
+static bool is_alike(struct device_quota *quota, const struct device_asker *asker, unsigned kind, unsigned most,
+                     uint64_t now_ms)
 {
     uint64_t high = asker->mac != NULL ? number_of(asker->mac->bytes, 6) : number_of(asker->address, 8);
     uint64_t low = asker->mac != NULL ? 0 : number_of(asker->address + 8, 8);
+    return frequency_count(&quota->lines, high ^ (uint64_t)(kind + 1) << 48, low, now_ms)->count > most;
+}
+
+static bool count(struct device_quota *quota, bool is_said)
+{
+    quota->left_out += !is_said;
+    return is_said;
+}
+
+bool device_quota_takes(struct device_quota *quota, const struct device_asker *asker, enum reason reason,
+                        uint64_t now_ms)
+{
     if (log_enabled(LOG_DEBUG)) {
         return true;
     }
     begin_minute(quota, now_ms);
     unsigned most = reason_http_status(reason) == 200 ? QUOTA_SENT_MAX : QUOTA_ALIKE_MAX;
-    bool is_alike = frequency_count(&quota->lines, high ^ (uint64_t)(reason + 1) << 48, low, now_ms)->count > most;
-    if (is_alike || (costs_nothing(reason) && ++quota->refusals > QUOTA_REFUSALS_MAX)) {
-        quota->left_out++;
-        return false;
+    return count(quota, !is_alike(quota, asker, reason, most, now_ms) &&
+                            !(costs_nothing(reason) && ++quota->refusals > QUOTA_REFUSALS_MAX) &&
+                            take_of_all(quota, now_ms));
+}
+
+bool device_quota_takes_outcome(struct device_quota *quota, const struct mac *mac, uint64_t now_ms)
+{
+    struct device_asker asker = { .mac = mac };
+    if (log_enabled(LOG_DEBUG)) {
+        return true;
     }
-    return true;
+    begin_minute(quota, now_ms);
+    return count(quota, !is_alike(quota, &asker, REASON_COUNT, QUOTA_ALIKE_MAX, now_ms) && take_of_all(quota, now_ms));
 }
 
 unsigned device_quota_asked(struct device_quota *quota, const struct mac *mac, uint64_t now_ms)

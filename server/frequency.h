@@ -1,5 +1,7 @@
-/* How often each of many came within a minute: a table of fixed size, so that strangers fill no memory. Two keys that
- * meet in one place begin anew each time they change: then too little is counted, never too much. */
+/* How often each of many came within a minute: a table of fixed size, so that strangers fill no memory. Of two keys
+ * that meet in one place it is kept by the one that comes more often: the other is not counted, and costs it one. So
+ * too little is counted, never too much, and who comes without end is known among any number of others (Misra and Gries
+ * 1982). */
 #ifndef SERVER_FREQUENCY_H
 #define SERVER_FREQUENCY_H
 
@@ -20,6 +22,7 @@ struct frequency_place {
 
 struct frequency {
     struct mac_hash_seed seed;
+    struct frequency_place passing; /* of whoever finds its place kept by another */
     struct frequency_place places[FREQUENCY_PLACES];
 };
 

@@ -74,6 +74,34 @@ static void test_what_is_sent_is_said(void **state)
     assert_int_equal(said, 5 * QUOTA_REFUSALS_MAX);
 }
 
+/* But whoever invents names gets such answers, too. */
+static void test_all_together(void **state)
+{
+    (void)state;
+    unsigned said = 0;
+    for (uint32_t i = 0; i < 2 * QUOTA_AT_ONCE_MAX; i++) {
+        said += lines(i, i % 2 == 0 ? REASON_NEWER : REASON_DOES_NOT_FIT, 1, 1000);
+    }
+    assert_int_equal(said, QUOTA_AT_ONCE_MAX);
+    for (uint32_t i = 0; i < QUOTA_AT_ONCE_MAX; i++) {
+        said += lines(i, REASON_HELD_BACK, 1, 1000 + MINUTE_MS);
+    }
+    assert_int_equal(said, QUOTA_AT_ONCE_MAX + MINUTE_MS / QUOTA_EVERY_MS);
+}
+
+static void test_outcomes(void **state)
+{
+    (void)state;
+    struct mac mac = mac_of(1);
+    unsigned said = 0;
+    for (unsigned i = 0; i < 1000; i++) {
+        said += device_quota_takes_outcome(&quota, &mac, 1000);
+    }
+    assert_int_equal(said, QUOTA_ALIKE_MAX);
+    assert_int_equal(lines(1, REASON_NEWER, 1, 1000), 1);
+    assert_int_equal(quota.left_out, 1000 - QUOTA_ALIKE_MAX);
+}
+
 static void test_at_debug_all_is_said(void **state)
 {
     (void)state;
@@ -120,6 +148,8 @@ int main(void)
         CASE(test_one_asker),
         CASE(test_strangers_together),
         CASE(test_what_is_sent_is_said),
+        CASE(test_all_together),
+        CASE(test_outcomes),
         CASE(test_at_debug_all_is_said),
         CASE(test_a_busy_device_is_named_once_an_hour),
         CASE(test_busy_devices_in_numbers),

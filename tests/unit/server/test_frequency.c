@@ -30,11 +30,45 @@ static void test_a_flood_of_names(void **state)
     }
 }
 
+/* Else nobody is ever busy in a large fleet. */
+static void test_one_among_many(void **state)
+{
+    (void)state;
+    uint32_t most = 0;
+    frequency_init(&table);
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint32_t count = frequency_count(&table, 1, 0, 1000)->count;
+        most = count > most ? count : most;
+        for (uint64_t k = 0; k < FREQUENCY_PLACES / 16; k++) {
+            assert_int_equal(frequency_count(&table, 2, i * FREQUENCY_PLACES + k, 1000)->count, 1);
+        }
+    }
+    assert_in_range(most, 800, 1000);
+}
+
+/* Whoever knew where names meet could have one forgotten for another. */
+static void test_no_two_tables_are_alike(void **state)
+{
+    (void)state;
+    struct frequency_place *places[2];
+    unsigned alike = 0;
+    for (uint64_t i = 0; i < 16; i++) {
+        for (unsigned k = 0; k < 2; k++) {
+            frequency_init(&table);
+            places[k] = frequency_count(&table, 7, i, 1000);
+        }
+        alike += places[0] == places[1];
+    }
+    assert_in_range(alike, 0, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_has_its_own_minute),
         cmocka_unit_test(test_a_flood_of_names),
+        cmocka_unit_test(test_one_among_many),
+        cmocka_unit_test(test_no_two_tables_are_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
