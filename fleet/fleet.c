@@ -405,6 +405,10 @@ void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice 
                        const struct moment *now)
 {
     struct device *device = devices_find(fleet->devices, mac);
+    bool is_kept_out = fleet_bars(&fleet->settings, mac, NULL) || fleet_refuses_unknown(fleet, mac);
+    if (device == NULL && is_kept_out) {
+        return; /* it would hear so over HTTP, and not be remembered either */
+    }
     if (type.len > 0 && (device == NULL || device->seen_s == 0)) { /* what it asks for counts more than a topic */
         struct device *placed = devices_take(fleet->devices, mac, type);
         device = placed != NULL ? placed : device;

@@ -148,6 +148,7 @@ void fleet_sending_ended(struct fleet *fleet, const struct sending *sending, con
 /* Over MQTT. */
 void fleet_reported(struct fleet *fleet, const struct mac *mac, const struct device_report *report,
                     const struct moment *now);
+/* Who is kept out is not remembered for it. */
 void fleet_said_online(struct fleet *fleet, const struct mac *mac, struct slice type, bool online,
                        const struct moment *now);
 

@@ -27,6 +27,9 @@ static void follow_rollout(const struct fleet *fleet, const struct mac *mac, boo
 
 bool fleet_bars(const struct fleet_settings *settings, const struct mac *mac, const char **key)
 {
+    if (settings->block_macs.count + settings->allow_macs.count == 0) {
+        return false; /* mostly */
+    }
     bool is_blocked = mac != NULL && mac_list_has(&settings->block_macs, mac);
     bool is_left_out = settings->allow_macs.count > 0 && (mac == NULL || !mac_list_has(&settings->allow_macs, mac));
     if (key != NULL) {
@@ -37,8 +40,11 @@ bool fleet_bars(const struct fleet_settings *settings, const struct mac *mac, co
 
 bool fleet_refuses_unknown(const struct fleet *fleet, const struct mac *mac)
 {
+    if (!fleet->settings.refuse_unknown) {
+        return false;
+    }
     const struct policy_entry *entry = mac != NULL ? policies_find(fleet->policies, mac) : NULL;
-    return fleet->settings.refuse_unknown && !(entry != NULL && entry->approved) &&
+    return !(entry != NULL && entry->approved) &&
            (mac == NULL || assignments_find(fleet->settings.assignments, mac) == NULL);
 }
 

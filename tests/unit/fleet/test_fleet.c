@@ -667,6 +667,24 @@ static void test_online(void **state)
     assert_int_equal(record(yard, 1)->first_seen_s, met_s); /* it was here before it asked */
 }
 
+/* Else strangers that are kept out fill the memory over MQTT. */
+static void test_who_is_kept_out_is_not_online(void **state)
+{
+    (void)state;
+    struct mac mac = yard_mac(1);
+    yard->fleet.settings.refuse_unknown = yard->fleet.settings.hold_unknown = true;
+    fleet_said_online(&yard->fleet, &mac, slice_of("garage"), true, &yard->now);
+    assert_int_equal(devices_count(yard->fleet.devices), 0);
+    yard->fleet.settings.refuse_unknown = false;
+    yard->fleet.settings.block_macs = (struct mac_list){ .count = 1, .prefixes = { { .count = 6 } } };
+    memcpy(yard->fleet.settings.block_macs.prefixes[0].bytes, mac.bytes, sizeof mac.bytes);
+    fleet_said_online(&yard->fleet, &mac, slice_of("garage"), true, &yard->now);
+    assert_int_equal(devices_count(yard->fleet.devices), 0);
+    yard->fleet.settings.block_macs.count = 0;
+    fleet_said_online(&yard->fleet, &mac, slice_of("garage"), true, &yard->now);
+    assert_true(record(yard, 1)->online);
+}
+
 /* Else a device that is still restarting is silent, or one that is gone never is. */
 static void test_silent(void **state)
 {
@@ -767,6 +785,7 @@ int main(void)
         TEST(test_cuts_and_ranges),
         TEST(test_reports),
         BARE_TEST(test_online),
+        BARE_TEST(test_who_is_kept_out_is_not_online),
         TEST(test_silent),
         cmocka_unit_test(test_sites),
         TEST(test_forgotten),
