@@ -250,12 +250,24 @@ static size_t utf8_sequence(const unsigned char *at, size_t len)
     return 0;
 }
 
-/* U+2028 to U+202E, U+2066 to U+2069: they end lines, or turn the direction in which what follows is shown, beyond the
- * name that holds them. */
-static bool turns_lines(const unsigned char *at)
+/* What shows nothing of its own, and changes how others are shown: U+0080 to U+009F control terminals; U+2028 to U+202E
+ * and U+2066 to U+2069 end lines, or turn the direction beyond the name that holds them; the marks U+061C, U+200E and
+ * U+200F turn digits and signs beside them. */
+static bool acts_unseen(const unsigned char *at)
 {
-    return at[0] == 0xe2 &&
-           ((at[1] == 0x80 && at[2] >= 0xa8 && at[2] <= 0xae) || (at[1] == 0x81 && at[2] >= 0xa6 && at[2] <= 0xa9));
+    static const struct {
+        unsigned char lead[2], lead_bytes, last_min, last_max;
+    } ranges[] = {
+        { { 0xc2 }, 1, 0x80, 0x9f },       { { 0xd8 }, 1, 0x9c, 0x9c },       { { 0xe2, 0x80 }, 2, 0x8e, 0x8f },
+        { { 0xe2, 0x80 }, 2, 0xa8, 0xae }, { { 0xe2, 0x81 }, 2, 0xa6, 0xa9 },
+    };
+    for (size_t i = 0; i < COUNT_OF(ranges); i++) {
+        size_t n = ranges[i].lead_bytes;
+        if (memcmp(at, ranges[i].lead, n) == 0 && at[n] >= ranges[i].last_min && at[n] <= ranges[i].last_max) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Bytes of the clean character at `at`, 0 where there is none. */
@@ -266,10 +278,7 @@ static size_t clean_sequence(const char *at, size_t len)
         return c >= 0x20 && c != 0x7f;
     }
     size_t n = utf8_sequence((const unsigned char *)at, len);
-    if (n == 3 && turns_lines((const unsigned char *)at)) {
-        return 0;
-    }
-    return c == 0xc2 && n > 0 && (unsigned char)at[1] < 0xa0 ? 0 : n; /* U+0080 to U+009F control terminals, too */
+    return n > 0 && acts_unseen((const unsigned char *)at) ? 0 : n;
 }
 
 bool text_is_clean_utf8(struct slice bytes)

@@ -324,6 +324,9 @@ static const struct {
             "gpj"),
       false },
     { "the end of such", BYTES("\xe2\x81\xa9"), false },
+    { "a mark of right to left", BYTES("\xe2\x80\x8f"), false },
+    { "the Arabic one", BYTES("\xd8\x9c"), false },
+    { "before and behind that", BYTES("\xd8\x9b\xd8\x9d\xe2\x80\x8d\xe2\x80\x90"), true },
     { "before and behind those", BYTES("\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xaa"), true },
 };
 
