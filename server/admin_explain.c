@@ -452,8 +452,10 @@ void admin_get_explain(struct admin_call *call)
         ask_natively(&explain, &check);
     }
     check_update(&check, explain.has_type, NULL);
-    const uint8_t *address = explain.device != NULL ? check.address : NULL;
-    bool is_let_in = device_gate_opens(api->device_api, &check.device.mac, address, &check.decision);
+    struct client_address client = { .forwarded = check.via_proxy };
+    memcpy(client.bytes, check.address, sizeof client.bytes);
+    bool is_let_in =
+        device_gate_opens(api->device_api, &check.device.mac, explain.device != NULL ? &client : NULL, &check.decision);
     json_t *json = check_json(&check);
     if (!is_let_in) {
         json_object_set_new(json, "status", json_integer(403));

@@ -230,8 +230,8 @@ static enum found find_client(const struct chain *chain, const struct client_net
 }
 
 /* A proxy that writes one of the two headers hands on the other as whoever asked has sent it: they must agree. */
-static bool find_forwarded(const struct client_networks *proxies, const struct header *headers, size_t n,
-                           uint8_t bytes[16])
+static enum found find_forwarded(const struct client_networks *proxies, const struct header *headers, size_t n,
+                                 uint8_t bytes[16])
 {
     struct chain plain = { .count = 0 }, standard = { .count = 0 };
     uint8_t other[16] = { 0 };
@@ -245,10 +245,11 @@ static bool find_forwarded(const struct client_networks *proxies, const struct h
     enum found by_plain = find_client(&plain, proxies, bytes), by_standard = find_client(&standard, proxies, other);
     if (by_plain == FOUND_NOTHING) {
         memcpy(bytes, other, sizeof other);
-        return by_standard == FOUND_CLIENT;
+        return by_standard;
     }
-    return by_plain == FOUND_CLIENT &&
-           (by_standard == FOUND_NOTHING || (by_standard == FOUND_CLIENT && memcmp(bytes, other, sizeof other) == 0));
+    bool agree =
+        by_standard == FOUND_NOTHING || (by_standard == FOUND_CLIENT && memcmp(bytes, other, sizeof other) == 0);
+    return agree ? by_plain : FOUND_NONSENSE;
 }
 
 struct client_address client_address_find(const struct client_networks *proxies, const struct sockaddr *peer,
@@ -261,10 +262,15 @@ struct client_address client_address_find(const struct client_networks *proxies,
         return client;
     }
     host_to_bytes(&host, client.bytes);
-    if (client_networks_have(proxies, client.bytes) && find_forwarded(proxies, headers, n, named)) {
-        memcpy(client.bytes, named, sizeof client.bytes);
-        client.forwarded = true;
+    if (proxies->count == 0 || !client_networks_have(proxies, client.bytes)) {
+        return client;
     }
+    enum found found = find_forwarded(proxies, headers, n, named);
+    if (found == FOUND_CLIENT) {
+        memcpy(client.bytes, named, sizeof client.bytes);
+    }
+    client.forwarded = found == FOUND_CLIENT;
+    client.in_doubt = found == FOUND_NONSENSE;
     return client;
 }
 

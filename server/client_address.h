@@ -33,6 +33,7 @@ struct client_networks {
 struct client_address {
     uint8_t bytes[16]; /* without the port, IPv4 as ::ffff:a.b.c.d; zeros = not known */
     bool forwarded;    /* a trusted proxy says so */
+    bool in_doubt;     /* a trusted proxy brought it and names somebody, but nobody can tell whom: this is the proxy */
 };
 
 /* False, writing nothing, where it is none, where bits behind the prefix are set (is the network meant, or the

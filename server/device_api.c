@@ -140,7 +140,7 @@ static bool refuse_certificate(struct visit *visit, struct http_answer *answer)
 static bool let_in(struct visit *visit, struct http_answer *answer)
 {
     const struct device_request *device = &visit->check.device;
-    if (device_gate_opens(visit->api, device->has_mac ? &device->mac : NULL, visit_client(visit)->bytes,
+    if (device_gate_opens(visit->api, device->has_mac ? &device->mac : NULL, visit_client(visit),
                           &visit->check.decision)) {
         return !refuse_certificate(visit, answer);
     }

@@ -6,9 +6,9 @@
 
 #include "server/device_api.h"
 
-/* `mac` NULL = it names none; `address`: 16 bytes; NULL = not known, and not judged. Returns false with the reason in
+/* `mac` NULL = it names none; `client` NULL = not known, and not judged. Returns false with the reason in
  * *decision, and the key that speaks against it in its detail. */
-bool device_gate_opens(const struct device_api *api, const struct mac *mac, const uint8_t *address,
+bool device_gate_opens(const struct device_api *api, const struct mac *mac, const struct client_address *client,
                        struct decision *decision);
 
 #endif
