@@ -10,6 +10,8 @@
 /* Descriptors that are no connections of devices: images in memory, the operator's connections, the loop's own. */
 #define DESCRIPTORS_RESERVED (BLOBS_MAX + 2 * ADMIN_CONNECTIONS_MAX + 64)
 
+#define REST_MS 2000 /* of a device between its requests, then another takes its place at a full door */
+
 /* As many connections as there are descriptors for, and no more than asked. */
 static size_t connections_max(const struct config *config)
 {
@@ -42,6 +44,7 @@ struct http_limits app_http_limits(const struct app *app)
         .transfer_ms = config->transfer_timeout_ms,
         .connections_max = connections_max(config),
         .peer_max = config->peer_connections_max,
+        .rest_ms = REST_MS,
         .exempt = &app->device_api.proxies,
         .refusals_ms = 60000,
     };

@@ -53,7 +53,8 @@ struct http_limits {
     uint64_t idle_ms;       /* between requests */
     uint64_t transfer_ms;   /* of an answer, without a byte acknowledged */
     size_t connections_max;
-    size_t peer_max; /* connections of one address; 0 = any number, and nobody makes room for others */
+    size_t peer_max;  /* connections of one address; 0 = any number, and nobody makes room for others */
+    uint64_t rest_ms; /* between requests, then a connection makes room for others; 0 = who was let in stays */
     const struct client_networks *exempt; /* from it: of proxies, whose connections are many people's; NULL = none */
     uint64_t refusals_ms;                 /* between two lines in the log of connections closed unheard */
     size_t bodies_bytes_max;              /* of all larger bodies being collected; over: 503 */
@@ -87,7 +88,7 @@ enum http_wait {
 #define HTTP_REFUSAL_LIST(X)                                                                                           \
     X(NO_DESCRIPTOR, "no-descriptor") /* the process has none left, or no memory */                                    \
     X(PEER_FULL, "peer-full")         /* its address has all the connections that one may have */                      \
-    X(MADE_ROOM, "made-room")         /* it had asked nothing yet, and another needed its place */
+    X(MADE_ROOM, "made-room")         /* it asked nothing, and another needed its place */
 
 enum http_refusal {
 #define X(name, word) HTTP_REFUSED_##name,

@@ -1,6 +1,8 @@
-/* Who must leave for whom. What makes it hard is to harm nobody who means it. Only connections that were not let in yet
- * leave: first those that were answered already, then those that have sent nothing. But whoever was accepted a moment
- * ago has sent nothing either, as far as we have read: it gets that moment, unless a flood leaves nobody the time. */
+/* Who must leave for whom. What makes it hard is to harm nobody who means it. First those leave that were answered, and
+ * let read it; then those that have sent nothing, or not a whole head in a long time. But whoever was accepted a moment
+ * ago has sent nothing either, as far as we have read: it gets that moment, unless a flood leaves nobody the time. And
+ * whoever has asked once can rest on its place for ever, with a request now and then: at a door where anyone is
+ * answered it must not (limits.rest_ms), and costs nobody more than a new connection. */
 #include "server/http_crowd.h"
 
 #include "base/log.h"
@@ -14,17 +16,18 @@
 #include <string.h>
 #include <uthash.h>
 
-#define MOMENT_MS 100 /* for a head to come behind its connection */
-#define FLOOD_MIN 8   /* connections without a head, above which none has a moment */
-#define LOOKS_MAX 64  /* at connections, for one that has sent nothing: a flood must not cost more than it brings */
+#define MOMENT_MS 100  /* for a head to come behind its connection */
+#define SLOW_MS   5000 /* for the rest of it, where others need the place; a TLS handshake is a part of it */
+#define FLOOD_MIN 8    /* connections without a head, above which none has a moment */
+#define LOOKS_MAX 64   /* at connections, for one that has sent nothing: a flood must not cost more than it brings */
 
 /* --- who is there ------------------------------------------------------------------------------------------------- */
 
 struct http_peers {
     uint64_t key;
     size_t count;
-    struct wait_list linger, first_head; /* of its connections, those that may have to leave */
-    struct wait_entry rest;              /* while it has no connection */
+    struct wait_list waits[HTTP_WAIT_COUNT]; /* of its connections, those that may have to leave */
+    struct wait_entry rest;                  /* while it has no connection */
     UT_hash_handle hh;
 };
 
@@ -92,14 +95,15 @@ void http_crowd_came(struct http_conn *conn)
 
 void http_crowd_moved(struct http_conn *conn)
 {
+    static const bool leaves[HTTP_WAIT_COUNT] = {
+        [HTTP_WAIT_FIRST_HEAD] = true, [HTTP_WAIT_HEAD] = true, [HTTP_WAIT_IDLE] = true, [HTTP_WAIT_LINGER] = true
+    };
     struct http_peers *peer = conn->of_peer;
     if (peer == NULL) {
         return;
     }
-    struct wait_list *list = conn->wait == HTTP_WAIT_LINGER       ? &peer->linger
-                             : conn->wait == HTTP_WAIT_FIRST_HEAD ? &peer->first_head
-                                                                  : NULL;
-    if (conn->peer_list == list) {
+    struct wait_list *list = leaves[conn->wait] ? &peer->waits[conn->wait] : NULL;
+    if (conn->peer_list == list && (list == NULL || list->last == &conn->peer_entry)) {
         return;
     }
     if (conn->peer_list != NULL) {
@@ -135,7 +139,8 @@ void http_crowd_left(struct http_conn *conn)
 
 /* Of all, or of one address. */
 struct candidates {
-    struct wait_list *linger, *first_head;
+    const struct http_server *server;
+    const struct wait_list *waits; /* by enum http_wait */
     struct http_conn *(*conn_of)(struct wait_entry *entry);
     const struct http_conn *except;
 };
@@ -154,17 +159,24 @@ static bool is_flood(const struct wait_list *list)
     return count > FLOOD_MIN;
 }
 
-/* The first to go in a list. */
-static struct http_conn *first_in(const struct candidates *all, const struct wait_list *list, bool is_silent,
-                                  uint64_t rest_ms)
+/* Of a proxy, say, which would not expect it: others than those of an address that is counted never leave. */
+static bool may_leave(const struct http_conn *conn, enum http_wait wait)
+{
+    return conn->of_peer != NULL || wait == HTTP_WAIT_FIRST_HEAD || wait == HTTP_WAIT_LINGER;
+}
+
+/* The first to go of those that wait so. */
+static struct http_conn *first_in(const struct candidates *all, enum http_wait wait, bool only_silent,
+                                  uint64_t waited_ms)
 {
     unsigned looks = 0;
-    for (struct wait_entry *entry = list->first; entry != NULL && looks < LOOKS_MAX; entry = entry->next, looks++) {
+    for (struct wait_entry *entry = all->waits[wait].first; entry != NULL && looks < LOOKS_MAX;
+         entry = entry->next, looks++) {
         struct http_conn *conn = all->conn_of(entry);
-        if (uv_now(conn->server->loop) - conn->wait_entry.since_ms < rest_ms) {
+        if (uv_now(all->server->loop) - conn->wait_entry.since_ms < waited_ms) {
             return NULL; /* nobody behind it has waited longer */
         }
-        if (conn != all->except && (!is_silent || http_conn_is_silent(conn))) {
+        if (conn != all->except && may_leave(conn, wait) && (!only_silent || http_conn_is_silent(conn))) {
             return conn;
         }
     }
@@ -173,12 +185,22 @@ static struct http_conn *first_in(const struct candidates *all, const struct wai
 
 static struct http_conn *next_to_go(const struct candidates *all)
 {
-    struct http_conn *conn = first_in(all, all->linger, false, 0);
-    if (conn == NULL) {
-        conn = first_in(all, all->first_head, true, MOMENT_MS);
-    }
-    if (conn == NULL) {
-        conn = first_in(all, all->first_head, false, is_flood(all->first_head) ? 0 : MOMENT_MS);
+    uint64_t rest_ms = all->server->limits.rest_ms != 0 ? all->server->limits.rest_ms : UINT64_MAX;
+    const struct {
+        enum http_wait wait;
+        bool only_silent;
+        uint64_t waited_ms;
+    } order[] = {
+        { HTTP_WAIT_LINGER, false, 0 },
+        { HTTP_WAIT_FIRST_HEAD, true, MOMENT_MS },
+        { HTTP_WAIT_FIRST_HEAD, false, SLOW_MS },
+        { HTTP_WAIT_IDLE, false, rest_ms },
+        { HTTP_WAIT_HEAD, false, rest_ms },
+        { HTTP_WAIT_FIRST_HEAD, false, is_flood(&all->waits[HTTP_WAIT_FIRST_HEAD]) ? 0 : MOMENT_MS },
+    };
+    struct http_conn *conn = NULL;
+    for (size_t i = 0; i < sizeof order / sizeof order[0] && conn == NULL; i++) {
+        conn = first_in(all, order[i].wait, order[i].only_silent, order[i].waited_ms);
     }
     return conn;
 }
@@ -216,9 +238,7 @@ static void refuse(struct http_server *server, struct http_conn *conn, enum http
 
 bool http_crowd_make_room(struct http_server *server)
 {
-    struct candidates all = { .linger = &server->waits[HTTP_WAIT_LINGER],
-                              .first_head = &server->waits[HTTP_WAIT_FIRST_HEAD],
-                              .conn_of = http_conn_of_wait };
+    struct candidates all = { .server = server, .waits = server->waits, .conn_of = http_conn_of_wait };
     struct http_conn *conn = server->limits.peer_max != 0 ? next_to_go(&all) : NULL;
     if (conn != NULL) {
         refuse(server, conn, HTTP_REFUSED_MADE_ROOM);
@@ -233,9 +253,7 @@ bool http_crowd_admit(struct http_server *server, struct http_conn *conn)
     if (peer == NULL || server->limits.peer_max == 0 || peer->count <= server->limits.peer_max) {
         return true;
     }
-    struct candidates own = {
-        .linger = &peer->linger, .first_head = &peer->first_head, .conn_of = conn_of_peer_entry, .except = conn
-    };
+    struct candidates own = { .server = server, .waits = peer->waits, .conn_of = conn_of_peer_entry, .except = conn };
     struct http_conn *other = next_to_go(&own);
     if (other == NULL) {
         refuse(server, conn, HTTP_REFUSED_PEER_FULL);

@@ -1,5 +1,6 @@
 /* A door with few places: who must leave for whom. One peer can open more connections than there are places and say
- * nothing on them; who asks is served all the same. What is past its first request has been let in, and stays. */
+ * nothing on them; who asks is served all the same. What is past its first request has been let in, and stays; where
+ * that says nothing, as at the devices' door, until it has rested for limits.rest_ms. */
 #ifndef SERVER_HTTP_CROWD_H
 #define SERVER_HTTP_CROWD_H
 
@@ -11,7 +12,8 @@ void http_crowd_open(struct http_server *server);
 void http_crowd_close(struct http_server *server); /* no connection is left */
 
 /* The door is full and somebody waits: one of those leaves that are there without having been let in, the oldest
- * silent one before others. Returns false where nobody does. Does nothing at doors without limits.peer_max. */
+ * silent one before others, or that rest. Returns false where nobody does yet: to be asked again. Does nothing at doors
+ * without limits.peer_max. */
 bool http_crowd_make_room(struct http_server *server);
 
 /* Of one connection's life, in this order: it was opened; it waits for something else now; it is gone. Where

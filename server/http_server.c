@@ -62,6 +62,9 @@ static void on_tick(uv_timer_t *timer)
         }
     }
     http_crowd_tell(server, false);
+    if (http_server_is_full(server) && !server->draining) {
+        server->on_room(server->owner); /* whoever waits looks again who may leave by now */
+    }
 }
 
 static void on_left(struct http_server *server)

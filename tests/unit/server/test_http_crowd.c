@@ -2,6 +2,7 @@
 #include "server/http_crowd.h"
 
 #include "base/log.h"
+#include "server/client_address.h"
 #include "server/http_conn_parts.h"
 #include "server/http_server.h"
 
@@ -159,6 +160,76 @@ static void test_a_share_of_those_who_were_let_in(void **state)
     assert_int_equal(world.refused[HTTP_REFUSED_PEER_FULL], 1);
 }
 
+#define REST_MS 2000
+
+static void rests(struct http_conn *conn, enum http_wait wait, uint64_t ms)
+{
+    waits(conn, wait);
+    conn->wait_entry.since_ms -= ms;
+}
+
+/* Else a flood has but to ask once on each connection, and again before --idle-timeout. */
+static void test_who_rests_leaves_where_anyone_is_let_in(void **state)
+{
+    (void)state;
+    world.server.limits.rest_ms = REST_MS;
+    struct http_conn *first = comes(1, LONG_MS), *second = comes(2, LONG_MS), *third = comes(3, LONG_MS);
+    rests(first, HTTP_WAIT_IDLE, LONG_MS);
+    rests(second, HTTP_WAIT_HEAD, LONG_MS); /* a byte of the next request is no request */
+    rests(third, HTTP_WAIT_IDLE, REST_MS - 1);
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(first) && !is_gone(second));
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(second));
+    assert_false(http_crowd_make_room(&world.server));
+    assert_false(is_gone(third));
+    world.server.limits.rest_ms = 0;
+    rests(third, HTTP_WAIT_IDLE, LONG_MS);
+    assert_false(http_crowd_make_room(&world.server));
+}
+
+static void test_who_is_at_work_stays(void **state)
+{
+    static const enum http_wait busy[] = { HTTP_WAIT_BODY, HTTP_WAIT_ANSWER, HTTP_WAIT_TRANSFER, HTTP_WAIT_FINISH };
+    (void)state;
+    world.server.limits.rest_ms = REST_MS;
+    for (size_t i = 0; i < sizeof busy / sizeof busy[0]; i++) {
+        rests(comes(1, LONG_MS), busy[i], LONG_MS);
+    }
+    assert_false(http_crowd_make_room(&world.server));
+}
+
+/* A proxy keeps connections for whoever comes next, and takes it for a failure of ours when one ends. */
+static void test_a_proxy_may_rest(void **state)
+{
+    static const struct client_networks proxies = { .count = 1,
+                                                    .networks = { { .bytes = { [15] = 7 }, .bits = 128 } } };
+    (void)state;
+    world.server.limits.rest_ms = REST_MS;
+    world.server.limits.exempt = &proxies;
+    struct http_conn *proxy = comes(7, LONG_MS), *other = comes(8, LONG_MS);
+    rests(proxy, HTTP_WAIT_IDLE, LONG_MS);
+    rests(other, HTTP_WAIT_IDLE, LONG_MS);
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(other));
+    assert_false(http_crowd_make_room(&world.server));
+    assert_false(is_gone(proxy));
+}
+
+static void test_of_one_address_the_longest_at_rest_leaves(void **state)
+{
+    (void)state;
+    struct http_conn *crowd[PEER_MAX];
+    world.server.limits.rest_ms = REST_MS;
+    for (size_t i = 0; i < PEER_MAX; i++) {
+        crowd[i] = comes(1, LONG_MS);
+        rests(crowd[i], HTTP_WAIT_IDLE, LONG_MS);
+    }
+    rests(crowd[0], HTTP_WAIT_IDLE, REST_MS); /* it asked again */
+    assert_true(http_crowd_admit(&world.server, comes(1, 0)));
+    assert_true(is_gone(crowd[1]) && !is_gone(crowd[0]));
+}
+
 static void test_doors_without_a_share(void **state)
 {
     (void)state;
@@ -183,6 +254,10 @@ int main(void)
         CASE(test_in_a_flood_the_oldest_leaves_however_young),
         CASE(test_an_address_has_its_share),
         CASE(test_a_share_of_those_who_were_let_in),
+        CASE(test_who_rests_leaves_where_anyone_is_let_in),
+        CASE(test_who_is_at_work_stays),
+        CASE(test_a_proxy_may_rest),
+        CASE(test_of_one_address_the_longest_at_rest_leaves),
         CASE(test_doors_without_a_share),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
