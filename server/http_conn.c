@@ -15,9 +15,11 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#define INPUT_PAUSE (16u << 10) /* waiting input above which we stop reading */
-#define INPUT_MAX   (64u << 10)
-#define KEPT_MAX    1024 /* connections, and transfers, whose memory is kept for the next */
+#define INPUT_PAUSE  (16u << 10) /* waiting input above which we stop reading */
+#define INPUT_MAX    (64u << 10)
+#define TURN_BYTES   (8u << 10) /* of input, or ... */
+#define TURN_ANSWERS 16         /* ... answers at once, then other connections have their turn */
+#define KEPT_MAX     1024       /* connections, and transfers, whose memory is kept for the next */
 
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
 
@@ -77,6 +79,42 @@ void http_conn_start_soon(struct http_conn *conn)
     uv_check_start(&server->after_poll, on_polled);
 }
 
+/* --- turns -------------------------------------------------------------------------------------------------------- */
+
+static void end_yielding(struct http_conn *conn)
+{
+    if (conn->yields) {
+        conn->yields = false;
+        conn->server->yielding_count--;
+        wait_list_remove(&conn->server->yielding, &conn->turn_entry);
+    }
+}
+
+static void on_turn(uv_idle_t *idle)
+{
+    struct http_server *server = idle->data;
+    for (size_t left = server->yielding_count; left > 0 && server->yielding.first != NULL; left--) {
+        struct http_conn *conn =
+            (struct http_conn *)((char *)server->yielding.first - offsetof(struct http_conn, turn_entry));
+        end_yielding(conn);
+        conn_resume(conn);
+    }
+    if (server->yielding.first == NULL) {
+        uv_idle_stop(idle);
+    }
+}
+
+/* Who asks much on one connection does not keep others waiting for all of it. */
+static void yield_turn(struct http_conn *conn)
+{
+    struct http_server *server = conn->server;
+    conn->yields = conn->paused = true;
+    conn_stream(conn)->ops->read_stop(conn_stream(conn));
+    server->yielding_count++;
+    wait_list_append(&server->yielding, &conn->turn_entry, 0);
+    uv_idle_start(&server->next_turn, on_turn);
+}
+
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
 void http_conn_close(struct http_conn *conn, const char *why)
@@ -89,6 +127,7 @@ void http_conn_close(struct http_conn *conn, const char *why)
     }
     conn->state = CONN_CLOSED;
     forget_fresh(conn);
+    end_yielding(conn);
     http_crowd_left(conn);
     conn_drop_body(conn);
     conn_forget_later(conn);
@@ -138,15 +177,20 @@ static void answer_request(struct http_conn *conn, const char *head, size_t n, b
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */
 
-/* Answers the requests that are whole in bytes[0..n), as long as each is answered at once. Returns the bytes consumed.
- */
+/* Answers the requests that are whole in bytes[0..n), as long as each is answered at once and the connection has its
+ * turn. Returns the bytes consumed. */
 static size_t process(struct http_conn *conn, const char *bytes, size_t n)
 {
     size_t used = 0;
+    unsigned answers = 0;
     while (conn_is_taking(conn) && used < n) {
         if (conn->state == CONN_COLLECTING) {
             used += conn_collect(conn, bytes + used, n - used);
             continue;
+        }
+        if (answers++ == TURN_ANSWERS) {
+            yield_turn(conn);
+            break;
         }
         size_t head_bytes = 0;
         const char *why = "";
@@ -178,7 +222,7 @@ static void end_of_input(struct http_conn *conn)
 
 void conn_resume(struct http_conn *conn)
 {
-    if (conn_is_taking(conn) && conn->input.used > 0) {
+    if (conn_is_taking(conn) && !conn->yields && conn->input.used > 0) {
         size_t used = process(conn, conn->input.bytes, conn->input.used);
         if (conn->state == CONN_CLOSED) {
             return;
@@ -189,12 +233,13 @@ void conn_resume(struct http_conn *conn)
             conn_wait_for(conn, HTTP_WAIT_HEAD);
         }
     }
-    if (!conn_is_taking(conn)) {
+    bool takes = conn_is_taking(conn);
+    if (conn->state == CONN_CLOSED || conn->yields || (!takes && conn->input.used > INPUT_PAUSE)) {
         return;
     }
-    if (conn->peer_ended) {
+    if (conn->peer_ended && takes) {
         end_of_input(conn);
-    } else if (conn->paused) {
+    } else if (conn->paused && !conn->peer_ended) {
         conn->paused = false;
         if (!conn_stream(conn)->ops->read_start(conn_stream(conn))) {
             http_conn_close(conn, "cannot read");
@@ -215,13 +260,12 @@ static void keep_input(struct http_conn *conn, const char *bytes, size_t n)
     }
 }
 
-static void on_read(struct stream *stream, const char *bytes, size_t n)
+static void take(struct http_conn *conn, const char *bytes, size_t n)
 {
-    struct http_conn *conn = conn_of_stream(stream);
     if (conn->state == CONN_FINISHING || conn->state == CONN_LINGERING || conn->state == CONN_CLOSED) {
         return; /* nothing will be answered any more */
     }
-    if (conn->input.used > 0 || !conn_is_taking(conn)) {
+    if (conn->input.used > 0 || !conn_is_taking(conn) || conn->yields) {
         keep_input(conn, bytes, n);
         conn_resume(conn);
         return;
@@ -235,6 +279,15 @@ static void on_read(struct stream *stream, const char *bytes, size_t n)
         if (conn->state == CONN_READING && conn->wait == HTTP_WAIT_IDLE) {
             conn_wait_for(conn, HTTP_WAIT_HEAD);
         }
+    }
+}
+
+static void on_read(struct stream *stream, const char *bytes, size_t n)
+{
+    struct http_conn *conn = conn_of_stream(stream);
+    take(conn, bytes, n);
+    if (n >= TURN_BYTES && conn->state == CONN_READING && !conn->yields) {
+        yield_turn(conn); /* libuv would read many such pieces before it comes to others */
     }
 }
 
@@ -269,7 +322,9 @@ static void on_end(struct stream *stream, bool broken)
     case CONN_CLOSED:
         break;
     default:
-        http_conn_close(conn, broken ? "reset by the device" : NULL);
+        if (broken || !conn->yields) { /* else it is answered first */
+            http_conn_close(conn, broken ? "reset by the device" : NULL);
+        }
     }
 }
 

@@ -144,6 +144,9 @@ struct http_server {
     uv_check_t after_poll; /* while there are new connections */
     struct http_conn *fresh[HTTP_FRESH_MAX];
     size_t fresh_count;
+    struct wait_list yielding; /* connections that go on in the next turn of the loop */
+    size_t yielding_count;
+    uv_idle_t next_turn;           /* while there are such */
     void (*on_room)(void *owner);  /* http_server's: a connection left, the listeners may accept again */
     void (*on_empty)(void *owner); /* http_server's: the last connection left, while draining */
 };

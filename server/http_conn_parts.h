@@ -36,9 +36,10 @@ struct http_conn {
     bool paused;     /* we stopped reading */
     bool head_only;  /* of the request that waits for its answer */
     bool fresh;      /* accepted in this turn of the loop, and not read yet */
+    bool yields;     /* it has had its turn, and goes on in the next */
     bool linger;     /* the answer under way refuses something the peer may still be sending */
     enum http_wait wait;
-    struct wait_entry wait_entry;
+    struct wait_entry wait_entry, turn_entry;
     struct http_peers *of_peer;   /* http_crowd's: its address; NULL = nobody counts it */
     struct wait_list *peer_list;  /* of those of its address that may have to leave; NULL = it is in none */
     struct wait_entry peer_entry; /* there */

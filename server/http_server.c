@@ -96,6 +96,8 @@ void http_server_init(struct http_server *server, uv_loop_t *loop, struct blob_s
     send_room_init(&server->room, loop);
     uv_check_init(loop, &server->after_poll);
     server->after_poll.data = server;
+    uv_idle_init(loop, &server->next_turn);
+    server->next_turn.data = server;
     http_conn_make_pools(server);
     http_crowd_open(server);
     uv_timer_init(loop, &server->tick);
@@ -197,10 +199,16 @@ static void on_room_closed(struct send_room *room)
     server->on_empty(server->owner);
 }
 
-static void on_check_closed(uv_handle_t *handle)
+static void on_turn_closed(uv_handle_t *handle)
 {
     struct http_server *server = handle->data;
     send_room_close(&server->room, on_room_closed);
+}
+
+static void on_check_closed(uv_handle_t *handle)
+{
+    struct http_server *server = handle->data;
+    uv_close((uv_handle_t *)&server->next_turn, on_turn_closed);
 }
 
 static void on_tick_closed(uv_handle_t *handle)

@@ -3,13 +3,14 @@
 import errno
 import hashlib
 import re
+import signal
 import socket
 import time
 
 import pytest
 
 from tests.support.admin import Admin
-from tests.support.download import resident_kib
+from tests.support.download import LARGE, Download, resident_kib
 from tests.support.mqtt import Broker, Listener, wait_connected
 from tests.support.preload import order, preloaded
 from tests.support.updraft import (ESP8266, PATIENCE_S, Reply, Server, check, device_request, make_image, read_to_end,
@@ -110,6 +111,21 @@ def test_silent_connections_make_room_at_a_full_door(tmp_path, image):
             connection.close()
 
 
+def test_connections_at_rest_make_room_at_a_full_door(tmp_path, image):
+    """Each has asked once and rests, as a flood may for ever; who is at work on one stays."""
+    large = make_image("esp8266", tmp_path / "firmware/gate/2.0.0.bin", size=LARGE, seed=2)
+    with Server(tmp_path, connections_max=20, head_timeout="10m", idle_timeout="10m") as server:
+        crowd = [asks(server, f"127.0.1.{i}") for i in range(1, 20)]
+        busy = Download(server, "/update/gate").started()
+        begun = time.monotonic()
+        assert check(server, "/update/door").status == 200
+        assert time.monotonic() - begun < PATIENCE_S / 2
+        assert refused_for(server, "made-room") >= 1
+        assert busy.finish().body == large
+        for connection in crowd:
+            connection.close()
+
+
 # --- lists, read again ------------------------------------------------------------------------------------------------
 
 def test_lists_follow_a_reload(tmp_path, image):
@@ -206,11 +222,38 @@ def test_pipelined_flood_that_reads_nothing(tmp_path, image):
                     pass
             assert check(server, "/healthz", {}).status == 200
         assert resident_kib(server) - before < 32 << 10
+        assert "updraft_connections_open 8\n" in admin_of(server).get("/metrics").text, "more was taken than has room"
         for connection in crowd:  # whoever reads nothing is cut in the end
             connection.settimeout(PATIENCE_S)
         wait_until(lambda: "updraft_connections_open 0\n" in admin_of(server).get("/metrics").text, "all to be cut")
         for connection in crowd:
             connection.close()
+
+
+def test_pipelined_flood_that_reads_everything(tmp_path, image):
+    """Tens of thousands of requests lie there when a device comes: it is answered between them, not behind them."""
+    crowd_size, each = 60, 600
+    request = device_request("/update/door", {"User-Agent": "a"}, http="1.1")
+    with Server(tmp_path, log_level="warn") as server:
+        crowd = [asks(server) for _ in range(crowd_size)]
+        server.process.send_signal(signal.SIGSTOP)
+        for connection in crowd:
+            connection.sendall(each * request)
+        device = server.connect()
+        device.sendall(device_request("/update/door", ESP8266))
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGCONT)
+        assert Reply(read_to_end(device)).body == image
+        waited = time.monotonic() - begun
+        for connection in crowd:
+            answers = b""
+            while answers.count(b"HTTP/1.1 403") < each:
+                piece = connection.recv(1 << 20)
+                assert piece, "not all are answered"
+                answers += piece
+            connection.close()
+        whole = time.monotonic() - begun
+        assert waited < whole / 3, f"the device waited for {waited:.2f} s of {whole:.2f} s"
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -220,7 +263,7 @@ def test_repository_on_a_disk_that_answers_eio(tmp_path, image):
     itself."""
     fault = tmp_path / "state/fault"  # where a confined server may look
     env = preloaded("fault_disk", FAULT_READS=fault)
-    with Server(tmp_path, rescan_interval="1s", image_idle="10m", env=env) as server:
+    with Server(tmp_path, rescan_interval="1s", image_idle="10m", log_level="info", env=env) as server:
         assert check(server, "/update/door").body == image
         other = make_image("esp8266", tmp_path / "firmware/lamp/1.0.0.bin", seed=2)
         server.wait_log("event=image_added file=lamp/1.0.0.bin")
@@ -228,6 +271,10 @@ def test_repository_on_a_disk_that_answers_eio(tmp_path, image):
         assert check(server, "/update/door", mac="5C:CF:7F:00:00:02").body == image
         reply = check(server, "/update/lamp", version="0.1.0")
         assert (reply.status, reply.reason) == (304, "not-yet")
+        again = device_request("/update/lamp", {**ESP8266, "Connection": "keep-alive"}, http="1.1", version="0.1.0")
+        ask_often(server, again, 200)
+        wait_until(lambda: server.log().count("reason=not-yet") > 50, "the lines that are said")
+        assert server.log().count("reason=not-yet") <= 60, "a line for each"
         make_image("esp8266", tmp_path / "firmware/gate/1.0.0.bin", seed=3)
         server.wait_log("event=(image_rejected|repository_unreadable|file_unreadable).*(gate/1.0.0.bin|nput/output)")
         assert check(server, "/update/gate").status == 404
