@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.admin import Admin
+from tests.support.cli import run
 from tests.support.mqtt import Broker, Listener, wait_connected
 from tests.support.updraft import ESP32, ESP8266, Server, device_request, make_image, wait_until
 
@@ -31,6 +32,7 @@ WORDS = [
     b"a\xc2\x9b31mb",                   # C1: CSI in one character
     b"a\xe2\x80\xaegnp.b",              # right to left
     b"a\xe2\x80\xa8b",                  # a line's end, to JavaScript
+    b"a\xe2\x80\x8f1",                  # a mark that nobody sees, and that turns what stands beside it
     b"<script>alert(1)</script>",
     b"{type}%s%n${x}`x`",
     b"; DROP TABLE devices; --'",
@@ -136,7 +138,7 @@ def read_api(admin):
     def get(path):
         answer = admin.get(path)
         text = answer.body.decode("utf-8")  # strictly
-        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u2029]", text), (path, text)
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029]", text), (path, text)
         return json.loads(text, object_pairs_hook=strictly)
 
     def pages(path, member):
@@ -162,6 +164,36 @@ def read_api(admin):
     return firmware
 
 
+def give_orders(admin):
+    """Each word wherever an operator names something, so that it stands in the audit log, refused or not."""
+    for word in WORDS + CONTROLS:
+        text, quoted = word.decode("latin-1"), urllib.parse.quote_from_bytes(word)
+        admin.ask("PATCH", "/api/v1/devices/5ccf7f000100", {"note": text, "groups": [text]})
+        admin.ask("PATCH", f"/api/v1/devices/{quoted}", {"pin": text})
+        admin.post("/api/v1/rollouts", {"type": text, "version": text, "group": text})
+        admin.post(f"/api/v1/rollouts/{quoted}/abort", {"why": text})
+        admin.post("/api/v1/tokens", {"name": text, "role": text})
+        admin.ask("DELETE", f"/api/v1/firmware/{quoted}")
+        admin.ask("DELETE", f"/api/v1/tokens/{quoted}")
+
+
+def read_audit(server, admin):
+    acts = admin.get("/api/v1/audit?limit=500").json["acts"]
+    assert len(acts) > 4 * len(WORDS)
+    for line in (server.folder / "state/audit.log").read_text().splitlines():
+        assert not re.search(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029]", line), line
+        json.loads(line, object_pairs_hook=strictly)
+
+
+def read_tables(server):
+    """What a terminal is shown: no byte that it acts upon."""
+    for words in (["status"], ["devices"], ["devices", "show", "5ccf7f000100"], ["firmware"], ["firmware", "rejected"],
+                  ["rollouts"], ["audit"], ["token", "ls"], ["explain", "door", "--mac", "5ccf7f000101"]):
+        code, said, error = run(*words, "--admin-socket", server.folder / "state/admin.sock")
+        assert code == 0 and said, (words, error)
+        assert not re.search(r"[^\n -~]", said + error), (words, said, error)
+
+
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])
 def test_hostile_words_break_nothing(tmp_path, log_format):
     image = make_image("esp8266", tmp_path / "firmware/door/2.0.0.bin", seed=1)
@@ -177,6 +209,9 @@ def test_hostile_words_break_nothing(tmp_path, log_format):
         # whose names are hostile, asks as one that will be remembered
         send_all(server, (device_request("/update/door", ESP8266, mac=f"5C:CF:7F:00:01:{i:02X}", version=word.decode("latin-1"))
                           for i, word in enumerate(WORDS)))
+        give_orders(admin)
         read_api(admin)
+        read_audit(server, admin)
+        read_tables(server)
         read_metrics(admin.get("/metrics").text)
         assert read_log(server.log().rpartition("\n")[0], log_format == "json") > 1000
