@@ -21,6 +21,7 @@ static const struct {
     { SSL_R_HTTP_REQUEST, "it speaks plain HTTP: this address wants https://" },
     { SSL_R_NO_SHARED_CIPHER,
       "its cipher suites, --tls-ciphers and the kinds of our certificates have nothing in common" },
+    { SSL_R_NO_SUITABLE_KEY_SHARE, "of the groups for key exchange it has none of X25519, P-256, P-384 and P-521" },
     { SSL_R_UNSUPPORTED_PROTOCOL, "it speaks TLS 1.1 or older: TLS 1.2 is the least" },
     { SSL_R_NO_APPLICATION_PROTOCOL, "it speaks neither HTTP/1.1 nor HTTP/1.0" },
     { SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE, "give the device a certificate, or --tls-client optional" },

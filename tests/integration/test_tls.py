@@ -113,6 +113,7 @@ def test_keys_that_cost_much(server, how):
         answer, _ = s_client(server.tls_port, server.certs, *how, "-groups", group, request=b"GET /healthz HTTP/1.0\r\n\r\n")
         assert answer == b"", group
     assert server.handshakes("full") == full
+    server.wait_log('event=tls_failed .*remedy="(its cipher suites|of the groups for key exchange)')
 
 
 def test_protocols(server):
