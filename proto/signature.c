@@ -120,8 +120,13 @@ static bool refuse_block(const char *name, char *message, size_t size)
                  "a private key: keep it off the server, and name its public half, which "
                  "`openssl pkey -in KEY.pem -pubout` writes");
     } else {
-        snprintf(message, size,
-                 "a PEM block of kind \"%.40s\": name public keys, as `openssl pkey -pubout` writes them", name);
+        char shown[41]; /* of any bytes */
+        snprintf(shown, sizeof shown, "%s", name);
+        for (char *at = shown; *at != '\0'; at++) {
+            *at = (char)(*at >= ' ' && *at <= '~' ? *at : '?');
+        }
+        snprintf(message, size, "a PEM block of kind \"%s\": name public keys, as `openssl pkey -pubout` writes them",
+                 shown);
     }
     return false;
 }

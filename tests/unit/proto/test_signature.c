@@ -208,6 +208,7 @@ static void test_keys_that_are_refused(void **state)
         { "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "damaged" },
         { "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "keep it off the server" },
         { "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "kind \"CERTIFICATE\"" },
+        { "-----BEGIN \xb5\033[2J-----\nAAAA\n-----END \xb5\033[2J-----\n", "kind \"??[2J\"" },
         { RSA_KEY EC_KEY, "a key of kind EC" },
         /* One good key does not excuse another that is broken: its signer's images would be refused, and nobody told.
          */
