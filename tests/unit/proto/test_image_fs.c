@@ -194,6 +194,23 @@ static void test_trailer(void **state)
     free(huge.at);
 }
 
+/* All that makes it a LittleFS lies where a signature would. */
+static void test_trailer_that_is_all(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = { 260, 4096 + 260 };
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        struct sample sample = sample_of("", 0);
+        uint8_t bytes[4096 + 260] = { 0 };
+        size_t at = sizes[i] - 260;
+        memcpy(bytes + at + 8, "littlefs", 8);
+        bytes[at + 24 + 1] = 0x10; /* blocks of 4096 bytes */
+        bytes[sizes[i] - 3] = 1;   /* 256 */
+        sample_append(&sample, bytes, sizes[i]);
+        expect_fault(sample, IMAGE_USE_FS, IMAGE_FAULT_FILE_SYSTEM, "LittleFS version 0.0");
+    }
+}
+
 /* Only behind a trailer may the last block be missing, and no more than that. */
 static void test_littlefs_cut_for_a_trailer(void **state)
 {
@@ -267,6 +284,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_trailer),
+        cmocka_unit_test(test_trailer_that_is_all),
         cmocka_unit_test(test_littlefs_cut_for_a_trailer),
         cmocka_unit_test(test_room_in_littlefs),
         cmocka_unit_test(test_room_in_spiffs),
