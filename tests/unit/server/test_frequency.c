@@ -34,16 +34,18 @@ static void test_a_flood_of_names(void **state)
 static void test_one_among_many(void **state)
 {
     (void)state;
-    uint32_t most = 0;
+    uint32_t most = 0,
+             taken_for_another = 0; /* keys have 32 bits, some of which are the place: one in 2^20 meets its like */
     frequency_init(&table);
     for (uint64_t i = 0; i < 1000; i++) {
         uint32_t count = frequency_count(&table, 1, 0, 1000)->count;
         most = count > most ? count : most;
         for (uint64_t k = 0; k < FREQUENCY_PLACES / 16; k++) {
-            assert_int_equal(frequency_count(&table, 2, i * FREQUENCY_PLACES + k, 1000)->count, 1);
+            taken_for_another += frequency_count(&table, 2, i * FREQUENCY_PLACES + k, 1000)->count != 1;
         }
     }
     assert_in_range(most, 800, 1000);
+    assert_in_range(taken_for_another, 0, 8);
 }
 
 /* Whoever knew where names meet could have one forgotten for another. */
