@@ -2,6 +2,7 @@
 #ifndef SERVER_APP_PARTS_H
 #define SERVER_APP_PARTS_H
 
+#include "base/heap.h"
 #include "fleet/fleet.h"
 #include "repo/blob.h"
 #include "repo/watch.h"
@@ -94,6 +95,7 @@ struct app {
     char said_url[PUBLIC_URL_MAX + 1]; /* which */
     uv_timer_t tick;
     uint64_t idle_ns, looked_ns; /* of the loop, when its busy share was last worked out */
+    struct heap_trim heap;
     struct app_sandbox sandbox;
     unsigned parts_open;  /* of what talks to the outside, while stopping */
     bool fleet_stopped;   /* its store is closed, or closing */

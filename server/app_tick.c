@@ -34,6 +34,7 @@ void app_on_tick(uv_timer_t *timer)
         rollouts_tick(app->fleet.rollouts, &now);
         trigger_give_up_late(&app->trigger, &now);
         journal_tick(app->fleet.journal);
+        heap_trim_tick(&app->heap, &app->loop);
         if (app->url_said) { /* the doors are open */
             app_say_public_url(app);
             trigger_tick(&app->trigger);
