@@ -119,6 +119,9 @@ static void log_act(const struct audit_act *act)
     log_text(&line, "object", act->object);
     log_text(&line, "why", act->why[0] != '\0' ? act->why : NULL);
     log_text(&line, "order", act->order[0] != '\0' ? act->order : NULL);
+    if (act->unsaid > 0) {
+        log_number(&line, "unsaid", (int64_t)act->unsaid);
+    }
     log_end(&line);
 }
 

@@ -19,6 +19,7 @@
 #define INPUT_MAX    (64u << 10)
 #define TURN_BYTES   (8u << 10) /* of input, or ... */
 #define TURN_ANSWERS 16         /* ... answers at once, then other connections have their turn */
+#define TURN_NS      1000000    /* of those that wait for one, together, in a turn of the loop */
 #define KEPT_MAX     1024       /* connections, and transfers, whose memory is kept for the next */
 
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
@@ -93,7 +94,9 @@ static void end_yielding(struct http_conn *conn)
 static void on_turn(uv_idle_t *idle)
 {
     struct http_server *server = idle->data;
-    for (size_t left = server->yielding_count; left > 0 && server->yielding.first != NULL; left--) {
+    uint64_t until_ns = uv_hrtime() + TURN_NS;
+    for (size_t left = server->yielding_count; left > 0 && server->yielding.first != NULL && uv_hrtime() < until_ns;
+         left--) {
         struct http_conn *conn =
             (struct http_conn *)((char *)server->yielding.first - offsetof(struct http_conn, turn_entry));
         end_yielding(conn);
@@ -444,7 +447,7 @@ bool http_conn_has_input(const struct http_conn *conn)
 
 bool http_conn_is_silent(const struct http_conn *conn)
 {
-    return conn->input.used == 0 && !(conn->over_tls && stream_tls_shakes(&conn->carrier.tls));
+    return conn->input.used == 0 && !(conn->over_tls && stream_tls_has_heard(&conn->carrier.tls));
 }
 
 struct http_conn *http_conn_of_wait(struct wait_entry *entry)

@@ -16,10 +16,11 @@
 #include <string.h>
 #include <uthash.h>
 
-#define MOMENT_MS 100  /* for a head to come behind its connection */
-#define SLOW_MS   5000 /* for the rest of it, where others need the place; a TLS handshake is a part of it */
-#define FLOOD_MIN 8    /* connections without a head, above which none has a moment */
-#define LOOKS_MAX 64   /* at connections, for one that has sent nothing: a flood must not cost more than it brings */
+#define MOMENT_MS  100  /* for a head to come behind its connection */
+#define SLOW_MS    5000 /* for the rest of it, where others need the place; a TLS handshake is a part of it */
+#define FLOOD_MIN  8    /* connections without a head, above which none has a moment */
+#define LOOKS_MAX  64   /* at connections, for one that has sent nothing: a flood must not cost more than it brings */
+#define PASSES_MAX 4096 /* of such as never leave, before those that may */
 
 /* --- who is there ------------------------------------------------------------------------------------------------- */
 
@@ -165,19 +166,40 @@ static bool may_leave(const struct http_conn *conn, enum http_wait wait)
     return conn->of_peer != NULL || wait == HTTP_WAIT_FIRST_HEAD || wait == HTTP_WAIT_LINGER;
 }
 
+/* Its answer is still on the way: it keeps its place until it has all of it, as a download does. Closed, the rest would
+ * lie in the system, where nobody counts it. */
+static bool takes_its_answer(struct http_conn *conn, enum http_wait wait)
+{
+    if (wait != HTTP_WAIT_IDLE || conn_stream(conn)->ops->unacknowledged(conn_stream(conn)) == 0) {
+        return false;
+    }
+    conn_end_rest(conn);
+    return true;
+}
+
 /* The first to go of those that wait so. */
 static struct http_conn *first_in(const struct candidates *all, enum http_wait wait, bool only_silent,
                                   uint64_t waited_ms)
 {
-    unsigned looks = 0;
-    for (struct wait_entry *entry = all->waits[wait].first; entry != NULL && looks < LOOKS_MAX;
-         entry = entry->next, looks++) {
+    unsigned looks = 0, passes = 0;
+    struct wait_entry *next;
+    for (struct wait_entry *entry = all->waits[wait].first; entry != NULL; entry = next) {
         struct http_conn *conn = all->conn_of(entry);
+        next = entry->next;
         if (uv_now(all->server->loop) - conn->wait_entry.since_ms < waited_ms) {
             return NULL; /* nobody behind it has waited longer */
         }
-        if (conn != all->except && may_leave(conn, wait) && (!only_silent || http_conn_is_silent(conn))) {
+        if (conn == all->except || !may_leave(conn, wait)) {
+            if (++passes == PASSES_MAX) {
+                return NULL;
+            }
+            continue;
+        }
+        if ((!only_silent || http_conn_is_silent(conn)) && !takes_its_answer(conn, wait)) {
             return conn;
+        }
+        if (++looks == LOOKS_MAX) {
+            return NULL;
         }
     }
     return NULL;
@@ -193,8 +215,8 @@ static struct http_conn *next_to_go(const struct candidates *all)
     } order[] = {
         { HTTP_WAIT_LINGER, false, 0 },
         { HTTP_WAIT_FIRST_HEAD, true, MOMENT_MS },
-        { HTTP_WAIT_FIRST_HEAD, false, SLOW_MS },
         { HTTP_WAIT_IDLE, false, rest_ms },
+        { HTTP_WAIT_FIRST_HEAD, false, SLOW_MS },
         { HTTP_WAIT_HEAD, false, rest_ms },
         { HTTP_WAIT_FIRST_HEAD, false, is_flood(&all->waits[HTTP_WAIT_FIRST_HEAD]) ? 0 : MOMENT_MS },
     };

@@ -127,6 +127,8 @@ void tls_tell_end(struct stream_tls *tls, bool broken)
     }
 }
 
+static void tls_shutdown(struct stream *stream);
+
 static void on_socket_sent(struct stream *socket, bool broken)
 {
     struct stream_tls *tls = of_socket(socket);
@@ -145,7 +147,9 @@ static void on_socket_sent(struct stream *socket, bool broken)
     if (sent == STREAM_PENDING) {
         return;
     }
-    if (tls->sending) {
+    if (tls->ends && sent == STREAM_SENT) {
+        tls_shutdown(&tls->stream);
+    } else if (tls->sending) {
         tls->sending = false;
         tls->stream.on_sent(&tls->stream, sent == STREAM_BROKEN);
     } else if (sent == STREAM_BROKEN) {
@@ -209,7 +213,7 @@ void tls_take(struct stream_tls *tls, const char *bytes, size_t n)
         tls_handshake_join_queue(tls, bytes, n);
         return;
     }
-    assert(room->in_bytes == 0); /* one at a time */
+    assert(room->in_bytes == 0 && room->out.used == 0); /* one at a time */
     room->in = bytes;
     room->in_bytes = n;
     if (tls->shaken || tls_handshake_go_on(tls)) {
@@ -263,10 +267,16 @@ static void say_end(struct stream_tls *tls)
     }
 }
 
+/* Behind what the socket still has to take, if it is full: a peer that misses the last word must take it for cut short.
+ */
 static void tls_shutdown(struct stream *stream)
 {
     struct stream_tls *tls = of_stream(stream);
     say_end(tls);
+    tls->ends = tls->busy;
+    if (tls->ends) {
+        return;
+    }
     tls_socket_of(tls)->ops->shutdown(tls_socket_of(tls));
 }
 
@@ -392,9 +402,9 @@ static const struct stream_ops tls_ops = {
     .close = tls_close,
 };
 
-bool stream_tls_shakes(const struct stream_tls *tls)
+bool stream_tls_has_heard(const struct stream_tls *tls)
 {
-    return tls->ssl != NULL && !tls->shaken;
+    return tls->ssl != NULL;
 }
 
 void stream_tls_init(struct stream_tls *tls, uv_loop_t *loop, struct stream_read_buffer *read_buffer,

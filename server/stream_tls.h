@@ -61,6 +61,7 @@ struct stream_tls {
     bool dead;                          /* it takes nothing any more */
     bool sending;                       /* the owner has; it is told */
     bool last;                          /* nothing follows it */
+    bool ends;                          /* our side, once the socket has taken what it has */
     bool slow;                          /* the socket was full before: small batches */
     unsigned late_messages;             /* of the peer's handshake, behind its end */
     struct stream_tls *next, *previous; /* in the queue */
@@ -71,8 +72,8 @@ struct stream_tls {
     uint64_t offset, remaining;
 };
 
-/* Whether its handshake is under way: the peer has said something. */
-bool stream_tls_shakes(const struct stream_tls *tls);
+/* Whether the peer has said something: a part of its handshake, or all of it. */
+bool stream_tls_has_heard(const struct stream_tls *tls);
 
 /* As stream_socket_init and _open. */
 void stream_tls_init(struct stream_tls *tls, uv_loop_t *loop, struct stream_read_buffer *read_buffer,

@@ -227,7 +227,8 @@ bool tls_handshake_go_on(struct stream_tls *tls)
         tls_handshake_end(tls, SSL_session_reused(tls->ssl) ? TLS_HANDSHAKE_RESUMED : TLS_HANDSHAKE_FULL);
         return true;
     }
-    if (error == SSL_ERROR_ZERO_RETURN) { /* the peer thought better of it */
+    if (error == SSL_ERROR_ZERO_RETURN) { /* the peer thought better of it: what it would be told is not for the next */
+        room->out.used = 0;
         tls_tell_end(tls, false);
     } else if (error != SSL_ERROR_WANT_READ) {
         fail(tls);

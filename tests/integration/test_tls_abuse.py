@@ -138,13 +138,16 @@ def test_who_shakes_hands_is_not_silent(tmp_path, certs):
         half = connect(server)
         half.sendall(hello(V12))
         assert half.recv(1) == b"\x16"
-        silent = [connect(server, f"127.0.1.{i}") for i in range(1, 12)]
+        done = server.tls()  # and asks nothing yet
+        silent = [connect(server, f"127.0.1.{i}") for i in range(1, 11)]
         wait_until(lambda: server.metric("updraft_connections_open") == 12, "a full door")
         time.sleep(0.2)  # who has just come has a moment
         for _ in range(5):
             assert server.tls_ask(HEALTH).endswith(b"ok\n")
         assert server.metric("updraft_tls_handshakes_under_way") == 1, "the radio was sent away"
-        for connection in [half, *silent]:
+        done.sendall(HEALTH)
+        assert done.recv(12) == b"HTTP/1.1 200"
+        for connection in [half, done, *silent]:
             connection.close()
 
 
@@ -160,6 +163,16 @@ def test_a_handshake_that_is_taken_back(server, version):
         read_end(connection)
     wait_until(lambda: server.handshakes("left") == 2, "two to have left")
     assert server.handshakes("failed") == 0 and "tls_failed" not in server.log()
+
+
+def test_a_handshake_taken_back_at_once(server):
+    """Hello and the word that it is over in one piece: what the server had to say is not said to whoever comes next."""
+    for _ in range(5):
+        connection = connect(server)
+        connection.sendall(hello(V12) + b"\x15\x03\x03\x00\x02\x01\x00")
+        read_end(connection)
+        assert server.tls_ask(HEALTH).endswith(b"ok\n")
+    wait_until(lambda: server.handshakes("left") == 5, "five to have left")
 
 
 def test_many_at_once(server):
