@@ -1,6 +1,7 @@
 """TLS before those who mean harm, or whose radio does: handshakes that never end, floods, and bytes that are none. The
 server goes on, and under AddressSanitizer each of these tests looks at its memory, too."""
 
+import os
 import random
 import socket
 import ssl
@@ -193,19 +194,22 @@ def test_many_at_once(server):
 def interactive(server, version, letter, times):
     """s_client is told to change keys or to renegotiate so often, then to ask. Returns what came back."""
     line = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.tls_port}", "-CAfile", server.certs / "ca.pem", version]
-    client = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    client = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0)
+    said = b""
     try:
-        for _ in range(times):
+        for i in range(times):
             client.stdin.write(letter)
-            client.stdin.flush()
-            time.sleep(0.03)  # a line is a command only where it is read alone
+            while said.count(b"KEYUPDATE") + said.count(b"RENEGOTIATING") <= i:  # a line is a command only where it is read alone
+                piece = os.read(client.stdout.fileno(), 65536)
+                if not piece:
+                    raise BrokenPipeError
+                said += piece
         client.stdin.write(HEALTH)
-        client.stdin.flush()
         time.sleep(0.2)
     except BrokenPipeError:
         pass
-    said, _ = client.communicate(timeout=PATIENCE_S)
-    return said
+    rest, _ = client.communicate(timeout=PATIENCE_S)
+    return said + rest
 
 
 class Bare:
