@@ -144,6 +144,7 @@ struct rollouts {
     uint64_t written_ticket;
     struct mac_hash_seed seed;
     struct waste *waste;
+    size_t waste_blocks; /* in all of it */
 };
 
 /* --- rollout_table.c: where they lie --------------------------------------------------------------------------------
@@ -163,7 +164,10 @@ void site_place(struct rollout *rollout, struct site *site);
 struct member *sites_next(struct rollout *rollout, enum site_kind kind);
 /* Of those that are no canaries, the stale ones last. */
 struct member *sites_next_plain(struct rollout *rollout);
-bool waste_sweep(struct rollouts *rollouts); /* a piece of it; false = there is none left */
+/* Frees a piece of what was put aside, of one rollout or of several small ones; false = there is none left. At each
+ * tick, and where a rollout begins, for orders may come faster than ticks. Not where a member is still looked at. */
+#define WASTE_BLOCKS_MAX 4096 /* above, whoever begins a rollout waits until it is less */
+bool waste_sweep(struct rollouts *rollouts);
 
 /* --- rollout_members.c: who is in which list ------------------------------------------------------------------------
  */

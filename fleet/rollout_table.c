@@ -131,6 +131,7 @@ static void put_aside(struct rollout_table *table)
                              .sites = table->sites,
                              .next = table->rollouts->waste };
     table->rollouts->waste = waste;
+    table->rollouts->waste_blocks += waste->block_count;
     HASH_CLEAR(hh, table->sites); /* the table; the sites stay linked */
     mac_index_clear(&table->index);
     table->blocks = NULL;
@@ -168,24 +169,26 @@ void members_thin(struct rollout *rollout)
 
 bool waste_sweep(struct rollouts *rollouts)
 {
-    struct waste *waste = rollouts->waste;
-    if (waste == NULL) {
-        return false;
+    size_t blocks = SWEEP_BLOCKS, sites = SWEEP_SITES;
+    struct waste *waste;
+    while ((waste = rollouts->waste) != NULL && blocks > 0 && sites > 0) {
+        for (; blocks > 0 && waste->block_count > 0; blocks--) {
+            free(waste->blocks[--waste->block_count]);
+            rollouts->waste_blocks--;
+        }
+        for (; sites > 0 && waste->sites != NULL; sites--) {
+            struct site *site = waste->sites;
+            waste->sites = site->hh.next;
+            free(site);
+        }
+        if (waste->block_count == 0 && waste->sites == NULL) {
+            rollouts->waste = waste->next;
+            free(waste->blocks);
+            free(waste);
+            blocks -= blocks > 0; /* one that had no members is work, too */
+        }
     }
-    for (size_t i = 0; i < SWEEP_BLOCKS && waste->block_count > 0; i++) {
-        free(waste->blocks[--waste->block_count]);
-    }
-    for (size_t i = 0; i < SWEEP_SITES && waste->sites != NULL; i++) {
-        struct site *site = waste->sites;
-        waste->sites = site->hh.next;
-        free(site);
-    }
-    if (waste->block_count == 0 && waste->sites == NULL) {
-        rollouts->waste = waste->next;
-        free(waste->blocks);
-        free(waste);
-    }
-    return true;
+    return rollouts->waste != NULL;
 }
 
 void members_free(struct rollout *rollout)

@@ -271,6 +271,8 @@ struct rollout *rollouts_begin(struct rollouts *rollouts, const char *id, const 
     assert(strlen(id) == ANNOUNCE_ID_SIZE - 1 && order->percent >= 1 && order->timeout_ms > 0);
     snprintf(fresh.id, sizeof fresh.id, "%s", id);
     window_init(&fresh.window, order->in_flight);
+    while (waste_sweep(rollouts) && rollouts->waste_blocks > WASTE_BLOCKS_MAX) {
+    }
     forget_words(rollouts);
     if (rollouts_that_stay(rollouts, order) >= ROLLOUTS_MAX || !rollouts_have_word_for(rollouts, order)) {
         return NULL;

@@ -1,4 +1,5 @@
 /* A rollout of very many devices, on a loop that others wait for: no fact, and no tick, looks at all of them. */
+#include "fleet/rollout_parts.h"
 #include "tests/unit/fleet/rollout_fixture.h"
 
 #include <time.h>
@@ -102,6 +103,26 @@ static void test_who_cannot_be_told_falls_silent_in_pieces(void **state)
     world_free(world);
 }
 
+/* Each takes the place of the one before, whose members are let go: else memory grows with each order, as long as they
+ * come faster than ticks. */
+static void test_members_of_many_orders_are_let_go(void **state)
+{
+    (void)state;
+    struct world *world = world_new();
+    for (unsigned i = 1; i <= 200; i++) {
+        char id[ANNOUNCE_ID_SIZE];
+        snprintf(id, sizeof id, "%016x", i);
+        begin_as(world, id);
+        for (int device = 0; device < 40; device++) {
+            join_at(world, device, (uint64_t)device);
+        }
+        assert_true(world->rollouts->waste_blocks <= 4);
+    }
+    pass(world, 1000);
+    assert_null(world->rollouts->waste);
+    world_free(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +130,7 @@ int main(void)
         cmocka_unit_test(test_canaries_of_two_sites_take_turns),
         cmocka_unit_test(test_one_command_does_not_pass_a_sites_cap),
         cmocka_unit_test(test_who_cannot_be_told_falls_silent_in_pieces),
+        cmocka_unit_test(test_members_of_many_orders_are_let_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
