@@ -28,7 +28,7 @@ from tests.soak.churn import BY_ID, PLAIN_KINDS, TLS_KINDS, Crowd, Pool, expect,
 from tests.soak.stage import ADDRESSES, ILL, POOL, STRANGERS, TYPES, Stage
 from tests.support.updraft import BIN, wait_until
 
-ROLLOUTS = 72
+ROLLOUTS = 2 * 64  # twice as many as are remembered
 LEAD_S = 60  # until those that stay a while have their number
 SESSIONS = 4096
 PROVOKED = {"reload_failed", "tls_reload_failed"}  # errors in the log
