@@ -83,7 +83,7 @@ class Load:
 
 
 def fill(stage):
-    """What has a bound, to the bound: devices, the cache of sessions, the addresses that guessed."""
+    """What has a bound, to the bound: devices, the cache of sessions, the addresses that guessed, the audit log."""
     say(f"{POOL + STRANGERS:,} devices ask for the first time")
     for number in range(STRANGERS):
         expect(stage.server.ask(stranger_request(number, "/update/churn", version="9.9.9")), 304)
@@ -105,6 +105,16 @@ def fill(stage):
     guesser = Guesser(stage)
     for address in ADDRESSES:
         guesser.guess(address)
+    fill_audit_log(stage)
+
+
+def fill_audit_log(stage):
+    """A page of it costs a worker thread as much memory as the file has bytes: it is read until it is full."""
+    acts = Acts(stage)
+    while not (stage.server.folder / "state/audit.log.1").exists():
+        for _ in range(20):
+            acts.words()
+        assert stage.admin.get("/api/v1/audit?limit=200").status == 200
 
 
 def warm_up(stage, options):
