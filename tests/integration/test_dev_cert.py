@@ -72,8 +72,16 @@ def test_the_authority_is_kept(tmp_path):
     (["device", "5C:CF:7F:B1:E0"], "5C:CF:7F:B1:E0: give a MAC"),
     (["device", "5C:CF:7F:B1:E0:42:43"], "give a MAC"),
     (["--rsah", "a.lan"], "--rsah: not known"),
+    (["updraft.lan", "device", "5C:CF:7F:B1:E0:42"], "device: comes first: script/dev-cert device MAC"),
+    (["updraft.lan", "5C:CF:7F:B1:E0:42"], "5C:CF:7F:B1:E0:42: is a MAC: script/dev-cert device 5C:CF"),
 ])
 def test_bad_words(tmp_path, words, complaint):
     status, _, said = run(tmp_path, *words)
     assert status == 2 and said.startswith("script/dev-cert: ") and complaint in said
     assert not re.search(r"server", " ".join(path.name for path in tmp_path.rglob("*")))
+
+
+def test_what_openssl_does_not_take(tmp_path):
+    status, _, said = run(tmp_path, "updraft.lan", "a:b")  # an address to us alone
+    assert status == 2 and "openssl could not make certificates/server.pem" in said
+    assert sorted(path.name for path in (tmp_path / "certificates").iterdir()) == ["ca.key", "ca.pem"]
