@@ -1,6 +1,7 @@
 """Every script says what it does to who asks, and does nothing else."""
 
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -16,6 +17,20 @@ def test_help(tmp_path, name):
     assert (done.returncode, done.stderr) == (0, ""), done
     assert f"  script/{name}" in done.stdout, f"script/{name} opens with a comment that shows how it is called"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name, words", [
+    ("soak", ["--foo"]), ("soak", ["5", "--foo=1"]), ("soak", ["long"]), ("abuse", ["--foo"]), ("abuse", ["headers"]),
+    ("bench", ["x"]), ("bench", ["tls", "--foo"]), ("fuzz", ["--foo"]), ("fuzz", ["server", "long"]),
+])
+def test_unknown_words(tmp_path, name, words):
+    """Said before anything is installed or built: what that takes is not there."""
+    for tool in ("sed", "tr", "grep"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    done = subprocess.run([ROOT / "script" / name, *words], capture_output=True, text=True, timeout=5,
+                          env={"PATH": str(tmp_path)})
+    assert done.returncode == 2 and done.stderr.startswith(f"script/{name}: {words[-1]}"), done
+    assert f"  script/{name}" in done.stderr, "it shows how it is called"
 
 
 def test_the_server_names_what_is_its_own():

@@ -259,7 +259,7 @@ def report(result):
 
 
 def parse_options():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="script/soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("minutes", nargs="?", type=float, default=30, metavar="MINUTES", help="of everything at once (30)")
     parser.add_argument("--devices", type=int, default=2000, metavar="N", help="simulated ones, a multiple of 8 (2,000)")
     parser.add_argument("--checks", type=int, default=2000, metavar="N", help="of a burst, about one a second (2,000)")
