@@ -25,11 +25,13 @@ static const bool sanitized = false;
 
 static void warn_unreadable(void *owner, const char *file)
 {
-    const char *user = owner;
+    const struct config *config = owner;
+    bool is_brokers = strcmp(file, config->mqtt_ca) == 0 || strcmp(file, config->mqtt_cert) == 0 ||
+                      strcmp(file, config->mqtt_key) == 0;
     if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) != 0) {
-        LOG_EVENT(LOG_WARN, "not_read_again", "file", file, "why", strerror(errno), "user", user, "effect",
-                  "SIGHUP and new connections to the broker cannot read it", "remedy",
-                  "let this user read it (chgrp, chmod 640)");
+        LOG_EVENT(LOG_WARN, "not_read_again", "file", file, "why", strerror(errno), "user", config->user, "effect",
+                  is_brokers ? "new connections to the broker cannot read it" : "SIGHUP cannot read it again", "remedy",
+                  "let this user read it, and enter each folder on the way (chgrp, chmod 640; the folder 750)");
     }
 }
 
@@ -40,7 +42,7 @@ int app_become_user(struct app *app)
         if (sandbox_become(app->config.user, message, sizeof message) != STATUS_OK) {
             return app_say_error(message);
         }
-        config_each_file(&app->config, warn_unreadable, app->config.user);
+        config_each_file(&app->config, warn_unreadable, &app->config);
     }
     sandbox_user_name(app->sandbox.user, sizeof app->sandbox.user); /* while /etc/passwd can be read */
     return 0;

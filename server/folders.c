@@ -2,6 +2,7 @@
 #include "server/folders.h"
 
 #include "base/text.h"
+#include "server/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +29,9 @@ static enum status check_repo(const struct config *config, char *message, size_t
 {
     int repo = open(config->repo, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (repo < 0) {
-        return refuse(config, "repo", config->repo, "make the folder readable, or name the one with your images",
+        return refuse(config, "repo", config->repo,
+                      errno == ENOENT ? "make the folder, or name the one with your images"
+                                      : "make the folder readable, or name the one with your images",
                       message, size);
     }
     close(repo);
@@ -53,10 +56,42 @@ static enum status check_also_read(const struct config *config, char *message, s
     return status;
 }
 
+#define REMEDY_MAX (CONFIG_TEXT_MAX + 300)
+
+/* By errno: what is to be done so that the folder can be made. */
+static enum status refuse_new(const struct config *config, char *message, size_t size)
+{
+    char user[64], remedy[REMEDY_MAX];
+    int error = errno;
+    strcpy(remedy, "make its parent folder, or name another");
+    if (error == EACCES) {
+        sandbox_user_name(user, sizeof user);
+        snprintf(remedy, sizeof remedy,
+                 "the user %s may not make it there: `install -d -o %s -m 750 %s`, or name another", user, user,
+                 config->state);
+    }
+    errno = error;
+    return refuse(config, "state", config->state, remedy, message, size);
+}
+
+/* By errno: what is to be done where it is there. */
+static enum status refuse_there(const struct config *config, const char *path, char *message, size_t size)
+{
+    char user[64], remedy[REMEDY_MAX];
+    int error = errno;
+    strcpy(remedy, "the server's user must be able to write there");
+    if (error == EACCES) {
+        sandbox_user_name(user, sizeof user);
+        snprintf(remedy, sizeof remedy, "the server's user must be able to write there: `chown -R %s %s`", user,
+                 config->state);
+    }
+    errno = error;
+    return refuse(config, "state", path, remedy, message, size);
+}
+
 /* `file`: one in it that is kept open for writing; NULL = none. */
 static enum status check_state(const struct config *config, const char *file, char *message, size_t size)
 {
-    static const char remedy[] = "the server's user must be able to write there";
     char path[CONFIG_TEXT_MAX + 32];
     int state = open(config->state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool usable = state >= 0 && faccessat(state, ".", W_OK | X_OK, AT_EACCESS) == 0;
@@ -65,7 +100,7 @@ static enum status check_state(const struct config *config, const char *file, ch
         return STATUS_OK;
     }
     if (!usable) {
-        enum status status = refuse(config, "state", config->state, remedy, message, size);
+        enum status status = refuse_there(config, config->state, message, size);
         if (state >= 0) {
             close(state);
         }
@@ -74,7 +109,7 @@ static enum status check_state(const struct config *config, const char *file, ch
     enum status status = STATUS_OK;
     if (file != NULL && faccessat(state, file, R_OK | W_OK, AT_EACCESS) != 0 && errno != ENOENT) {
         snprintf(path, sizeof path, "%s/%s", config->state, file);
-        status = refuse(config, "state", path, remedy, message, size);
+        status = refuse_there(config, path, message, size);
     }
     close(state);
     return status;
@@ -97,9 +132,7 @@ static enum status check_parent(const struct config *config, char *message, size
     }
     int folder = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
     bool usable = folder >= 0 && faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) == 0;
-    enum status status =
-        usable ? STATUS_OK
-               : refuse(config, "state", config->state, "make its parent folder, or name another", message, size);
+    enum status status = usable ? STATUS_OK : refuse_new(config, message, size);
     if (folder >= 0) {
         close(folder);
     }
@@ -111,7 +144,7 @@ enum status folders_prepare(const struct config *config, char *message, size_t s
     enum status status = check_repo(config, message, size);
     status = status == STATUS_OK ? check_also_read(config, message, size) : status;
     if (status == STATUS_OK && mkdir(config->state, 0750) != 0 && errno != EEXIST) {
-        status = refuse(config, "state", config->state, "make its parent folder, or name another", message, size);
+        status = refuse_new(config, message, size);
     }
     return status == STATUS_OK ? check_state(config, NULL, message, size) : status;
 }

@@ -19,9 +19,6 @@
  * `message` says why, and what to do. */
 enum status sandbox_become(const char *name, char *message, size_t size);
 
-/* Whether there is such a user, and we could become it. */
-enum status sandbox_user_check(const char *name, char *message, size_t size);
-
 /* Who we are: a name, or a number where it has none. */
 void sandbox_user_name(char *to, size_t size);
 

@@ -30,12 +30,6 @@ static enum status find_user(const char *name, const struct passwd **user, char 
     return STATUS_OK;
 }
 
-enum status sandbox_user_check(const char *name, char *message, size_t size)
-{
-    const struct passwd *user;
-    return find_user(name, &user, message, size);
-}
-
 enum status sandbox_become(const char *name, char *message, size_t size)
 {
     const struct passwd *user;

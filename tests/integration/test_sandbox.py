@@ -155,7 +155,8 @@ def test_ports_and_keys_that_only_root_has(open_path):
     with Server(open_path, user="nobody", listen=["127.0.0.1:0", "127.83.17.5:81"], tls_listen="127.0.0.1:0", tls_cert=files["server.pem"],
                 tls_key=files["server.key"]) as server:
         assert "listening http 127.83.17.5:81" in server.said
-        server.wait_log("level=warn event=not_read_again file=.*server.key .*user=nobody .*remedy=")
+        server.wait_log("level=warn event=not_read_again file=.*server.key .*user=nobody "
+                        "effect=.SIGHUP cannot read it again. remedy=.*folder")
         server.process.send_signal(signal.SIGHUP)
         server.wait_log("event=tls_reload_failed .*certificates before stay")
 
@@ -187,7 +188,9 @@ def test_only_root_becomes_another(open_path):
 def test_state_that_is_not_the_user_s(open_path):
     """It does not serve with less than it was asked for."""
     (open_path / "state").mkdir(mode=0o700)
-    assert re.match("updraftd: --state .*must be able to write", refuse_start(open_path, "--user", "nobody"))
+    for words in ((), ("--check-config",)):
+        error = refuse_start(open_path, "--user", "nobody", *words)
+        assert re.search("updraftd: --state .*must be able to write there: `chown -R nobody ", error), error
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

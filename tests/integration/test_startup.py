@@ -82,7 +82,7 @@ def test_mistake_in_a_flag(folders, words, expected):
 def test_repository_missing(folders, tmp_path):
     """A typing error in --repo must not become an empty repository that answers 404 to a fleet."""
     text = complaint(*folders, "--repo", tmp_path / "firmwear")
-    assert re.search(r"--repo .*/firmwear: No such file or directory: .*readable", text)
+    assert re.search(r"--repo .*/firmwear: No such file or directory: make the folder, or", text)
     assert not (tmp_path / "firmwear").exists()
 
 
@@ -288,7 +288,7 @@ def make_state(tmp_path, kind):
 @pytest.mark.parametrize("kind, expected", [
     ("a file", r"--state .*/state: Not a directory: .*write there"),
     ("no parent", r"--state .*/nowhere/state/: No such file or directory: make its parent"),
-    ("parent not writable", r"--state .*/locked/state: Permission denied: make its parent"),
+    ("parent not writable", r"--state .*/locked/state: Permission denied: the user .* may not make it there: `install -d -o "),
     ("parent is a file", r"--state .*/plain/state: Not a directory: "),
     ("a link to nowhere", r"--state .*/state: No such file or directory: .*write there"),
     ("not readable", r"--state .*/state: Permission denied: .*write there"),
