@@ -131,7 +131,8 @@ static bool refuse_certificate(struct visit *visit, struct http_answer *answer)
     if (device_shows_own_certificate(visit)) {
         return false;
     }
-    http_answer_text(answer, 403, "%s: %s\n", reason_word(REASON_WRONG_CERTIFICATE), visit->check.decision.detail);
+    http_answer_text(answer, 403, "%s: %s; give the device its own (see docs/reasons.md)\n",
+                     reason_word(REASON_WRONG_CERTIFICATE), visit->check.decision.detail);
     device_tell_reason(visit, REASON_WRONG_CERTIFICATE, answer);
     return true;
 }

@@ -328,7 +328,7 @@ static bool name_authorities(SSL_CTX *context, const STACK_OF(X509_INFO) * found
     return good;
 }
 
-static bool trust(struct tls *tls, BIO *bytes, const char *file)
+static bool trust(struct tls *tls, BIO *bytes, const char *file, bool *is_empty)
 {
     STACK_OF(X509_INFO) *found = PEM_X509_INFO_read_bio(bytes, NULL, on_passphrase, NULL);
     bool good = found != NULL && name_authorities(tls->context, found), any = false;
@@ -340,7 +340,7 @@ static bool trust(struct tls *tls, BIO *bytes, const char *file)
     }
     sk_X509_INFO_pop_free(found, X509_INFO_free);
     if (good && !any) {
-        ERR_raise(ERR_LIB_SSL, SSL_R_NO_CERTIFICATE_SET);
+        *is_empty = true;
     }
     return good && any;
 }
@@ -349,14 +349,19 @@ static enum status load_client_ca(struct tls *tls, const struct tls_settings *se
 {
     bool asks = settings->client != TLS_CLIENT_NONE;
     BIO *bytes = asks ? read_whole(settings->client_ca) : NULL;
+    bool is_empty = false;
     bool good = (!asks || bytes != NULL) && bind_sessions(tls, settings, bytes) &&
-                (!asks || trust(tls, bytes, settings->client_ca));
+                (!asks || trust(tls, bytes, settings->client_ca, &is_empty));
     BIO_free(bytes);
     if (!good) {
-        return complain(
-            "tls-client-ca", settings->client_ca,
-            "give a readable PEM file: authorities whose certificates devices may show, or the devices' own", message,
-            size);
+        static const char remedy[] =
+            "give a readable PEM file: authorities whose certificates devices may show, or the devices' own";
+        if (is_empty) {
+            snprintf(message, size, "--tls-client-ca %s: there is no certificate in it: %s", settings->client_ca,
+                     remedy);
+            return STATUS_INVALID;
+        }
+        return complain("tls-client-ca", settings->client_ca, remedy, message, size);
     }
     if (asks) {
         /* A device's own certificate may stand in the file, whoever signed it: taken out of it, it is refused. */

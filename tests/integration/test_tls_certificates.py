@@ -211,7 +211,7 @@ def test_bad_pairs(tmp_path, certs):
     pair = ["--tls-cert", certs / "server.pem", "--tls-key", certs / "server.key"]
     for said in complaints(tmp_path, pair * 2):
         assert "there is one of this kind of key already: give one ECDSA and one RSA" in said
-    for name, why in [("server.key", "no certificate set"), ("none.pem", "No such file"), (".", "[Ii]s a directory")]:
+    for name, why in [("server.key", "there is no certificate in it"), ("none.pem", "No such file"), (".", "[Ii]s a directory")]:
         for said in complaints(tmp_path, [*pair, "--tls-client-ca", f"{certs}/{name}"]):
             assert re.search(f"--tls-client-ca {certs}/{re.escape(name)}: {why}.*: give a readable PEM file", said), said
     for said in complaints(tmp_path, [*pair, "--tls-ciphers", "HIHG"]):
