@@ -81,8 +81,9 @@ class Stage(Fleet):
         number = self.numbers[type_name] = self.numbers.get(type_name, 0) + 1
         version, kind = f"1.{number}", "esp32" if "32" in type_name else "esp8266"
         name = f"{type_name}/{version}.bin"
-        data = make_image(kind, path or self.server.repo / name, size="48K", version=version,
-                          seed=1000 * (TYPES.index(type_name) + 1) + number)
+        data = make_image(kind, path or self.server.repo / name, size="48K",
+                          seed=1000 * (TYPES.index(type_name) + 1) + number,
+                          **({"version": version} if kind == "esp32" else {}))
         return version, name, data
 
     def knows(self, type_name, version):

@@ -181,7 +181,7 @@ static int write_image(const struct image_make *wish, const char *path)
     ok = file != NULL && (file == stdout ? fflush(file) : fclose(file)) == 0 && ok;
     free(bytes);
     if (!ok) {
-        perror(path);
+        fprintf(stderr, "updraft-make-image: %s: %s\n", path, strerror(errno));
     }
     return ok ? 0 : 1;
 }
@@ -205,6 +205,10 @@ int main(int argc, char **argv)
         if (!set_option(&wish, argv[i])) {
             return 2;
         }
+    }
+    if (wish.version != NULL && wish.kind != IMAGE_MAKE_ESP32 && wish.kind != IMAGE_MAKE_FACTORY) {
+        fprintf(stderr, "updraft-make-image: version= is of esp32 images; the name of others' file says theirs\n");
+        return 2;
     }
     return write_image(&wish, argv[2]);
 }
