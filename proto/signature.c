@@ -334,8 +334,9 @@ bool signature_check(const struct signature_keys *keys, const uint8_t *bytes, co
     bool good = false;
     ERR_set_mark();
     (void)image_refuse(verdict, IMAGE_FAULT_UNSIGNED,
-                       facts->kind == IMAGE_ESP8266 ? "sign it with `updraft sign`, and put the .signed file here"
-                                                    : "sign it with `updraft sign`, and put the .sig beside it",
+                       facts->kind == IMAGE_ESP8266
+                           ? "sign it with `updraft sign`, and put the .signed file in its place, under this name"
+                           : "sign it with `updraft sign`, and put the .sig beside it",
                        "no signature in it, and no .sig beside it; --signing-key asks for one");
     if (facts->signature_bytes > 0) {
         assert(facts->signature_bytes > LENGTH_BYTES && facts->signature_bytes < file.len);

@@ -533,6 +533,22 @@ static bool is_hidden(const struct parts *parts)
     return false;
 }
 
+/* As `updraft sign` writes it beside the image: it belongs into the image's place. */
+static bool is_signed_copy(const struct parts *parts)
+{
+    return slice_ends_with(parts->name, ".bin.signed") || slice_ends_with(parts->name, ".bin.gz.signed");
+}
+
+static enum filename_result refuse_signed_copy(const struct parts *parts, struct filename *name,
+                                               struct filename_refusal *refusal)
+{
+    (void)parts;
+    (void)name;
+    DETAIL(refusal, "no image's name ends in .signed");
+    REMEDY(refusal, "put it in the place of the image that was signed, under that name, without .signed");
+    return FILENAME_REFUSED;
+}
+
 enum filename_result filename_parse(struct slice path, struct filename *name, struct filename_refusal *refusal)
 {
     /* The first that applies. The names that say all by themselves come before what the folder says. */
@@ -541,13 +557,18 @@ enum filename_result filename_parse(struct slice path, struct filename *name, st
         enum filename_result (*read)(const struct parts *parts, struct filename *name,
                                      struct filename_refusal *refusal);
     } conventions[] = {
-        { has_unclean_bytes, refuse_bytes },   { has_capital_ending, refuse_capital_ending },
-        { has_blank, refuse_blank },           { has_ino, read_export },
-        { has_fs_prefix, read_shared_fs },     { is_at_top, read_label },
-        { is_in_type_folder, read_versioned }, { is_anything, refuse_depth },
+        { has_unclean_bytes, refuse_bytes },
+        { is_signed_copy, refuse_signed_copy },
+        { has_capital_ending, refuse_capital_ending },
+        { has_blank, refuse_blank },
+        { has_ino, read_export },
+        { has_fs_prefix, read_shared_fs },
+        { is_at_top, read_label },
+        { is_in_type_folder, read_versioned },
+        { is_anything, refuse_depth },
     };
     struct parts parts = take_apart(path);
-    if ((!parts.is_bin && !has_capital_ending(&parts)) || is_hidden(&parts)) {
+    if ((!parts.is_bin && !has_capital_ending(&parts) && !is_signed_copy(&parts)) || is_hidden(&parts)) {
         return FILENAME_IGNORED;
     }
     size_t row = 0;

@@ -32,7 +32,7 @@ enum filename_role {
 
 enum filename_result {
     FILENAME_OK,
-    FILENAME_IGNORED, /* no firmware by its name: hidden, temporary, or neither .bin nor .bin.gz */
+    FILENAME_IGNORED, /* no firmware by its name: hidden, temporary, or neither .bin nor .bin.gz, nor signed */
     FILENAME_REFUSED, /* meant as firmware, but the name says too little: see detail and remedy */
 };
 

@@ -141,6 +141,7 @@ static const struct {
     const char *remedy; /* a part of it */
 } refused[] = {
     /* exports that lack something */
+    { "truc_1_0.ino.d1_mini.bin.signed", "ends in .signed", "in the place of the image" },
     { "truc.ino.d1_mini.bin", "no version before .ino", "rename it to truc_1_0_0.ino.d1_mini.bin" },
     { "truc.ino.d1_mini.bin.gz", "no version before .ino", "truc_1_0_0.ino.d1_mini.bin.gz" },
     { "truc_neuf.ino.d1_mini.bin", "no version before .ino", "truc_neuf_1_0_0.ino.d1_mini.bin" },
