@@ -362,8 +362,7 @@ def test_a_file_system_s_trailer(server, tmp_path, keys):
     data = make_image("littlefs", file, size="64K")
     sign = ["sign", "--trailer", "--key", keys["rsa"][0]]
     says("is in use to its end.*sign it without --trailer", *sign, file, code=1)
-    data = data[:-8192] + b"\xff" * 8192
-    file.write_bytes(data)
+    data = make_image("littlefs", file, size="64K", empty=1)
     says(r"wrote .*door\.littlefs\.bin\.signed: serve this file.* its last 4096 bytes, which were empty", *sign, file)
     whole = (tmp_path / "door.littlefs.bin.signed").read_bytes()
     assert whole == with_trailer(keys["rsa"], data[:-4096], tmp_path) and len(whole) < len(data)

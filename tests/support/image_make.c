@@ -325,7 +325,11 @@ static void make_spiffs(struct draft *draft, const struct image_make *wish)
         put_u8(draft, magic & 0xff);
         put_u8(draft, magic >> 8);
         put_run(draft, 0, 2); /* erase count */
-        put_filler(draft, block - 256);
+        if (wish->empty && i == blocks - 1) {
+            put_run(draft, 0xff, block - 256);
+        } else {
+            put_filler(draft, block - 256);
+        }
     }
     assert(draft->at != NULL);
     if (wish->broken == IMAGE_MAKE_BREAK_CHECKSUM || wish->broken == IMAGE_MAKE_BREAK_DIGEST) {
@@ -363,10 +367,12 @@ static void put_superblock(struct draft *draft, uint32_t revision, uint32_t bloc
 static void make_littlefs(struct draft *draft, const struct image_make *wish)
 {
     uint32_t block = wish->block_bytes != 0 ? wish->block_bytes : 4096;
-    size_t total = at_least(wish->bytes, 2 * (size_t)block, block);
+    size_t empty = wish->empty ? 2 * (size_t)block : 0; /* one alone might belong to a file */
+    size_t total = at_least(wish->bytes, 2 * (size_t)block + empty, block);
     put_superblock(draft, 1, block, (uint32_t)(total / block));
     put_superblock(draft, 2, block, (uint32_t)(total / block));
-    put_filler(draft, total - draft->len);
+    put_filler(draft, total - empty - draft->len);
+    put_run(draft, 0xff, empty);
     if (wish->broken == IMAGE_MAKE_BREAK_CHECKSUM || wish->broken == IMAGE_MAKE_BREAK_DIGEST) {
         draft->at[32] ^= 1; /* longest file name */
     }

@@ -42,6 +42,7 @@ struct image_make {
     uint32_t seed;        /* of the filler, which compresses to about seven eighths */
     uint32_t block_bytes; /* file systems; 0 = 4096 */
     uint32_t trailer;     /* bytes of signature behind it: tools/signing.py's on ESP8266, else plain bytes */
+    bool empty;           /* file systems: no file has their end, so that a trailer has room there */
     bool no_app;          /* ESP32: without application description */
     bool no_hash;         /* ESP32: without appended SHA-256 */
     bool gzip;

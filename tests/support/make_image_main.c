@@ -21,6 +21,7 @@ static const char usage[] =
     "  version= project=          of esp32 images\n"
     "  seed=N                     another seed, another image\n"
     "  block=8192                 of file systems (4096)\n"
+    "  empty=1                    file systems with room for the trailer of `updraft sign --trailer`\n"
     "  trailer=256                bytes of signature behind the image\n"
     "  app=0 hash=0               esp32 without application description, without appended SHA-256\n"
     "  gzip=1                     compressed\n"
@@ -108,6 +109,11 @@ static bool set_gzip(struct image_make *wish, const char *value)
     return set_flag(value, &wish->gzip);
 }
 
+static bool set_empty(struct image_make *wish, const char *value)
+{
+    return set_flag(value, &wish->empty);
+}
+
 static bool set_app(struct image_make *wish, const char *value)
 {
     bool app = true;
@@ -153,7 +159,7 @@ static const struct {
     { "size=", set_size },       { "mode=", set_mode },       { "flash=", set_flash }, { "chip=", set_chip },
     { "version=", set_version }, { "project=", set_project }, { "seed=", set_seed },   { "block=", set_block },
     { "trailer=", set_trailer }, { "gzip=", set_gzip },       { "app=", set_app },     { "hash=", set_hash },
-    { "break=", set_break },
+    { "break=", set_break },     { "empty=", set_empty },
 };
 
 static bool set_option(struct image_make *wish, const char *option)
