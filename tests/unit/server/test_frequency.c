@@ -9,6 +9,9 @@
 
 static struct frequency table;
 
+/* Keys have 32 bits, 12 of which are the place: who comes into another's is taken for him one time in 2^20. */
+#define ALIKE_MAX 8
+
 static void test_each_has_its_own_minute(void **state)
 {
     (void)state;
@@ -24,18 +27,19 @@ static void test_each_has_its_own_minute(void **state)
 static void test_a_flood_of_names(void **state)
 {
     (void)state;
+    uint32_t taken_for_another = 0;
     frequency_init(&table);
     for (uint64_t i = 0; i < 10 * FREQUENCY_PLACES; i++) {
-        assert_int_equal(frequency_count(&table, 7, i, 1000)->count, 1);
+        taken_for_another += frequency_count(&table, 7, i, 1000)->count != 1;
     }
+    assert_in_range(taken_for_another, 0, ALIKE_MAX);
 }
 
 /* Else nobody is ever busy in a large fleet. */
 static void test_one_among_many(void **state)
 {
     (void)state;
-    uint32_t most = 0,
-             taken_for_another = 0; /* keys have 32 bits, some of which are the place: one in 2^20 meets its like */
+    uint32_t most = 0, taken_for_another = 0;
     frequency_init(&table);
     for (uint64_t i = 0; i < 1000; i++) {
         uint32_t count = frequency_count(&table, 1, 0, 1000)->count;
@@ -45,7 +49,7 @@ static void test_one_among_many(void **state)
         }
     }
     assert_in_range(most, 800, 1000);
-    assert_in_range(taken_for_another, 0, 8);
+    assert_in_range(taken_for_another, 0, ALIKE_MAX);
 }
 
 /* Whoever knew where names meet could have one forgotten for another. */
