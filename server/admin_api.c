@@ -297,7 +297,7 @@ static void enter(struct admin_call *call, const struct admin_route *route)
         call->rest = admin_route_rest(route, call->request->path);
         route->handle(call);
     }
-    if (route->act != NULL) {
+    if (route->act != NULL && !call->only_asks) {
         admin_note_act(call, route);
     }
 }

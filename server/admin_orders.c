@@ -431,6 +431,7 @@ void admin_begin_rollout(struct admin_call *call)
     }
     if (read_order(call, body, &read)) {
         if (read.plan) {
+            call->only_asks = true;
             answer_plan(call, &read);
         } else {
             answer_begin(call, &read);

@@ -24,6 +24,7 @@ struct admin_call {
     const struct http_request *request;
     struct slice rest; /* of the path, behind the route's */
     struct http_answer *answer;
+    bool only_asks; /* it turned out to change nothing, though its route may */
 };
 
 /* A row of the table. */

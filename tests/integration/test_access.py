@@ -189,6 +189,7 @@ def test_acts_are_noted_with_who_and_what(server):
     assert admin.post("/api/v1/firmware?type=door&version=2.0.0", image).status == 201
     assert admin.delete("/api/v1/tokens/ci").status == 200
     assert admin.get("/api/v1/devices").status == 200  # changes nothing: no line
+    assert admin.post("/api/v1/rollouts", {"type": "door", "plan": True}).status == 200  # nor does this
     noted = acts(server, 8)
     assert [(one["act"], one["object"], one["status"], one["result"]) for one in noted] == [
         ("token-new", "", 201, "done"),
