@@ -338,6 +338,17 @@ static const struct rollout *keeper_of(const struct admin_api *api, const struct
     return NULL;
 }
 
+/* Of what no unblocking of the device opens: the detail is the key. */
+static bool is_by_key(const char *detail)
+{
+    static const char *const keys[] = { "block-network", "allow-network", "block-mac", "allow-mac" };
+    bool is_key = false;
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        is_key = is_key || strcmp(detail, keys[i]) == 0;
+    }
+    return is_key;
+}
+
 /* The reason's own step, with the names that belong into its commands where they are known. */
 static json_t *reason_step(const struct admin_api *api, const struct explain *explain, const struct check *check)
 {
@@ -360,6 +371,9 @@ static json_t *reason_step(const struct admin_api *api, const struct explain *ex
                  "look at the device: does it start, or does it roll back? A new build is sent at once, this one again "
                  "after `updraft devices retry %s`",
                  admin_show(explain->values[SAID_MAC]).text);
+    } else if (reason == REASON_BLOCKED && is_by_key(check->decision.detail)) {
+        snprintf(line, sizeof line, "%s of the configuration keeps it out: change that line, and send SIGHUP",
+                 check->decision.detail);
     } else if (reason == REASON_UNPUBLISHED && check->type.len > 0) {
         snprintf(line, sizeof line, "`publish-update %s` publishes an image to its type", type);
     } else {

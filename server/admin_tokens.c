@@ -75,6 +75,9 @@ static void refuse_token(const struct admin_call *call, enum status status, cons
 {
     struct http_answer *answer = call->answer;
     bool exists = !removal && has_token(call->api->tokens, name);
+    char remedy[TOKEN_NAME_MAX + 100];
+    snprintf(remedy, sizeof remedy, "choose another name, or end that one first: `updraft token revoke %.*s`",
+             TOKEN_NAME_MAX, name);
     switch (status) {
     case STATUS_INVALID:
     case STATUS_TOO_LONG:
@@ -86,8 +89,7 @@ static void refuse_token(const struct admin_call *call, enum status status, cons
                      admin_show(name).text);
         break;
     case STATUS_BUSY:
-        admin_refuse(answer, exists ? 409 : 503, exists ? "exists" : "busy",
-                     exists ? "choose another name, or remove that one first" : "come again in a moment",
+        admin_refuse(answer, exists ? 409 : 503, exists ? "exists" : "busy", exists ? remedy : "come again in a moment",
                      exists    ? "there is a token \"%s\" already"
                      : removal ? "\"%s\" is refused from now on, but another change is being written"
                                : "another change than that of \"%s\" is being written",

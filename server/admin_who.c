@@ -25,7 +25,7 @@ static void refuse_stranger(struct admin_call *call, bool given)
 {
     struct admin_api *api = call->api;
     admin_refuse(call->answer, 401, "unauthorized", make_one,
-                 given ? "this token is not known here: it was removed, or mistyped" : "a token is needed here");
+                 given ? "this token is not known here: it was revoked, or mistyped" : "a token is needed here");
     if (!given) { /* many clients ask so first; it is no guess */
         return;
     }

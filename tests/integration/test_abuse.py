@@ -151,6 +151,7 @@ def test_rollouts_and_explain_know_the_lists(tmp_path, image):
         assert '"blocked"' in plan.text, plan.text
         explained = admin.get("/api/v1/explain?mac=5CCF7F000001&type=door").json
         assert (explained["reason"], explained["status"], explained["detail"]) == ("blocked", 403, "block-mac")
+        assert explained["next"][-1] == "block-mac of the configuration keeps it out: change that line, and send SIGHUP"
 
 
 def test_who_is_refused_is_not_remembered(tmp_path, image):
