@@ -168,10 +168,9 @@ static bool value_number(const struct flag *flag, struct slice text, char *to, s
         uint64_t least, most;
         bool percent;
     } bounds[] = {
-        [FLAG_PERCENT] = { 1, 100, true },
-        [FLAG_SHARE] = { 0, 100, true },
+        [FLAG_PERCENT] = { 1, 100, true }, [FLAG_SHARE] = { 0, 100, true },
         [FLAG_FEW] = { 0, 10000, false }, /* these as the server takes them */
-        [FLAG_MANY] = { 1, 100000, false },
+        [FLAG_PAGE] = { 1, 1000, false },  [FLAG_MANY] = { 1, 100000, false },
     };
     uint64_t number;
     assert(flag->kind < COUNT_OF(bounds));
@@ -200,6 +199,7 @@ static const struct {
     [FLAG_PERCENT] = { value_number, "give a percentage from 1 to 100, such as 10%" },
     [FLAG_SHARE] = { value_number, "give a percentage from 0 to 100, such as 20%" },
     [FLAG_FEW] = { value_number, "give a whole number from 0 to 10000" },
+    [FLAG_PAGE] = { value_number, "give a whole number from 1 to 1000" },
     [FLAG_MANY] = { value_number, "give a whole number from 1 to 100000" },
 };
 

@@ -24,6 +24,7 @@ enum flag_kind {
     FLAG_PERCENT, /* 1 to 100, with or without "%" */
     FLAG_SHARE,   /* 0 to 100, the same */
     FLAG_FEW,     /* a number from 0 to 10000 */
+    FLAG_PAGE,    /* from 1 to 1000 */
     FLAG_MANY,    /* from 1 to 100000 */
 };
 

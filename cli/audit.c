@@ -8,7 +8,7 @@
 
 static const struct flag flags[] = {
     { "since", FLAG_SPAN, "TIME", "no longer ago than this, such as 12h or 30d" },
-    { "limit", FLAG_FEW, "N", "the newest so many, at most 1000 (default: 100)" },
+    { "limit", FLAG_PAGE, "N", "the newest so many, at most 1000 (default: 100)" },
     { "offset", FLAG_FEW, "N", "leave the newest so many out" },
     COMMON_FLAGS,
 };

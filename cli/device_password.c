@@ -128,7 +128,11 @@ static enum cli_exit run(struct cli *cli)
     struct password_hash hash;
     char text[PASSWORD_HASH_TEXT_SIZE], line[4096], drawn[PASSWORD_DRAWN_SIZE];
     if (!is_user(name) || (types != NULL && !are_types(types))) {
-        shown_problem(cli->program, !is_user(name) ? "this cannot be a user's name" : "these are no types",
+        char shown[200], problem[300];
+        shown_text(is_user(name) ? types : name, shown, sizeof shown);
+        snprintf(problem, sizeof problem, "\"%s\" %s", shown,
+                 is_user(name) ? "is no list of types" : "cannot be a user's name");
+        shown_problem(cli->program, problem,
                       !is_user(name) ? "use 1 to 64 letters, digits, \"-\" and \"_\""
                                      : "write them as in the files' names, with commas between");
         return CLI_USAGE;

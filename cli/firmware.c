@@ -316,14 +316,17 @@ static enum cli_exit upload_image(struct cli *cli, const char *bytes, size_t siz
     if (is_live) {
         live_draw(&upload.live, &nothing);
     }
-    enum cli_exit code = cli_answer(cli, result, reply, print_added);
-    const json_t *error = json_object_get(api_problem(cli->api)->document, "error");
+    const struct api_problem *problem = api_problem(cli->api);
+    const json_t *error = json_object_get(problem->document, "error");
     if (result == API_REFUSED && strcmp(field_text(error, "fault"), "wrong-kind") == 0) {
-        shown_note("  remedy",
-                   "here its name is made from --kind: say --kind fs of a file system, and leave it out for a "
-                   "sketch");
+        if (cli->json) {
+            cli_print_json(problem->document);
+        }
+        shown_problem(cli->program, problem->message,
+                      "say --kind fs of a file system, and leave --kind out for a sketch: its name is made from it");
+        return CLI_FAILED;
     }
-    return code;
+    return cli_answer(cli, result, reply, print_added);
 }
 
 static enum cli_exit run_add(struct cli *cli)

@@ -51,12 +51,12 @@ static bool read_whole(const struct cli *cli, const char *file, size_t max, char
 }
 
 /* A file that was not there: nothing is ever overwritten. */
-static bool write_new(const struct cli *cli, const char *file, mode_t mode, const struct slice *parts, size_t count)
+static bool write_new(const struct cli *cli, const char *file, mode_t mode, const struct slice *parts, size_t count,
+                      const char *remedy)
 {
     int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     if (fd < 0) {
-        return fail(cli, file, errno == EEXIST ? "is there already" : strerror(errno),
-                    errno == EEXIST ? "remove it, if it is no longer wanted" : "");
+        return fail(cli, file, errno == EEXIST ? "is there already" : strerror(errno), errno == EEXIST ? remedy : "");
     }
     bool good = true;
     for (size_t i = 0; i < count && good; i++) {
@@ -114,7 +114,7 @@ static struct signature_private *read_key(const struct cli *cli, const char *fil
     return key;
 }
 
-static void print_pair(const struct cli *cli, const char *private, const char *public)
+static void print_pair(const struct cli *cli, const char *private, const char *public, bool ed25519)
 {
     if (cli->json) {
         json_t *document = must(json_pack("{s:s, s:s}", "private", private, "public", public));
@@ -126,21 +126,25 @@ static void print_pair(const struct cli *cli, const char *private, const char *p
     shown_print(stdout, private);
     printf(", which signs: keep it secret and off the server\n     ");
     shown_print(stdout, public);
-    printf(", for --signing-key of updraftd, and for the sketch\n");
+    printf(", for --signing-key of updraftd%s\n",
+           ed25519 ? "; no ESP8266 can verify what it signs (`--kind rsa` for that)" : ", and for the sketch");
 }
 
 static enum cli_exit make_pair(const struct cli *cli, const char *name)
 {
+    static const char remedy[] =
+        "choose another NAME: devices may have its public key, and nothing signs for them without it";
     const char *kind = args_get(cli->args, "kind");
+    bool ed25519 = kind != NULL && strcmp(kind, "ed25519") == 0;
     char private[PATH_MAX], public[PATH_MAX];
     if (!name_beside(cli, name, ".pem", private) || !name_beside(cli, name, ".pub.pem", public)) {
         return CLI_FAILED;
     }
-    struct signature_private *key = must(signature_private_make(kind != NULL && strcmp(kind, "ed25519") == 0));
+    struct signature_private *key = must(signature_private_make(ed25519));
     char *secret = must(signature_private_pem(key)), *shown = must(signature_public_pem(key));
     struct slice secret_part = slice_of(secret), shown_part = slice_of(shown);
-    bool good = write_new(cli, private, 0600, &secret_part, 1);
-    if (good && !write_new(cli, public, 0644, &shown_part, 1)) {
+    bool good = write_new(cli, private, 0600, &secret_part, 1, remedy);
+    if (good && !write_new(cli, public, 0644, &shown_part, 1, remedy)) {
         (void)unlink(private); /* made here a moment ago */
         good = false;
     }
@@ -148,7 +152,7 @@ static enum cli_exit make_pair(const struct cli *cli, const char *name)
     signature_pem_free(shown);
     signature_private_free(key);
     if (good) {
-        print_pair(cli, private, public);
+        print_pair(cli, private, public, ed25519);
     }
     return good ? CLI_DONE : CLI_FAILED;
 }
@@ -225,7 +229,7 @@ static bool choose_form(const struct cli *cli, const struct signature_private *k
 static void print_done(const struct form *form, size_t n, const char *shown)
 {
     printf("wrote %s: %s\n", shown,
-           form->trailer ? "serve this file instead"
+           form->trailer ? "serve this file instead, under the name of the image (without .signed)"
                          : "put it beside the image, under the image's name there and .sig");
     if (form->n < n) {
         printf("  its last %zu bytes, which were empty, gave way to the signature: so it fits the same partition\n",
@@ -250,7 +254,9 @@ static bool sign_bytes(const struct cli *cli, const struct signature_private *ke
     }
     const char length[4] = { (char)(n & 0xff), (char)(n >> 8 & 0xff), 0, 0 };
     const struct slice parts[] = { { image.at, form.n }, { (const char *)signature, n }, { length, sizeof length } };
-    if (!(form.trailer ? write_new(cli, form.name, 0644, parts, 3) : write_new(cli, form.name, 0644, parts + 1, 1))) {
+    bool whole = form.trailer;
+    if (!write_new(cli, form.name, 0644, whole ? parts : parts + 1, whole ? 3 : 1,
+                   "remove it, if it is no longer wanted")) {
         return false;
     }
     shown_text(form.name, shown, sizeof shown);

@@ -46,6 +46,9 @@ static void print_public_url(const json_t *public_url)
     };
     char text[1200];
     const char *url = field_text(public_url, "url"), *source = field_text(public_url, "source");
+    if (strcmp(source, "listen") == 0 && strncmp(url, "https:", 6) == 0) {
+        source = "from --tls-listen";
+    }
     for (size_t i = 0; i < sizeof sources / sizeof sources[0]; i++) {
         source = strcmp(source, sources[i].source) == 0 ? sources[i].words : source;
     }
