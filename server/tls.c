@@ -179,7 +179,7 @@ static int64_t seconds_of(const ASN1_TIME *time)
 static void note_end(struct tls *tls, const X509 *certificate, const char *file)
 {
     int64_t end_s = seconds_of(X509_get0_notAfter(certificate));
-    if (end_s > time(NULL) && (tls->not_after_s == 0 || end_s < tls->not_after_s)) {
+    if (end_s != 0 && (tls->not_after_s == 0 || end_s < tls->not_after_s)) {
         tls->not_after_s = end_s;
         snprintf(tls->not_after_file, sizeof tls->not_after_file, "%s", file);
     }
