@@ -188,6 +188,18 @@ static void test_who_rests_leaves_where_anyone_is_let_in(void **state)
     assert_false(http_crowd_make_room(&world.server));
 }
 
+/* A radio that shakes hands for seconds would lose as much at its next try; who rests loses a new connection. */
+static void test_who_rests_leaves_before_who_is_slow(void **state)
+{
+    (void)state;
+    world.server.limits.rest_ms = REST_MS;
+    struct http_conn *slow = comes(1, 2 * LONG_MS), *resting = comes(2, LONG_MS);
+    sends(slow);
+    rests(resting, HTTP_WAIT_IDLE, LONG_MS);
+    assert_true(http_crowd_make_room(&world.server));
+    assert_true(is_gone(resting) && !is_gone(slow));
+}
+
 static void test_who_is_at_work_stays(void **state)
 {
     static const enum http_wait busy[] = { HTTP_WAIT_BODY, HTTP_WAIT_ANSWER, HTTP_WAIT_TRANSFER, HTTP_WAIT_FINISH };
@@ -199,6 +211,8 @@ static void test_who_is_at_work_stays(void **state)
     assert_false(http_crowd_make_room(&world.server));
 }
 
+#define PROXY_KEEPS 500
+
 /* A proxy keeps connections for whoever comes next, and takes it for a failure of ours when one ends. */
 static void test_a_proxy_may_rest(void **state)
 {
@@ -207,8 +221,12 @@ static void test_a_proxy_may_rest(void **state)
     (void)state;
     world.server.limits.rest_ms = REST_MS;
     world.server.limits.exempt = &proxies;
-    struct http_conn *proxy = comes(7, LONG_MS), *other = comes(8, LONG_MS);
+    struct http_conn *proxy = comes(7, LONG_MS);
     rests(proxy, HTTP_WAIT_IDLE, LONG_MS);
+    for (size_t i = 0; i < PROXY_KEEPS; i++) { /* which do not hide those behind them */
+        rests(comes(7, LONG_MS), HTTP_WAIT_IDLE, LONG_MS);
+    }
+    struct http_conn *other = comes(8, LONG_MS);
     rests(other, HTTP_WAIT_IDLE, LONG_MS);
     assert_true(http_crowd_make_room(&world.server));
     assert_true(is_gone(other));
@@ -255,6 +273,7 @@ int main(void)
         CASE(test_an_address_has_its_share),
         CASE(test_a_share_of_those_who_were_let_in),
         CASE(test_who_rests_leaves_where_anyone_is_let_in),
+        CASE(test_who_rests_leaves_before_who_is_slow),
         CASE(test_who_is_at_work_stays),
         CASE(test_a_proxy_may_rest),
         CASE(test_of_one_address_the_longest_at_rest_leaves),
