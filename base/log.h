@@ -45,7 +45,8 @@ void log_number(struct log_line *line, const char *key, int64_t value);
 void log_format(struct log_line *line, const char *key, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void log_end(struct log_line *line);
 
-/* A whole line from pairs of strings, closed by NULL: LOG_EVENT(LOG_WARN, "repo_unreadable", "dir", dir, "why", why) */
+/* A whole line from pairs of strings, closed by NULL: LOG_EVENT(LOG_WARN, "folder_not_watched", "folder", path, "why",
+ * why) */
 void log_event(enum log_level level, const char *event, ...) __attribute__((sentinel));
 #define LOG_EVENT(level, ...)                                                                                          \
     do {                                                                                                               \

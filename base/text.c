@@ -40,6 +40,25 @@ bool slice_copy(struct slice slice, char *to, size_t size)
     return true;
 }
 
+bool char_is_name(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+}
+
+bool slice_is_name(struct slice slice, size_t max)
+{
+    if (slice.len == 0 || slice.len > max) {
+        return false;
+    }
+    for (size_t i = 0; i < slice.len; i++) {
+        if (!char_is_name(slice.at[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void text_copy(const char *text, char *to, size_t size)
 {
     size_t n = strnlen(text, size - 1);

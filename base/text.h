@@ -114,6 +114,10 @@ size_t text_show(struct slice sentence, char *to, size_t size);
 /* Whether brackets in a JSON text nest deeper than `max`: asked before a parser that recurses sees foreign bytes. */
 bool json_is_deeper(struct slice text, size_t max);
 
+/* What types, labels, groups and tokens are called: 1 to `max` letters, digits, `.`, `_` and `-`. */
+bool char_is_name(char c);
+bool slice_is_name(struct slice slice, size_t max);
+
 /* Whether all bytes form valid UTF-8 without control characters, those of lines and directions among them. */
 bool text_is_clean_utf8(struct slice bytes);
 

@@ -5,6 +5,7 @@
 #include "base/password.h"
 #include "cli/shown.h"
 #include "cli/verb.h"
+#include "proto/type.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -13,7 +14,6 @@
 #include <unistd.h>
 
 #define USER_MAX 64
-#define TYPE_MAX 64
 
 static const struct flag flags[] = {
     { "type", FLAG_TEXT, "T,T...", "for devices of these types alone (default: of every type)" },
@@ -35,10 +35,8 @@ static bool is_user(const char *name)
 /* As they stand in the file: "d1_mini,esp32". A line that the server cannot read would end its start. */
 static bool are_types(const char *types)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-    size_t n = strspn(types, letters);
-    bool good = n > 0 && n <= TYPE_MAX && types[0] != '.';
-    return good && (types[n] == '\0' || (types[n] == ',' && are_types(types + n + 1)));
+    size_t n = strcspn(types, ",");
+    return type_is_valid((struct slice){ types, n }) && (types[n] == '\0' || are_types(types + n + 1));
 }
 
 /* --- reading ------------------------------------------------------------------------------------------------------ */

@@ -41,6 +41,19 @@ struct fleet {
     struct fleet_settings settings;
 };
 
+/* --- from start to end ----------------------------------------------------------------------------------------------
+ */
+
+/* Makes empty rooms that know so many devices. The settings stay as they are; who counts failures, and where all is
+ * written down, is the caller's to add: NULL here. */
+void fleet_init(struct fleet *fleet, size_t devices_max, const struct rollout_effects *effects);
+
+/* For reading back what was written down, by the settings. *now is borrowed for as long. */
+struct recall fleet_recall(const struct fleet *fleet, const struct moment *now);
+
+/* Frees every room, those that the caller added too. */
+void fleet_close(struct fleet *fleet);
+
 /* --- asked ----------------------------------------------------------------------------------------------------------
  */
 

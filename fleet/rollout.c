@@ -23,17 +23,6 @@ const char *rollout_state_word(enum rollout_state state)
     return states[state].word;
 }
 
-bool rollout_state_from_word(struct slice word, enum rollout_state *state)
-{
-    for (unsigned i = 0; i < ROLLOUT_STATES; i++) {
-        if (slice_is(word, states[i].word)) {
-            *state = (enum rollout_state)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 bool rollout_is_over(const struct rollout *rollout)
 {
     return states[rollout->state].over;
@@ -228,7 +217,7 @@ static bool is_to_halt(const struct rollout *rollout, char *why, size_t size)
 
 static bool is_busy(const struct rollout *rollout, const struct moment *now)
 {
-    return now->ms < rollout->table->busy_until_ms;
+    return now->ms < rollout->table->busy_until_ms || rollout->table->image_awaited;
 }
 
 static void call_type(struct rollout *rollout, bool again)

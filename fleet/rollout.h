@@ -3,7 +3,7 @@
  *
  * The proof of success is a check-in with the new digest, nothing else. What makes it hard: everything happens to
  * everyone at any time, a device may come unasked, twice, under a stolen name or never. So each device is in exactly
- * one state, states change in one function (set_state), which keeps the counts, the slots and the deadlines; what does
+ * one state, states change in one function (member_set), which keeps the counts, the slots and the deadlines; what does
  * not fit a state changes nothing.
  *
  * A slot is taken from TRIGGERED (told; or came by itself, and is answered with the image) until CONFIRMED, FAILED,
@@ -87,7 +87,6 @@ enum rollout_device_state {
 };
 const char *rollout_state_word(enum rollout_state state);
 const char *rollout_device_word(enum rollout_device_state state);
-bool rollout_state_from_word(struct slice word, enum rollout_state *state);
 bool rollout_device_from_word(struct slice word, enum rollout_device_state *state);
 
 /* What follows from a reason; its text is for people alone.
@@ -298,6 +297,9 @@ void rollout_call_off(struct rollout *rollout, const char *because, const struct
  * HALTED (one whose devices are being gathered: at its start) and cannot be resumed. One that waits for the repository
  * itself, after a restart, is not halted by this. */
 void rollout_image_found(struct rollout *rollout, bool found, const struct moment *now);
+/* The repository is being looked at anew, and whether it has its image is found then: until rollout_image_found it is
+ * not halted for want of it, tells nobody more, and skips nobody who is refused. */
+void rollout_image_awaited(struct rollout *rollout);
 /* Its build came to lie there in one more form, which is given out like the others. Returns whether there is room. */
 bool rollout_add_form(struct rollout *rollout, const uint8_t file_md5[16]);
 /* Whether the file is one of its target's. */

@@ -119,6 +119,12 @@ static bool has_taken_all(const struct member *member)
            (member->state == ROLLOUT_DEVICE_SILENT && member->mark == ROLLOUT_MARK_BLIND);
 }
 
+/* What is withheld then is no word on the device. */
+static bool lacks_image(const struct rollout *rollout)
+{
+    return rollout->table->image_gone || rollout->table->image_awaited;
+}
+
 static void take_fact(struct rollout *rollout, struct member *member, const struct rollout_fact *fact,
                       const struct moment *now)
 {
@@ -136,7 +142,7 @@ static void take_fact(struct rollout *rollout, struct member *member, const stru
             member_set_as(rollout, member, ROLLOUT_DEVICE_SILENT, ROLLOUT_MARK_BLIND,
                           "took all of it, and asks without a version: nobody can tell what it has", now);
         }
-    } else if (fact->withheld != NULL && !rollout->table->image_gone) { /* nobody is refused for want of the image */
+    } else if (fact->withheld != NULL && !lacks_image(rollout)) {
         skip(rollout, member, fact->withheld, now);
     } else if (fact->served) {
         member_reserve(rollout, member, now);

@@ -1,8 +1,8 @@
 /* The members of a rollout: who is in which state, list and slot.
  *
  * What makes it hard is that four things must agree at every moment: a member's state, the list it is linked in, the
- * counts of the rollout, and the slots of its site. So all of them change in member_move, and rollout_check walks all
- * members to see that they do.
+ * counts of the rollout, and the slots of its site. So all of them change in one function (move), and rollout_check
+ * walks all members to see that they do.
  */
 #include "fleet/rollout_parts.h"
 

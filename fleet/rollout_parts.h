@@ -96,6 +96,7 @@ struct rollout_table {
     struct why_text *whys;
     size_t why_count;
     bool image_gone;               /* the repository has none of its images */
+    bool image_awaited;            /* it is not known whether it has */
     char image_refused[80];        /* why its file is not served that lies there; "" = that is not so */
     bool type_topic, device_topic; /* what it can be told by */
     bool started;

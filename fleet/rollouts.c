@@ -399,10 +399,16 @@ void rollout_image_lost(struct rollout *rollout, const struct moment *now)
 
 void rollout_image_found(struct rollout *rollout, bool found, const struct moment *now)
 {
+    rollout->table->image_awaited = false;
     rollout->table->image_gone = !found;
     if (!found && rollout->table->started) {
         rollout_image_lost(rollout, now);
     }
+}
+
+void rollout_image_awaited(struct rollout *rollout)
+{
+    rollout->table->image_awaited = true;
 }
 
 bool rollout_add_form(struct rollout *rollout, const uint8_t file_md5[16])

@@ -13,9 +13,8 @@ struct seen {
     struct store_queue *queue;
     uint64_t *due;        /* a bit a block */
     size_t blocks, words; /* up to the highest that was noted; room */
-    size_t due_count;
-    size_t at, second; /* of the round */
-    bool renewed;      /* all blocks were written since the start, and the store knows it */
+    size_t at, second;    /* of the round */
+    bool renewed;         /* all blocks were written since the start, and the store knows it */
 };
 
 struct seen *seen_new(const struct devices *devices, struct store_queue *queue)
@@ -64,13 +63,7 @@ void seen_note(struct seen *seen, const struct device *device)
     if (block >= seen->blocks) {
         make_room(seen, block);
     }
-    seen->due_count += (seen->due[block / WORD_BITS] & bit_of(block)) == 0;
     seen->due[block / WORD_BITS] |= bit_of(block);
-}
-
-size_t seen_due(const struct seen *seen)
-{
-    return seen->due_count;
 }
 
 /* What waits long is not worth the room that others need. */
@@ -109,7 +102,6 @@ static bool write_up_to(struct seen *seen, size_t end, size_t max)
         }
         put_block(seen, seen->at);
         *word &= ~bit_of(seen->at);
-        seen->due_count--;
         max--;
     }
     return seen->at >= end;

@@ -22,8 +22,7 @@ struct seen *seen_new(const struct devices *devices, struct store_queue *queue);
 void seen_free(struct seen *seen);
 
 void seen_note(struct seen *seen, const struct device *device); /* it came; or is about to be forgotten */
-void seen_tick(struct seen *seen);        /* once a second: what is due, as far as there is room */
-void seen_write(struct seen *seen);       /* at the end: all that is due, likewise */
-size_t seen_due(const struct seen *seen); /* blocks */
+void seen_tick(struct seen *seen);  /* once a second: what is due, as far as there is room */
+void seen_write(struct seen *seen); /* at the end: all that is due, likewise */
 
 #endif

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #define SLICE_MS         50
-#define CONNACK_HEAD     4   /* type, remaining length, flags, code; a longer length shifts the last two */
-#define CONNACK_REST_MAX 127 /* one byte of length is all that is read: what follows the code does not matter */
+#define CONNACK_HEAD     4   /* type, remaining length, flags, code */
+#define CONNACK_REST_MAX 127 /* of one byte; a second one shifts flags and code. What follows them does not matter */
 
 struct conversation {
     const struct session_settings *settings;
@@ -368,34 +368,47 @@ static enum probe_result introduce(struct conversation *talk)
     return result;
 }
 
-static enum probe_result hear(struct conversation *talk)
+size_t session_connack_bytes(const uint8_t *head)
 {
-    uint8_t head[CONNACK_HEAD];
-    enum probe_result result = receive_all(talk, head, sizeof head);
-    if (result != PROBE_ACCEPTED) {
-        return result;
-    }
-    bool five = talk->version == SESSION_VERSION_5;
-    if (head[0] != 0x20 || head[1] < 2 || (!five && head[1] != 2)) {
-        SAY(talk, "%s answers, but not as an MQTT broker: is the port right?", talk->settings->address);
+    return head[0] == 0x20 && head[1] > CONNACK_REST_MAX ? SESSION_CONNACK_MAX : CONNACK_HEAD;
+}
+
+enum probe_result session_connack(const struct session_settings *settings, enum session_version version,
+                                  const uint8_t *bytes, char error[SESSION_ERROR_MAX])
+{
+    bool five = version == SESSION_VERSION_5;
+    if (bytes[0] != 0x20 || bytes[1] < 2 || (!five && bytes[1] != 2)) {
+        snprintf(error, SESSION_ERROR_MAX, "%s answers, but not as an MQTT broker: is the port right?",
+                 settings->address);
         return PROBE_FAILED;
     }
-    bool long_head = head[1] > CONNACK_REST_MAX; /* two bytes of length: the code stands one further */
-    uint8_t code = head[3];
-    if (long_head && (result = receive_all(talk, &code, 1)) != PROBE_ACCEPTED) {
-        return result;
-    }
-    if (five && (head[1] == 2 || code == 0x84)) { /* version 5 has a length of properties, always */
-        session_refusal(talk->settings, SESSION_VERSION_5, 0x84, talk->error);
+    uint8_t code = bytes[session_connack_bytes(bytes) - 1];
+    if (five && (bytes[1] == 2 || code == 0x84)) { /* version 5 has a length of properties, always */
+        session_refusal(settings, SESSION_VERSION_5, 0x84, error);
         return PROBE_OTHER_VERSION;
     }
     if (code != 0) {
-        session_refusal(talk->settings, talk->version, code, talk->error);
+        session_refusal(settings, version, code, error);
         return !five && code == 1 ? PROBE_OTHER_VERSION : PROBE_FAILED;
     }
-    static const uint8_t disconnect[] = { 0xe0, 0 };
-    (void)send_all(talk, disconnect, sizeof disconnect);
     return PROBE_ACCEPTED;
+}
+
+static enum probe_result hear(struct conversation *talk)
+{
+    static const uint8_t disconnect[] = { 0xe0, 0 };
+    uint8_t bytes[SESSION_CONNACK_MAX];
+    enum probe_result result = receive_all(talk, bytes, CONNACK_HEAD);
+    if (result == PROBE_ACCEPTED) {
+        result = receive_all(talk, bytes + CONNACK_HEAD, session_connack_bytes(bytes) - CONNACK_HEAD);
+    }
+    if (result == PROBE_ACCEPTED) {
+        result = session_connack(talk->settings, talk->version, bytes, talk->error);
+    }
+    if (result == PROBE_ACCEPTED) {
+        (void)send_all(talk, disconnect, sizeof disconnect);
+    }
+    return result;
 }
 
 enum probe_result session_probe(const struct session_settings *settings, enum session_version version,

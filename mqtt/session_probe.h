@@ -25,6 +25,13 @@ enum probe_result {
 enum probe_result session_probe(const struct session_settings *settings, enum session_version version,
                                 const atomic_bool *stop, char error[SESSION_ERROR_MAX]);
 
+/* What the broker answers to CONNECT of that version, by the first bytes, as far as they were read: four, and a fifth
+ * where session_connack_bytes says so of those. `error` as above. */
+#define SESSION_CONNACK_MAX 5
+size_t session_connack_bytes(const uint8_t *head);
+enum probe_result session_connack(const struct session_settings *settings, enum session_version version,
+                                  const uint8_t *bytes, char error[SESSION_ERROR_MAX]);
+
 /* What a CONNACK's code says, with the remedy. */
 void session_refusal(const struct session_settings *settings, enum session_version version, int code,
                      char error[SESSION_ERROR_MAX]);

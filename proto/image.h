@@ -56,8 +56,6 @@ enum image_kind {
     IMAGE_SPIFFS,
 };
 
-const char *image_kind_text(enum image_kind kind);
-
 /* What the file's name promises; the check refuses an image that is something else. */
 enum image_use {
     IMAGE_USE_SKETCH, /* IMAGE_ESP8266 or IMAGE_ESP32 */

@@ -40,16 +40,6 @@ bool chip_is_esp32_family(enum chip chip)
     return chip != CHIP_ESP8266 && chip_is_known((unsigned)chip);
 }
 
-const char *image_kind_text(enum image_kind kind)
-{
-    static const char *const texts[] = {
-        [IMAGE_ESP8266] = "ESP8266 sketch",    [IMAGE_ESP8266_SLOT] = "native ESP8266 slot",
-        [IMAGE_ESP32] = "ESP32-family sketch", [IMAGE_LITTLEFS] = "LittleFS image",
-        [IMAGE_SPIFFS] = "SPIFFS image",
-    };
-    return (size_t)kind < COUNT_OF(texts) ? texts[kind] : "unknown image";
-}
-
 const char *image_fault_word(enum image_fault fault)
 {
     static const char *const words[] = {

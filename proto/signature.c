@@ -14,15 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RSA_BITS_MIN  2048
-#define RSA_BITS_MAX  (8 * SIGNATURE_BYTES_MAX)
-#define ED25519_BYTES 64
-#define SHA256_BYTES  32
-#define LENGTH_BYTES  4 /* of the trailer's last word */
+#define RSA_BITS_MIN 2048
+#define RSA_BITS_MAX (8 * SIGNATURE_BYTES_MAX)
+#define LENGTH_BYTES 4 /* of the trailer's last word */
 
 struct public_key {
     EVP_PKEY *key;
-    uint8_t print[SHA256_BYTES]; /* of its DER form */
+    uint8_t print[SIGNATURE_PRINT_BYTES]; /* of its DER form */
 };
 
 struct signature_keys {
@@ -152,11 +150,11 @@ static bool add_block(struct signature_keys *keys, const char *name, const unsig
 
 static void print_all(struct signature_keys *keys)
 {
-    uint8_t prints[SIGNATURE_KEYS_MAX * SHA256_BYTES];
+    uint8_t prints[SIGNATURE_KEYS_MAX * SIGNATURE_PRINT_BYTES];
     for (size_t i = 0; i < keys->count; i++) {
-        memcpy(prints + i * SHA256_BYTES, keys->keys[i].print, SHA256_BYTES);
+        memcpy(prints + i * SIGNATURE_PRINT_BYTES, keys->keys[i].print, SIGNATURE_PRINT_BYTES);
     }
-    image_sha256((struct image_view){ prints, keys->count * SHA256_BYTES }, keys->print);
+    image_sha256((struct image_view){ prints, keys->count * SIGNATURE_PRINT_BYTES }, keys->print);
 }
 
 /* How often the words stand in the text. */
@@ -226,6 +224,16 @@ bool signature_keys_same(const struct signature_keys *a, const struct signature_
     signature_keys_print(a, print[0]);
     signature_keys_print(b, print[1]);
     return memcmp(print[0], print[1], sizeof print[0]) == 0;
+}
+
+bool signature_keys_have(const struct signature_keys *keys, const uint8_t print[SIGNATURE_PRINT_BYTES])
+{
+    for (size_t i = 0; i < signature_keys_count(keys); i++) {
+        if (memcmp(keys->keys[i].print, print, SIGNATURE_PRINT_BYTES) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void signature_key_text(const struct signature_keys *keys, size_t i, char text[SIGNATURE_KEY_TEXT])
@@ -306,16 +314,18 @@ static bool refuse_foreign(const struct signature_keys *keys, size_t n, const ch
 
 /* `where` is "the trailer" or "the .sig". */
 static bool check_one(const struct signature_keys *keys, struct image_view file, struct slice signature,
-                      const char *where, struct image_verdict *verdict)
+                      const char *where, uint8_t by[SIGNATURE_PRINT_BYTES], struct image_verdict *verdict)
 {
     enum finding finding = FOUND_FOREIGN;
-    for (size_t i = 0; i < keys->count && finding != FOUND_VALID; i++) {
+    for (size_t i = 0; i < keys->count; i++) {
         enum finding found = try_key(keys->keys[i].key, file, signature);
+        if (found == FOUND_VALID) {
+            memcpy(by, keys->keys[i].print, SIGNATURE_PRINT_BYTES);
+            return true;
+        }
         finding = found == FOUND_FOREIGN ? finding : found;
     }
     switch (finding) {
-    case FOUND_VALID:
-        return true;
     case FOUND_CHANGED:
         return image_refuse(verdict, IMAGE_FAULT_WRONG_SIGNATURE, "sign the file as it is, with `updraft sign`",
                             "%s was made with a known key, but of other bytes", where);
@@ -328,10 +338,11 @@ static bool check_one(const struct signature_keys *keys, struct image_view file,
 }
 
 bool signature_check(const struct signature_keys *keys, const uint8_t *bytes, const struct image_facts *facts,
-                     struct slice detached, struct image_verdict *verdict)
+                     struct slice detached, struct signature_vouchers *by, struct image_verdict *verdict)
 {
     struct image_view file = { bytes, (size_t)facts->file_bytes };
     bool good = false;
+    memset(by, 0, sizeof *by);
     ERR_set_mark();
     (void)image_refuse(verdict, IMAGE_FAULT_UNSIGNED,
                        facts->kind == IMAGE_ESP8266
@@ -342,10 +353,10 @@ bool signature_check(const struct signature_keys *keys, const uint8_t *bytes, co
         assert(facts->signature_bytes > LENGTH_BYTES && facts->signature_bytes < file.len);
         struct image_view image = { bytes, file.len - facts->signature_bytes };
         struct slice trailer = { (const char *)bytes + image.len, facts->signature_bytes - LENGTH_BYTES };
-        good = check_one(keys, image, trailer, "the trailer", verdict);
+        good = check_one(keys, image, trailer, "the trailer", by->trailer, verdict);
     }
-    if (!good && detached.at != NULL) {
-        good = check_one(keys, file, detached, "the .sig", verdict);
+    if (detached.at != NULL) {
+        good = check_one(keys, file, detached, "the .sig", by->detached, verdict) || good;
     }
     ERR_pop_to_mark();
     return good;

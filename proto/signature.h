@@ -41,6 +41,9 @@ void signature_keys_print(const struct signature_keys *keys, uint8_t print[SIGNA
 
 bool signature_keys_same(const struct signature_keys *a, const struct signature_keys *b);
 
+/* Whether one of them has this print of its own: the SHA-256 of its DER form. */
+bool signature_keys_have(const struct signature_keys *keys, const uint8_t print[SIGNATURE_PRINT_BYTES]);
+
 /* "rsa-2048 1f0a…", the first bytes of the SHA-256 of the key's DER form, as `openssl pkey -pubin -outform DER |
  * sha256sum` has it. `i` is below the count. */
 #define SIGNATURE_KEY_TEXT 64
@@ -48,11 +51,16 @@ void signature_key_text(const struct signature_keys *keys, size_t i, char text[S
 
 /* --- does one vouch for a file? ----------------------------------------------------------------------------------- */
 
+/* The keys that vouch for a file, by their prints; zero = none does in this form. */
+struct signature_vouchers {
+    uint8_t trailer[SIGNATURE_PRINT_BYTES], detached[SIGNATURE_PRINT_BYTES];
+};
+
 /* The file's bytes with the facts that image_check found, and its .sig (detached.at NULL = there is none). Returns true
- * where the trailer or the .sig is a valid signature by one of the keys; else false and *verdict: UNSIGNED,
- * WRONG_SIGNATURE, UNKNOWN_KEY. Fails closed: no keys, no memory, an error of the library refuse too. */
+ * where the trailer or the .sig is a valid signature by one of the keys, those in *by; else false and *verdict:
+ * UNSIGNED, WRONG_SIGNATURE, UNKNOWN_KEY. Fails closed: no keys, no memory, an error of the library refuse too. */
 bool signature_check(const struct signature_keys *keys, const uint8_t *bytes, const struct image_facts *facts,
-                     struct slice detached, struct image_verdict *verdict);
+                     struct slice detached, struct signature_vouchers *by, struct image_verdict *verdict);
 
 /* --- making one --------------------------------------------------------------------------------------------------- */
 

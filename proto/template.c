@@ -6,6 +6,8 @@
  */
 #include "proto/template.h"
 
+#include "proto/type.h"
+
 #include <assert.h>
 #include <jansson.h>
 #include <stdarg.h>
@@ -14,7 +16,6 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 #define TOPIC_BYTES_MAX 256
-#define TYPE_BYTES_MAX  64 /* as repo/filename.h has it */
 
 #define IN(use)      (1u << (use))
 #define IN_COMMANDS  (IN(TEMPLATE_TOPIC_TYPE) | IN(TEMPLATE_TOPIC_DEVICE) | IN(TEMPLATE_PAYLOAD))
@@ -36,7 +37,7 @@ static const struct {
     unsigned uses;  /* where it may stand: a report's topic names a type and a device, and nothing else is read there */
     bool is_number;
 } places[TEMPLATE_PLACE_COUNT] = {
-    [TEMPLATE_TYPE] = { TYPE_BYTES_MAX, OF_ANY, false },
+    [TEMPLATE_TYPE] = { TYPE_TEXT_MAX, OF_ANY, false },
     [TEMPLATE_MAC] = { MAC_DIGITS, OF_ONE, false },
     [TEMPLATE_MAC_TAIL] = { TAIL_DIGITS, OF_ONE, false },
     [TEMPLATE_VERSION] = { 64, IN_COMMANDS, false },
@@ -422,28 +423,12 @@ bool template_filter(const char *text, char *to, size_t size)
     return fits;
 }
 
-/* As repo/filename.h has it, which stands a floor above. */
-static bool is_type(struct slice type)
-{
-    if (type.len == 0 || type.len > TYPE_BYTES_MAX || type.at[0] == '.') {
-        return false;
-    }
-    for (size_t i = 0; i < type.len; i++) {
-        char c = type.at[i];
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!letter && !(c >= '0' && c <= '9') && c != '.' && c != '_' && c != '-') {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool read_value(int place, struct slice value, struct template_match *match)
 {
     switch (place) {
     case TEMPLATE_TYPE:
         match->type = value;
-        return is_type(value);
+        return type_is_valid(value);
     case TEMPLATE_MAC:
         match->has_mac = mac_parse(value, &match->mac);
         return match->has_mac;

@@ -66,8 +66,7 @@ bool template_expand(const char *text, enum template_use use, const struct templ
 /* The subscription that covers all topics of a TEMPLATE_TOPIC_FROM: each level with a place becomes `+`. */
 bool template_filter(const char *text, char *to, size_t size);
 
-/* Reads a topic back. Returns false where it does not match. A type must be valid as in repo/filename.h (the same
- * letters; 64 bytes). */
+/* Reads a topic back. Returns false where it does not match. A type must be valid (proto/type.h). */
 struct template_match {
     struct slice type; /* borrowed from the topic; absent where the template has none */
     bool has_mac;

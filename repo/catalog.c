@@ -98,6 +98,18 @@ void catalog_expect(struct catalog *catalog, const char *path, const struct file
     type_of(catalog, name->type)->roles[name->role].expected = true;
 }
 
+void catalog_expect_still(struct catalog *catalog, const struct catalog *before)
+{
+    for (const struct expectation *one = before->expectations; one != NULL; one = one->hh.next) {
+        struct filename name;
+        struct filename_refusal refusal;
+        enum filename_result result = filename_parse(slice_of(one->path), &name, &refusal);
+        assert(result == FILENAME_OK); /* it was awaited by that name */
+        (void)result;
+        catalog_expect(catalog, one->path, &name, &one->identity, one->seen_ms);
+    }
+}
+
 bool catalog_awaited_since(const struct catalog *catalog, const char *path, const struct file_identity *identity,
                            uint64_t *seen_ms)
 {
@@ -281,10 +293,13 @@ void catalog_adopt(struct catalog *catalog)
     }
 }
 
-void catalog_ref(struct catalog *catalog)
+struct catalog *catalog_ref(struct catalog *catalog)
 {
-    assert(catalog->refs > 0);
-    catalog->refs++;
+    if (catalog != NULL) {
+        assert(catalog->refs > 0);
+        catalog->refs++;
+    }
+    return catalog;
 }
 
 static void free_digests(struct digest_entry **table)
@@ -346,6 +361,9 @@ void catalog_discard(struct catalog *catalog)
 
 void catalog_unref(struct catalog *catalog)
 {
+    if (catalog == NULL) {
+        return;
+    }
     assert(catalog->refs > 0);
     if (--catalog->refs == 0) {
         for (size_t i = 0; i < catalog->image_count; i++) {

@@ -63,6 +63,9 @@ void catalog_share(struct catalog *catalog, struct image *image);
 void catalog_expect(struct catalog *catalog, const char *path, const struct filename *name,
                     const struct file_identity *identity, uint64_t seen_ms);
 
+/* All that was awaited in the catalog before, since when it was. */
+void catalog_expect_still(struct catalog *catalog, const struct catalog *before);
+
 /* Since when the file at `path` has been awaited in exactly this state. Returns false where it was not. */
 bool catalog_awaited_since(const struct catalog *catalog, const char *path, const struct file_identity *identity,
                            uint64_t *seen_ms);
@@ -77,8 +80,8 @@ void catalog_discard(struct catalog *catalog);
 /* --- on the loop ------------------------------------------------------------------------------------------------- */
 
 void catalog_adopt(struct catalog *catalog); /* once, before any other call of this part; the caller holds one count */
-void catalog_ref(struct catalog *catalog);
-void catalog_unref(struct catalog *catalog);
+struct catalog *catalog_ref(struct catalog *catalog); /* NULL is fine, and returned */
+void catalog_unref(struct catalog *catalog);          /* NULL is fine */
 void image_ref(struct image *image);
 void image_unref(struct image *image); /* an image without holders must have no blob left */
 

@@ -4,7 +4,7 @@
  * and `.`. A name that can be read in two ways must not be served as the wrong one, so it is refused with a
  * name that would do.
  */
-#include "repo/filename.h"
+#include "repo/filename_parts.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,50 +12,6 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 #define FLASH_MIB_MAX   256
-#define SHOWN_SIZE      72 /* bytes of a foreign name that a refusal repeats */
-
-/* A path taken apart. */
-struct parts {
-    struct slice path;
-    struct slice folder; /* of the last `/`; empty at the top */
-    struct slice name;   /* behind it */
-    struct slice stem;   /* the name without `.bin` or `.bin.gz` */
-    bool at_top;
-    bool gzip;
-    bool is_bin;
-};
-
-static struct slice before(struct slice text, size_t at)
-{
-    return (struct slice){ text.at, at };
-}
-
-static struct slice after(struct slice text, size_t at)
-{
-    return (struct slice){ text.at + at, text.len - at };
-}
-
-/* Takes a suffix off; false, changing nothing, where it is not there. */
-static bool cut_suffix(struct slice *text, const char *suffix)
-{
-    if (!slice_ends_with(*text, suffix)) {
-        return false;
-    }
-    text->len -= strlen(suffix);
-    return true;
-}
-
-/* Where the last `part` begins; false where there is none. */
-static bool find_last(struct slice text, const char *part, size_t *at)
-{
-    for (size_t i = text.len; i-- > 0;) {
-        if (slice_starts_with(after(text, i), part)) {
-            *at = i;
-            return true;
-        }
-    }
-    return false;
-}
 
 static struct parts take_apart(struct slice path)
 {
@@ -72,19 +28,14 @@ static struct parts take_apart(struct slice path)
     return parts;
 }
 
-/* A name as a refusal repeats it: escaped, and cut where it is very long. */
-struct shown {
-    char text[SHOWN_SIZE];
-};
-
-static struct shown show(struct slice bytes)
+struct shown filename_show(struct slice bytes)
 {
     struct shown shown;
     text_escape(bytes, shown.text, sizeof shown.text);
     return shown;
 }
 
-__attribute__((format(printf, 3, 4))) static void say(char *to, size_t size, const char *format, ...)
+void filename_say(char *to, size_t size, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -92,55 +43,26 @@ __attribute__((format(printf, 3, 4))) static void say(char *to, size_t size, con
     va_end(args);
 }
 
-#define DETAIL(refusal, ...) say((refusal)->detail, sizeof(refusal)->detail, __VA_ARGS__)
-#define REMEDY(refusal, ...) say((refusal)->remedy, sizeof(refusal)->remedy, __VA_ARGS__)
-
-static const char *extension(const struct parts *parts)
-{
-    return parts->gzip ? ".bin.gz" : ".bin";
-}
-
-static bool is_type_character(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-           c == '-';
-}
-
-bool type_is_valid(struct slice type)
-{
-    if (type.len == 0 || type.len > TYPE_TEXT_MAX || type.at[0] == '.') {
-        return false;
-    }
-    for (size_t i = 0; i < type.len; i++) {
-        if (!is_type_character(type.at[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The valid type or label closest to a name, to be proposed instead of it. */
-static struct shown tidied(struct slice name)
+struct shown filename_tidied(struct slice name)
 {
     struct shown shown = { "name" };
     size_t n = name.len < TYPE_TEXT_MAX ? name.len : TYPE_TEXT_MAX;
     for (size_t i = 0; i < n; i++) {
-        shown.text[i] = is_type_character(name.at[i]) && (i > 0 || name.at[i] != '.') ? name.at[i] : '_';
+        shown.text[i] = char_is_name(name.at[i]) && (i > 0 || name.at[i] != '.') ? name.at[i] : '_';
         shown.text[i + 1] = '\0';
     }
     return shown;
 }
 
-static bool is_version_character(char c)
+bool filename_version_takes(char c)
 {
-    return is_type_character(c) || (c != '\0' && strchr("+~()", c) != NULL);
+    return char_is_name(c) || (c != '\0' && strchr("+~()", c) != NULL);
 }
 
-/* NULL with *version written, or what is wrong with the text as the version in a file's name. */
-static const char *read_version(struct slice text, struct version *version)
+const char *filename_read_version(struct slice text, struct version *version)
 {
     for (size_t i = 0; i < text.len; i++) {
-        if (!is_version_character(text.at[i])) {
+        if (!filename_version_takes(text.at[i])) {
             return "a version has letters, digits and . _ - + ~ ( ) alone";
         }
     }
@@ -152,162 +74,6 @@ static const char *read_version(struct slice text, struct version *version)
     default:
         return "a version needs a digit, such as 1_0_0";
     }
-}
-
-static bool starts_a_version(struct slice text)
-{
-    size_t at = text.len > 0 && (text.at[0] == 'v' || text.at[0] == 'V') ? 1 : 0;
-    return text.len > at && text.at[at] >= '0' && text.at[at] <= '9';
-}
-
-/* Where `<project>_<version>` splits: at the first `_` with nothing but a version behind it, so that
- * `esp_32_cam_1_0_0` gives 1_0_0. Failing that (`truc_1_0_0-blue`), at the last one that begins a version and
- * continues none. */
-static bool split_project(struct slice text, size_t *underscore)
-{
-    bool found = false;
-    size_t part = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.at[i] != '_') {
-            continue;
-        }
-        struct slice rest = after(text, i + 1);
-        struct slice previous = { text.at + part, i - part };
-        struct version version;
-        part = i + 1;
-        if (i == 0 || !starts_a_version(rest) || read_version(rest, &version) != NULL) {
-            continue;
-        }
-        if (version_is_plain(rest)) {
-            *underscore = i;
-            return true;
-        }
-        if (!version_is_plain(previous)) {
-            *underscore = i;
-            found = true;
-        }
-    }
-    return found;
-}
-
-/* The first `_` before something like a version, be it a good one or not. */
-static bool find_version_start(struct slice text, size_t *underscore)
-{
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.at[i] == '_' && starts_a_version(after(text, i + 1))) {
-            *underscore = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Refuses with a concrete `<project>_<version>.ino.<type>.bin` close to the name at hand. */
-static enum filename_result refuse_export(const struct parts *parts, struct slice sketch, struct slice type,
-                                          struct filename_refusal *refusal)
-{
-    size_t underscore;
-    bool lacks_project = starts_a_version(sketch) || sketch.len == 0;
-    const char *version = "";
-    if (!starts_a_version(sketch) && !split_project(sketch, &underscore)) {
-        version = "_1_0_0";
-        if (find_version_start(sketch, &underscore)) {
-            sketch = before(sketch, underscore);
-        }
-    }
-    struct shown sketch_shown = show(sketch);
-    struct shown type_shown = show(type_is_valid(type) ? type : slice_of("d1_mini"));
-    REMEDY(refusal, "rename it to %s%s%s.ino.%s%s",
-           !lacks_project    ? ""
-           : sketch.len == 0 ? "sketch"
-                             : "sketch_",
-           sketch_shown.text, version, type_shown.text, extension(parts));
-    return FILENAME_REFUSED;
-}
-
-static enum filename_result refuse_unversioned(const struct parts *parts, struct slice sketch, struct slice type,
-                                               struct filename_refusal *refusal)
-{
-    struct version version;
-    size_t underscore;
-    const char *fault = NULL;
-    if (find_version_start(sketch, &underscore)) {
-        fault = read_version(after(sketch, underscore + 1), &version);
-    }
-    DETAIL(refusal, "no version before .ino%s%s", fault != NULL ? ": " : "", fault != NULL ? fault : "");
-    return refuse_export(parts, sketch, type, refusal);
-}
-
-/* Bootloaders, partition tables and merged images lie beside the sketch in Arduino's build folders. */
-static bool is_build_part(struct slice type)
-{
-    static const char *const names[] = { "bootloader", "partitions", "merged" };
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        size_t n = strlen(names[i]);
-        bool behind_a_type = type.len > n && slice_ends_with(type, names[i]) && type.at[type.len - n - 1] == '.';
-        if (slice_is(type, names[i]) || behind_a_type) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* `.ino` with no type behind it, as arduino-cli exports: it must not silently become a label or a version. */
-static enum filename_result refuse_untyped(const struct parts *parts, struct filename_refusal *refusal)
-{
-    struct slice sketch = parts->stem;
-    cut_suffix(&sketch, ".ino");
-    DETAIL(refusal, "no type between .ino and %s", extension(parts));
-    return refuse_export(parts, sketch, parts->folder, refusal);
-}
-
-static enum filename_result read_export(const struct parts *parts, struct filename *name,
-                                        struct filename_refusal *refusal)
-{
-    size_t ino;
-    size_t underscore;
-    if (slice_ends_with(parts->stem, ".ino") || !find_last(parts->stem, ".ino.", &ino)) {
-        return refuse_untyped(parts, refusal);
-    }
-    struct slice sketch = before(parts->stem, ino);
-    struct slice type = after(parts->stem, ino + strlen(".ino."));
-    struct shown type_shown = show(type);
-    struct shown tidied_type = tidied(type);
-    if (is_build_part(type)) {
-        DETAIL(refusal, "\"%s\" is a part of a build, not a device type", type_shown.text);
-        return refuse_export(parts, sketch, (struct slice){ NULL, 0 }, refusal);
-    }
-    if (!type_is_valid(type)) {
-        DETAIL(refusal, "\"%s\" is no type: letters, digits, . _ - alone, %d at most", type_shown.text, TYPE_TEXT_MAX);
-        return refuse_export(parts, sketch, slice_of(tidied_type.text), refusal);
-    }
-    struct slice bare = after(sketch, slice_starts_with(sketch, "_") ? 1 : 0);
-    if (starts_a_version(bare) && version_is_plain(bare)) {
-        /* `2048_1_0_0`: version 1.0.0 of project 2048, or version 2048.1? */
-        DETAIL(refusal, "no project before the version");
-        return refuse_export(parts, bare, type, refusal);
-    }
-    if (!split_project(sketch, &underscore)) {
-        return refuse_unversioned(parts, sketch, type, refusal);
-    }
-    if (underscore > PROJECT_TEXT_MAX) {
-        DETAIL(refusal, "the project's name is %zu bytes long, %d are allowed", underscore, PROJECT_TEXT_MAX);
-        REMEDY(refusal, "shorten the part before the version");
-        return FILENAME_REFUSED;
-    }
-    memset(name, 0, sizeof *name);
-    name->role = FILENAME_SKETCH;
-    name->gzip = parts->gzip;
-    slice_copy(type, name->type, sizeof name->type);
-    slice_copy(before(sketch, underscore), name->project, sizeof name->project);
-    (void)read_version(after(sketch, underscore + 1), &name->version); /* split_project has read it */
-    return FILENAME_OK;
-}
-
-static bool has_ino(const struct parts *parts)
-{
-    size_t at;
-    return slice_ends_with(parts->stem, ".ino") || find_last(parts->stem, ".ino.", &at);
 }
 
 /* `<version>_<N>M`, the part behind `spiffs_` or `littlefs_`. Where it returns false, for want of a size,
@@ -337,9 +103,9 @@ static enum filename_result read_shared_fs(const struct parts *parts, struct fil
     struct version version;
     uint64_t flash_mib = 4;
     bool sized = read_flash_size(rest, &version_text, &flash_mib);
-    const char *fault = read_version(version_text, &version);
+    const char *fault = filename_read_version(version_text, &version);
     if (!sized || fault != NULL) {
-        struct shown shown = show(fault == NULL ? version_text : slice_of("1_0_0"));
+        struct shown shown = filename_show(fault == NULL ? version_text : slice_of("1_0_0"));
         DETAIL(refusal, "%s", fault != NULL ? fault : "no flash size such as _4M at the end");
         REMEDY(refusal, "rename it to %s%s_%uM%s: version, and flash size in MiB", prefix, shown.text,
                sized ? (unsigned)flash_mib : 4, extension(parts));
@@ -362,8 +128,8 @@ static enum filename_result read_label(const struct parts *parts, struct filenam
                                        struct filename_refusal *refusal)
 {
     if (!type_is_valid(parts->stem)) {
-        struct shown shown = show(parts->stem);
-        struct shown proposed = tidied(parts->stem);
+        struct shown shown = filename_show(parts->stem);
+        struct shown proposed = filename_tidied(parts->stem);
         DETAIL(refusal, "\"%s\" is no label: letters, digits, . _ - alone, %d at most", shown.text, LABEL_TEXT_MAX);
         REMEDY(refusal, "rename it to %s%s", proposed.text, extension(parts));
         return FILENAME_REFUSED;
@@ -407,8 +173,8 @@ static bool lacks_version(struct slice stem, size_t *row)
 
 static enum filename_result refuse_folder(const struct parts *parts, struct filename_refusal *refusal)
 {
-    struct shown folder = show(parts->folder);
-    struct shown proposed = tidied(parts->folder);
+    struct shown folder = filename_show(parts->folder);
+    struct shown proposed = filename_tidied(parts->folder);
     DETAIL(refusal, "folder \"%s\" is no type: letters, digits, . _ - alone, %d at most", folder.text, TYPE_TEXT_MAX);
     REMEDY(refusal, "rename the folder to %s", proposed.text);
     return FILENAME_REFUSED;
@@ -426,11 +192,11 @@ static enum filename_result read_versioned(const struct parts *parts, struct fil
         row++; /* ends at the empty suffix */
     }
     struct version version;
-    const char *fault =
-        lacks_version(parts->stem, &row) ? "it begins with what follows a version" : read_version(text, &version);
+    const char *fault = lacks_version(parts->stem, &row) ? "it begins with what follows a version"
+                                                         : filename_read_version(text, &version);
     if (fault != NULL) {
-        struct shown shown = show(text);
-        struct shown folder = show(parts->folder);
+        struct shown shown = filename_show(text);
+        struct shown folder = filename_show(parts->folder);
         DETAIL(refusal, "\"%s\" is no version: %s", shown.text, fault);
         REMEDY(refusal, "rename it to %s/1_0_0%s%s", folder.text, endings[row].suffix, extension(parts));
         return FILENAME_REFUSED;
@@ -455,8 +221,8 @@ static enum filename_result refuse_depth(const struct parts *parts, struct filen
     (void)name;
     (void)find_last(parts->folder, "/", &slash);
     struct slice last = after(parts->folder, slash + 1);
-    struct shown type = show(type_is_valid(last) ? last : slice_of("<type>"));
-    struct shown file = show(parts->name);
+    struct shown type = filename_show(type_is_valid(last) ? last : slice_of("<type>"));
+    struct shown file = filename_show(parts->name);
     DETAIL(refusal, "more than one folder deep, so its type is not said");
     REMEDY(refusal, "move it to %s/%s", type.text, file.text);
     return FILENAME_REFUSED;
@@ -477,7 +243,7 @@ static enum filename_result refuse_bytes(const struct parts *parts, struct filen
                                          struct filename_refusal *refusal)
 {
     (void)name;
-    struct shown shown = show(parts->path);
+    struct shown shown = filename_show(parts->path);
     DETAIL(refusal, "control characters or bytes that are no UTF-8 in \"%s\"", shown.text);
     REMEDY(refusal, "rename it with letters, digits, . _ and - alone");
     return FILENAME_REFUSED;
@@ -493,7 +259,7 @@ static enum filename_result refuse_blank(const struct parts *parts, struct filen
                                          struct filename_refusal *refusal)
 {
     (void)name;
-    struct shown shown = show(parts->path);
+    struct shown shown = filename_show(parts->path);
     DETAIL(refusal, "a blank in \"%s\"", shown.text);
     REMEDY(refusal, "rename it with _ or - instead of the blank");
     return FILENAME_REFUSED;
@@ -561,7 +327,7 @@ enum filename_result filename_parse(struct slice path, struct filename *name, st
         { is_signed_copy, refuse_signed_copy },
         { has_capital_ending, refuse_capital_ending },
         { has_blank, refuse_blank },
-        { has_ino, read_export },
+        { filename_has_ino, filename_read_export },
         { has_fs_prefix, read_shared_fs },
         { is_at_top, read_label },
         { is_in_type_folder, read_versioned },

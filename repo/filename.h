@@ -12,12 +12,12 @@
 #define REPO_FILENAME_H
 
 #include "base/text.h"
+#include "proto/type.h"
 #include "proto/version.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TYPE_TEXT_MAX    64 /* bytes; letters, digits, `.`, `_`, `-`, not beginning with `.` */
 #define LABEL_TEXT_MAX   64
 #define PROJECT_TEXT_MAX 64
 
@@ -55,6 +55,7 @@ struct filename_refusal {
  * *refusal on FILENAME_REFUSED alone (its text is printable whatever the bytes of the path). */
 enum filename_result filename_parse(struct slice path, struct filename *name, struct filename_refusal *refusal);
 
-bool type_is_valid(struct slice type);
+/* Whether the version in a name may have it: letters, digits and . _ - + ~ ( ). */
+bool filename_version_takes(char c);
 
 #endif

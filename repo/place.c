@@ -43,9 +43,8 @@ static bool has_no_digit(struct slice version)
 
 static bool has_foreign_character(struct slice version)
 {
-    static const char own[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-+~()";
     for (size_t i = 0; i < version.len; i++) {
-        if (memchr(own, version.at[i], sizeof own - 1) == NULL) {
+        if (!filename_version_takes(version.at[i])) {
             return true;
         }
     }
@@ -166,11 +165,12 @@ void place_image(const struct place_order *order, struct place_outcome *outcome)
                                            [FILENAME_FS] = IMAGE_USE_FS,
                                            [FILENAME_USER1] = IMAGE_USE_SLOT,
                                            [FILENAME_USER2] = IMAGE_USE_SLOT };
+    struct signature_vouchers by;
     memset(outcome, 0, sizeof *outcome); /* PLACE_DONE, so far */
     struct slice detached = { (const char *)order->detached, order->detached_size };
     if (!image_check(order->bytes, order->size, uses[order->name.role], &outcome->facts, &outcome->verdict) ||
         (order->keys != NULL &&
-         !signature_check(order->keys, order->bytes, &outcome->facts, detached, &outcome->verdict))) {
+         !signature_check(order->keys, order->bytes, &outcome->facts, detached, &by, &outcome->verdict))) {
         outcome->result = PLACE_REJECTED;
     } else if (outcome->facts.gzip != order->name.gzip) { /* a scan would refuse it by its name */
         reject_form(outcome);

@@ -216,7 +216,7 @@ static bool take_known(struct scan *scan, const struct judged_file *place, const
         return false;
     }
     if (finding->accepted) {
-        catalog_add(scan->catalog, place->path, name, &finding->facts, identity)->seal = seal;
+        catalog_add(scan->catalog, place->path, name, &finding->facts, identity)->seal = finding->seal;
     } else {
         catalog_reject(scan->catalog, place->path, name, identity, &finding->verdict);
     }
@@ -230,7 +230,7 @@ static void await(struct scan *scan, const char *path, const struct filename *na
 {
     const struct catalog *previous = scan->input->previous;
     struct image *replaced = previous != NULL ? catalog_find_path(previous, slice_of(path)) : NULL;
-    if (replaced != NULL && seal_is_of(&replaced->seal, scan->input->keys)) {
+    if (replaced != NULL && seal_stands(&replaced->seal, scan->input->keys)) {
         catalog_share(scan->catalog, replaced);
     }
     catalog_expect(scan->catalog, path, name, identity, seen_ms);

@@ -13,11 +13,9 @@ bool seal_equal(const struct seal *a, const struct seal *b)
     return memcmp(a->keys, b->keys, sizeof a->keys) == 0 && file_identity_equal(&a->detached, &b->detached);
 }
 
-bool seal_is_of(const struct seal *seal, const struct signature_keys *keys)
+bool seal_stands(const struct seal *seal, const struct signature_keys *keys)
 {
-    uint8_t print[SIGNATURE_PRINT_BYTES];
-    signature_keys_print(keys, print);
-    return memcmp(seal->keys, print, sizeof print) == 0;
+    return keys == NULL || signature_keys_have(keys, seal->by.trailer) || signature_keys_have(keys, seal->by.detached);
 }
 
 static bool name_of(const char *entry, char name[FILENAME_MAX])
@@ -83,18 +81,17 @@ bool seal_check(const struct signature_keys *keys, int folder, const char *entry
 {
     uint8_t signature[SIGNATURE_BYTES_MAX + 1];
     struct slice detached = { NULL, 0 };
-    memset(seal, 0, sizeof *seal);
+    seal_of(keys, folder, entry, seal); /* what stands where the .sig cannot be opened: no reason to look each time */
     if (keys == NULL) {
         return true;
     }
-    signature_keys_print(keys, seal->keys);
     ssize_t n = read_detached(folder, entry, signature, &seal->detached);
     int error = n < 0 ? errno : 0;
     if (n >= 0) {
         detached = (struct slice){ (const char *)signature, (size_t)n };
     }
-    bool good = signature_check(keys, bytes, facts, detached, verdict);
-    if (!good && error != 0 && error != ENOENT && verdict->fault == IMAGE_FAULT_UNSIGNED) {
+    bool good = signature_check(keys, bytes, facts, detached, &seal->by, verdict);
+    if (!good && error != 0 && error != ENOENT) { /* it may be what vouches for the image, however bad its trailer is */
         verdict->fault = IMAGE_FAULT_UNREADABLE;
         snprintf(verdict->detail, sizeof verdict->detail, "its .sig cannot be read: %s",
                  error == EINVAL ? "not a plain file" : strerror(error));

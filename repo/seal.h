@@ -14,15 +14,18 @@
 
 struct seal {
     uint8_t keys[SIGNATURE_PRINT_BYTES]; /* that counted; zero = no signature was asked for, and the rest is zero too */
-    struct file_identity detached;       /* of the .sig; zero = there was none that could be read */
+    struct file_identity detached;       /* of the .sig; zero = there was no such file */
+    struct signature_vouchers by;        /* what came of it: whose signatures were found good */
 };
 
+/* Whether what was found with the one stands with the other: whose signatures are good follows from the rest. */
 bool seal_equal(const struct seal *a, const struct seal *b);
 
-/* Whether those keys, as a set, made the verdict; NULL = none are asked for. */
-bool seal_is_of(const struct seal *seal, const struct signature_keys *keys);
+/* Whether a key that vouched is among these; NULL = none are asked for. */
+bool seal_stands(const struct seal *seal, const struct signature_keys *keys);
 
-/* The state as it is, without reading; `entry` is the image's name in `folder`. `keys` NULL = none are asked for. */
+/* The state as it is, without reading, so nobody has vouched; `entry` is the image's name in `folder`. `keys` NULL =
+ * none are asked for. */
 void seal_of(const struct signature_keys *keys, int folder, const char *entry, struct seal *seal);
 
 /* Whether a signature vouches for the bytes, which image_check has accepted with `facts`; else *verdict: that of

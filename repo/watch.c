@@ -1,5 +1,5 @@
 /* One scan at a time: what happens while it runs asks for the next. What makes it hard: a scan borrows the catalog
- * before its own, so that catalog is held until the scan's result has been taken. */
+ * before its own, so that catalog is held until the scan's result has been taken, whatever is published meanwhile. */
 #include "repo/watch.h"
 
 #include "base/log.h"
@@ -44,11 +44,13 @@ struct watch {
     uint64_t first_ms; /* when the first scan began */
     size_t read;       /* files read and hashed since the last catalog was published */
     struct digest_cache *cache;
-    struct catalog *current; /* what the last scan made: lent to the next one */
+    struct catalog *current; /* the last that was published */
+    enum watch_news news;    /* which was that */
     struct folder_watch *folders;
     size_t open_folders;
     /* the scan's while it runs */
     struct scan_input input;
+    struct catalog *previous;    /* lent to it; NULL = none */
     struct signature_keys *lent; /* to it */
     struct scan_result result;
     enum status status;
@@ -271,14 +273,13 @@ static void log_catalog(const struct watch *watch, const struct catalog *catalog
     log_number(&line, "types", (int64_t)catalog_type_count(catalog));
     log_number(&line, "rejected", (int64_t)catalog_rejection_count(catalog));
     log_number(&line, "read", (int64_t)watch->read);
-    log_number(&line, "ms", (int64_t)((uv_hrtime() - watch->started_ns) / 1000000));
+    log_number(&line, "ms", watch->scanning ? (int64_t)((uv_hrtime() - watch->started_ns) / 1000000) : 0);
     log_end(&line);
 }
 
-static void publish(struct watch *watch, struct catalog *now)
+static void publish(struct watch *watch, struct catalog *now, enum watch_news news)
 {
     struct catalog *before = watch->current;
-    bool first = before == NULL;
     catalog_adopt(now);
     if (is_changed(before, now)) {
         log_difference(before, now);
@@ -286,12 +287,10 @@ static void publish(struct watch *watch, struct catalog *now)
         log_catalog(watch, now);
     }
     watch->read = 0;
-    watch->current = now;
-    catalog_ref(now);
-    watch->on_catalog(watch->owner, now, first);
-    if (before != NULL) {
-        catalog_unref(before);
-    }
+    watch->current = catalog_ref(now);
+    watch->news = news;
+    watch->on_catalog(watch->owner, now, news);
+    catalog_unref(before);
 }
 
 /* The scan and what follows it are over: plan the next. */
@@ -322,22 +321,20 @@ static void on_saved(uv_work_t *work, int cancelled)
     finish_scan(work->data);
 }
 
-/* What was served before stays, but for what other keys vouched for: whoever can write there can make a scan fail. */
 static void scan_failed(struct watch *watch)
 {
-    struct catalog *rest =
-        watch->current != NULL && !watch->stopping ? withdrawal_of(watch->current, watch->lent) : NULL;
     if (!watch->failed) {
         LOG_EVENT(LOG_ERROR, "repository_unreadable", "path", watch->result.failed_path, "why",
                   status_text(watch->status), "remedy",
                   "what was served before is served on; make the folder readable again; one that was made anew needs a "
                   "restart (--sandbox-read)");
     }
-    if (rest != NULL) {
-        publish(watch, rest);
-    }
     watch->failed = true;
     watch->next_ms = watch->rescan_ms < RETRY_MS ? watch->rescan_ms : RETRY_MS;
+    if (watch->news == CATALOG_FOR_NOW && !watch->stopping && signature_keys_same(watch->lent, watch->keys)) {
+        watch->news = CATALOG_NEXT;
+        watch->on_catalog(watch->owner, catalog_ref(watch->current), CATALOG_NEXT);
+    }
 }
 
 static void scan_succeeded(struct watch *watch)
@@ -353,7 +350,7 @@ static void scan_succeeded(struct watch *watch)
     if (wait || !signature_keys_same(watch->lent, watch->keys)) {
         catalog_discard(watch->result.catalog);
     } else {
-        publish(watch, watch->result.catalog);
+        publish(watch, watch->result.catalog, watch->current == NULL ? CATALOG_FIRST : CATALOG_NEXT);
     }
 }
 
@@ -371,6 +368,8 @@ static void on_scan_done(uv_work_t *work, int cancelled)
     scan_result_close(&watch->result);
     signature_keys_unref(watch->lent);
     watch->lent = NULL;
+    catalog_unref(watch->previous);
+    watch->previous = NULL;
     /* Saved after publishing: a slow disk must not keep a new image from the devices. */
     bool save = watch->status == STATUS_OK && digest_cache_has_changed(watch->cache);
     if (!save || uv_queue_work(watch->loop, &watch->work, do_save, on_saved) != 0) {
@@ -402,9 +401,10 @@ static void start_scan(struct watch *watch)
     watch->scanning = true;
     watch->started_ns = uv_hrtime();
     watch->lent = signature_keys_ref(watch->keys);
+    watch->previous = catalog_ref(watch->current);
     watch->input = (struct scan_input){
         .root = watch->root,
-        .previous = watch->current,
+        .previous = watch->previous,
         .cache = watch->cache,
         .keys = watch->lent,
         .settle_ms = watch->settle_ms,
@@ -442,11 +442,16 @@ void watch_configure(struct watch *watch, uint64_t settle_ms, uint64_t rescan_ms
     watch->rescan_ms = rescan_ms;
 }
 
+/* Not left to the scan: whoever can write to the repository can make it fail, or take as long as he likes. */
 void watch_use_keys(struct watch *watch, struct signature_keys *keys)
 {
     struct signature_keys *before = watch->keys;
+    struct catalog *rest = watch->current != NULL ? withdrawal_of(watch->current, keys) : NULL;
     watch->keys = signature_keys_ref(keys);
     signature_keys_unref(before);
+    if (rest != NULL) {
+        publish(watch, rest, CATALOG_FOR_NOW);
+    }
     watch_rescan(watch);
 }
 
@@ -467,9 +472,7 @@ static void try_finish(struct watch *watch)
     if (!watch->stopping || watch->scanning || !watch->timer_closed || watch->open_folders > 0) {
         return;
     }
-    if (watch->current != NULL) {
-        catalog_unref(watch->current);
-    }
+    catalog_unref(watch->current);
     digest_cache_free(watch->cache);
     signature_keys_unref(watch->keys);
     void (*on_stopped)(void *) = watch->on_stopped;

@@ -25,9 +25,15 @@ struct watch_config {
 
 struct watch;
 
-/* A new catalog, adopted: the receiver takes over its one count. Called on the loop; `first` once, and only when every
- * file has settled or a bounded time has passed. */
-typedef void (*watch_catalog_fn)(void *owner, struct catalog *catalog, bool first);
+enum watch_news {
+    CATALOG_FIRST,   /* once, and only when every file has settled or a bounded time has passed */
+    CATALOG_NEXT,    /* what a scan found; or the one before again, which was for now, since the scan has failed */
+    CATALOG_FOR_NOW, /* keys have changed: what it lacks may be back with the scan under way, and one that counts
+                        follows */
+};
+
+/* A new catalog, adopted: the receiver takes over its one count. Called on the loop. */
+typedef void (*watch_catalog_fn)(void *owner, struct catalog *catalog, enum watch_news news);
 
 /* Starts the first scan. The strings are copied. Never NULL. */
 struct watch *watch_start(uv_loop_t *loop, const struct watch_config *config, watch_catalog_fn on_catalog, void *owner);
@@ -35,7 +41,8 @@ struct watch *watch_start(uv_loop_t *loop, const struct watch_config *config, wa
 /* Look again as soon as the present scan is done. */
 void watch_rescan(struct watch *watch);
 
-/* Other keys, from the next scan on, which is asked for. */
+/* Other keys. What none of them is known to vouch for is withdrawn before this returns, by a catalog of its own; the
+ * rest is the next scan's, which is asked for. */
 void watch_use_keys(struct watch *watch, struct signature_keys *keys);
 
 void watch_configure(struct watch *watch, uint64_t settle_ms, uint64_t rescan_ms);

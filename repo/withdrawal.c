@@ -8,7 +8,7 @@ static size_t count_unvouched(const struct catalog *catalog, const struct signat
 {
     size_t count = 0;
     for (size_t i = 0; i < catalog_image_count(catalog); i++) {
-        count += !seal_is_of(&catalog_image_at(catalog, i)->seal, keys);
+        count += !seal_stands(&catalog_image_at(catalog, i)->seal, keys);
     }
     return count;
 }
@@ -30,11 +30,11 @@ struct catalog *withdrawal_of(const struct catalog *before, const struct signatu
         return NULL;
     }
     struct catalog *catalog = catalog_new();
-    verdict_say(&verdict, IMAGE_FAULT_UNREADABLE, "its signature is to be checked with other keys than before",
-                "make the repository readable again: the log says what is wrong with it (repository_unreadable)");
+    verdict_say(&verdict, IMAGE_FAULT_UNKNOWN_KEY, "its signature was not checked with the keys that count now",
+                "none, once the repository has been read; where that fails, the log says why (repository_unreadable)");
     for (size_t i = 0; i < catalog_image_count(before); i++) {
         struct image *image = catalog_image_at(before, i);
-        if (seal_is_of(&image->seal, keys)) {
+        if (seal_stands(&image->seal, keys)) {
             catalog_share(catalog, image);
         } else {
             reject(catalog, image->path, &image->identity, &verdict);
@@ -44,6 +44,7 @@ struct catalog *withdrawal_of(const struct catalog *before, const struct signatu
         const struct rejection *rejection = catalog_rejection_at(before, i);
         reject(catalog, rejection->path, &rejection->identity, &rejection->verdict);
     }
+    catalog_expect_still(catalog, before);
     catalog_seal(catalog);
     return catalog;
 }

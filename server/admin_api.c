@@ -293,7 +293,7 @@ static void enter(struct admin_call *call, const struct admin_route *route)
         admin_note_refusal(call, route);
         return;
     }
-    if (has_body(call, route)) {
+    if ((route->asked || admin_read_query(call, NULL, 0)) && has_body(call, route)) {
         call->rest = admin_route_rest(route, call->request->path);
         route->handle(call);
     }

@@ -37,7 +37,7 @@
 struct admin_api {
     uv_loop_t *loop;
     const struct config *config;
-    const struct catalog *catalog; /* the newest */
+    struct catalog *catalog; /* the newest */
     struct device_api *device_api;
     struct fleet *fleet;
     struct store_queue *store; /* NULL = nothing is written down */

@@ -86,7 +86,7 @@ void admin_get_device(struct admin_call *call)
 {
     struct admin_api *api = call->api;
     struct mac mac;
-    if (!admin_read_query(call, NULL, 0) || !admin_read_mac(call, &mac) || !admin_knows_device(call, &mac)) {
+    if (!admin_read_mac(call, &mac) || !admin_knows_device(call, &mac)) {
         return;
     }
     if (api->store == NULL) {

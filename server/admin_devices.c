@@ -1,11 +1,5 @@
-/* Devices over the API: what is known of each, and which there are.
- *
- * What makes it hard is a million of them: a list is looked through in steps (server/turns.h) while devices come and
- * ask, so it shows each as it was when its turn came. Each is written as text in its step: a tree of a thousand would
- * take milliseconds to write, and as much memory again as the text.
- */
-#include "base/buf.h"
-#include "server/admin_parts.h"
+/* Devices over the API: what is known of each, and which there are. */
+#include "server/admin_list.h"
 #include "server/check.h"
 
 #include <arpa/inet.h>
@@ -14,10 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEVICES_SHOWN_MAX 1000
 #define GROUPS_SHOWN_MAX  1000
 #define GROUPS_OFFSET_MAX 1000000
-#define LIST_BYTES_MAX    ((size_t)64 << 20) /* far more than a thousand devices can fill */
 #define SEEN_WITHIN_MAX_S UINT32_MAX
 
 /* --- one device --------------------------------------------------------------------------------------------------- */
@@ -197,34 +189,29 @@ struct device_filter {
     uint64_t seen_within_s;
 };
 
-struct list_job {
-    struct turn_job job;
-    struct admin_api *api;
-    struct http_answer *answer; /* while the call lasts */
-    struct http_later *later;   /* then */
-    bool done;
+struct device_list {
+    struct admin_list list;
     struct device_filter filter;
     bool any; /* the filter lets everybody pass */
-    size_t next, matched, shown;
-    uint64_t offset, limit;
-    struct buf text;
+    size_t next;
 };
 
 /* Its last sketch or its last file system; "none" is who was sent neither. */
-static bool came_to(const struct list_job *job, const struct device *device, const struct moment *now)
+static bool came_to(const struct device_list *devices, const struct device *device)
 {
-    uint32_t reboot_s = (uint32_t)(job->api->trigger->reboot_ms / 1000);
+    const struct moment *now = &devices->list.now;
+    uint32_t reboot_s = (uint32_t)(devices->list.api->trigger->reboot_ms / 1000);
     enum outcome sketch = fleet_outcome(device_sent(device, false), reboot_s, now);
-    enum outcome fs = fleet_outcome(device_sent(device, true), reboot_s, now), wanted = job->filter.outcome;
+    enum outcome fs = fleet_outcome(device_sent(device, true), reboot_s, now), wanted = devices->filter.outcome;
     return wanted == OUTCOME_NONE ? sketch == wanted && fs == wanted : sketch == wanted || fs == wanted;
 }
 
-static bool matches(const struct list_job *job, const struct device *device, const struct moment *now)
+static bool matches(const struct device_list *devices, const struct device *device)
 {
-    const struct device_filter *filter = &job->filter;
-    const struct fleet *fleet = job->api->fleet;
+    const struct device_filter *filter = &devices->filter;
+    const struct fleet *fleet = devices->list.api->fleet;
     char mac[MAC_TEXT_SIZE];
-    if (job->any) {
+    if (devices->any) {
         return true;
     }
     if (filter->of_type && strcmp(words_text(fleet->words, device->type->name), filter->type) != 0) {
@@ -233,13 +220,13 @@ static bool matches(const struct list_job *job, const struct device *device, con
     if (filter->of_reason && (device->seen_s == 0 || device->reason != filter->reason)) {
         return false;
     }
-    if (filter->of_outcome && !came_to(job, device, now)) {
+    if (filter->of_outcome && !came_to(devices, device)) {
         return false;
     }
     if (filter->of_online && (!device->said_online || device->online != filter->online)) {
         return false;
     }
-    if (filter->of_seen && (device->seen_s == 0 || device->seen_s + filter->seen_within_s < now->unix_s)) {
+    if (filter->of_seen && (device->seen_s == 0 || device->seen_s + filter->seen_within_s < devices->list.now.unix_s)) {
         return false;
     }
     if (filter->of_group && !policy_in_group(policies_find(fleet->policies, &device->mac),
@@ -253,65 +240,29 @@ static bool matches(const struct list_job *job, const struct device *device, con
     return strstr(mac, filter->part) != NULL;
 }
 
-static void add_text(struct list_job *job, const char *text)
+static enum admin_list_look look(struct admin_list *list)
 {
-    bool added = buf_add(&job->text, text, strlen(text));
-    assert(added);
-    (void)added;
-}
-
-static void show(struct list_job *job, const struct device *device)
-{
-    json_t *json = admin_device_json(job->api, &device->mac);
-    char *text = json_dumps(json, JSON_COMPACT);
-    assert(text != NULL); /* out of memory, or a text that is no UTF-8: admin_text sees to that */
-    add_text(job, job->shown++ > 0 ? "," : "");
-    add_text(job, text);
-    free(text);
-    json_decref(json);
-}
-
-static void answer_list(struct list_job *job)
-{
-    struct http_answer answer = { .status = 200, .content_type = "application/json" };
-    char total[40];
-    snprintf(total, sizeof total, "],\"total\":%zu}", job->matched);
-    add_text(job, total);
-    answer.body = job->text.bytes; /* it is the answer's now */
-    answer.body_bytes = job->text.used;
-    if (job->answer != NULL) {
-        *job->answer = answer;
-        job->done = true;
-        return;
+    struct device_list *devices = (struct device_list *)list;
+    const struct devices *known = list->api->fleet->devices;
+    if (devices->any && list->shown >= list->limit) { /* who comes then needs no look */
+        list->matched = devices_count(known);
+        return ADMIN_LIST_END;
     }
-    admin_answer_later(job->api, job->later, &answer);
-    free(job);
+    if (devices->next >= devices_count(known)) { /* who was forgotten meanwhile leaves fewer */
+        return ADMIN_LIST_END;
+    }
+    return matches(devices, devices_at(known, devices->next++)) ? ADMIN_LIST_COUNTS : ADMIN_LIST_OTHER;
 }
 
-static bool on_turn(void *owner, struct turn_budget *budget)
+static json_t *show(struct admin_list *list)
 {
-    struct list_job *job = owner;
-    const struct devices *devices = job->api->fleet->devices;
-    struct moment now = clock_moment(job->api->loop);
-    bool spent;
-    do {
-        bool whole = job->any && job->shown >= job->limit;
-        job->matched = whole ? devices_count(devices) : job->matched;
-        if (whole || job->next >= devices_count(devices)) { /* who was forgotten meanwhile leaves fewer */
-            answer_list(job);
-            return false;
-        }
-        const struct device *device = devices_at(devices, job->next++);
-        bool counts = matches(job, device, &now);
-        bool shows = counts && job->matched >= job->offset && job->shown < job->limit;
-        if (shows) {
-            show(job, device);
-        }
-        job->matched += counts;
-        spent = shows ? uv_hrtime() >= budget->end_ns
-                      : turn_is_spent(budget); /* writing one takes as long as looking at a thousand */
-    } while (!spent);
-    return true;
+    const struct device_list *devices = (const struct device_list *)list;
+    return admin_device_json(list->api, &devices_at(list->api->fleet->devices, devices->next - 1)->mac);
+}
+
+static json_t *end(struct admin_list *list)
+{
+    return json_pack("{s:I}", "total", (json_int_t)list->matched);
 }
 
 /* "none, open, …": all of them. */
@@ -365,10 +316,10 @@ static bool read_part(struct admin_call *call, const char *q, char *part)
     return true;
 }
 
-static bool read_list(struct admin_call *call, struct list_job *job)
+static bool read_list(struct admin_call *call, struct device_list *devices)
 {
     char outcome[HTTP_PARAMETER_MAX + 1] = "", reason[HTTP_PARAMETER_MAX + 1] = "", q[HTTP_PARAMETER_MAX + 1] = "";
-    struct device_filter *filter = &job->filter;
+    struct device_filter *filter = &devices->filter;
     const struct admin_parameter parameters[] = {
         { "type", ADMIN_TEXT, filter->type, 0, &filter->of_type },
         { "group", ADMIN_TEXT, filter->group, 0, &filter->of_group },
@@ -377,44 +328,33 @@ static bool read_list(struct admin_call *call, struct list_job *job)
         { "online", ADMIN_YES_NO, &filter->online, 0, &filter->of_online },
         { "seen_within_s", ADMIN_NUMBER, &filter->seen_within_s, SEEN_WITHIN_MAX_S, &filter->of_seen },
         { "q", ADMIN_TEXT, q, 0, NULL },
-        { "offset", ADMIN_NUMBER, &job->offset, DEVICES_MAX, NULL },
-        { "limit", ADMIN_NUMBER, &job->limit, DEVICES_SHOWN_MAX, NULL },
+        { "offset", ADMIN_NUMBER, &devices->list.offset, DEVICES_MAX, NULL },
+        { "limit", ADMIN_NUMBER, &devices->list.limit, ADMIN_LIST_MAX, NULL },
     };
     if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0]) ||
         !read_words(call, filter, outcome, reason) || !read_part(call, q, filter->part)) {
         return false;
     }
-    job->any = !filter->of_type && !filter->of_group && !filter->of_outcome && !filter->of_reason &&
-               !filter->of_online && !filter->of_seen && filter->part[0] == '\0';
+    devices->any = !filter->of_type && !filter->of_group && !filter->of_outcome && !filter->of_reason &&
+                   !filter->of_online && !filter->of_seen && filter->part[0] == '\0';
     return true;
 }
 
 void admin_get_devices(struct admin_call *call)
 {
-    struct turns *turns = trigger_turns(call->api->trigger);
-    struct list_job *job = calloc(1, sizeof *job);
-    assert(job != NULL);
-    *job = (struct list_job){
-        .job = { .step = on_turn, .owner = job }, .api = call->api, .answer = call->answer, .limit = DEVICES_SHOWN_MAX
-    };
-    if (!read_list(call, job)) {
-        free(job);
+    static const struct admin_list_kind kind = { "devices", look, show, end };
+    struct device_list *devices = calloc(1, sizeof *devices);
+    assert(devices != NULL);
+    devices->list = (struct admin_list){ .kind = &kind, .limit = ADMIN_LIST_MAX };
+    if (!read_list(call, devices)) {
+        free(devices);
         return;
     }
-    if (job->any) { /* those before it need no look */
+    if (devices->any) { /* those before it need no look */
         size_t count = devices_count(call->api->fleet->devices);
-        job->next = job->matched = job->offset < count ? (size_t)job->offset : count;
+        devices->next = devices->list.matched = devices->list.offset < count ? (size_t)devices->list.offset : count;
     }
-    buf_init(&job->text, LIST_BYTES_MAX);
-    add_text(job, "{\"devices\":[");
-    turns_add(turns, &job->job);
-    turns_run(turns);
-    job->answer = NULL;
-    if (job->done) {
-        free(job);
-    } else {
-        job->later = call->answer->later = http_later_new();
-    }
+    admin_list_answer(call, &devices->list);
 }
 
 /* --- groups ------------------------------------------------------------------------------------------------------- */

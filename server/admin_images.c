@@ -1,14 +1,13 @@
 /* What lies in the repository, over the API: the images that are served, the files that are not, and why. What makes it
  * hard: a file's name is foreign bytes, and may be none that JSON takes.
  */
-#include "server/admin_parts.h"
+#include "server/admin_list.h"
 
 #include "repo/scan.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
-
-#define LIST_MAX 1000
 
 const char *const admin_kinds[] = {
     [FILENAME_SKETCH] = "sketch", [FILENAME_SHARED_FS] = "shared-fs", [FILENAME_FS] = "fs",
@@ -75,66 +74,103 @@ static void mark_kept(const struct admin_api *api, const struct image *image, js
     }
 }
 
-/* Of a type, or, NULL, of all. */
-static size_t count_rejected(const struct catalog *catalog, const char *type)
+/* Of one catalog, whatever comes meanwhile. */
+struct file_list {
+    struct admin_list list;
+    struct catalog *catalog; /* counted */
+    char type[HTTP_PARAMETER_MAX + 1];
+    bool of_type;
+    size_t next, next_rejection, rejected;
+};
+
+static bool is_meant(const struct file_list *files, const char *type)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < catalog_rejection_count(catalog); i++) {
-        count += type == NULL || strcmp(catalog_rejection_at(catalog, i)->type, type) == 0;
+    return !files->of_type || strcmp(type, files->type) == 0;
+}
+
+/* At the images, then at what is not served, to count it. */
+static enum admin_list_look look_at_image(struct admin_list *list)
+{
+    struct file_list *files = (struct file_list *)list;
+    if (files->next < catalog_image_count(files->catalog)) {
+        bool counts = is_meant(files, catalog_image_at(files->catalog, files->next++)->type);
+        return counts ? ADMIN_LIST_COUNTS : ADMIN_LIST_OTHER;
     }
-    return count;
+    if (files->next_rejection < catalog_rejection_count(files->catalog)) {
+        files->rejected += is_meant(files, catalog_rejection_at(files->catalog, files->next_rejection++)->type);
+        return ADMIN_LIST_OTHER;
+    }
+    return ADMIN_LIST_END;
+}
+
+static json_t *show_image(struct admin_list *list)
+{
+    const struct file_list *files = (const struct file_list *)list;
+    const struct image *image = catalog_image_at(files->catalog, files->next - 1);
+    json_t *json = admin_image_json(files->catalog, image);
+    mark_kept(list->api, image, json);
+    return json;
+}
+
+static json_t *end_images(struct admin_list *list)
+{
+    struct file_list *files = (struct file_list *)list;
+    catalog_unref(files->catalog);
+    return json_pack("{s:I, s:I, s:I}", "total", (json_int_t)list->matched, "offset", (json_int_t)list->offset,
+                     "rejected", (json_int_t)files->rejected);
+}
+
+static struct file_list *file_list_new(struct admin_call *call, const struct admin_list_kind *kind)
+{
+    struct file_list *files = calloc(1, sizeof *files);
+    assert(files != NULL);
+    files->list = (struct admin_list){ .kind = kind, .limit = ADMIN_LIST_MAX };
+    files->catalog = call->api->catalog;
+    catalog_ref(files->catalog);
+    return files;
 }
 
 void admin_get_firmware(struct admin_call *call)
 {
-    const struct catalog *catalog = call->api->catalog;
-    char type[HTTP_PARAMETER_MAX + 1] = "";
-    uint64_t offset = 0, limit = LIST_MAX;
-    bool of_type = false;
-    size_t total = 0;
+    static const struct admin_list_kind kind = { "images", look_at_image, show_image, end_images };
+    struct file_list *files = file_list_new(call, &kind);
     const struct admin_parameter parameters[] = {
-        { "type", ADMIN_TEXT, type, 0, &of_type },
-        { "offset", ADMIN_NUMBER, &offset, SCAN_FILES_MAX, NULL },
-        { "limit", ADMIN_NUMBER, &limit, LIST_MAX, NULL },
+        { "type", ADMIN_TEXT, files->type, 0, &files->of_type },
+        { "offset", ADMIN_NUMBER, &files->list.offset, SCAN_FILES_MAX, NULL },
+        { "limit", ADMIN_NUMBER, &files->list.limit, ADMIN_LIST_MAX, NULL },
     };
     if (!admin_read_query(call, parameters, sizeof parameters / sizeof parameters[0])) {
+        catalog_unref(files->catalog);
+        free(files);
         return;
     }
-    json_t *images = json_array();
-    for (size_t i = 0; i < catalog_image_count(catalog); i++) {
-        const struct image *image = catalog_image_at(catalog, i);
-        if (of_type && strcmp(image->type, type) != 0) {
-            continue;
-        }
-        if (total >= offset && total - offset < limit) {
-            json_t *json = admin_image_json(catalog, image);
-            mark_kept(call->api, image, json);
-            json_array_append_new(images, json);
-        }
-        total++;
-    }
-    admin_answer(call->answer, 200,
-                 json_pack("{s:I, s:I, s:o, s:I}", "total", (json_int_t)total, "offset", (json_int_t)offset, "images",
-                           images, "rejected", (json_int_t)count_rejected(catalog, of_type ? type : NULL)));
+    admin_list_answer(call, &files->list);
 }
 
-static json_t *rejection_json(const struct rejection *rejection)
+static enum admin_list_look look_at_rejection(struct admin_list *list)
 {
+    struct file_list *files = (struct file_list *)list;
+    return files->next++ < catalog_rejection_count(files->catalog) ? ADMIN_LIST_COUNTS : ADMIN_LIST_END;
+}
+
+static json_t *show_rejection(struct admin_list *list)
+{
+    const struct file_list *files = (const struct file_list *)list;
+    const struct rejection *rejection = catalog_rejection_at(files->catalog, files->next - 1);
     return json_pack("{s:o, s:s, s:s, s:o, s:o}", "file", admin_text(rejection->path), "type", rejection->type, "fault",
                      image_fault_word(rejection->verdict.fault), "detail", admin_text(rejection->verdict.detail),
                      "remedy", admin_text(rejection->verdict.remedy));
 }
 
+static json_t *end_rejections(struct admin_list *list)
+{
+    struct file_list *files = (struct file_list *)list;
+    catalog_unref(files->catalog);
+    return json_pack("{s:I}", "total", (json_int_t)list->matched);
+}
+
 void admin_get_rejected(struct admin_call *call)
 {
-    const struct catalog *catalog = call->api->catalog;
-    size_t total = catalog_rejection_count(catalog);
-    if (!admin_read_query(call, NULL, 0)) {
-        return;
-    }
-    json_t *files = json_array();
-    for (size_t i = 0; i < total && i < LIST_MAX; i++) {
-        json_array_append_new(files, rejection_json(catalog_rejection_at(catalog, i)));
-    }
-    admin_answer(call->answer, 200, json_pack("{s:I, s:o}", "total", (json_int_t)total, "files", files));
+    static const struct admin_list_kind kind = { "files", look_at_rejection, show_rejection, end_rejections };
+    admin_list_answer(call, &file_list_new(call, &kind)->list);
 }

@@ -37,6 +37,7 @@ struct admin_route {
     enum role role;   /* the least that may */
     const char *act;  /* what it changes, as the audit log calls it; NULL = nothing */
     bool tells;       /* the body may stand there: no secret is in it */
+    bool asked;       /* its room reads the query; else there is to be none */
 };
 
 /* The route of a request, or NULL with the refusal: no such address, or another method's. */

@@ -276,8 +276,7 @@ void admin_forget_device(struct admin_call *call)
     struct mac mac;
     char text[MAC_TEXT_SIZE];
     uint64_t ticket;
-    if (!admin_read_query(call, NULL, 0) || !admin_read_mac(call, &mac) || !admin_knows_device(call, &mac) ||
-        admin_store_is_failing(call)) {
+    if (!admin_read_mac(call, &mac) || !admin_knows_device(call, &mac) || admin_store_is_failing(call)) {
         return;
     }
     mac_print(&mac, text);

@@ -1,5 +1,5 @@
 /* Rollouts over the API: how they go on, and an operator's word to them. */
-#include "server/admin_parts.h"
+#include "server/admin_list.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -189,18 +189,47 @@ json_t *admin_rollout_json(struct admin_api *api, const struct rollout *rollout)
     return json;
 }
 
+/* Those there were when it was asked for, whichever begin and are forgotten meanwhile. */
+struct rollout_list {
+    struct admin_list list;
+    const struct rollout *rollout; /* looked at */
+    size_t next, count;
+    char ids[][ANNOUNCE_ID_SIZE];
+};
+
+static enum admin_list_look look(struct admin_list *list)
+{
+    struct rollout_list *rollouts = (struct rollout_list *)list;
+    if (rollouts->next == rollouts->count) {
+        return ADMIN_LIST_END;
+    }
+    rollouts->rollout = rollouts_find(list->api->fleet->rollouts, slice_of(rollouts->ids[rollouts->next++]));
+    return rollouts->rollout != NULL ? ADMIN_LIST_COUNTS : ADMIN_LIST_OTHER;
+}
+
+static json_t *show(struct admin_list *list)
+{
+    return admin_rollout_json(list->api, ((const struct rollout_list *)list)->rollout);
+}
+
+static json_t *end(struct admin_list *list)
+{
+    return json_pack("{s:I}", "total", (json_int_t)list->matched);
+}
+
 void admin_get_rollouts(struct admin_call *call)
 {
-    struct admin_api *api = call->api;
-    if (!admin_read_query(call, NULL, 0)) {
-        return;
+    static const struct admin_list_kind kind = { "rollouts", look, show, end };
+    const struct rollouts *all = call->api->fleet->rollouts;
+    size_t count = rollouts_count(all);
+    struct rollout_list *rollouts = calloc(1, sizeof *rollouts + count * sizeof rollouts->ids[0]);
+    assert(rollouts != NULL);
+    rollouts->list = (struct admin_list){ .kind = &kind, .limit = ADMIN_LIST_MAX };
+    rollouts->count = count;
+    for (size_t i = 0; i < count; i++) {
+        snprintf(rollouts->ids[i], sizeof rollouts->ids[i], "%s", rollouts_at(all, i)->id);
     }
-    json_t *list = json_array();
-    for (size_t i = 0; i < rollouts_count(api->fleet->rollouts); i++) {
-        json_array_append_new(list, admin_rollout_json(api, rollouts_at(api->fleet->rollouts, i)));
-    }
-    admin_answer(call->answer, 200,
-                 json_pack("{s:I, s:o}", "total", (json_int_t)rollouts_count(api->fleet->rollouts), "rollouts", list));
+    admin_list_answer(call, &rollouts->list);
 }
 
 struct rollout *admin_find_rollout(struct admin_call *call, struct slice id)

@@ -26,9 +26,6 @@ static json_t *time_json(int64_t seconds)
 void admin_get_tokens(struct admin_call *call)
 {
     struct token_view view;
-    if (!admin_read_query(call, NULL, 0)) {
-        return;
-    }
     json_t *list = json_array();
     for (size_t i = 0; tokens_at(call->api->tokens, i, &view); i++) {
         bool expired = view.expires_s != 0 && view.expires_s <= (int64_t)time(NULL);
@@ -71,13 +68,27 @@ static bool has_token(const struct tokens *tokens, const char *name)
     return false;
 }
 
+static void refuse_busy(const struct admin_call *call, const char *name, bool removal)
+{
+    struct http_answer *answer = call->answer;
+    char remedy[TOKEN_NAME_MAX + 100];
+    if (removal) {
+        admin_refuse(answer, 503, "busy", "`updraft token ls` lists it until it is out of the file",
+                     "\"%s\" is refused from now on, and leaves the file behind another change that is being written",
+                     admin_show(name).text);
+    } else if (has_token(call->api->tokens, name)) {
+        snprintf(remedy, sizeof remedy, "choose another name, or end that one first: `updraft token revoke %.*s`",
+                 TOKEN_NAME_MAX, name);
+        admin_refuse(answer, 409, "exists", remedy, "there is a token \"%s\" already", admin_show(name).text);
+    } else {
+        admin_refuse(answer, 503, "busy", "come again in a moment",
+                     "another change than that of \"%s\" is being written", admin_show(name).text);
+    }
+}
+
 static void refuse_token(const struct admin_call *call, enum status status, const char *name, bool removal)
 {
     struct http_answer *answer = call->answer;
-    bool exists = !removal && has_token(call->api->tokens, name);
-    char remedy[TOKEN_NAME_MAX + 100];
-    snprintf(remedy, sizeof remedy, "choose another name, or end that one first: `updraft token revoke %.*s`",
-             TOKEN_NAME_MAX, name);
     switch (status) {
     case STATUS_INVALID:
     case STATUS_TOO_LONG:
@@ -89,11 +100,7 @@ static void refuse_token(const struct admin_call *call, enum status status, cons
                      admin_show(name).text);
         break;
     case STATUS_BUSY:
-        admin_refuse(answer, exists ? 409 : 503, exists ? "exists" : "busy", exists ? remedy : "come again in a moment",
-                     exists    ? "there is a token \"%s\" already"
-                     : removal ? "\"%s\" is refused from now on, but another change is being written"
-                               : "another change than that of \"%s\" is being written",
-                     admin_show(name).text);
+        refuse_busy(call, name, removal);
         break;
     case STATUS_LIMIT:
         admin_refuse(answer, 503, "busy", "remove tokens that nobody needs", "there are %d tokens already", TOKENS_MAX);

@@ -129,19 +129,21 @@ static void open_up(struct app *app)
     fflush(stdout);
 }
 
-static void on_catalog(void *owner, struct catalog *catalog, bool first)
+static void on_catalog(void *owner, struct catalog *catalog, enum watch_news news)
 {
     struct app *app = owner;
-    if (app->catalog != NULL) {
-        catalog_unref(app->catalog);
-    }
+    catalog_unref(app->catalog);
     app->catalog = catalog;
     app->device_api.sources.catalog = catalog;
     app->trigger.catalog = catalog;
     app->admin.catalog = catalog;
     app->admin.scans++;
+    if (news == CATALOG_FOR_NOW) {
+        trigger_await_images(&app->trigger);
+        return;
+    }
     trigger_look_for_images(&app->trigger);
-    if (first && !app->stopping) {
+    if (news == CATALOG_FIRST && !app->stopping) {
         open_up(app);
     }
     admin_api_catalog_changed(&app->admin);
@@ -331,7 +333,7 @@ int app_run(struct config *config, int argc, char *const *argv)
     audit_close(app.audit);
     device_api_close(&app.device_api);
     password_checks_free(app.device_api.passwords);
-    app_fleet_free(&app);
+    fleet_close(&app.fleet);
     tokens_free(app.tokens);
     attempts_free(app.failed_logins);
     signature_keys_unref(app.admin.signing_keys);

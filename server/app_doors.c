@@ -56,7 +56,6 @@ static enum status bind_entry(struct app *app, size_t i, char *message, size_t s
     limits.connections_max = ADMIN_CONNECTIONS_MAX;
     limits.bodies_bytes_max = ADMIN_BODIES_MAX;
     limits.peer_max = 0;
-    limits.rest_ms = 0;
     limits.exempt = NULL;
     limits.refusals_ms = 1000;
     if (i == ADMIN_TCP) { /* anyone may knock there */

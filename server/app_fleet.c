@@ -120,16 +120,7 @@ static int open_store(struct app *app)
     char message[CONFIG_TEXT_MAX + 600];
     struct moment now = clock_moment(&app->loop);
     struct store_queue_events events = { .on_health = on_store_health, .on_written = on_store_written, .owner = app };
-    struct recall recall = { .words = app->fleet.words,
-                             .devices = app->fleet.devices,
-                             .policies = app->fleet.policies,
-                             .never_again = app->fleet.never_again,
-                             .rollouts = app->fleet.rollouts,
-                             .failures = app->fleet.failures,
-                             .guard = app->fleet.guard,
-                             .loop_guard_max = (unsigned)app->config.loop_guard_max,
-                             .now = &now,
-                             .site_of = fleet_site };
+    struct recall recall = fleet_recall(&app->fleet, &now);
     if (app->config.store == CONFIG_STORE_NONE) {
         return 0;
     }
@@ -162,12 +153,7 @@ int app_fleet_open(struct app *app)
                                        .in_group = in_group,
                                        .owner = app };
     struct fleet *fleet = &app->fleet;
-    fleet->words = words_new();
-    fleet->devices = devices_new(fleet->words, DEVICES_MAX);
-    fleet->policies = policies_new(fleet->words);
-    fleet->never_again = never_again_new(NEVER_AGAIN_DEVICES_MAX);
-    fleet->guard = loop_guard_new(LOOP_GUARD_DEVICES_MAX);
-    fleet->rollouts = rollouts_new(&effects);
+    fleet_init(fleet, DEVICES_MAX, &effects);
     fleet->failures = image_failures_new();
     if (open_store(app) != 0) {
         return 1;
@@ -201,17 +187,4 @@ void app_fleet_stop(struct app *app)
     } while (devices_dirty_count(app->fleet.devices) < dirty);
     journal_end(app->fleet.journal);
     store_queue_close(app->store, CLOSE_WAIT_MS, on_store_closed, app);
-}
-
-void app_fleet_free(struct app *app)
-{
-    struct fleet *fleet = &app->fleet;
-    journal_free(fleet->journal);
-    image_failures_free(fleet->failures);
-    rollouts_free(fleet->rollouts);
-    loop_guard_free(fleet->guard);
-    never_again_free(fleet->never_again);
-    policies_free(fleet->policies);
-    devices_free(fleet->devices);
-    words_free(fleet->words);
 }

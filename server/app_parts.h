@@ -164,7 +164,6 @@ void app_signing_use(struct app *app, struct signature_keys *keys); /* takes the
 /* Reads it. Returns 0, or 1 having said why not. */
 int app_fleet_open(struct app *app);
 void app_fleet_stop(struct app *app); /* a part, closed when all is written */
-void app_fleet_free(struct app *app);
 
 /* --- app_tick ----------------------------------------------------------------------------------------------------- */
 

@@ -24,26 +24,44 @@ static size_t connections_max(const struct config *config)
         room = limit.rlim_cur == RLIM_INFINITY ? 1000000 : limit.rlim_cur;
     }
     room = room > 2 * DESCRIPTORS_RESERVED ? room - DESCRIPTORS_RESERVED : room / 2;
-    if (config->connections_max > room) {
+    return config->connections_max != 0 && config->connections_max < room ? config->connections_max : room;
+}
+
+/* Where it is the descriptors that are few; config_doubts speaks of the rest. */
+static void say_limits(const struct config *config)
+{
+    size_t max = connections_max(config);
+    const struct {
+        const char *event;
+        enum log_level level;
+        uint64_t wanted, allowed;
+    } rows[] = {
+        { "connections_limited", LOG_WARN, config->connections_max, max },
+        { "peer_connections_limited", LOG_INFO, config->peer_connections_max, config_peer_max(config, max) },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && max != config->connections_max; i++) {
         struct log_line line;
-        log_begin(&line, LOG_WARN, "connections_limited");
-        log_number(&line, "wanted", (int64_t)config->connections_max);
-        log_number(&line, "allowed", (int64_t)room);
+        if (rows[i].wanted <= rows[i].allowed) {
+            continue;
+        }
+        log_begin(&line, rows[i].level, rows[i].event);
+        log_number(&line, "wanted", (int64_t)rows[i].wanted);
+        log_number(&line, "allowed", (int64_t)rows[i].allowed);
         log_text(&line, "remedy", "raise the descriptor limit (ulimit -n, LimitNOFILE=)");
         log_end(&line);
     }
-    return config->connections_max != 0 && config->connections_max < room ? config->connections_max : room;
 }
 
 struct http_limits app_http_limits(const struct app *app)
 {
     const struct config *config = &app->config;
+    size_t max = connections_max(config);
     return (struct http_limits){
         .head_ms = config->head_timeout_ms,
         .idle_ms = config->idle_timeout_ms,
         .transfer_ms = config->transfer_timeout_ms,
-        .connections_max = connections_max(config),
-        .peer_max = config->peer_connections_max,
+        .connections_max = max,
+        .peer_max = config_peer_max(config, max),
         .rest_ms = REST_MS,
         .exempt = &app->device_api.proxies,
         .refusals_ms = 60000,
@@ -96,6 +114,7 @@ void app_apply_settings(struct app *app)
     app->device_api.sources.fs_gzip = app->config.fs_gzip != 0;
     log_configure((enum log_level)app->config.log_level, (enum log_format)app->config.log_format);
     config_log_doubts(&app->config);
+    say_limits(&app->config);
 }
 
 void app_reload(struct app *app)

@@ -18,10 +18,8 @@ static void on_blobs_stopped(struct blob_store *store)
 static void on_watch_stopped(void *owner)
 {
     struct app *app = owner;
-    if (app->catalog != NULL) {
-        catalog_unref(app->catalog);
-        app->catalog = NULL;
-    }
+    catalog_unref(app->catalog);
+    app->catalog = NULL;
     blob_store_stop(&app->blobs, on_blobs_stopped);
 }
 

@@ -101,7 +101,7 @@ static json_t *line_of(const struct letter *letter, const char *user)
                      "unsaid", (json_int_t)act->unsaid);
 }
 
-/* What an operator says stands last: a line may be cut, and not before it is said who he is. */
+/* What an operator says stands last: a line may be cut, and not before the rest is said. */
 static void log_act(const struct audit_act *act)
 {
     struct log_line line;
@@ -116,12 +116,12 @@ static void log_act(const struct audit_act *act)
     log_text(&line, "from", act->from);
     log_number(&line, "status", act->status);
     log_text(&line, "code", act->code[0] != '\0' ? act->code : NULL);
-    log_text(&line, "object", act->object);
-    log_text(&line, "why", act->why[0] != '\0' ? act->why : NULL);
-    log_text(&line, "order", act->order[0] != '\0' ? act->order : NULL);
     if (act->unsaid > 0) {
         log_number(&line, "unsaid", (int64_t)act->unsaid);
     }
+    log_text(&line, "object", act->object);
+    log_text(&line, "why", act->why[0] != '\0' ? act->why : NULL);
+    log_text(&line, "order", act->order[0] != '\0' ? act->order : NULL);
     log_end(&line);
 }
 

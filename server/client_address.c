@@ -276,12 +276,18 @@ struct client_address client_address_find(const struct client_networks *proxies,
 
 struct client_address client_address_network(const struct client_address *client)
 {
-    static const uint8_t v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
     struct client_address network = *client;
-    if (memcmp(network.bytes, v4_mapped, sizeof v4_mapped) != 0) {
+    if (network.bytes[0] != 0) {
         memset(network.bytes + 8, 0, 8);
     }
     return network;
+}
+
+uint64_t client_address_key(const uint8_t bytes[16])
+{
+    uint64_t key;
+    memcpy(&key, bytes[0] != 0 ? bytes : bytes + 8, sizeof key);
+    return key;
 }
 
 void client_address_print(const struct client_address *client, char *to, size_t size)

@@ -46,8 +46,12 @@ bool client_networks_have(const struct client_networks *list, const uint8_t byte
 struct client_address client_address_find(const struct client_networks *proxies, const struct sockaddr *peer,
                                           const struct header *headers, size_t n);
 
-/* The address; of IPv6 its /64, which one host has whole. */
+/* The address; of IPv6 its /64, which one host has whole. (Of what begins with zeros, as IPv4 does in the clothes of
+ * IPv6, translated IPv4 and ::1, nobody has that: it counts as it is.) */
 struct client_address client_address_network(const struct client_address *client);
+
+/* The same as one number, to tell such as come from there by. */
+uint64_t client_address_key(const uint8_t bytes[16]);
 
 /* "192.0.2.7", "[2001:db8::7]"; `to` has room for HOST_TEXT_SIZE bytes. */
 void client_address_print(const struct client_address *client, char *to, size_t size);

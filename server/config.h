@@ -69,7 +69,7 @@ struct config {
     uint64_t drain_timeout_ms;
     uint64_t head_timeout_ms, idle_timeout_ms, transfer_timeout_ms;
     uint64_t connections_max;      /* 0 = as many as the descriptors allow */
-    uint64_t peer_connections_max; /* 0 = any number */
+    uint64_t peer_connections_max; /* as asked for: config_peer_max; 0 = any number */
     uint64_t settle_ms, rescan_ms;
     uint64_t image_memory_bytes, image_idle_ms;
     uint64_t loop_guard_max;
@@ -114,6 +114,9 @@ void config_close(struct config *config);
 
 /* Whether devices have a plain door: false with --listen none. */
 bool config_is_plain(const struct config *config);
+
+/* How many of a door's `connections` one address may have: a quarter is for others. 0 = any number. */
+uint64_t config_peer_max(const struct config *config, uint64_t connections);
 
 /* What is taken and yet looks like a mistake, a sentence each: settings without effect, times that do not fit together,
  * and variables UPDRAFT_… that nobody reads (`is_mistake`: --check-config fails over it). */

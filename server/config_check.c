@@ -115,6 +115,12 @@ bool config_is_plain(const struct config *config)
     return config->listen.count > 0 && !lists_none(&config->listen);
 }
 
+uint64_t config_peer_max(const struct config *config, uint64_t connections)
+{
+    uint64_t most = connections - connections / 4;
+    return config->peer_connections_max < most ? config->peer_connections_max : most;
+}
+
 static enum status check_tls(const struct config *config, char *message, size_t size)
 {
     const struct {

@@ -136,6 +136,22 @@ static void doubt_orders(const struct doubts *doubts)
     }
 }
 
+/* With 2000, the default, nobody asked for anything. */
+static void doubt_share(const struct doubts *doubts)
+{
+    const struct config *config = doubts->config;
+    const struct config_key *key = config_key_find("peer-connections");
+    uint64_t share = config_peer_max(config, config->connections_max);
+    char why[300];
+    if (config->connections_max != 0 && share < config->peer_connections_max && !is_default(config, key)) {
+        snprintf(why, sizeof why,
+                 "one address gets %" PRIu64 " at most, three quarters of connections-max, which is %" PRIu64
+                 ": raise that, or lower this",
+                 share, config->connections_max);
+        say(doubts, key->name, why);
+    }
+}
+
 /* --- variables that nobody reads ---------------------------------------------------------------------------------- */
 
 #define PREFIX "UPDRAFT_"
@@ -247,6 +263,7 @@ void config_doubts(const struct config *config, config_doubt_fn on_doubt, void *
     }
     doubt_passwords(&doubts);
     doubt_orders(&doubts);
+    doubt_share(&doubts);
     for (char **entry = environ; entry != NULL && *entry != NULL; entry++) {
         doubt_variable(&doubts, *entry);
     }

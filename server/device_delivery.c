@@ -69,14 +69,14 @@ void device_api_unavailable(struct device_api *api, const struct delivery *deliv
         answer->retry_after_s = 1;
         http_answer_text(answer, 503, "%s: come again\n", reason_word(REASON_NOT_YET));
     }
-    device_log_unavailable(delivery, image, status, answer->status);
+    device_log_unavailable(api, delivery, image, status, answer->status);
 }
 
 void device_api_delivered(struct device_api *api, struct delivery *delivery, const struct delivery_outcome *outcome)
 {
     device_transfer_ended(api, delivery, outcome);
     if (outcome->begun) { /* else device_api_unavailable has told */
-        device_log_ended(delivery, outcome);
+        device_log_ended(api, delivery, outcome);
     }
     pool_give(&api->deliveries, delivery);
 }

@@ -44,6 +44,25 @@ void device_log_busy(struct visit *visit, unsigned asks)
     log_end(&line);
 }
 
+static void log_runs_and_gets(struct log_line *line, const struct check *check)
+{
+    char digest[33];
+    if (check->running != NULL) {
+        log_text(line, "runs", check->running->path);
+    }
+    if (check->decision.build != NULL) {
+        log_text(line, "to", build_name(check->decision.build));
+        log_text(line, "image", image_of_build(check->decision.build)->path);
+        hex_encode(check->decision.build->facts.md5, 16, digest);
+        log_text(line, "image_md5", digest);
+    }
+    if (check->decision.detail[0] != '\0') {
+        log_text(line, "why", check->decision.detail);
+    } else if (check->decision.build == NULL && check->input.assigned != NULL) {
+        log_text(line, "assigned", check->input.assigned);
+    }
+}
+
 void device_log_check(struct visit *visit, unsigned status)
 {
     const struct device_request *device = &visit->check.device;
@@ -79,20 +98,7 @@ void device_log_check(struct visit *visit, unsigned status)
         hex_encode(device->sketch_sha256, 32, digest);
         log_text(&line, "sha256", digest);
     }
-    if (visit->check.running != NULL) {
-        log_text(&line, "runs", visit->check.running->path);
-    }
-    if (visit->check.decision.build != NULL) {
-        log_text(&line, "to", build_name(visit->check.decision.build));
-        log_text(&line, "image", image_of_build(visit->check.decision.build)->path);
-        hex_encode(visit->check.decision.build->facts.md5, 16, digest);
-        log_text(&line, "image_md5", digest);
-    }
-    if (visit->check.decision.detail[0] != '\0') {
-        log_text(&line, "why", visit->check.decision.detail);
-    } else if (visit->check.decision.build == NULL && visit->check.input.assigned != NULL) {
-        log_text(&line, "assigned", visit->check.input.assigned);
-    }
+    log_runs_and_gets(&line, &visit->check);
     if (visit->user[0] != '\0') {
         log_text(&line, "user", visit->user);
     }
@@ -113,12 +119,19 @@ static void log_who(struct log_line *line, const struct delivery *delivery)
     log_text(line, "to", delivery->to);
 }
 
-void device_log_unavailable(const struct delivery *delivery, const struct image *image, enum status status,
-                            unsigned answered)
+/* The line of a transfer, where its check had none. */
+static bool goes_with_its_check(struct device_api *api, const struct delivery *delivery)
+{
+    api->quota.left_out += delivery->is_left_out;
+    return delivery->is_left_out;
+}
+
+void device_log_unavailable(struct device_api *api, const struct delivery *delivery, const struct image *image,
+                            enum status status, unsigned answered)
 {
     struct log_line line;
     bool replaced = status == STATUS_CHANGED || status == STATUS_NOT_FOUND;
-    if (delivery->is_left_out) {
+    if (goes_with_its_check(api, delivery)) {
         return;
     }
     log_begin(&line, replaced ? LOG_INFO : LOG_WARN, "check");
@@ -134,10 +147,10 @@ void device_log_unavailable(const struct delivery *delivery, const struct image 
     log_end(&line);
 }
 
-void device_log_ended(const struct delivery *delivery, const struct delivery_outcome *outcome)
+void device_log_ended(struct device_api *api, const struct delivery *delivery, const struct delivery_outcome *outcome)
 {
     struct log_line line;
-    if (delivery->is_left_out) {
+    if (goes_with_its_check(api, delivery)) {
         return;
     }
     log_begin(&line, LOG_INFO, outcome->whole ? "update_sent" : "update_cut");

@@ -77,9 +77,9 @@ const char *visit_peer(struct visit *visit);
 
 void device_log_check(struct visit *visit, unsigned status);
 void device_log_busy(struct visit *visit, unsigned asks); /* so many within a minute */
-void device_log_unavailable(const struct delivery *delivery, const struct image *image, enum status status,
-                            unsigned answered);
-void device_log_ended(const struct delivery *delivery, const struct delivery_outcome *outcome);
+void device_log_unavailable(struct device_api *api, const struct delivery *delivery, const struct image *image,
+                            enum status status, unsigned answered);
+void device_log_ended(struct device_api *api, const struct delivery *delivery, const struct delivery_outcome *outcome);
 
 /* --- device_delivery ---------------------------------------------------------------------------------------------- */
 

@@ -1,7 +1,7 @@
 #include "server/device_users.h"
 
 #include "base/file.h"
-#include "repo/filename.h"
+#include "proto/type.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,20 +23,6 @@ static bool is_name(struct slice name)
     }
     for (size_t i = 0; i < name.len; i++) {
         if (name.at[i] <= ' ' || name.at[i] > '~') {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool is_type(struct slice type)
-{
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-    if (type.len == 0 || type.len > TYPE_TEXT_MAX || type.at[0] == '.') {
-        return false;
-    }
-    for (size_t i = 0; i < type.len; i++) {
-        if (memchr(letters, type.at[i], sizeof letters - 1) == NULL) {
             return false;
         }
     }
@@ -76,7 +62,7 @@ static const char *read_types(struct device_users *users, struct slice types)
     bool more = true;
     while (more) {
         struct slice type = cut(&types, ',', &more);
-        if (!is_type(type)) {
+        if (!type_is_valid(type)) {
             return "has types that cannot be read: write them as in the files' names, with commas between and no "
                    "blanks";
         }

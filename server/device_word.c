@@ -93,13 +93,6 @@ static bool read_approved(struct device_word *word, const json_t *value)
     return true;
 }
 
-static bool is_group(const char *name)
-{
-    size_t n = name != NULL ? strlen(name) : 0;
-    return n > 0 && n <= GROUP_TEXT_MAX &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == n;
-}
-
 static bool check_groups(struct device_word *word, const char *member, const json_t *list)
 {
     if (!json_is_array(list) || json_array_size(list) == 0) {
@@ -107,7 +100,7 @@ static bool check_groups(struct device_word *word, const char *member, const jso
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
         const char *name = json_string_value(json_array_get(list, i));
-        if (!is_group(name)) {
+        if (!slice_is_name(slice_of(name), GROUP_TEXT_MAX)) {
             admin_refuse(word->call->answer, 400, "bad-group",
                          "a group's name has 1 to 64 letters, digits, dots, underscores and hyphens",
                          "\"%s\" cannot be a group's name", name != NULL ? admin_show(name).text : "");

@@ -73,6 +73,11 @@ void conn_forget_later(struct http_conn *conn)
     }
 }
 
+bool http_later_is_awaited(const struct http_later *later)
+{
+    return later->conn != NULL;
+}
+
 void http_later_answer(struct http_later *later, struct http_answer *answer)
 {
     struct http_conn *conn = later->conn;
@@ -133,18 +138,18 @@ static void end_collection(struct http_conn *conn, bool more)
 {
     struct http_server *server = conn->server;
     struct collection *collection = conn->collection;
-    struct http_request *request = &server->request;
+    struct http_request request;
     struct http_answer answer;
     const char *why;
-    unsigned status = http_request_parse(collection->bytes, collection->head_bytes, request, &why);
+    unsigned status = http_request_parse(collection->bytes, collection->head_bytes, &request, &why);
     assert(status == 200); /* it was parsed before */
     (void)status;
-    request->body = (struct slice){ collection->bytes + collection->head_bytes, collection->wanted };
+    request.body = (struct slice){ collection->bytes + collection->head_bytes, collection->wanted };
     memset(&answer, 0, offsetof(struct http_answer, text));
-    server->handlers->handle(server->owner, request, conn_stream(conn), &answer);
+    server->handlers->handle(server->owner, &request, conn_stream(conn), &answer);
     assert(answer.status != HTTP_SEND_BODY);
     conn->state = CONN_READING;
-    conn_take_answer(conn, request, &answer, more);
+    conn_take_answer(conn, &request, &answer, more);
     conn_drop_body(conn);
 }
 

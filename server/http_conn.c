@@ -18,8 +18,8 @@
 #define INPUT_PAUSE  (16u << 10) /* waiting input above which we stop reading */
 #define INPUT_MAX    (64u << 10)
 #define TURN_BYTES   (8u << 10) /* of input, or ... */
-#define TURN_ANSWERS 16         /* ... answers at once, then other connections have their turn */
-#define TURN_NS      1000000    /* of those that wait for one, together, in a turn of the loop */
+#define TURN_ANSWERS 16         /* ... answers at once, or ... */
+#define TURN_NS      1000000    /* ... as long, then others have their turn; and all that wait for one, in a turn */
 #define KEPT_MAX     1024       /* connections, and transfers, whose memory is kept for the next */
 
 /* --- waiting ------------------------------------------------------------------------------------------------------ */
@@ -154,27 +154,27 @@ static void on_closed(struct stream *stream)
 static void answer_request(struct http_conn *conn, const char *head, size_t n, bool more)
 {
     struct http_server *server = conn->server;
-    struct http_request *request = &server->request;
+    struct http_request request; /* its own: a handler may answer others, and so have their next requests handled */
     struct http_answer answer;
     const char *why = "";
-    unsigned status = http_request_parse(head, n, request, &why);
+    unsigned status = http_request_parse(head, n, &request, &why);
     if (status != 200) {
         conn_refuse(conn, status, why);
         return;
     }
-    if (request->has_body && request->get) {
+    if (request.has_body && request.get) {
         conn_refuse(conn, 413, "no body is taken with this request");
         return;
     }
     memset(&answer, 0, offsetof(struct http_answer, text));
-    server->handlers->handle(server->owner, request, conn_stream(conn), &answer);
+    server->handlers->handle(server->owner, &request, conn_stream(conn), &answer);
     if (answer.status == HTTP_SEND_BODY) {
-        conn_begin_body(conn, head, n, request);
+        conn_begin_body(conn, head, n, &request);
     } else {
         if (answer.later != NULL && answer.again) {
             conn_keep_request(conn, head, n);
         }
-        conn_take_answer(conn, request, &answer, more);
+        conn_take_answer(conn, &request, &answer, more);
     }
 }
 
@@ -186,12 +186,13 @@ static size_t process(struct http_conn *conn, const char *bytes, size_t n)
 {
     size_t used = 0;
     unsigned answers = 0;
+    uint64_t until_ns = 0; /* of several; one needs no clock */
     while (conn_is_taking(conn) && used < n) {
         if (conn->state == CONN_COLLECTING) {
             used += conn_collect(conn, bytes + used, n - used);
             continue;
         }
-        if (answers++ == TURN_ANSWERS) {
+        if (answers++ == TURN_ANSWERS || (answers > 1 && uv_hrtime() >= until_ns)) {
             yield_turn(conn);
             break;
         }
@@ -207,7 +208,9 @@ static size_t process(struct http_conn *conn, const char *bytes, size_t n)
             conn_refuse(conn, status, why);
             return n;
         }
-        answer_request(conn, bytes + used + start, head_bytes - start, used + head_bytes < n);
+        bool more = used + head_bytes < n;
+        until_ns = answers == 1 && more ? uv_hrtime() + TURN_NS : until_ns;
+        answer_request(conn, bytes + used + start, head_bytes - start, more);
         used += head_bytes;
     }
     return used;
@@ -421,11 +424,6 @@ void http_conn_open(struct http_conn *conn, int fd, const union stream_address *
         stream_socket_open(&conn->carrier.socket, fd, peer);
     }
     conn->peer = peer_of(conn_stream(conn)->ops->remote(conn_stream(conn)));
-}
-
-const struct http_peer *http_conn_peer(const struct http_conn *conn)
-{
-    return &conn->peer;
 }
 
 void http_conn_print_peer(struct http_conn *conn, char *text, size_t size)

@@ -53,8 +53,8 @@ struct http_limits {
     uint64_t idle_ms;       /* between requests */
     uint64_t transfer_ms;   /* of an answer, without a byte acknowledged */
     size_t connections_max;
-    size_t peer_max;  /* connections of one address; 0 = any number, and nobody makes room for others */
-    uint64_t rest_ms; /* between requests, then a connection makes room for others; 0 = who was let in stays */
+    size_t peer_max;                      /* connections of one address; 0 = any number */
+    uint64_t rest_ms;                     /* between requests, then a connection makes room for others */
     const struct client_networks *exempt; /* from it: of proxies, whose connections are many people's; NULL = none */
     uint64_t refusals_ms;                 /* between two lines in the log of connections closed unheard */
     size_t bodies_bytes_max;              /* of all larger bodies being collected; over: 503 */
@@ -67,6 +67,7 @@ struct http_conn;
  * `handle`, also where the connection has gone meanwhile. Until then the body of the request stays. */
 struct http_later *http_later_new(void);
 void http_later_answer(struct http_later *later, struct http_answer *answer);
+bool http_later_is_awaited(const struct http_later *later); /* false: its connection has gone */
 
 /* Instead, where the answer said `again`: the request comes to `handle` once more. */
 void http_later_again(struct http_later *later);
@@ -138,7 +139,6 @@ struct http_server {
     struct pool conns, transfers_free;
     struct stream_read_buffer read_buffer;
     struct send_room room;
-    struct http_request request; /* scratch of the request under way */
     struct http_clock clock;
     uv_timer_t tick;
     uv_check_t after_poll; /* while there are new connections */
@@ -173,7 +173,6 @@ void http_conn_expire(struct http_conn *conn);
 /* The image it is sending: its delivery and the bytes acknowledged so far. Returns false where it sends none. */
 bool http_conn_progress(struct http_conn *conn, const struct delivery **delivery, uint64_t *bytes);
 
-const struct http_peer *http_conn_peer(const struct http_conn *conn);
 void http_conn_print_peer(struct http_conn *conn, char *text, size_t size);
 bool http_conn_has_input(const struct http_conn *conn); /* a part of a request is there */
 bool http_conn_is_silent(const struct http_conn *conn); /* nothing came, be it a part of a TLS handshake */

@@ -1,8 +1,8 @@
 /* Who must leave for whom. What makes it hard is to harm nobody who means it. First those leave that were answered, and
  * let read it; then those that have sent nothing, or not a whole head in a long time. But whoever was accepted a moment
  * ago has sent nothing either, as far as we have read: it gets that moment, unless a flood leaves nobody the time. And
- * whoever has asked once can rest on its place for ever, with a request now and then: at a door where anyone is
- * answered it must not (limits.rest_ms), and costs nobody more than a new connection. */
+ * whoever has asked once could rest on its place for ever, with a request now and then: it must not (limits.rest_ms),
+ * which costs it no more than a new connection. */
 #include "server/http_crowd.h"
 
 #include "base/log.h"
@@ -34,17 +34,6 @@ struct http_peers {
 
 #define RESTING_MAX 1024 /* addresses without a connection that are kept for when they come again */
 
-static uint64_t key_of(const struct http_peer *peer)
-{
-    uint8_t bytes[8];
-    uint64_t key;
-    static const uint8_t v4_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
-    bool is_v6 = memcmp(peer->bytes, v4_mapped, sizeof v4_mapped) != 0 && peer->bytes[0] != 0;
-    memcpy(bytes, is_v6 ? peer->bytes : peer->bytes + 8, sizeof bytes);
-    memcpy(&key, bytes, sizeof key);
-    return key;
-}
-
 void http_crowd_open(struct http_server *server)
 {
     server->crowd.seed = mac_hash_seed_draw();
@@ -74,10 +63,10 @@ void http_crowd_came(struct http_conn *conn)
     struct http_crowd *crowd = &server->crowd;
     const struct client_networks *exempt = server->limits.exempt;
     struct http_peers *peer = NULL;
-    if (server->limits.peer_max == 0 || (exempt != NULL && client_networks_have(exempt, conn->peer.bytes))) {
+    if (server->of_unix || (exempt != NULL && client_networks_have(exempt, conn->peer.bytes))) {
         return;
     }
-    uint64_t key = key_of(&conn->peer);
+    uint64_t key = client_address_key(conn->peer.bytes);
     uint32_t hash = seeded_hash(&crowd->seed, key >> 32, key & UINT32_MAX);
     HASH_FIND_BYHASHVALUE(hh, crowd->peers, &key, sizeof key, hash, peer);
     if (peer == NULL) {
@@ -207,7 +196,7 @@ static struct http_conn *first_in(const struct candidates *all, enum http_wait w
 
 static struct http_conn *next_to_go(const struct candidates *all)
 {
-    uint64_t rest_ms = all->server->limits.rest_ms != 0 ? all->server->limits.rest_ms : UINT64_MAX;
+    uint64_t rest_ms = all->server->limits.rest_ms;
     const struct {
         enum http_wait wait;
         bool only_silent;
@@ -242,7 +231,8 @@ void http_crowd_tell(struct http_server *server, bool at_once)
     log_number(&line, "connections", (int64_t)crowd->untold); /* since the last line, this one among them */
     log_text(&line, "remedy",
              "connections that ask nothing make room for others: see what opens them at that address; where many "
-             "devices are behind it, raise --peer-connections, or name their proxy as --trusted-proxy");
+             "devices are behind it, raise --peer-connections (one address has three quarters of all at most: "
+             "--connections-max, ulimit -n), or name their proxy as --trusted-proxy");
     log_end(&line);
     crowd->told_ms = now_ms;
     crowd->untold = 0;
@@ -261,7 +251,7 @@ static void refuse(struct http_server *server, struct http_conn *conn, enum http
 bool http_crowd_make_room(struct http_server *server)
 {
     struct candidates all = { .server = server, .waits = server->waits, .conn_of = http_conn_of_wait };
-    struct http_conn *conn = server->limits.peer_max != 0 ? next_to_go(&all) : NULL;
+    struct http_conn *conn = server->of_unix ? NULL : next_to_go(&all);
     if (conn != NULL) {
         refuse(server, conn, HTTP_REFUSED_MADE_ROOM);
         http_conn_close(conn, "made room");

@@ -283,7 +283,8 @@ void conn_take_answer(struct http_conn *conn, const struct http_request *request
 {
     struct http_server *server = conn->server;
     answer->close = answer->close || (request->has_body && request->body.at == NULL);
-    conn->keep_alive = request->keep_alive && !answer->close && !server->draining && (!conn->peer_ended || more);
+    conn->keep_alive = request->keep_alive && !answer->close && !server->draining && (!conn->peer_ended || more) &&
+                       !conn_stream(conn)->ops->must_come_anew(conn_stream(conn));
     conn->head_only = request->head_only;
     bool has_body = answer->image != NULL && (answer->status == 200 || answer->status == 206);
     if (answer->later != NULL) {

@@ -6,10 +6,10 @@
  * later, the connection, and answers the device's next try with a reset. A queue is no longer than net.core.somaxconn,
  * so the devices' door has several, on one address (SO_REUSEPORT), among which the kernel deals out who comes.
  *
- * What makes it hard is the end of the descriptors. We never accept into the last ones (app.c keeps some aside), but
- * the limit can be lowered under a running server, and other parts of it need some, too. A connection that cannot be
- * accepted keeps the socket readable, so the loop would be woken for ever: a spare descriptor is given up to accept and
- * close it, and where even that does not help, we pause.
+ * What makes it hard is the end of the descriptors. We never accept into the last ones (app_settings keeps some aside),
+ * but the limit can be lowered under a running server, and other parts of it need some, too. A connection that cannot
+ * be accepted keeps the socket readable, so the loop would be woken for ever: a spare descriptor is given up to accept
+ * and close it, and where even that does not help, we pause.
  */
 #include "server/listener.h"
 

@@ -12,8 +12,8 @@
 
 struct reliance {
     const struct fleet *fleet;
-    const struct catalog *const *catalog; /* the newest, whenever it is looked at */
-    char path[4096];                      /* of the image */
+    struct catalog *const *catalog; /* the newest, whenever it is looked at */
+    char path[4096];                /* of the image */
     bool fs;
     struct turns *turns;
     void (*on_done)(void *owner);

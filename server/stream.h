@@ -64,6 +64,10 @@ struct stream_ops {
      * URIs of its SAN. Returns false where it showed none. */
     bool (*certificate)(struct stream *stream, stream_name_fn on_name, void *owner);
 
+    /* Whether whom the peer showed to be may no longer be served: it is answered once more, and then has to come anew.
+     */
+    bool (*must_come_anew)(struct stream *stream);
+
     /* When it is closed the system shall drop what the peer has not taken, and reset it. Else it would go on offering
      * that for minutes, hundreds of KiB each, to whoever answers and takes nothing. */
     void (*discard)(struct stream *stream);

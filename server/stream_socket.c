@@ -357,6 +357,12 @@ static bool socket_certificate(struct stream *stream, stream_name_fn on_name, vo
     return false;
 }
 
+static bool socket_must_come_anew(struct stream *stream)
+{
+    (void)stream;
+    return false;
+}
+
 static void on_closed(uv_handle_t *handle)
 {
     finish_closing(handle->data);
@@ -390,6 +396,7 @@ static const struct stream_ops socket_ops = {
     .remote = socket_remote,
     .local = socket_local,
     .certificate = socket_certificate,
+    .must_come_anew = socket_must_come_anew,
     .discard = socket_discard,
     .close = socket_close,
 };

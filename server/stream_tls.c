@@ -385,6 +385,12 @@ static bool tls_certificate(struct stream *stream, stream_name_fn on_name, void 
     return true;
 }
 
+static bool stream_must_come_anew(struct stream *stream)
+{
+    struct stream_tls *tls = of_stream(stream);
+    return tls->shaken && tls_must_come_anew(tls->room->tls, tls->ssl);
+}
+
 static const struct stream_ops tls_ops = {
     .read_start = tls_read_start,
     .read_stop = tls_read_stop,
@@ -398,6 +404,7 @@ static const struct stream_ops tls_ops = {
     .remote = tls_remote,
     .local = tls_local,
     .certificate = tls_certificate,
+    .must_come_anew = stream_must_come_anew,
     .discard = tls_discard,
     .close = tls_close,
 };

@@ -1,7 +1,7 @@
-/* OpenSSL is met here and in stream_tls.c alone. What makes it hard: at a reload a bad file must change nothing, so a
- * new context is made whole before it takes the old one's place; and tickets are to outlive that, but not a change of
- * whom we trust. */
-#include "server/tls.h"
+/* OpenSSL is met here, in tls_trust.c and under stream_tls.h alone. What makes it hard: at a reload a bad file must
+ * change nothing, so a new context is made whole before it takes the old one's place; and tickets are to outlive that.
+ */
+#include "server/tls_parts.h"
 
 #include "base/text.h"
 
@@ -11,33 +11,16 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define CLIENT_CHAIN_BYTES_MAX    (16 << 10) /* of a device's certificate and those behind it */
-#define AUTHORITY_NAMES_BYTES_MAX (4 << 10)
+#define CLIENT_CHAIN_BYTES_MAX (16 << 10) /* of a device's certificate and those behind it */
 
 /* A handshake is done in one go, and its client chooses the group: those that cost milliseconds (OpenSSL has Diffie-
  * Hellman of 8192 bits among its own) are not for strangers. Every device and library has one of these. */
 #define GROUPS "X25519:P-256:P-384:P-521"
-
-struct ticket_key {
-    unsigned char name[16], cipher[32], mac[32];
-};
-
-struct tls { /* its context's: gone with it, when the last connection that began with it is */
-    SSL_CTX *context;
-    unsigned char bond[SSL_MAX_SID_CTX_LENGTH]; /* of sessions: to whom we trust, and with which ciphers */
-    int64_t trust_ends_s;                       /* the first of what devices' certificates are judged by; 0 = never */
-    struct ticket_key now, before;              /* `before` opens tickets, and has them made anew */
-    int64_t made_s;                             /* `now` */
-    int64_t good_from_s, good_until_s;          /* all of ours */
-    int64_t not_after_s;
-    char not_after_file[1024];
-};
 
 const char *tls_handshake_word(enum tls_handshake handshake)
 {
@@ -94,7 +77,7 @@ int64_t tls_not_after(const struct tls *tls, const char **file)
 
 /* --- complaints --------------------------------------------------------------------------------------------------- */
 
-static enum status complain(const char *flag, const char *file, const char *remedy, char *message, size_t size)
+enum status tls_complain(const char *flag, const char *file, const char *remedy, char *message, size_t size)
 {
     const char *why = "cannot be used";
     unsigned long code;
@@ -133,9 +116,6 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 {
     const struct tls *tls = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), tls_index());
     const struct ticket_key *key = &tls->now;
-    if (!encrypt && tls->trust_ends_s != 0 && time(NULL) >= tls->trust_ends_s) {
-        return 0; /* tickets are made anew each time: without this they would never be judged by it */
-    }
     if (encrypt) {
         memcpy(name, key->name, sizeof key->name);
         if (RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1) {
@@ -169,16 +149,15 @@ static int on_passphrase(char *to, int size, int writes, void *owner)
     return 0;
 }
 
-/* Unix seconds, or 0 where there is none. */
-static int64_t seconds_of(const ASN1_TIME *time)
+int64_t tls_seconds_of(const ASN1_TIME *time)
 {
     struct tm tm;
     return time != NULL && ASN1_TIME_to_tm(time, &tm) == 1 ? timegm(&tm) : 0;
 }
 
-static void note_end(struct tls *tls, const X509 *certificate, const char *file)
+void tls_note_end(struct tls *tls, const X509 *certificate, const char *file)
 {
-    int64_t end_s = seconds_of(X509_get0_notAfter(certificate));
+    int64_t end_s = tls_seconds_of(X509_get0_notAfter(certificate));
     if (end_s != 0 && (tls->not_after_s == 0 || end_s < tls->not_after_s)) {
         tls->not_after_s = end_s;
         snprintf(tls->not_after_file, sizeof tls->not_after_file, "%s", file);
@@ -190,13 +169,13 @@ static void note_ends(struct tls *tls, const char *file)
 {
     STACK_OF(X509) *chain = NULL;
     const X509 *own = SSL_CTX_get0_certificate(tls->context);
-    int64_t from_s = seconds_of(X509_get0_notBefore(own)), until_s = seconds_of(X509_get0_notAfter(own));
+    int64_t from_s = tls_seconds_of(X509_get0_notBefore(own)), until_s = tls_seconds_of(X509_get0_notAfter(own));
     tls->good_from_s = from_s > tls->good_from_s ? from_s : tls->good_from_s;
     tls->good_until_s = tls->good_until_s == 0 || until_s < tls->good_until_s ? until_s : tls->good_until_s;
-    note_end(tls, own, file);
+    tls_note_end(tls, own, file);
     (void)SSL_CTX_get0_chain_certs(tls->context, &chain);
     for (int i = 0; i < sk_X509_num(chain); i++) {
-        note_end(tls, sk_X509_value(chain, i), file);
+        tls_note_end(tls, sk_X509_value(chain, i), file);
     }
 }
 
@@ -217,20 +196,20 @@ static enum status load_pair(struct tls *tls, const char *cert, const char *key,
                              size_t size)
 {
     if (SSL_CTX_use_certificate_chain_file(tls->context, cert) != 1) {
-        return complain("tls-cert", cert, "give a readable PEM file: the server's certificate, then its chain", message,
-                        size);
+        return tls_complain("tls-cert", cert, "give a readable PEM file: the server's certificate, then its chain",
+                            message, size);
     }
     kinds[at] = kind_of(tls->context);
     for (size_t i = 0; i < at; i++) {
         if (kinds[i] == kinds[at]) {
             ERR_raise(ERR_LIB_SSL, SSL_R_WRONG_CERTIFICATE_TYPE);
-            return complain("tls-cert", cert, "there is one of this kind of key already: give one ECDSA and one RSA",
-                            message, size);
+            return tls_complain("tls-cert", cert,
+                                "there is one of this kind of key already: give one ECDSA and one RSA", message, size);
         }
     }
     if (SSL_CTX_use_PrivateKey_file(tls->context, key, SSL_FILETYPE_PEM) != 1 ||
         SSL_CTX_check_private_key(tls->context) != 1) {
-        return complain(
+        return tls_complain(
             "tls-key", key,
             "give a readable PEM file with the key of that certificate, and no passphrase (openssl pkey -in "
             "KEY -out PLAIN)",
@@ -238,157 +217,6 @@ static enum status load_pair(struct tls *tls, const char *cert, const char *key,
     }
     note_ends(tls, cert);
     return STATUS_OK;
-}
-
-/* --- clients' certificates ---------------------------------------------------------------------------------------- */
-
-/* Read once, so that what is trusted and what sessions are bound to cannot be two. Returns NULL with an error queued.
- */
-static BIO *read_whole(const char *name)
-{
-    char piece[4096];
-    BIO *file = BIO_new_file(name, "r"), *bytes = BIO_new(BIO_s_mem());
-    int n = file != NULL && bytes != NULL ? 1 : -1;
-    while (n > 0) {
-        n = BIO_read(file, piece, sizeof piece);
-        n = n > 0 && BIO_write(bytes, piece, n) != n ? -1 : n;
-    }
-    BIO_free(file);
-    if (n < 0) {
-        BIO_free(bytes);
-        return NULL;
-    }
-    return bytes;
-}
-
-/* A session of somebody who was trusted by others than now, or spoke with ciphers that are no longer taken, is not
- * resumed. */
-static bool bind_sessions(struct tls *tls, const struct tls_settings *settings, BIO *bytes)
-{
-    unsigned char trust[EVP_MAX_MD_SIZE], ciphers[EVP_MAX_MD_SIZE];
-    const char *at = "";
-    size_t n = bytes != NULL ? (size_t)BIO_get_mem_data(bytes, &at) : 0;
-    if (EVP_Digest(at, n, trust, NULL, EVP_sha256(), NULL) != 1 ||
-        EVP_Digest(settings->ciphers, strlen(settings->ciphers), ciphers, NULL, EVP_sha256(), NULL) != 1) {
-        return false;
-    }
-    for (size_t i = 0; i < sizeof tls->bond; i++) {
-        tls->bond[i] = trust[i] ^ ciphers[i];
-    }
-    tls->bond[0] ^= (unsigned char)settings->client;
-    return true;
-}
-
-static void note_trust_end(struct tls *tls, int64_t end_s)
-{
-    if (end_s != 0 && end_s <= time(NULL)) {
-        tls->bond[2]++; /* what it vouched for before ends here; it must not end the tickets of all others, for ever */
-    } else if (end_s != 0 && (tls->trust_ends_s == 0 || end_s < tls->trust_ends_s)) {
-        tls->trust_ends_s = end_s;
-    }
-}
-
-/* An authority, or a device's own. */
-static bool trust_certificate(struct tls *tls, X509 *certificate, const char *file)
-{
-    if (X509_check_ca(certificate) != 0) {
-        note_end(tls, certificate, file);
-        note_trust_end(tls, seconds_of(X509_get0_notAfter(certificate)));
-    }
-    return X509_STORE_add_cert(SSL_CTX_get_cert_store(tls->context), certificate) == 1;
-}
-
-/* A list of those revoked is looked into where there is any. */
-static bool trust_list(struct tls *tls, X509_CRL *list)
-{
-    X509_STORE *store = SSL_CTX_get_cert_store(tls->context);
-    note_trust_end(tls, seconds_of(X509_CRL_get0_nextUpdate(list)));
-    return X509_STORE_add_crl(store, list) == 1 && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) == 1;
-}
-
-/* Handshakes name the authorities, which helps browsers to choose; but no list of devices, which could be longer than
- * a handshake can say, and each radio would have to hear it. */
-static bool name_authorities(SSL_CTX *context, const STACK_OF(X509_INFO) * found)
-{
-    size_t bytes = 0;
-    bool good = true;
-    for (int i = 0; good && i < sk_X509_INFO_num(found); i++) {
-        X509 *certificate = sk_X509_INFO_value(found, i)->x509;
-        if (certificate == NULL) {
-            continue;
-        }
-        int n = i2d_X509_NAME(X509_get_subject_name(certificate), NULL);
-        bytes += n > 0 ? (size_t)n : 0;
-        if (X509_check_ca(certificate) == 0 || bytes > AUTHORITY_NAMES_BYTES_MAX) {
-            SSL_CTX_set_client_CA_list(context, sk_X509_NAME_new_null()); /* any may be shown */
-            break;
-        }
-        good = SSL_CTX_add_client_CA(context, certificate) == 1;
-    }
-    return good;
-}
-
-static bool trust(struct tls *tls, BIO *bytes, const char *file, bool *is_empty)
-{
-    STACK_OF(X509_INFO) *found = PEM_X509_INFO_read_bio(bytes, NULL, on_passphrase, NULL);
-    bool good = found != NULL && name_authorities(tls->context, found), any = false;
-    for (int i = 0; good && i < sk_X509_INFO_num(found); i++) {
-        const X509_INFO *info = sk_X509_INFO_value(found, i);
-        any = any || info->x509 != NULL;
-        good = (info->x509 == NULL || trust_certificate(tls, info->x509, file)) &&
-               (info->crl == NULL || trust_list(tls, info->crl));
-    }
-    sk_X509_INFO_pop_free(found, X509_INFO_free);
-    if (good && !any) {
-        *is_empty = true;
-    }
-    return good && any;
-}
-
-static enum status load_client_ca(struct tls *tls, const struct tls_settings *settings, char *message, size_t size)
-{
-    bool asks = settings->client != TLS_CLIENT_NONE;
-    BIO *bytes = asks ? read_whole(settings->client_ca) : NULL;
-    bool is_empty = false;
-    bool good = (!asks || bytes != NULL) && bind_sessions(tls, settings, bytes) &&
-                (!asks || trust(tls, bytes, settings->client_ca, &is_empty));
-    BIO_free(bytes);
-    if (!good) {
-        static const char remedy[] =
-            "give a readable PEM file: authorities whose certificates devices may show, or the devices' own";
-        if (is_empty) {
-            snprintf(message, size, "--tls-client-ca %s: there is no certificate in it: %s", settings->client_ca,
-                     remedy);
-            return STATUS_INVALID;
-        }
-        return complain("tls-client-ca", settings->client_ca, remedy, message, size);
-    }
-    if (asks) {
-        /* A device's own certificate may stand in the file, whoever signed it: taken out of it, it is refused. */
-        X509_STORE_set_flags(SSL_CTX_get_cert_store(tls->context), X509_V_FLAG_PARTIAL_CHAIN);
-        SSL_CTX_set_verify(
-            tls->context,
-            SSL_VERIFY_PEER | (settings->client == TLS_CLIENT_REQUIRED ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
-    }
-    return STATUS_OK;
-}
-
-/* --- sessions ----------------------------------------------------------------------------------------------------- */
-
-/* Records have a size for as long as their session lives (RFC 6066), and OpenSSL refuses whoever would resume it with
- * another: so sessions are bound to that, too, and such a one is not found. */
-static int on_hello(SSL *ssl, int *alert, void *owner)
-{
-    const struct tls *tls = owner;
-    unsigned char bond[sizeof tls->bond];
-    const unsigned char *length;
-    size_t n;
-    (void)alert;
-    memcpy(bond, tls->bond, sizeof bond);
-    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_max_fragment_length, &length, &n) == 1 && n == 1) {
-        bond[1] ^= length[0];
-    }
-    return SSL_set_session_id_context(ssl, bond, sizeof bond) == 1 ? SSL_CLIENT_HELLO_SUCCESS : SSL_CLIENT_HELLO_ERROR;
 }
 
 /* --- protocols ---------------------------------------------------------------------------------------------------- */
@@ -422,17 +250,17 @@ static enum status set_up(struct tls *tls, const struct tls_settings *settings, 
     SSL_CTX_set_num_tickets(context, 1);
     SSL_CTX_set_max_cert_list(context, CLIENT_CHAIN_BYTES_MAX);
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
-    SSL_CTX_set_client_hello_cb(context, on_hello, tls);
     SSL_CTX_set_alpn_select_cb(context, on_protocols, NULL);
     if (SSL_CTX_set1_groups_list(context, groups) != 1) {
-        return complain("tls-cert", "", "this OpenSSL lacks curves: see `openssl ecparam -list_curves`", message, size);
+        return tls_complain("tls-cert", "", "this OpenSSL lacks curves: see `openssl ecparam -list_curves`", message,
+                            size);
     }
     if (SSL_CTX_set_max_send_fragment(context, (long)settings->record_bytes) != 1) {
-        return complain("tls-record-size", "", "give 512 to 16384", message, size);
+        return tls_complain("tls-record-size", "", "give 512 to 16384", message, size);
     }
     if (SSL_CTX_set_cipher_list(context, settings->ciphers) != 1) {
-        return complain("tls-ciphers", settings->ciphers,
-                        "see openssl-ciphers(1), and `openssl ciphers -s -tls1_2 LIST`", message, size);
+        return tls_complain("tls-ciphers", settings->ciphers,
+                            "see openssl-ciphers(1), and `openssl ciphers -s -tls1_2 LIST`", message, size);
     }
     return STATUS_OK;
 }
@@ -453,7 +281,7 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
         free(made);
         return STATUS_NO_MEMORY;
     }
-    status = settings->count == 0 ? complain("tls-cert", "", "TLS needs a certificate", message, size)
+    status = settings->count == 0 ? tls_complain("tls-cert", "", "TLS needs a certificate", message, size)
                                   : set_up(made, settings, message, size);
     for (size_t i = 0; i < settings->count && status == STATUS_OK; i++) {
         status = load_pair(made, settings->certs[i], settings->keys[i], kinds, i, message, size);
@@ -463,7 +291,7 @@ enum status tls_load(const struct tls_settings *settings, const struct tls *befo
             status = STATUS_INVALID;
         }
     }
-    status = status == STATUS_OK ? load_client_ca(made, settings, message, size) : status;
+    status = status == STATUS_OK ? tls_trust_load(made, settings, message, size) : status;
     bool keyed = true; /* with two: the one before is nobody's */
     for (int i = 0; i < 2; i++) {
         keyed = make_key(made, time(NULL)) && keyed;

@@ -7,8 +7,8 @@
  * a client that asks (ESP8266: setBufferSizes).
  *
  * Sessions are resumed by ticket (ESP32, others), and by id (BearSSL, on the ESP8266, knows no tickets): a resumed
- * handshake costs a radio a tenth of a full one. Neither outlives a change of whom we trust, or of the ciphers, nor
- * does it go from records of one size to another.
+ * handshake costs a radio a tenth of a full one. Neither outlives whom we trust, or the ciphers, nor does it go from
+ * records of one size to another.
  */
 #ifndef SERVER_TLS_H
 #define SERVER_TLS_H
@@ -46,6 +46,11 @@ void tls_free(struct tls *tls); /* connections under way go on */
 
 /* A connection's own, in the server's part. NULL: no memory. */
 SSL *tls_accept(const struct tls *tls);
+
+/* Of a connection whose handshake is over: whether, with `tls` of today, it would not be let in as it was: it showed a
+ * certificate, and that one's time is over, or others are trusted by now, or one of those no longer is; or it showed
+ * none, and one is wanted. */
+bool tls_must_come_anew(struct tls *tls, const SSL *ssl);
 
 /* When the first of the certificates ends, ours or an authority's behind them or behind the devices', Unix seconds, and
  * which file that is. */

@@ -3,12 +3,14 @@
 #include "server/stream_tls_parts.h"
 
 #include "base/log.h"
+#include "server/client_address.h"
+#include "server/host.h"
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <string.h>
 
-#define SLICE_NS      1000000 /* of a turn of the loop */
+#define SLICE_NS      100000 /* of a turn of the loop: one whole handshake, or a few that are resumed */
 #define TELL_AGAIN_MS 1000
 #define TELL_FULL_MS  60000
 
@@ -132,17 +134,10 @@ void tls_handshake_join_queue(struct stream_tls *tls, const char *bytes, size_t 
 /* Those of an address (of IPv6: a /64), and of the few others that share its place. */
 static uint32_t *of_address(struct stream_tls *tls)
 {
-    const struct sockaddr *peer = tls_socket_of(tls)->ops->remote(tls_socket_of(tls));
-    uint8_t bytes[16] = { 0 };
-    uint64_t high, low;
-    if (peer->sa_family == AF_INET6) {
-        memcpy(bytes, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr, sizeof bytes);
-    } else if (peer->sa_family == AF_INET) {
-        memcpy(bytes + 12, &((const struct sockaddr_in *)(const void *)peer)->sin_addr, 4);
-    }
-    memcpy(&high, bytes, sizeof high);
-    memcpy(&low, bytes + 8, sizeof low);
-    return &tls->room->of_address[seeded_hash(&tls->room->seed, high, high != 0 ? 0 : low) % TLS_ADDRESSES];
+    struct host peer = host_of_address(tls_socket_of(tls)->ops->remote(tls_socket_of(tls)));
+    uint8_t bytes[16];
+    host_to_bytes(&peer, bytes);
+    return &tls->room->of_address[seeded_hash(&tls->room->seed, client_address_key(bytes), 0) % TLS_ADDRESSES];
 }
 
 /* A quarter is for others than the one that begins most. */

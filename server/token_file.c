@@ -17,16 +17,7 @@
 
 bool token_name_is_good(struct slice name)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-    if (name.at == NULL || name.len == 0 || name.len > TOKEN_NAME_MAX) {
-        return false;
-    }
-    for (size_t i = 0; i < name.len; i++) {
-        if (memchr(letters, name.at[i], sizeof letters - 1) == NULL) {
-            return false;
-        }
-    }
-    return true;
+    return slice_is_name(name, TOKEN_NAME_MAX);
 }
 
 size_t token_list_find(const struct token_list *list, struct slice name)

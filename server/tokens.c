@@ -163,24 +163,6 @@ static void adopt(struct tokens *tokens, const struct token_list *after)
     }
 }
 
-static void on_written(uv_work_t *work, int error)
-{
-    struct change *change = work->data;
-    struct tokens *tokens = change->tokens;
-    if (tokens != NULL) {
-        assert(tokens->change == change);
-        tokens->change = NULL;
-        enum status status = error != 0 ? STATUS_IO : change->status;
-        if (status == STATUS_OK) {
-            adopt(tokens, &change->after);
-        }
-        if (change->on_done != NULL) {
-            change->on_done(change->owner, status, change->makes ? change->text : NULL);
-        }
-    }
-    change_free(change);
-}
-
 static void leave_out_revoked(struct token_list *list)
 {
     size_t kept = 0;
@@ -210,6 +192,8 @@ static struct change *change_new(struct tokens *tokens, tokens_done_fn on_done, 
     return change;
 }
 
+static void on_written(uv_work_t *work, int error);
+
 static enum status change_start(struct change *change, uv_loop_t *loop)
 {
     if (uv_queue_work(loop, &change->work, on_write, on_written) != 0) {
@@ -218,6 +202,41 @@ static enum status change_start(struct change *change, uv_loop_t *loop)
     }
     change->tokens->change = change;
     return STATUS_OK;
+}
+
+/* A token that was revoked while another change was on its way, and came to the disk with that, does not wait for the
+ * next: a restart would revive it. */
+static void write_revoked(struct tokens *tokens, uv_loop_t *loop)
+{
+    bool left = false;
+    for (size_t i = 0; i < tokens->list.count; i++) {
+        left = left || tokens->list.tokens[i].revoked;
+    }
+    struct change *change = left && tokens->change == NULL ? change_new(tokens, NULL, NULL) : NULL;
+    if (change != NULL) {
+        (void)change_start(change, loop);
+    }
+}
+
+static void on_written(uv_work_t *work, int error)
+{
+    struct change *change = work->data;
+    struct tokens *tokens = change->tokens;
+    if (tokens != NULL) {
+        assert(tokens->change == change);
+        tokens->change = NULL;
+        enum status status = error != 0 ? STATUS_IO : change->status;
+        if (status == STATUS_OK) {
+            adopt(tokens, &change->after);
+        }
+        if (change->on_done != NULL) {
+            change->on_done(change->owner, status, change->makes ? change->text : NULL);
+        }
+        if (status == STATUS_OK) { /* else the disk fails: tokens_save_used tries again */
+            write_revoked(tokens, work->loop);
+        }
+    }
+    change_free(change);
 }
 
 /* The prefix and 32 random bytes as base64url, which has 43 characters for them and no `=`. */

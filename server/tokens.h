@@ -52,7 +52,8 @@ bool tokens_at(const struct tokens *tokens, size_t i, struct token_view *view);
  * name; or a change is under way: try again), STATUS_NOT_FOUND, STATUS_LIMIT come back at once, without on_done.
  *
  * Where the file cannot be written no token has been made; but one that was to be removed is `revoked`, also with
- * STATUS_BUSY: it opens nothing from the call on, and goes with the next change that reaches the disk. */
+ * STATUS_BUSY: it opens nothing from the call on, and goes right behind the change under way, or, where the disk fails,
+ * with the next that reaches it. */
 typedef void (*tokens_done_fn)(void *owner, enum status status, const char *text);
 struct token_order {
     struct slice name;

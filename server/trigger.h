@@ -113,6 +113,7 @@ struct trigger {
     uint64_t told_ms;      /* of the loop: when commands were last handed over within trigger_tell, */
     unsigned told_at_once; /* and how many */
     bool lacks_room;       /* for what the broker is to keep; looked for by the next dispatch_tick */
+    bool awaits_images;    /* the catalog is one for now */
     bool stopping;         /* trigger_stop */
 };
 
@@ -153,6 +154,10 @@ struct rollout *trigger_begin(struct trigger *trigger, const struct trigger_orde
 
 /* Rollouts whose image the repository no longer has are halted: to be called with each new catalog. */
 void trigger_look_for_images(struct trigger *trigger);
+
+/* The same with a catalog for now, which is followed by one to look at: nobody is halted, and who lacks its image tells
+ * nobody and skips nobody until then. */
+void trigger_await_images(struct trigger *trigger);
 
 /* Goes on with the rollouts that a restart interrupted, as far as it can: to be called once the first catalog and the
  * publisher are there. */

@@ -53,10 +53,23 @@ static enum look look_at(const struct trigger *trigger, struct rollout *rollout)
     return count == 0 ? LOOK_GONE : strange > 0 && lacks_one ? LOOK_REPLACED : LOOK_GOOD;
 }
 
+void trigger_await_images(struct trigger *trigger)
+{
+    struct rollouts *rollouts = trigger->fleet->rollouts;
+    trigger->awaits_images = true;
+    for (size_t i = 0; i < rollouts_count(rollouts); i++) {
+        struct rollout *rollout = rollouts_at(rollouts, i);
+        if (!rollout_is_over(rollout) && look_at(trigger, rollout) != LOOK_GOOD) {
+            rollout_image_awaited(rollout);
+        }
+    }
+}
+
 void trigger_look_for_images(struct trigger *trigger)
 {
     struct rollouts *rollouts = trigger->fleet->rollouts;
     struct moment now = clock_moment(trigger->loop);
+    trigger->awaits_images = false;
     for (size_t i = 0; i < rollouts_count(rollouts); i++) {
         struct rollout *rollout = rollouts_at(rollouts, i);
         if (!rollout_is_over(rollout)) {
@@ -125,7 +138,8 @@ static void restore(struct trigger *trigger, struct rollout *rollout)
 void trigger_restore(struct trigger *trigger)
 {
     struct rollouts *rollouts = trigger->fleet->rollouts;
-    for (size_t i = rollouts_count(rollouts); i > 0; i--) { /* the oldest first: newer ones take their devices */
+    for (size_t i = trigger->awaits_images ? 0 : rollouts_count(rollouts); i > 0;
+         i--) { /* the oldest first: newer ones take their devices */
         struct rollout *rollout = rollouts_at(rollouts, i - 1);
         if (!rollout_is_over(rollout) && dispatch_find(trigger, rollout->id) == NULL) {
             restore(trigger, rollout);

@@ -41,7 +41,7 @@ ORDERS = "/api/v1/rollouts"
 SETTINGS = {
     "as shipped": {},
     "500 for an address": {"peer_connections": 500},
-    "500 for all": {"connections_max": 500},
+    "500 for all": {"connections_max": 500, "peer_connections": 0},
 }
 
 ATTACKS = [

@@ -16,7 +16,6 @@ import pathlib
 import re
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +26,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import machine
 import servers
 import updraft
+import whole
 from ratios import draw, medians_of, ratios_of, report
 from servers import NGINX, OURS, Door, Served
+from whole import Wrong
 
 IMAGE_SIZE = "512K"
 VERSION = "1.0.4"
@@ -55,10 +56,6 @@ done = function(summary)
     summary.requests, summary.bytes, summary.duration, e.connect + e.read + e.write + e.timeout, e.status))
 end
 """
-
-
-class Wrong(Exception):
-    """A server answered what it must not."""
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -220,22 +217,11 @@ def bench(options, folder):
             "runs": runs}
 
 
-def write(path, text):
-    if path:
-        pathlib.Path(path).write_text(text)
-
-
 def main():
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by SIGTERM"))  # so that the servers are ended too
-    with tempfile.TemporaryDirectory(prefix="updraft-bench-") as folder:
-        try:
-            result = bench(options, pathlib.Path(folder))
-        except Wrong as wrong:
-            sys.exit(f"bench: {wrong}")
-    print(report(result))
-    write(options.json, json.dumps(result, indent=1) + "\n")
-    write(options.svg, draw(result))
+    result = whole.run(bench, report, options)
+    if options.svg:
+        pathlib.Path(options.svg).write_text(draw(result))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 #include "fleet/fleet.h"
 #include "fleet/seen.h"
 #include "tests/bench/bench_devices.h"
+#include "tests/support/no_effects.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -42,43 +43,6 @@ struct bench {
     bool closed;
 };
 
-static void no_trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
-{
-    (void)owner;
-    (void)rollout;
-    (void)device;
-    (void)attempt;
-}
-
-static void no_withdraw(void *owner, struct rollout *rollout)
-{
-    (void)owner;
-    (void)rollout;
-}
-
-static uint64_t no_change(void *owner, const struct rollout *rollout)
-{
-    (void)owner;
-    (void)rollout;
-    return 0;
-}
-
-static uint64_t no_member_change(void *owner, const struct rollout *rollout, const struct rollout_member *member)
-{
-    (void)owner;
-    (void)rollout;
-    (void)member;
-    return 0;
-}
-
-static bool no_group(void *owner, const struct mac *mac, const char *group)
-{
-    (void)owner;
-    (void)mac;
-    (void)group;
-    return false;
-}
-
 static uint64_t spent_ns(clockid_t of)
 {
     struct timespec spent;
@@ -110,32 +74,16 @@ static void on_written(void *owner, uint64_t ticket)
 /* With the store in `folder`, read at once; NULL: without. Returns how many rows were read. */
 static size_t bench_open(struct bench *bench, const char *folder)
 {
-    static const struct rollout_effects effects = { .trigger = no_trigger,
-                                                    .withdraw = no_withdraw,
-                                                    .changed = no_change,
-                                                    .member_changed = no_member_change,
-                                                    .in_group = no_group };
     struct fleet *fleet = &bench->fleet;
     memset(bench, 0, sizeof *bench);
     int error = uv_loop_init(&bench->loop);
     assert(error == 0);
     bench->now = (struct moment){ 1000, 1700000000 };
-    fleet->words = words_new();
-    fleet->devices = devices_new(fleet->words, 2000000);
-    fleet->policies = policies_new(fleet->words);
-    fleet->never_again = never_again_new(NEVER_AGAIN_DEVICES_MAX);
-    fleet->guard = loop_guard_new(10000);
-    fleet->rollouts = rollouts_new(&effects);
+    fleet_init(fleet, 2000000, &no_effects);
     fleet->settings.assignments = bench->assignments = assignments_new();
     fleet->settings.offerings = bench->offerings = offerings_new(OFFER_NEWEST_TO_ALL);
     fleet->settings.loop_guard_max = 3;
-    struct recall recall = { .words = fleet->words,
-                             .devices = fleet->devices,
-                             .policies = fleet->policies,
-                             .never_again = fleet->never_again,
-                             .rollouts = fleet->rollouts,
-                             .now = &bench->now,
-                             .site_of = fleet_site };
+    struct recall recall = fleet_recall(fleet, &bench->now);
     if (folder != NULL) {
         char message[600];
         struct store_queue_events events = { NULL, on_written, bench };
@@ -170,20 +118,13 @@ static void write_all(struct bench *bench)
 
 static void bench_close(struct bench *bench)
 {
-    struct fleet *fleet = &bench->fleet;
     if (bench->queue != NULL) {
         store_queue_close(bench->queue, 60000, on_closed, bench);
         while (!bench->closed) {
             (void)uv_run(&bench->loop, UV_RUN_ONCE);
         }
     }
-    journal_free(fleet->journal);
-    rollouts_free(fleet->rollouts);
-    loop_guard_free(fleet->guard);
-    never_again_free(fleet->never_again);
-    policies_free(fleet->policies);
-    devices_free(fleet->devices);
-    words_free(fleet->words);
+    fleet_close(&bench->fleet);
     offerings_free(bench->offerings);
     assignments_free(bench->assignments);
     (void)uv_loop_close(&bench->loop);

@@ -25,7 +25,6 @@
 #include <unistd.h>
 
 #define MAC_PLACE     "@@:@@:@@:@@:@@:@@"
-#define MAC_CHARS     17
 #define REQUEST_MAX   2048
 #define TEMPLATES_MAX 20000
 #define OPENING       256 /* connections being opened at once: less than any backlog */

@@ -19,7 +19,6 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
@@ -27,8 +26,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 import growth_servers
 import machine
 import picture
-from growth_servers import LEAST_DEVICES, Wrong
+import whole
+from growth_servers import LEAST_DEVICES
 from tables import markdown_table, spread, with_range
+from whole import Wrong
 
 AT_ONCE = 64
 WARM_MS = 2000
@@ -299,14 +300,7 @@ def bench(options, folder):
 
 def main():
     options = parse_options()
-    with tempfile.TemporaryDirectory(prefix="updraft-growth-") as folder:
-        try:
-            result = bench(options, pathlib.Path(folder))
-        except Wrong as wrong:
-            sys.exit(f"bench: {wrong}")
-    print(report(result))
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    result = whole.run(bench, report, options)
     if options.svg:
         draw(result["rows"], pathlib.Path(options.svg), options.instructions)
 

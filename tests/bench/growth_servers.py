@@ -10,6 +10,8 @@ import stat
 import subprocess
 import time
 
+from whole import Wrong
+
 from tests.support import updraft
 from tests.support.admin import Admin
 
@@ -22,10 +24,6 @@ VERSIONS_A_TYPE = 10
 NOTHING_NEWER = ("same-digest", "up-to-date")  # by the image that it runs, or by its version where that is unknown
 MAC_PLACE = "@@:@@:@@:@@:@@:@@"
 FIRST_MAC = "5C:CF:00:00:00:00"
-
-
-class Wrong(Exception):
-    """A server answered what it must not."""
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

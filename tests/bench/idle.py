@@ -7,20 +7,19 @@ known from the start before. That needs 1 GB in the temporary folder (TMPDIR cho
 fails when an image is missing from what is served, or was read again. Nothing is judged by speed."""
 
 import argparse
-import json
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import machine
 import updraft
+import whole
 from tables import markdown_table, spread, with_range
+from whole import Wrong
 
 IMAGE_MIB = 1
 VERSIONS = 20  # images of one type
@@ -48,7 +47,7 @@ def check_catalog(server, images, read):
     found = server.wait_log(r"(?s).*event=catalog_published images=(\d+) types=\d+ rejected=(\d+) read=(\d+)")
     published = tuple(int(word) for word in found.groups())
     if published != (images, 0, read):
-        sys.exit(f"bench: images, rejected, read are {published}, not {(images, 0, read)}:\n{server.log()[-2000:]}")
+        raise Wrong(f"images, rejected, read are {published}, not {(images, 0, read)}:\n{server.log()[-2000:]}")
 
 
 def start(folder, images, read):
@@ -75,7 +74,7 @@ def program_sizes(folder):
 
 
 def measure(options, folder):
-    result = {"sizes": program_sizes(folder)}
+    result = {"images": options.images, "sizes": program_sizes(folder)}
     (folder / "empty").mkdir()
     _, result["empty"] = start(folder / "empty", 0, 0)
     fill(folder / "full/firmware", options.images)
@@ -88,8 +87,17 @@ def measure(options, folder):
     return result
 
 
-def report(result, images):
-    ready = result["ready_ms"]
+def bench(options, folder):
+    if shutil.disk_usage(folder).free < (options.images + 100) * IMAGE_MIB << 20:
+        raise Wrong(f"{folder}: too little room for {options.images} images of {IMAGE_MIB} MiB: set TMPDIR to a folder on "
+                    "another disk, or ask for fewer with --images")
+    about = machine.Machine(f"medians of {options.runs} starts", updraft.BIN / "updraftd", command="script/bench idle")
+    result = measure(options, folder)
+    return {"machine": about.over(), **result}
+
+
+def report(result):
+    ready, images = result["ready_ms"], result["images"]
     rows = [[f"{name}, bytes of the program", f"{size['bytes']:,}, stripped {size['stripped']:,}"]
             for name, size in result["sizes"].items()]
     for what, memory in (("no image", result["empty"]), (f"{images:,} images", result["full"])):
@@ -111,18 +119,7 @@ def main():
     options = parser.parse_args()
     options.runs = options.runs or (3 if options.quick else 5)
     options.images = options.images or (200 if options.quick else 1000)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by SIGTERM"))  # so that the folder is removed
-    with tempfile.TemporaryDirectory(prefix="updraft-bench-") as folder:
-        if shutil.disk_usage(folder).free < (options.images + 100) * IMAGE_MIB << 20:
-            sys.exit(f"bench: {folder}: too little room for {options.images} images of {IMAGE_MIB} MiB: "
-                     "set TMPDIR to a folder on another disk, or ask for fewer with --images")
-        about = machine.Machine(f"medians of {options.runs} starts", updraft.BIN / "updraftd",
-                                command="script/bench idle")
-        result = measure(options, pathlib.Path(folder))
-        result["machine"] = about.over()
-    print(report(result, options.images))
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    whole.run(bench, report, options)
 
 
 if __name__ == "__main__":

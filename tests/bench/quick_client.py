@@ -10,14 +10,11 @@ import socket
 import time
 
 import updraft
+from whole import Wrong
 
 SEGMENT = 1460  # of Ethernet. One of loopback, 64 KiB, is more than a small send buffer holds: timers would be measured.
 REST = 2  # times what it took before: two thirds of the CPU are the load's
 BURST_S = 0.06  # after a rest BBR begins a kept connection's next download slowly
-
-
-class Wrong(Exception):
-    """A server answered what it must not."""
 
 
 class OwnTime:

@@ -18,10 +18,8 @@ import os
 import pathlib
 import re
 import resource
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.dont_write_bytecode = True
@@ -29,9 +27,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 import machine
 import servers
 import updraft
-from quick_client import QuickClient, Wrong, check_request
+import whole
+from quick_client import QuickClient, check_request
 from servers import LIGHTTPD, NGINX, OURS, Door, Served
 from tables import markdown_table
+from whole import Wrong
 
 VERSION = "1.0.4"
 CHECK, DOWNLOAD = "/update/d1_mini", "/latest/d1_mini.bin"
@@ -264,10 +264,7 @@ def parse_options():
                              ("seconds", 3, 0.5)):
         if getattr(options, key) is None:
             setattr(options, key, quick if options.quick else full)
-    options.only = options.only.split(",") if options.only else names
-    unknown = [name for name in options.only if name not in names]
-    if unknown:
-        parser.error(f"--only {','.join(unknown)}: known are {', '.join(names)}")
+    options.only = whole.names_of(parser, options.only, names)
     if min(options.connections, options.rate, options.opening, options.checks) < 1 or options.seconds <= 0:
         parser.error("numbers: at least 1")
     return options
@@ -298,16 +295,8 @@ def bench(options, folder):
 
 def main():
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by SIGTERM"))  # so that all else is ended too
     raise_descriptors(options)
-    with tempfile.TemporaryDirectory(prefix="updraft-bench-") as folder:
-        try:
-            result = bench(options, pathlib.Path(folder))
-        except Wrong as wrong:
-            sys.exit(f"bench: {wrong}")
-    print(report(result))
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    whole.run(bench, report, options)
 
 
 if __name__ == "__main__":

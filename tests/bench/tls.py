@@ -11,13 +11,10 @@ UPDRAFT_BIN names the folder of the programs, as for the tests."""
 
 import argparse
 import contextlib
-import json
 import pathlib
 import resource
-import signal
 import ssl
 import sys
-import tempfile
 import time
 import types
 
@@ -27,10 +24,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 import machine
 import slow
 import tls_report
-from quick_client import Wrong
+import whole
 from ratios import medians_of, ratios_of
 from servers import NGINX, OURS
 from tls_servers import CHECK, DOWNLOAD, KINDS, NAMES, NGINX_SETTINGS, PLAIN, VERSION, Question, load
+from whole import Wrong
 
 from tests.support import updraft
 from tests.support.tls import dev_cert
@@ -248,40 +246,29 @@ def parse_options():
     options.runs = options.runs or (2 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 2)
     options.rate = 65536 if options.quick else 32768  # of a slow download
-    options.only = options.only.split(",") if options.only else list(PARTS)
-    unknown = [part for part in options.only if part not in PARTS]
-    if unknown:
-        parser.error(f"--only {','.join(unknown)}: known are {', '.join(PARTS)}")
+    options.only = whole.names_of(parser, options.only, PARTS)
     if options.runs < 1 or options.seconds <= 0:
         parser.error("--runs and --seconds: at least 1, and more than 0")
     return options
 
 
-def run(options, folder):
+def bench(options, folder):
     pins = machine.pins(not options.no_pin)
     where = "servers on one CPU, load on another" if pins[0] else "not pinned"
     about = machine.Machine(f"medians of {options.runs} turns of {options.seconds:g} s; {where}; {ssl.OPENSSL_VERSION}",
                             updraft.BIN / "updraftd", "nginx", command="script/bench tls")
     image_path = folder / "firmware" / f"bench_{VERSION}.ino.d1_mini.bin"
     image = updraft.make_image("esp8266", image_path, size=IMAGE_SIZE)
-    bench = Bench(options, folder, image_path, image, pins)
-    parts = {name: part(bench) for name, part in PARTS.items() if name in options.only}
+    stage = Bench(options, folder, image_path, image, pins)
+    parts = {name: part(stage) for name, part in PARTS.items() if name in options.only}
     return {"machine": about.over(), **parts}
 
 
 def main():
     options = parse_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: ended by SIGTERM"))  # so that all else is ended too
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with tempfile.TemporaryDirectory(prefix="updraft-bench-") as folder:
-        try:
-            result = run(options, pathlib.Path(folder))
-        except Wrong as wrong:
-            sys.exit(f"bench: {wrong}")
-    print(tls_report.report(result))
-    if options.json:
-        pathlib.Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+    whole.run(bench, tls_report.report, options)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import ssl
 import subprocess
 
 import servers
-from quick_client import Wrong
 from servers import NGINX, OURS, Door, Measured, Served
+from whole import Wrong
 
 from tests.support import updraft
 from tests.support.tls import TlsServer

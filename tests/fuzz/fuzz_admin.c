@@ -264,7 +264,7 @@ static void end_rollouts(void)
         uv_run(&world.loop, UV_RUN_NOWAIT);
     }
     assert(publisher_counts(world.trigger.publisher)->waiting == 0);
-    whole_fleet_drop(&world.fleet);
+    fleet_close(&world.fleet);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

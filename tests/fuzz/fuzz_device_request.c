@@ -239,7 +239,7 @@ static void ask_until_held(const struct http_request *request)
     }
     assert(!sent || !is_check(request));
     device_api_close(&api);
-    whole_fleet_drop(&fleet);
+    fleet_close(&fleet);
 }
 
 static void add_line(struct buf *head, const uint8_t *line, size_t n)

@@ -50,12 +50,16 @@ static void try_file(const uint8_t *file, size_t n, struct slice detached)
 {
     struct image_facts facts;
     struct image_verdict verdict;
+    struct signature_vouchers by;
     for (unsigned use = IMAGE_USE_SKETCH; use <= IMAGE_USE_SLOT; use++) {
         if (!image_check(file, n, (enum image_use)use, &facts, &verdict)) {
             continue;
         }
         assert(facts.signature_bytes == 0 || (facts.signature_bytes > 64 && facts.signature_bytes < n));
-        if (!signature_check(known_keys(), file, &facts, detached, &verdict)) {
+        bool good = signature_check(known_keys(), file, &facts, detached, &by, &verdict);
+        assert(good ==
+               (signature_keys_have(known_keys(), by.trailer) || signature_keys_have(known_keys(), by.detached)));
+        if (!good) {
             assert(verdict.fault == IMAGE_FAULT_UNSIGNED || verdict.fault == IMAGE_FAULT_WRONG_SIGNATURE ||
                    verdict.fault == IMAGE_FAULT_UNKNOWN_KEY);
             assert(verdict.fault != IMAGE_FAULT_UNSIGNED || (facts.signature_bytes == 0 && detached.at == NULL));

@@ -191,7 +191,7 @@ static void check_finding(const struct digest_finding *finding)
 {
     assert(finding->use <= IMAGE_USE_SLOT && chip_text(finding->facts.chip)[0] != '\0');
     if (finding->accepted) {
-        assert(image_kind_text(finding->facts.kind)[0] != '\0' && finding->facts.slot <= 2);
+        assert(finding->facts.kind <= IMAGE_SPIFFS && finding->facts.slot <= 2);
         assert(strlen(finding->facts.app_version) < sizeof finding->facts.app_version);
         assert(strlen(finding->facts.app_project) < sizeof finding->facts.app_project);
         assert(strlen(finding->facts.app_idf) < sizeof finding->facts.app_idf);

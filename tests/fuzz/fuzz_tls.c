@@ -8,12 +8,9 @@
  * connections share, and no connection outlives its peer. */
 #include "base/log.h"
 #include "server/stream_tls.h"
+#include "tests/support/certificate.h"
 
 #include <assert.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,8 +32,7 @@ static struct {
     uint64_t counts[TLS_HANDSHAKE_COUNT];
     SSL_CTX *client;
     SSL_SESSION *sessions[2]; /* the last good one, by enum flavour's TLS_1_3 */
-    EVP_PKEY *key;
-    X509 *certificate;
+    struct certificate certificate;
     uint8_t body[BODY_BYTES];
     struct blob blob;
     /* of one run */
@@ -110,6 +106,7 @@ static void obey(char order)
         break;
     default:
         (void)stream->ops->certificate(stream, on_name, &world);
+        (void)stream->ops->must_come_anew(stream);
     }
 }
 
@@ -244,40 +241,15 @@ static void act(struct input *input, uint8_t step)
 
 /* --- the world ---------------------------------------------------------------------------------------------------- */
 
-static void make_certificate(void)
-{
-    world.key = EVP_EC_gen("P-256");
-    world.certificate = X509_new();
-    assert(world.key != NULL && world.certificate != NULL);
-    X509_set_version(world.certificate, X509_VERSION_3);
-    ASN1_INTEGER_set(X509_get_serialNumber(world.certificate), 1);
-    X509_gmtime_adj(X509_getm_notBefore(world.certificate), -86400);
-    X509_gmtime_adj(X509_getm_notAfter(world.certificate), 90L * 86400);
-    X509_set_pubkey(world.certificate, world.key);
-    X509_NAME *name = X509_get_subject_name(world.certificate);
-    X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"5ccf7fb1e042", -1, -1, 0);
-    X509_set_issuer_name(world.certificate, name);
-    int done = X509_sign(world.certificate, world.key, EVP_sha256());
-    assert(done > 0);
-}
-
 static void make_room(void)
 {
-    char folder[] = "/tmp/updraft-fuzz-XXXXXX", cert[64], key[64], message[512];
-    char *made_folder = mkdtemp(folder);
-    assert(made_folder != NULL);
-    snprintf(cert, sizeof cert, "%s/cert", folder);
-    snprintf(key, sizeof key, "%s/key", folder);
-    FILE *file = fopen(cert, "we");
-    assert(file != NULL && PEM_write_X509(file, world.certificate) == 1);
-    fclose(file);
-    file = fopen(key, "we");
-    assert(file != NULL && PEM_write_PrivateKey(file, world.key, NULL, NULL, 0, NULL, NULL) == 1);
-    fclose(file);
+    char message[512];
+    certificate_init(&world.certificate, "5ccf7fb1e042");
+    certificate_write(&world.certificate);
     struct tls_settings settings = { .count = 1,
-                                     .certs = { cert },
-                                     .keys = { key },
-                                     .client_ca = cert,
+                                     .certs = { world.certificate.cert_path },
+                                     .keys = { world.certificate.key_path },
+                                     .client_ca = world.certificate.cert_path,
                                      .client = TLS_CLIENT_OPTIONAL,
                                      .ciphers = "DEFAULT",
                                      .record_bytes = 16384 };
@@ -286,9 +258,7 @@ static void make_room(void)
     assert(status == STATUS_OK);
     tls_room_init(&world.room, &world.loop, tls, 4);
     world.room.counts = world.counts;
-    unlink(cert);
-    unlink(key);
-    rmdir(folder);
+    certificate_unlink(&world.certificate);
 }
 
 static void make_world(void)
@@ -297,7 +267,6 @@ static void make_world(void)
     uv_loop_init(&world.loop);
     world.read_buffer = (struct stream_read_buffer){ .bytes = malloc(16384), .size = 16384 };
     send_room_init(&world.send_room, &world.loop);
-    make_certificate();
     make_room();
     world.client = SSL_CTX_new(TLS_client_method());
     assert(world.client != NULL && world.read_buffer.bytes != NULL);
@@ -325,8 +294,8 @@ static void begin(uint8_t flavour)
     SSL_set_max_proto_version(world.ssl, flavour & TLS_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION);
     SSL_set_tlsext_max_fragment_length(world.ssl, flavour >> 6); /* 0 = none */
     if (flavour & WITH_CERTIFICATE) {
-        SSL_use_certificate(world.ssl, world.certificate);
-        SSL_use_PrivateKey(world.ssl, world.key);
+        SSL_use_certificate(world.ssl, world.certificate.x509);
+        SSL_use_PrivateKey(world.ssl, world.certificate.key);
     }
     SSL_SESSION *session = world.sessions[(flavour & TLS_1_3) != 0];
     if ((flavour & RESUMES) && session != NULL) {

@@ -22,6 +22,13 @@ def test_the_manual_lists_every_flag():
     assert sorted(listed) == sorted(keys()), "docs/updraftd.8 and server/config.c must list the same flags"
 
 
+def test_the_house_plan_names_every_room():
+    plan = (ROOT / "ARCHITECTURE.md").read_text()
+    rooms = [path for folder in ("base", "proto", "repo", "fleet", "mqtt", "server", "cli") for path in (ROOT / folder).glob("*.c")]
+    missing = [str(path.relative_to(ROOT)) for path in rooms if f"`{path.stem}`" not in plan]
+    assert rooms and not missing, f"ARCHITECTURE.md, \"Rooms\", says in a few words what each is for: {missing}"
+
+
 def test_every_test_folder_is_run():
     """A folder of tests that script/test does not name would never fail."""
     script = (ROOT / "script/test").read_text()

@@ -43,3 +43,23 @@ def test_the_server_names_what_is_its_own():
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_house_plan_names_it(name):
     assert f"`{name}`" in (ROOT / "ARCHITECTURE.md").read_text(), f"ARCHITECTURE.md lists script/{name}"
+
+
+@pytest.mark.parametrize("said, passed, failed", [
+    ("100% tests passed, 0 tests failed out of 12\n", 12, 0),
+    ("92% tests passed, 1 tests failed out of 12\n", 11, 1),
+    ("100% tests passed, 0 tests failed out of 12\n\nThe following tests did not run:\n\t123 - repo/a (Skipped)\n"
+     "\t  7 - b (Skipped)\n", 10, 0),
+    ("92% tests passed, 1 tests failed out of 12\n\nThe following tests did not run:\n\t 81 - repo/a (Skipped)\n\n"
+     "The following tests FAILED:\n\t  7 - repo/b (Failed)\n", 10, 1),
+    ("3 passed, 1 skipped in 2.50s\n", 3, 0),
+    ("1 failed, 3 passed in 2.50s\n", 3, 1),
+    ("nothing\n", 0, 1),
+])
+def test_what_the_suites_say_is_added_up(tmp_path, said, passed, failed):
+    text = (ROOT / "script/test").read_text()
+    count = text[text.index("count() {"):text.index("\nbuild() {")]
+    (tmp_path / "said").write_text(said)
+    done = subprocess.run(["sh", "-euc", 'heading() { :; }; passed=0 failed=0 log=log\n' + count +
+                           'count suite cat said; echo "$passed $failed"'], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"{passed} {failed}", done

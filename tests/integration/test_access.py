@@ -314,9 +314,12 @@ def test_refusals_do_not_wash_acts_out(server):
     for _ in range(80):
         assert asks.get("/api/v1/tokens").status == 403
     assert local(server).delete("/api/v1/tokens/reader").status == 200
-    noted = acts(server, 62)
-    assert [one["act"] for one in noted] == ["token-new"] + ["see"] * 60 + ["token-revoke"]
-    assert [one["unsaid"] for one in noted] == [0] * 61 + [20]
+    make_token(server, "another")
+    noted = acts(server, 63)
+    assert [one["act"] for one in noted] == ["token-new"] + ["see"] * 60 + ["token-revoke", "token-new"]
+    assert [one["unsaid"] for one in noted] == [0] * 61 + [20, 0]  # once
+    server.wait_log("event=operator_act act=token-revoke .* unsaid=20 ")
+    assert server.log().count("unsaid=") == 1
     says(r"token-revoke +reader +done.*before it 20 refusals more", "audit", "--admin-socket", server.folder / "state/admin.sock")
 
 
@@ -393,23 +396,31 @@ def timed(asks):
     return answer, time.monotonic() - started
 
 
+def guesses(server):
+    return int(re.search(r"^updraft_admin_logins_failed_total (\d+)$", local(server).get("/metrics").text, re.M).group(1))
+
+
 def test_who_guesses_waits_and_nobody_else(server):
     token = make_token(server, "right")
     guesser, neighbour, other = remote(server, "updraft_wrong"), remote(server, token), remote(server, "updraft_wrong", "127.0.0.2")
+    usual = sum(timed(neighbour)[1] for _ in range(5))  # on this machine, with all that it has to do
     asked = [timed(guesser) for _ in range(5)]
-    assert {answer.status for answer, _ in asked} == {401} and sum(took for _, took in asked) < 3
+    assert {answer.status for answer, _ in asked} == {401} and sum(took for _, took in asked) < 3 + 2 * usual
     for least in (0.25, 0.5, 1, 2):
-        assert least <= timed(guesser)[1] < least + 4
-    held = threading.Thread(target=timed, args=(guesser,))  # 4 s
-    held.start()
-    answer, took = timed(neighbour)  # of the same address, with a right token
-    assert answer.status == 200 and took < 3
-    answer, took = timed(other)
-    assert answer.status == 401 and took < 3
-    assert held.is_alive()
-    assert remote(server).get("/api/v1/status").status == 401  # without one: no guess
-    held.join()
-    assert "\nupdraft_admin_logins_failed_total 11\n" in local(server).get("/metrics").text
+        # The loop counts in whole milliseconds: what is held 250 of them may be answered after 249.1.
+        assert least - 0.002 <= timed(guesser)[1] < least + 4 + usual
+    for tries in range(1, 4):  # one is enough, but where the machine has too much to do: 4 s, then 8
+        held = threading.Thread(target=timed, args=(guesser,))
+        held.start()
+        wait_until(lambda: guesses(server) == 8 + 2 * tries, "the guess to be held")
+        assert neighbour.get("/api/v1/status").status == 200  # of the same address, with a right token
+        assert other.get("/api/v1/status").status == 401
+        nobody_else = held.is_alive()
+        assert remote(server).get("/api/v1/status").status == 401  # without one: no guess
+        held.join()
+        if nobody_else:
+            break
+    assert nobody_else and guesses(server) == 9 + 2 * tries
     assert len(re.findall("event=login_failed door=admin peer=127.0.0.1 ", server.log())) == 1
     assert "updraft_wrong" not in server.log()
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import select
 import shlex
 import signal
 import socket
@@ -809,6 +810,36 @@ def test_list_of_many(server, admin, tmp_path):
     assert admin.get("/api/v1/firmware?type=none").json["total"] == 0
     for query in ("limit=1001", "limit=-1", "limit=x", "offset=", "page=2"):
         refused(admin.get(f"/api/v1/firmware?{query}"), 400, "bad-request")
+
+
+def overtaken(many, other, path):
+    """Sixteen are asked for in one piece, of which nothing but heads is to be sent. How many are answered before who asks
+    behind the first answer is."""
+    many.send(16 * f"HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    many.more()
+    other.send(b"GET /api/v1/groups HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert other.reply().status == 200
+    while select.select([many.socket], [], [], 0)[0]:
+        many.more()
+    count = many.input.count(b"\r\n\r\n")
+    while many.input.count(b"\r\n\r\n") < 16:
+        many.more()
+    many.input = b""
+    return count
+
+
+def test_long_lists_keep_nobody_waiting(tmp_path):
+    good, repo = image_bytes(tmp_path, size=8192), tmp_path / "firmware"
+    for folder in (repo, tmp_path / "state"):
+        folder.mkdir()
+    for i in range(400):
+        (repo / f"truc_{i}.ino.door.bin").write_bytes(good)
+        (repo / f"truc_{i}.ino.hut.bin").write_bytes(b"<html>404</html>")
+    (tmp_path / "state/tokens").write_text("".join(f"{i:064x} 1 t{i} read - -\n" for i in range(256)))
+    with Server(tmp_path) as server, Wire(server) as many, Wire(server) as other:
+        wait_seen(admin_of(server), 400, 400)
+        for path in ("/api/v1/tokens", "/api/v1/firmware", "/api/v1/firmware/rejected"):
+            assert any(overtaken(many, other, path) < 16 for _ in range(5)), path  # this test itself may be late
 
 
 def test_names_that_are_no_utf_8(server, admin):

@@ -1,5 +1,6 @@
 """script/dev-cert makes what its words say, and updraftd takes it by the flags that it names."""
 
+import os
 import re
 import shlex
 import stat
@@ -85,3 +86,25 @@ def test_what_openssl_does_not_take(tmp_path):
     status, _, said = run(tmp_path, "updraft.lan", "a:b")  # an address to us alone
     assert status == 2 and "openssl could not make certificates/server.pem" in said
     assert sorted(path.name for path in (tmp_path / "certificates").iterdir()) == ["ca.key", "ca.pem"]
+
+
+def test_the_lines_for_containers(tmp_path):
+    """docs/containers.md: the server sees its own key and no other, and can read it after a second run, too."""
+    text = (ROOT / "docs/containers.md").read_text()
+    text = text[text.index("To have devices fetch over TLS"):]
+    lines = "".join(re.findall(r"^    (?:\.\./script/dev-cert|sudo|chmod).*\n", text[:text.index("`compose.override.yaml`")], re.M))
+    assert "dev-cert" in lines
+    mounted = tmp_path / re.search(r'"\./(\S+):/certificates:ro"', text).group(1)
+    uid = 10001 if os.geteuid() == 0 else os.geteuid()
+    lines = lines.replace("../script", str(ROOT / "script")).replace("sudo ", "").replace("10001", str(uid))
+    run(tmp_path, "device", "5C-CF-7F-B1-E0-42")
+    seen = set()
+    for _ in range(2):
+        subprocess.run(["sh", "-euc", lines], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+        assert [path.name for path in mounted.glob("*.key")] == ["server.key"]
+        key = mounted / "server.key"
+        assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode) & 0o477) == (uid, 0o400)
+        assert mounted.stat().st_mode & 0o005 == 0o005, "its user gets there"
+        seen.add(key.read_text())
+        assert openssl("pkey", "-in", key, "-pubout") == openssl("x509", "-in", mounted / "server.pem", "-noout", "-pubkey")
+    assert len(seen) == 2, "a new one came"

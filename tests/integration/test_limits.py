@@ -50,7 +50,7 @@ def is_waiting(connection, seconds=0.4):
 
 def test_connection_limit_makes_wait(tmp_path):
     """Beyond --connections-max one waits for room, without being turned away, and is served as soon as one leaves."""
-    with Server(tmp_path, connections_max=4) as server:
+    with Server(tmp_path, connections_max=4, peer_connections=0) as server:
         held = [server.connect() for _ in range(4)]
         assert all(healthy(connection) for connection in held)
         fifth = server.connect()
@@ -75,7 +75,7 @@ def test_out_of_descriptors(tmp_path, image):
     def few():
         resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
 
-    with Server(tmp_path, preexec_fn=few, idle_timeout="10m", head_timeout="10m") as server:
+    with Server(tmp_path, preexec_fn=few, peer_connections=0, idle_timeout="10m", head_timeout="10m") as server:
         crowd = [server.connect() for _ in range(130)]
         for connection in crowd:
             connection.sendall(HEALTHZ)
@@ -99,6 +99,17 @@ def test_out_of_descriptors(tmp_path, image):
             connection.close()
         assert check(server, "/healthz", {}).status == 200
         assert_whole(check(server, "/update/door"), image)
+
+
+def test_fewer_than_asked_for(tmp_path):
+    """Where there are not as many descriptors it is said, once; of those that there are a quarter is for others."""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+
+    with Server(tmp_path, preexec_fn=few, connections_max=1000) as server:
+        server.wait_log("level=warn event=connections_limited wanted=1000 allowed=48 remedy=.*ulimit")
+        server.wait_log("level=info event=peer_connections_limited wanted=2000 allowed=36 remedy=.*ulimit")
+        assert server.log().count("connections_limited") == 2
 
 
 def limit_descriptors(server, soft):
@@ -400,7 +411,7 @@ FIRST_HEAD_S = 3
 def door(tmp_path):
     """A server that closes nobody by itself in the time of a test, and a token for its door."""
     with Server(tmp_path, admin_listen="127.0.0.1:0", head_timeout="10m", idle_timeout="10m") as server:
-        server.token = Admin(tmp_path / "state/admin.sock").post("/api/v1/tokens", {"name": "t"}).json["token"]
+        server.token = Admin(tmp_path / "state/admin.sock").post("/api/v1/tokens", {"name": "t", "role": "operate"}).json["token"]
         yield server
 
 
@@ -424,9 +435,18 @@ def asks(server, source="127.0.0.1"):
     return connection
 
 
-def is_kept(server, connection):
-    connection.sendall(status_request(server))
-    return Reply(connection.recv(65536)).status == 200
+def works(server, source="127.0.0.1"):
+    """Let in, and on the way with a body."""
+    words = {"Authorization": f"Bearer {server.token}", "Content-Length": "2", "Expect": "100-continue"}
+    connection = knock(server, source, device_request("/api/v1/rollouts", words, http="1.1", method="POST"))
+    assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    return connection
+
+
+def is_kept(connection):
+    """One at work: an empty order is refused, but heard."""
+    connection.sendall(b"{}")
+    return Reply(connection.recv(65536)).status == 400
 
 
 def is_closed(connection):
@@ -446,14 +466,14 @@ def is_closed_by_now(connection):
 @pytest.mark.parametrize("data", [b"", b"GET /api/v1/status HTTP/1.1\r\nHost:"], ids=["silent", "part of a head"])
 def test_one_address_does_not_take_the_operators_door(door, data):
     """Its own later connections take the place of its first, and nobody else's."""
-    proper = asks(door)
+    proper = works(door)
     crowd = [knock(door, data=data) for _ in range(PLACES + 6)]
     asks(door).close()
     asks(door, "127.0.0.2").close()
     gone = PLACES + 6 + 1 - (SHARE - 1)
     assert sum(is_closed_by_now(connection) for connection in crowd) == gone
     assert not is_closed_by_now(crowd[-1]), "the newest, which may be about to ask"
-    assert is_kept(door, proper)
+    assert is_kept(proper)
     assert refused_for(door, "made-room") == gone
     assert refused_for(door, "peer-full") == 0
     door.wait_log("event=connection_refused why=made-room peer=127.0.0.1:[0-9]+ connections=1 remedy=")
@@ -487,7 +507,7 @@ def test_flood_from_one_address(door):
 
 def test_many_addresses_do_not_take_the_operators_door(door):
     """The door is full: who is silent makes room, those first who have been for longest; who is slow does not."""
-    proper = [asks(door, "127.0.0.9") for _ in range(4)]
+    proper = [works(door, "127.0.0.9") for _ in range(4)]
     slow = knock(door, "127.0.0.8", b"GET /api/v1/status HTTP/1.1\r\nHost: a\r\n")
     crowd = [knock(door, f"127.0.0.{i}") for i in (2, 3, 4) for _ in range(19)]
     time.sleep(0.3)
@@ -496,24 +516,34 @@ def test_many_addresses_do_not_take_the_operators_door(door):
     asks(door, "127.0.0.2").close()
     slow.sendall(status_request(door).partition(b"\r\n")[2].partition(b"\r\n")[2])
     assert Reply(slow.recv(65536)).status == 200
-    assert all(is_kept(door, connection) for connection in proper)
+    assert all(is_kept(connection) for connection in proper)
     gone = refused_for(door, "made-room")
     assert 16 < gone < 20
     assert all(is_closed(connection) for connection in crowd[:gone])
 
 
-def test_those_who_were_let_in_stay(door):
-    """An address has its share; the rest of the door is for others, and nobody who was let in leaves for anyone."""
-    proper = [asks(door) for _ in range(SHARE)]
+def test_those_at_work_stay(door):
+    """An address has its share; the rest of the door is for others, and nobody who is at work leaves for anyone."""
+    proper = [works(door) for _ in range(SHARE)]
     assert is_closed(knock(door))
     assert refused_for(door, "peer-full") == 1
     door.wait_log("event=connection_refused why=peer-full peer=127.0.0.1:")
-    others = [asks(door, "127.0.0.2") for _ in range(PLACES - SHARE)]
+    others = [works(door, "127.0.0.2") for _ in range(PLACES - SHARE)]
     late = knock(door, "127.0.0.3", status_request(door))
-    assert is_waiting(late)  # full of those who were let in: it waits for one of them to leave
+    assert is_waiting(late)  # full of those at work: it waits for one of them to leave
     others.pop().close()
     assert Reply(late.recv(65536)).status == 200
-    assert all(is_kept(door, connection) for connection in proper + others)
+    assert all(is_kept(connection) for connection in proper + others)
+
+
+def test_those_at_rest_make_room_at_the_operators_door(door):
+    """Else two addresses hold it for ever, with a request now and then, whoever else would operate."""
+    resting = [asks(door, f"127.0.0.{1 + i % 2}") for i in range(PLACES)]
+    late = knock(door, "127.0.0.3", status_request(door))
+    assert Reply(late.recv(65536)).status == 200
+    assert refused_for(door, "made-room") >= 1
+    for connection in resting:
+        connection.close()
 
 
 def test_who_was_answered_makes_room(door):

@@ -1,6 +1,7 @@
 """From `publish-update` to the device's topic, over a real mosquitto, seen by an independent client."""
 
 import json
+import pathlib
 import re
 import signal
 import socket
@@ -15,6 +16,7 @@ from tests.support.mqtt import Broker, Listener, certificates, free_port, wait_c
 from tests.support.updraft import BIN, ESP8266, PATIENCE_S, Server, check, make_image, wait_until
 
 IS_SANITIZED = any(word in (BIN / "updraftd").read_bytes() for word in (b"__asan_", b"__tsan_"))
+ROOT = pathlib.Path(__file__).parents[2]
 MACS = [f"5ccf7f{i:06x}" for i in range(1, 301)]
 
 
@@ -434,6 +436,34 @@ def test_an_acl_that_says_no(tmp_path, guarded):
         failed = house.wait_rollout(answer, lambda now: now["state"] == "aborted", "the refusal")
         assert failed["why"] == ("no command reached the broker: refused: the broker's ACL denies publishing to updraft/d1_mini/update: "
                                  "grant the user updraft write on it")
+
+
+def rules_of_the_docs():
+    """The ACL that docs/mqtt.md tells to write."""
+    text = (ROOT / "docs/mqtt.md").read_text()
+    return re.search(r"^    # acl.*\n((?:    .*\n)+)", text, re.M)[1].replace("    ", "")
+
+
+@pytest.mark.parametrize("rules", [rules_of_the_docs, (ROOT / "docker/broker.acl").read_text], ids=["docs", "docker"])
+def test_a_device_speaks_in_no_other_name(tmp_path, rules):
+    """Else whoever has read the login out of one device halts everybody's rollouts."""
+    acl, (own, other) = tmp_path / "acl", MACS[:2]
+    acl.write_text(rules())
+    with Broker(tmp_path / "broker", f"acl_file {acl}") as broker, \
+            Listener(broker, "updraft/#", client_id="server", user="updraft") as server:
+        for topic in [f"updraft/d/{other}/status", f"updraft/d/{other}/online", f"updraft/d/{own}/update", "updraft/d/update"]:
+            with Listener(broker, "none", client_id=other, user=own) as forger:  # its link may end over it
+                forger.client.publish(topic, b"forged")
+        device = Listener(broker, "updraft/#", client_id=other, user=own)
+        device.publish(f"updraft/d/{own}/status", b"its own")
+        device.publish(f"updraft/d/{own}/online", b"1")
+        server.wait(2)
+        assert server.topics() == [f"updraft/d/{own}/status", f"updraft/d/{own}/online"]
+        for topic in [f"updraft/d/{other}/update", f"updraft/d/{own}/update", "updraft/d/update"]:
+            server.publish(topic, b"{}")
+        device.wait(2)
+        assert device.topics() == [f"updraft/d/{own}/update", "updraft/d/update"]
+        device.close()
 
 
 def test_the_password_in_a_file(tmp_path, guarded):

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from tests.support.admin import Admin
-from tests.support.updraft import ROOT, Server, make_image, wait_until
+from tests.support.updraft import ROOT, Server, make_image, read_to_end, wait_until
 
 DOCUMENT = json.loads((ROOT / "docs/openapi.json").read_text())
 SIZES = {"minProperties", "maxProperties"}  # of an object in which nothing is required
@@ -123,7 +123,7 @@ def test_the_document_holds_together():
 def test_every_route_is_described():
     """An address that the server has and the document has not, or the other way round."""
     table = (ROOT / "server/admin_routes.c").read_text().partition(" routes[] = {")[2].partition("};")[0]
-    rows = re.findall(r'{ "(\w+)", "([^"]+)", \w+, \w+, (?:"([^"]+)"|NULL), ROLE_(\w+), (?:"([^"]+)"|NULL), \w+ }',
+    rows = re.findall(r'{ "(\w+)", "([^"]+)", \w+, \w+, (?:"([^"]+)"|NULL), ROLE_(\w+), (?:"([^"]+)"|NULL), \w+, \w+ }',
                       re.sub(r"\s+", " ", table))
     routes = {(method, path + tail): (role.lower(), act) for method, path, tail, role, act in rows}
     assert len(routes) > 10 and len(routes) == len(rows) == table.count("admin_")
@@ -309,6 +309,14 @@ def test_bad_parameters(server, operation_id, address, named):
     assert named in refused(server, operation_id, 400, "bad-request", address)["message"]
 
 
+def test_nobody_takes_a_parameter_unread(server):
+    """Else an order goes without what was asked for: ?plan=1 begins a rollout."""
+    for path, method, operation in operations():
+        address = re.sub(r"{\w+}", "nobody", path) + "?colour=red"
+        body = {} if method in ("post", "patch") else None
+        assert "colour" in refused(server, operation["operationId"], 400, "bad-request", address, body)["message"]
+
+
 @pytest.mark.parametrize("body, named", [
     ({"type": "d1_mini", "colour": "red"}, "colour"),
     ({}, "type"),
@@ -489,9 +497,7 @@ def ask_raw(server, head, body=b""):
         connection.settimeout(30)
         connection.connect(str(server.folder / "state/admin.sock"))
         connection.sendall(head + body)
-        answer = b""
-        while piece := connection.recv(65536):
-            answer += piece
+        answer = read_to_end(connection)
     head, _, body = answer.partition(b"\r\n\r\n")
     return types.SimpleNamespace(status=int(head.split()[1]), json=json.loads(body), text=body.decode(),
                                  headers={"Content-Type": re.search(rb"Content-Type: ([^\r]+)", head)[1].decode()})

@@ -244,11 +244,11 @@ def test_a_changed_image_is_withdrawn(server, tmp_path, keys):
 
 # --- keys that change -------------------------------------------------------------------------------------------------
 
-def with_config(folder, *public):
+def with_config(folder, *public, **flags):
     """A server whose configuration file names the keys."""
     config = folder / "updraft.ini"
     config.write_text("".join(f"signing-key = {key}\n" for key in public))
-    return Server(folder, config=config)
+    return Server(folder, config=config, **flags)
 
 
 def reload(server, *public):
@@ -279,6 +279,26 @@ def test_keys_are_rotated(tmp_path, keys):
                    "the start to have read nothing: what was verified is known")
     with with_config(tmp_path, old[1]) as server:
         assert files(server) == ["old/1.0.bin"], "what another key's server learned is not believed"
+
+
+@pytest.mark.parametrize("before", [[], ["other rsa"]], ids=["first key", "other key"])
+def test_a_rollout_outlasts_a_change_of_keys(tmp_path, keys, before):
+    """All images are withdrawn until the scan has seen that the key to come vouches for them as well: that is no end."""
+    data = made(tmp_path)
+    whole = with_trailer(keys["other rsa"], data, tmp_path)
+    put(tmp_path / "firmware/door/2.0.bin", whole)
+    put(tmp_path / "firmware/door/2.0.bin.sig", signature(keys["rsa"], whole, tmp_path))
+    with with_config(tmp_path, *(keys[name][1] for name in before), sandbox_read=keys["rsa"][1].parent) as server:
+        check(server, "/update/door", version="2.0")
+        order = admin_of(server).post("/api/v1/rollouts", {"type": "door"}).json["id"]
+        reload(server, keys["rsa"][1])
+        server.wait_log("event=image_removed file=door/2.0.bin")
+        wait_until(lambda: files(server) == ["door/2.0.bin"], "it to be vouched for anew")
+        now = admin_of(server).get(f"/api/v1/rollouts/{order}").json
+        assert (now["state"], now["why"]) == ("running", ""), now
+        assert check(server, "/update/door", version="1.0").status == 200
+        reload(server, keys["ed25519"][1])
+        wait_until(lambda: admin_of(server).get(f"/api/v1/rollouts/{order}").json["state"] == "halted", "nobody to vouch for it")
 
 
 @pytest.mark.parametrize("break_it, words", [

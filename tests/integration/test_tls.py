@@ -13,7 +13,7 @@ import pytest
 from tests.support.download import LARGE, assert_whole, md5
 from tests.support.preload import order, preloaded
 from tests.support.tls import Relay, TlsServer, dev_cert, openssl, read_some, reload, s_client, session_of
-from tests.support.updraft import ESP8266, PATIENCE_S, Reply, device_request, make_image, wait_until
+from tests.support.updraft import ESP8266, PATIENCE_S, Reply, device_request, make_image, read_to_end, wait_until
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 VERSIONS = {"1.2": V12, "1.3": V13}
@@ -49,9 +49,7 @@ def test_a_kept_connection(server):
     request = device_request("/firmware/door/2.0.bin", {"User-Agent": "curl", "Range": "bytes=1000-200999"}, http="1.1")
     with server.tls() as connection:
         connection.sendall(request * 3 + device_request("/update/porch", ESP8266))
-        data = b""
-        while piece := connection.recv(65536):
-            data += piece
+        data = read_to_end(connection)
     for _ in range(3):
         reply = Reply(data)
         assert reply.status == 206 and reply.body == server.image[1000:201000]
@@ -132,9 +130,7 @@ def test_protocols(server):
 def test_plain_http_at_the_tls_door(server):
     with socket.create_connection(("127.0.0.1", server.tls_port), 60) as connection:
         connection.sendall(device_request("/update/door", ESP8266))
-        data = b""
-        while piece := connection.recv(65536):
-            data += piece
+        data = read_to_end(connection)
     reply = Reply(data)
     assert reply.status == 400 and reply.body == b"this address speaks TLS: use https:// in URLs\n" and reply.rest == b""
     server.wait_log(r'event=tls_failed .*remedy="it speaks plain HTTP')
@@ -180,9 +176,7 @@ def test_who_reads_nothing_has_nothing(tmp_path, certs):
         head = read_some(connection, 1000)
         time.sleep(0.5)
         assert "update_sent" not in server.log()
-        rest = b""
-        while piece := connection.recv(65536):
-            rest += piece
+        rest = read_to_end(connection)
         connection.close()
         assert_whole(Reply(head + rest), data)
         server.wait_log(f"event=update_sent .*bytes={len(data)}")
@@ -197,8 +191,7 @@ def test_the_end_of_a_server_lets_downloads_end(server):
     half.sendall(b"\x16\x03\x01\x02\x00\x01")
     wait_until(lambda: server.metric("updraft_tls_handshakes_under_way") == 1, "a handshake")
     server.process.terminate()
-    while piece := connection.recv(65536):
-        data += piece
+    data += read_to_end(connection)
     connection.close()
     assert_whole(Reply(data), server.image)
     server.process.wait(PATIENCE_S)
@@ -211,8 +204,7 @@ def test_the_end_of_a_kept_connection(server):
     connection.sendall(device_request("/firmware/door/2.0.bin", {"User-Agent": "curl"}, http="1.1"))
     data = read_some(connection, 1000)
     server.process.terminate()
-    while piece := connection.recv(65536):
-        data += piece
+    data += read_to_end(connection)
     connection.close()
     assert_whole(Reply(data), server.image)
     server.process.wait(PATIENCE_S)

@@ -12,7 +12,7 @@ from tests.support.admin import Admin
 from tests.support.download import LARGE, assert_whole
 from tests.support.preload import order, preloaded
 from tests.support.tls import TlsServer, dev_cert, openssl, read_some, reload, sign
-from tests.support.updraft import BIN, ESP8266, Reply, device_request, make_image, wait_until
+from tests.support.updraft import BIN, ESP8266, Reply, device_request, make_image, read_to_end, wait_until
 
 HEALTH = b"GET /healthz HTTP/1.0\r\n\r\n"
 
@@ -42,9 +42,7 @@ def test_reload(tmp_path):
         dev_cert(certs, "127.0.0.1")
         reload(server)
         assert serial_of(server) != before
-        rest = b""
-        while piece := connection.recv(65536):
-            rest += piece
+        rest = read_to_end(connection)
         connection.close()
         assert_whole(Reply(head + rest), data)
 
@@ -105,9 +103,7 @@ def test_reload_while_they_come(tmp_path):
                 try:
                     with server.tls(context, session=session) as connection:
                         connection.sendall(device_request("/update/door", ESP8266, mac=f"5C:CF:7F:00:00:{count[0] % 256:02X}"))
-                        got = b""
-                        while piece := connection.recv(65536):
-                            got += piece
+                        got = read_to_end(connection)
                         session = connection.session
                     assert_whole(Reply(got), data)
                     count[0] += 1

@@ -36,6 +36,19 @@ def refused(server, certificate=None, version=V12):
     return False
 
 
+def is_kept(connection):
+    """Whether another request may follow the one that is answered here; if not, the connection ends in order."""
+    connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: updraft\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"ok\n"):
+        piece = connection.recv(1000)
+        assert piece, answer
+        answer += piece
+    kept = b"\r\nConnection: keep-alive\r\n" in answer
+    assert kept or connection.recv(1) == b""
+    return kept
+
+
 def test_required(tmp_path, certs, own):
     other = dev_cert(tmp_path / "other", "device", "5C:CF:7F:B1:E0:42")
     good = own / "device-5ccf7fb1e042.pem"
@@ -70,15 +83,18 @@ def test_times(tmp_path, certs, own):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_session_ends_with_its_certificate(tmp_path, certs, own, version):
-    """A resumed session is not verified again: it must not outlive what it was verified by."""
+def test_all_ends_with_the_certificate(tmp_path, certs, own, version):
+    """Neither a resumed session nor a kept connection is verified again: they must not outlive what they were verified by."""
     end, clock = time.time() + 2 * 3600, tmp_path / "state/clock"  # where a confined server may look
     brief = sign(own, "brief", "5ccf7fb1e042", end=time.strftime("%Y%m%d%H%M%SZ", time.gmtime(end)))
     with TlsServer(tmp_path, certs, tls_client_ca=own / "ca.pem", env=preloaded("turn_clock", TURN_CLOCK=clock)) as server:
         context = server.context(VERSIONS[version], certificate=brief)
         session, _ = session_of(server, context)
         assert session_of(server, context, session=session)[1], "it is resumed while the certificate is good"
-        order(clock, 3 * 3600)
+        with server.tls(context) as connection:
+            assert is_kept(connection)
+            order(clock, 3 * 3600)
+            assert not is_kept(connection)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             with server.tls(context, session=session) as connection:
                 connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
@@ -90,7 +106,8 @@ def test_a_session_ends_with_its_certificate(tmp_path, certs, own, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_revoked_by_removal(tmp_path, certs, own, version):
-    """Certificates listed one by one; out of the file, and the next handshake fails, with a ticket, too."""
+    """Certificates listed one by one; out of the file, and the next handshake fails, with a ticket, too. Who holds its
+    connection gets one more answer."""
     version = VERSIONS[version]
     trusted = tmp_path / "trusted.pem"
     first, second = own / "device-5ccf7fb1e042.pem", own / "device-5ccf7fb1e043.pem"
@@ -99,11 +116,32 @@ def test_revoked_by_removal(tmp_path, certs, own, version):
         context = server.context(version, certificate=first)
         session, _ = session_of(server, context)
         assert session_of(server, context, session=session)[1]
-        trusted.write_text(second.read_text())
-        reload(server)
+        with server.tls(context) as connection:
+            assert is_kept(connection)
+            trusted.write_text(second.read_text())
+            reload(server)
+            assert not is_kept(connection)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             server.tls_ask(device_request("/update/door", ESP8266), context=context, session=session)
         assert not refused(server, second, version)
+
+
+def test_who_comes_anew(tmp_path, certs, own):
+    """Who showed a certificate, where others are trusted by then; who showed none, where one is wanted. All others need not
+    shake hands for a reload."""
+    config, trusted, ca = tmp_path / "updraft.ini", tmp_path / "trusted.pem", (own / "ca.pem").read_text()
+    config.write_text("tls-client = optional\n")
+    trusted.write_text(ca)
+    with TlsServer(tmp_path, certs, tls_client_ca=trusted, config=config) as server:
+        with server.tls(server.context(certificate=own / "device-5ccf7fb1e042.pem")) as shown, server.tls() as silent:
+            reload(server)
+            assert is_kept(shown) and is_kept(silent)
+            trusted.write_text(ca + (certs / "ca.pem").read_text())
+            reload(server)
+            assert not is_kept(shown) and is_kept(silent)
+            config.write_text("tls-client = required\n")
+            reload(server)
+            assert not is_kept(silent)
 
 
 def test_revoked_by_a_list(tmp_path, certs, own):
@@ -117,22 +155,105 @@ def test_revoked_by_a_list(tmp_path, certs, own):
         server.wait_log('event=tls_failed .*why="certificate revoked"')
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_tickets_end_with_the_list(tmp_path, certs, own, version):
-    """A list of those revoked that is out of date judges nobody: a ticket, which is made anew each time, is no way around."""
+def an_authority(folder, *more):
+    """With a certificate that it signed: folder/device.pem."""
+    folder.mkdir()
+    openssl("req", "-x509", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+            f"/CN={folder.name}", "-keyout", folder / "ca.key", "-out", folder / "ca.pem", *more)
+    sign(folder, "device", "5ccf7fb1e042")
+    return folder
+
+
+def list_of(authority, *more):
+    openssl("ca", "-config", authority / "odd.cnf", "-gencrl", "-out", authority / "crl.pem", *more)
+    return (authority / "crl.pem").read_text()
+
+
+@pytest.mark.parametrize("shown_by", ["device", "file"])
+def test_an_authority_revoked_by_a_list(tmp_path, certs, shown_by):
+    """One between a root and the devices, where there is a list of the root's; where there is none, none is wanted."""
+    make_image("esp8266", tmp_path / "firmware/door/2.0.bin", seed=1)
+    root = an_authority(tmp_path / "root")
+    middle = an_authority(tmp_path / "middle", "-CA", root / "ca.pem", "-CAkey", root / "ca.key")
+    shown, trusted, chain = middle / "device.pem", tmp_path / "trusted.pem", (middle / "ca.pem").read_text()
+    known = (root / "ca.pem").read_text() + list_of(middle)
+    if shown_by == "file":
+        known += chain
+    else:
+        shown.write_text(shown.read_text() + chain)
+    trusted.write_text(known)
+    with TlsServer(tmp_path, certs, tls_client_ca=trusted) as server:
+        context = server.context(V12, certificate=shown)
+        assert server.tls_check(context=context).status == 200
+        trusted.write_text(known + list_of(root))
+        reload(server)
+        assert server.tls_check(context=context).status == 200
+        trusted.write_text(known + list_of(root, "-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200201000000Z"))
+        reload(server)
+        with pytest.raises(ssl.SSLError, match="alert certificate expired"):
+            server.tls(context)
+        openssl("ca", "-config", root / "odd.cnf", "-revoke", middle / "ca.pem")
+        trusted.write_text(known + list_of(root))
+        reload(server)
+        with pytest.raises(ssl.SSLError, match="alert certificate revoked"):
+            server.tls(context)
+
+
+@pytest.mark.parametrize("version, by_id", [("1.2", False), ("1.2", True), ("1.3", False)])
+def test_all_ends_with_the_list(tmp_path, certs, own, version, by_id):
+    """A list of those revoked that is out of date judges nobody: neither a ticket, which is made anew each time, nor a
+    connection that is kept is a way around. All others shake hands once and are resumed again, up to the next end."""
     sign(own, "any", "5ccf7fb1e042")
-    openssl("ca", "-config", own / "odd.cnf", "-gencrl", "-crlhours", "2", "-out", own / "crl.pem")
+    other = an_authority(tmp_path / "other")
     trusted, clock = tmp_path / "trusted.pem", tmp_path / "state/clock"  # where a confined server may look
-    trusted.write_text((own / "ca.pem").read_text() + (own / "crl.pem").read_text())
-    with TlsServer(tmp_path, certs, tls_client_ca=trusted, env=preloaded("turn_clock", TURN_CLOCK=clock)) as server:
+    trusted.write_text("".join([(own / "ca.pem").read_text(), list_of(own, "-crlhours", "2"),
+                                (other / "ca.pem").read_text(), list_of(other, "-crlhours", "4")]))
+    with TlsServer(tmp_path, certs, tls_client_ca=trusted, tls_client="optional",
+                   env=preloaded("turn_clock", TURN_CLOCK=clock)) as server:
         context = server.context(VERSIONS[version], certificate=own / "device-5ccf7fb1e042.pem")
+        others = server.context(VERSIONS[version])
+        if by_id:
+            context.options |= ssl.OP_NO_TICKET
+            others.options |= ssl.OP_NO_TICKET
         session, _ = session_of(server, context)
         assert session_of(server, context, session=session)[1]
-        order(clock, 3 * 3600)
+        with server.tls(context) as connection:
+            assert is_kept(connection)
+            order(clock, 3 * 3600)
+            assert not is_kept(connection)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             server.tls_ask(device_request("/update/door", ESP8266), context=context, session=session)
         server.wait_log('event=tls_failed .*why="CRL has expired"')
-        assert server.handshakes("resumed") == 1
+        session, _ = session_of(server, others)
+        assert session_of(server, others, session=session)[1]
+        order(clock, 5 * 3600)
+        assert not session_of(server, others, session=session)[1]
+        assert server.handshakes("resumed") == 2
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_authority_that_is_over_leaves_others_alone(tmp_path, certs, own, version):
+    """Found so when the file is read: whom it vouched for is out, with a ticket of before, too; all others go on being
+    resumed."""
+    brief = dev_cert(tmp_path / "brief", "device", "5C:CF:7F:B1:E0:44")
+    day = openssl("x509", "-in", brief / "ca.pem", "-signkey", brief / "ca.key", "-days", "1").decode()
+    trusted, clock = tmp_path / "trusted.pem", tmp_path / "state/clock"  # where a confined server may look
+    trusted.write_text((own / "ca.pem").read_text() + day)
+    clock.parent.mkdir()
+    order(clock, 23 * 3600)
+    with TlsServer(tmp_path, certs, tls_client_ca=trusted, env=preloaded("turn_clock", TURN_CLOCK=clock)) as server:
+        theirs = server.context(VERSIONS[version], certificate=brief / "device-5ccf7fb1e044.pem")
+        others = server.context(VERSIONS[version], certificate=own / "device-5ccf7fb1e042.pem")
+        session, _ = session_of(server, theirs)
+        assert session_of(server, theirs, session=session)[1]
+        order(clock, 25 * 3600)
+        reload(server)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            server.tls_ask(device_request("/update/door", ESP8266), context=theirs, session=session)
+        server.wait_log('event=tls_failed .*why="certificate has expired"')
+        session, _ = session_of(server, others)
+        assert session_of(server, others, session=session)[1]
+        assert server.handshakes("resumed") == 2
 
 
 @pytest.mark.parametrize("mode, name, alternative, said, status", [

@@ -299,24 +299,14 @@ void broker_start(struct broker *broker, const struct broker_options *options)
     broker_restart(broker);
 }
 
-static void end_by(struct broker *broker, int signal)
+void broker_kill(struct broker *broker)
 {
     if (broker->pid > 0) {
-        kill(broker->pid, signal);
+        kill(broker->pid, SIGKILL);
         kill(broker->pid, SIGCONT); /* a frozen one hears only SIGKILL */
         waitpid(broker->pid, NULL, 0);
         broker->pid = 0;
     }
-}
-
-void broker_kill(struct broker *broker)
-{
-    end_by(broker, SIGKILL);
-}
-
-void broker_end(struct broker *broker)
-{
-    end_by(broker, SIGTERM);
 }
 
 void broker_freeze(struct broker *broker)

@@ -39,10 +39,9 @@ uint16_t free_port(void);
 void broker_start(struct broker *broker, const struct broker_options *options);
 
 void broker_kill(struct broker *broker);    /* SIGKILL: without a word to anybody */
-void broker_end(struct broker *broker);     /* SIGTERM: it says goodbye */
 void broker_freeze(struct broker *broker);  /* SIGSTOP: connections stay, nobody answers */
 void broker_thaw(struct broker *broker);    /* SIGCONT */
-void broker_restart(struct broker *broker); /* after one of the first two: same port, nothing remembered */
+void broker_restart(struct broker *broker); /* after a kill: same port, nothing remembered */
 
 /* Kills it where it still runs and removes its folder. */
 void broker_close(struct broker *broker);

@@ -3,7 +3,6 @@
 #include "tests/support/image_make.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -450,71 +449,4 @@ uint8_t *image_make(const struct image_make *wish, size_t *n)
     }
     *n = draft.len;
     return draft.at;
-}
-
-static bool name_parse(const char *name, const char *const *names, size_t count, size_t *index)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *index = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-bool image_make_kind_parse(const char *name, enum image_make_kind *kind)
-{
-    static const char *const names[] = { "esp8266", "tasmota", "user1",    "user2", "esp32",
-                                         "factory", "spiffs",  "littlefs", "html" };
-    size_t index;
-    bool ok = name_parse(name, names, COUNT_OF(names), &index);
-    if (ok) {
-        *kind = (enum image_make_kind)index;
-    }
-    return ok;
-}
-
-bool image_make_break_parse(const char *name, enum image_make_break *broken)
-{
-    static const char *const names[] = { "none", "checksum", "digest", "truncate", "segments" };
-    size_t index;
-    bool ok = name_parse(name, names, COUNT_OF(names), &index);
-    if (ok) {
-        *broken = (enum image_make_break)index;
-    }
-    return ok;
-}
-
-static bool same_chip(const char *a, const char *b)
-{
-    for (;; a++, b++) {
-        a += *a == '-';
-        b += *b == '-';
-        if (tolower((unsigned char)*a) != tolower((unsigned char)*b)) {
-            return false;
-        }
-        if (*a == '\0') {
-            return true;
-        }
-    }
-}
-
-bool image_make_chip_parse(const char *name, enum chip *chip)
-{
-    static const struct {
-        enum chip chip;
-        const char *text;
-    } chips[] = {
-#define X(id_name, id, id_text) { CHIP_##id_name, id_text },
-        CHIP_LIST(X)
-#undef X
-    };
-    for (size_t i = 0; i < COUNT_OF(chips); i++) {
-        if (same_chip(name, chips[i].text)) {
-            *chip = chips[i].chip;
-            return true;
-        }
-    }
-    return false;
 }

@@ -51,9 +51,4 @@ struct image_make {
 /* Returns the bytes, to be freed by the caller, and their number; the same for the same wish. */
 uint8_t *image_make(const struct image_make *wish, size_t *n);
 
-/* "esp8266", "user1", …: writes the kind and returns true, or returns false. The other two likewise. */
-bool image_make_kind_parse(const char *name, enum image_make_kind *kind);
-bool image_make_break_parse(const char *name, enum image_make_break *broken);
-bool image_make_chip_parse(const char *name, enum chip *chip); /* "esp32c3" and "ESP32-C3" */
-
 #endif

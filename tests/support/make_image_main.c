@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
+
 static const char usage[] =
     "usage: updraft-make-image KIND OUT [key=value ...]\n"
     "\n"
@@ -43,16 +45,33 @@ static bool parse_size(const char *text, uint64_t max, uint64_t *size)
     return true;
 }
 
-static bool set_mode(struct image_make *wish, const char *value)
+static bool find_word(const char *word, const char *const *words, size_t count, unsigned *place)
 {
-    static const char *const modes[IMAGE_FLASH_MODES] = { "qio", "qout", "dio", "dout" };
-    for (unsigned i = 0; i < IMAGE_FLASH_MODES; i++) {
-        if (strcmp(value, modes[i]) == 0) {
-            wish->flash_mode = i;
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(word, words[i]) == 0) {
+            *place = i;
             return true;
         }
     }
     return false;
+}
+
+static bool set_kind(struct image_make *wish, const char *value)
+{
+    static const char *const kinds[] = { "esp8266", "tasmota", "user1",    "user2", "esp32",
+                                         "factory", "spiffs",  "littlefs", "html" };
+    unsigned place;
+    bool ok = find_word(value, kinds, COUNT_OF(kinds), &place);
+    if (ok) {
+        wish->kind = (enum image_make_kind)place;
+    }
+    return ok;
+}
+
+static bool set_mode(struct image_make *wish, const char *value)
+{
+    static const char *const modes[IMAGE_FLASH_MODES] = { "qio", "qout", "dio", "dout" };
+    return find_word(value, modes, IMAGE_FLASH_MODES, &wish->flash_mode);
 }
 
 static bool set_flash(struct image_make *wish, const char *value)
@@ -130,14 +149,49 @@ static bool set_hash(struct image_make *wish, const char *value)
     return ok;
 }
 
+/* "esp32c3" is ESP32-C3. */
+static bool same_chip(const char *a, const char *b)
+{
+    for (;; a++, b++) {
+        a += *a == '-';
+        b += *b == '-';
+        if (tolower((unsigned char)*a) != tolower((unsigned char)*b)) {
+            return false;
+        }
+        if (*a == '\0') {
+            return true;
+        }
+    }
+}
+
 static bool set_chip(struct image_make *wish, const char *value)
 {
-    return image_make_chip_parse(value, &wish->chip);
+    static const struct {
+        enum chip chip;
+        const char *text;
+    } chips[] = {
+#define X(id_name, id, id_text) { CHIP_##id_name, id_text },
+        CHIP_LIST(X)
+#undef X
+    };
+    for (size_t i = 0; i < COUNT_OF(chips); i++) {
+        if (same_chip(value, chips[i].text)) {
+            wish->chip = chips[i].chip;
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool set_break(struct image_make *wish, const char *value)
 {
-    return image_make_break_parse(value, &wish->broken);
+    static const char *const breaks[] = { "none", "checksum", "digest", "truncate", "segments" };
+    unsigned place;
+    bool ok = find_word(value, breaks, COUNT_OF(breaks), &place);
+    if (ok) {
+        wish->broken = (enum image_make_break)place;
+    }
+    return ok;
 }
 
 static bool set_version(struct image_make *wish, const char *value)
@@ -164,7 +218,7 @@ static const struct {
 
 static bool set_option(struct image_make *wish, const char *option)
 {
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
         size_t n = strlen(keys[i].key);
         if (strncmp(option, keys[i].key, n) == 0) {
             if (keys[i].set(wish, option + n)) {
@@ -203,7 +257,7 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    if (!image_make_kind_parse(argv[1], &wish.kind)) {
+    if (!set_kind(&wish, argv[1])) {
         fprintf(stderr, "updraft-make-image: %s: no such kind\n%s", argv[1], usage);
         return 2;
     }

@@ -8,7 +8,7 @@ import subprocess
 import threading
 
 from tests.support.admin import Admin
-from tests.support.updraft import ESP8266, PATIENCE_S, ROOT, Reply, Server, device_request, wait_until
+from tests.support.updraft import ESP8266, PATIENCE_S, ROOT, Reply, Server, device_request, read_to_end, wait_until
 
 
 def dev_cert(folder, *words):
@@ -98,10 +98,7 @@ class TlsServer(Server):
         """All bytes that are answered to one request on a connection of its own, which must end in order."""
         with self.tls(**how) as connection:
             connection.sendall(request)
-            pieces = []
-            while piece := connection.recv(65536):
-                pieces.append(piece)
-            return b"".join(pieces)
+            return read_to_end(connection)
 
     def tls_check(self, path="/update/door", headers=ESP8266, context=None, session=None, **changes):
         return Reply(self.tls_ask(device_request(path, headers, **changes), context=context, session=session))

@@ -6,6 +6,7 @@
 
 #include "fleet/fleet.h"
 #include "proto/version.h"
+#include "tests/support/no_effects.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -60,38 +61,6 @@ struct reply {
     char detail[160];
 };
 
-/* --- effects that do nothing ----------------------------------------------------------------------------------------
- */
-
-static inline void no_trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
-{
-    (void)owner;
-    (void)rollout;
-    (void)device;
-    (void)attempt;
-}
-
-static inline void no_withdraw(void *owner, struct rollout *rollout)
-{
-    (void)owner;
-    (void)rollout;
-}
-
-static inline uint64_t no_change(void *owner, const struct rollout *rollout)
-{
-    (void)owner;
-    (void)rollout;
-    return 0;
-}
-
-static inline uint64_t no_member(void *owner, const struct rollout *rollout, const struct rollout_member *member)
-{
-    (void)owner;
-    (void)rollout;
-    (void)member;
-    return 0;
-}
-
 static inline bool yard_in_group(void *owner, const struct mac *mac, const char *group)
 {
     const struct yard *yard = owner;
@@ -110,18 +79,10 @@ static inline struct yard *yard_new(enum offering fallback)
     yard->now = (struct moment){ .ms = 1000000, .unix_s = 1000000000 };
     yard->assignments = assignments_new();
     yard->offerings = offerings_new(fallback);
-    yard->effects = (struct rollout_effects){ .trigger = no_trigger,
-                                              .withdraw = no_withdraw,
-                                              .changed = no_change,
-                                              .member_changed = no_member,
-                                              .in_group = yard_in_group,
-                                              .owner = yard };
-    fleet->words = words_new();
-    fleet->devices = devices_new(fleet->words, 10000);
-    fleet->policies = policies_new(fleet->words);
-    fleet->never_again = never_again_new(10000);
-    fleet->guard = loop_guard_new(10000);
-    fleet->rollouts = rollouts_new(&yard->effects);
+    yard->effects = no_effects;
+    yard->effects.in_group = yard_in_group;
+    yard->effects.owner = yard;
+    fleet_init(fleet, 10000, &yard->effects);
     fleet->settings = (struct fleet_settings){ .assignments = yard->assignments,
                                                .offerings = yard->offerings,
                                                .loop_guard_max = LOOP_GUARD_MAX };
@@ -130,13 +91,7 @@ static inline struct yard *yard_new(enum offering fallback)
 
 static inline void yard_free(struct yard *yard)
 {
-    struct fleet *fleet = &yard->fleet;
-    rollouts_free(fleet->rollouts);
-    loop_guard_free(fleet->guard);
-    never_again_free(fleet->never_again);
-    policies_free(fleet->policies);
-    devices_free(fleet->devices);
-    words_free(fleet->words);
+    fleet_close(&yard->fleet);
     offerings_free(yard->offerings);
     assignments_free(yard->assignments);
     free(yard);

@@ -98,6 +98,24 @@ static inline void copy_state(const char *to)
     }
 }
 
+/* --- chance -------------------------------------------------------------------------------------------------------*/
+
+static uint64_t random_state;
+
+/* UPDRAFT_SEED brings the same again. */
+static inline void seed_random(void)
+{
+    const char *seed = getenv("UPDRAFT_SEED");
+    random_state = seed != NULL ? strtoull(seed, NULL, 10) : uv_hrtime();
+    printf("UPDRAFT_SEED=%llu\n", (unsigned long long)random_state);
+}
+
+static inline uint32_t below(uint32_t n)
+{
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(random_state >> 33) % n;
+}
+
 /* --- rows ---------------------------------------------------------------------------------------------------------*/
 
 static inline struct mac mac_of(uint64_t number)

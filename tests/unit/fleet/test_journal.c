@@ -1,37 +1,16 @@
 /* From the fleet's memory to the store and back: a restart gives back what was known; a store that is slow or fails
  * costs time-lines and nothing else. A mistake here is a fleet that forgets, or a server that grows without bound. */
-#include "fleet/fleet.h"
 #include "fleet/journal.h"
-#include "tests/unit/fleet/store_fixture.h"
 
-#include <sqlite3.h>
-#include <stdatomic.h>
+#include "tests/unit/fleet/journal_fixture.h"
 
 #define DEVICES 4000u
 
-/* --- a world ------------------------------------------------------------------------------------------------------*/
+static atomic_int kill_after = -1; /* so many rows, each a transaction of its own; < 0 = never */
 
-struct world {
-    struct words *words;
-    struct fleet fleet;
-    struct store_queue *queue;
-    size_t triggers, refused;
-    bool closed;
-};
-
-static uv_loop_t loop;
-static struct moment now;
-static atomic_bool gate_shut; /* the store takes nothing */
-static atomic_int kill_after; /* so many rows, each a transaction of its own; < 0 = never */
-static struct world *one;     /* whose effects they are */
-
-static enum status gate_write(void *store, const struct store_change *const *changes, size_t count, bool durable,
-                              char *message, size_t size)
+static enum status gate_pass(void *store, const struct store_change *const *changes, size_t count, bool durable,
+                             char *message, size_t size)
 {
-    if (atomic_load(&gate_shut)) {
-        snprintf(message, size, "the gate is shut");
-        return STATUS_LIMIT;
-    }
     for (size_t i = 0; i < count && atomic_load(&kill_after) >= 0; i++) {
         if (atomic_fetch_sub(&kill_after, 1) == 0) {
             atomic_store(&kill_after, 0);
@@ -45,159 +24,7 @@ static enum status gate_write(void *store, const struct store_change *const *cha
     return store_sqlite.write(store, changes, count, durable, message, size);
 }
 
-static struct store_ops gated; /* store_sqlite behind the gate; see main */
-
-static void trigger(void *owner, struct rollout *rollout, const struct mac *device, unsigned attempt)
-{
-    (void)owner;
-    (void)rollout;
-    (void)device;
-    (void)attempt;
-    one->triggers++;
-}
-
-static void withdraw(void *owner, struct rollout *rollout)
-{
-    (void)owner;
-    (void)rollout;
-}
-
-static uint64_t count_refused(uint64_t ticket)
-{
-    one->refused += ticket == JOURNAL_REFUSED;
-    return ticket;
-}
-
-static uint64_t changed(void *owner, const struct rollout *rollout)
-{
-    (void)owner;
-    return count_refused(journal_rollout(one->fleet.journal, rollout, false));
-}
-
-static uint64_t member_changed(void *owner, const struct rollout *rollout, const struct rollout_member *member)
-{
-    (void)owner;
-    return count_refused(journal_member(one->fleet.journal, rollout, member));
-}
-
-static void forgotten(void *owner, const struct rollout *rollout)
-{
-    (void)owner;
-    (void)count_refused(journal_rollout_gone(one->fleet.journal, rollout->id));
-}
-
-static bool in_group(void *owner, const struct mac *mac, const char *group)
-{
-    (void)owner;
-    (void)mac;
-    (void)group;
-    return true;
-}
-
-static void on_written(void *owner, uint64_t ticket)
-{
-    struct world *world = owner;
-    rollouts_written(world->fleet.rollouts, ticket, &now);
-}
-
-static struct world *world_open(void)
-{
-    static const struct rollout_effects effects = { trigger,   withdraw, changed,  member_changed,
-                                                    forgotten, NULL,     in_group, NULL };
-    char message[MESSAGE_SIZE] = "";
-    struct world *world = calloc(1, sizeof *world);
-    assert_non_null(world);
-    struct fleet *fleet = &world->fleet;
-    one = world;
-    fleet->words = world->words = words_new();
-    fleet->devices = devices_new(world->words, 100000);
-    fleet->policies = policies_new(world->words);
-    fleet->never_again = never_again_new(100000);
-    fleet->guard = loop_guard_new(1000);
-    fleet->rollouts = rollouts_new(&effects);
-    struct recall recall = { .words = world->words,
-                             .devices = fleet->devices,
-                             .policies = fleet->policies,
-                             .never_again = fleet->never_again,
-                             .rollouts = fleet->rollouts,
-                             .guard = fleet->guard,
-                             .loop_guard_max = 3,
-                             .now = &now,
-                             .site_of = fleet_site };
-    struct store_queue_events events = { .on_written = on_written, .owner = world };
-    world->queue = store_queue_open(&loop, &gated, state_dir, &events, recall_row, &recall, message, sizeof message);
-    if (world->queue == NULL) {
-        fail_msg("%s", message);
-    }
-    fleet->journal = journal_new(fleet->devices, fleet->policies, fleet->never_again, world->queue);
-    return world;
-}
-
-static void turn(struct world *world)
-{
-    journal_flush(world->fleet.journal, world->fleet.rollouts);
-    for (int i = 0; i < 3; i++) {
-        (void)uv_run(&loop, UV_RUN_NOWAIT);
-        uv_sleep(1);
-    }
-}
-
-static void turn_until_written(struct world *world)
-{
-    uint64_t until_ns = uv_hrtime() + UINT64_C(60) * 1000000000;
-    do {
-        assert_true(uv_hrtime() < until_ns);
-        turn(world);
-    } while (devices_dirty_count(world->fleet.devices) > 0 || store_queue_view(world->queue)->backlog > 0);
-}
-
-static void on_closed(void *owner)
-{
-    ((struct world *)owner)->closed = true;
-}
-
-/* The process ends: whatever was not written is lost. */
-static void world_close(struct world *world)
-{
-    struct fleet *fleet = &world->fleet;
-    store_queue_close(world->queue, 0, on_closed, world);
-    while (!world->closed) {
-        (void)uv_run(&loop, UV_RUN_ONCE);
-    }
-    journal_free(fleet->journal);
-    rollouts_free(fleet->rollouts);
-    loop_guard_free(fleet->guard);
-    never_again_free(fleet->never_again);
-    policies_free(fleet->policies);
-    devices_free(fleet->devices);
-    words_free(world->words);
-    free(world);
-}
-
-static int set_up(void **state)
-{
-    now = (struct moment){ 1000, 1700000000 };
-    atomic_store(&gate_shut, false);
-    atomic_store(&kill_after, -1);
-    assert_int_equal(uv_loop_init(&loop), 0);
-    return make_state(state);
-}
-
-static int tear_down(void **state)
-{
-    assert_int_equal(uv_loop_close(&loop), 0);
-    return remove_state(state);
-}
-
 /* --- random records -----------------------------------------------------------------------------------------------*/
-
-static uint64_t random_state;
-
-static uint32_t below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 33) % n;
-}
 
 static void random_bytes(void *bytes, size_t n)
 {
@@ -231,7 +58,7 @@ static struct device *random_device(struct world *world, uint64_t number)
 {
     char text[80];
     struct mac mac = mac_of(number);
-    struct words *words = world->words;
+    struct words *words = world->fleet.words;
     struct device *device = devices_take(world->fleet.devices, &mac, random_text(text, "type", 20));
     assert_non_null(device);
     device->chip = (uint16_t)below(65536);
@@ -271,7 +98,7 @@ static void random_policy(struct world *world, uint64_t number)
 {
     char text[80];
     uint64_t ticket;
-    struct words *words = world->words;
+    struct words *words = world->fleet.words;
     struct policy_entry entry = { .mac = mac_of(number), .blocked = below(4) == 0, .approved = below(2) == 0 };
     entry.type = words_take(words, below(2) == 0 ? slice_of("") : random_text(text, "type", 20));
     entry.label = words_take(words, below(2) == 0 ? slice_of("") : random_text(text, "label", 20));
@@ -356,7 +183,7 @@ static void random_fact(struct world *world, struct rollout *rollout, uint64_t n
 
 static void same_word(const struct world *a, word_id left, const struct world *b, word_id right)
 {
-    assert_string_equal(words_text(a->words, left), words_text(b->words, right));
+    assert_string_equal(words_text(a->fleet.words, left), words_text(b->fleet.words, right));
 }
 
 static void same_transfer(const struct world *a, const struct device_transfer *left, const struct world *b,
@@ -515,8 +342,7 @@ static void assert_a_restart_forgets_nothing(struct world *world)
 {
     struct world *after = world_open();
     assert_remembered(world, after);
-    world_close(after);
-    one = world;
+    world_kill(after);
 }
 
 /* --- tests --------------------------------------------------------------------------------------------------------*/
@@ -524,9 +350,7 @@ static void assert_a_restart_forgets_nothing(struct world *world)
 static void test_a_fleet_comes_back(void **state)
 {
     (void)state;
-    const char *seed = getenv("UPDRAFT_SEED");
-    random_state = seed != NULL ? strtoull(seed, NULL, 10) : uv_hrtime();
-    printf("UPDRAFT_SEED=%llu\n", (unsigned long long)random_state);
+    seed_random();
     struct world *world = world_open();
     for (unsigned round = 0; round < 3; round++) {
         for (unsigned i = 0; i < DEVICES; i++) {
@@ -550,13 +374,13 @@ static void test_a_fleet_comes_back(void **state)
                 turn(world);
             }
         }
-        turn_until_written(world);
-        turn_until_written(world);
+        settle(world);
+        settle(world);
         assert_int_equal(world->refused, 0);
         assert_true(world->triggers > 30);
         assert_a_restart_forgets_nothing(world);
     }
-    world_close(world);
+    world_kill(world);
 }
 
 /* Each as often as it was marked would be a write a check-in; and never would be a fleet that forgets. */
@@ -569,10 +393,10 @@ static void test_marked_often_written_once(void **state)
     }
     journal_flush(world->fleet.journal, world->fleet.rollouts);
     assert_int_equal(store_queue_view(world->queue)->backlog, 10);
-    turn_until_written(world);
+    settle(world);
     journal_flush(world->fleet.journal, world->fleet.rollouts);
     assert_int_equal(store_queue_view(world->queue)->backlog, 0);
-    world_close(world);
+    world_kill(world);
 }
 
 static void test_marks_survive_a_full_backlog(void **state)
@@ -593,9 +417,9 @@ static void test_marks_survive_a_full_backlog(void **state)
         assert_true(devices_dirty_count(world->fleet.devices) + backlog >= many);
     }
     atomic_store(&gate_shut, false);
-    turn_until_written(world);
+    settle(world);
     assert_a_restart_forgets_nothing(world);
-    world_close(world);
+    world_kill(world);
 }
 
 static void test_events_are_dropped_and_counted(void **state)
@@ -612,8 +436,8 @@ static void test_events_are_dropped_and_counted(void **state)
     assert_true(backlog >= many / 2 && backlog <= many / 2 + 1);
     assert_int_equal(journal_events_dropped(world->fleet.journal), many - backlog);
     atomic_store(&gate_shut, false);
-    turn_until_written(world);
-    world_close(world);
+    settle(world);
+    world_kill(world);
     void *store = open_store(state_dir);
     struct store_event events[STORE_EVENTS_OF_DEVICE];
     char message[MESSAGE_SIZE], last[60];
@@ -643,7 +467,7 @@ static void test_rollouts_are_written_again(void **state)
     struct world *world = world_open();
     struct rollout_order lamp = order_of("lamp", 0, 3000), door = order_of("door", 3, 10), type = order_of("car", 0, 0);
     struct rollout *big = begin_rollout(world, "00000000000000b1", &lamp, 1, members);
-    turn_until_written(world);
+    settle(world);
     atomic_store(&gate_shut, true);
     fill_backlog(world);
     for (unsigned i = 0; i < 60000; i++) { /* polls: who asks is served as slots come free */
@@ -671,13 +495,13 @@ static void test_rollouts_are_written_again(void **state)
     assert_int_equal(world->triggers, triggers); /* nobody is told what is not written down */
     atomic_store(&gate_shut, false);
     for (int i = 0; i < 3; i++) {
-        turn_until_written(world);
+        settle(world);
     }
     assert_true(world->triggers > triggers);
     assert_a_restart_forgets_nothing(world);
     turn(world);
     assert_int_equal(store_queue_view(world->queue)->backlog, 0); /* and once is enough */
-    world_close(world);
+    world_kill(world);
 }
 
 /* Rollouts that were forgotten while the store failed would come back, and keep newer ones out. */
@@ -691,7 +515,7 @@ static void test_forgotten_rollouts_stay_forgotten(void **state)
         char id[ANNOUNCE_ID_SIZE];
         snprintf(id, sizeof id, "%016x", i + 1);
         if (i == ROLLOUTS_MAX) {
-            turn_until_written(world);
+            settle(world);
             atomic_store(&gate_shut, true);
             fill_backlog(world);
         }
@@ -703,10 +527,10 @@ static void test_forgotten_rollouts_stay_forgotten(void **state)
     assert_true(world->refused > 5);
     atomic_store(&gate_shut, false);
     for (int i = 0; i < 3; i++) {
-        turn_until_written(world);
+        settle(world);
     }
     assert_a_restart_forgets_nothing(world);
-    world_close(world);
+    world_kill(world);
 }
 
 /* Else what is published to the first of many types is unpublished by a restart. */
@@ -726,16 +550,15 @@ static void test_words_of_many_types_come_back(void **state)
         }
         assert_int_equal(rollout->state, ROLLOUT_DONE);
     }
-    turn_until_written(world);
+    settle(world);
     struct world *after = world_open();
     assert_remembered(world, after);
     const struct mac mac = mac_of(9);
     const struct rollout *word = rollouts_for(after->fleet.rollouts, &mac, slice_of("type0"), false, true);
     assert_non_null(word);
     assert_string_equal(word->id, "0000000000000001");
-    world_close(after);
-    one = world;
-    world_close(world);
+    world_kill(after);
+    world_kill(world);
 }
 
 static enum status block(struct world *world, uint64_t number, uint64_t *ticket)
@@ -761,7 +584,7 @@ static void test_words_that_found_no_room_are_written(void **state)
         random_device(world, i);
     }
     assert_int_equal(block(world, 5, &ticket), STATUS_OK);
-    turn_until_written(world);
+    settle(world);
     atomic_store(&gate_shut, true);
     fill_backlog(world);
     assert_int_equal(say_nothing_of(world, 5, &ticket), STATUS_OK); /* gone */
@@ -779,15 +602,15 @@ static void test_words_that_found_no_room_are_written(void **state)
     turn(world);
     assert_int_equal(store_queue_room(world->queue), 0);
     atomic_store(&gate_shut, false);
-    turn_until_written(world);
-    turn_until_written(world);
+    settle(world);
+    settle(world);
     assert_null(devices_find(world->fleet.devices, &gone));
     assert_non_null(devices_find(world->fleet.devices, &back));
     assert_int_equal(policies_count(world->fleet.policies), 1);
     assert_a_restart_forgets_nothing(world);
     turn(world);
     assert_int_equal(store_queue_view(world->queue)->backlog, 0); /* and once is enough */
-    world_close(world);
+    world_kill(world);
 }
 
 /* Two rows: what is said of the device, and its own. Where one would be lost, nothing is forgotten. */
@@ -801,7 +624,7 @@ static void test_a_device_is_forgotten_whole_or_not_at_all(void **state)
     (void)random_device(world, 1);
     never_again_failed(world->fleet.never_again, &mac, md5, true, now.unix_s);
     assert_int_equal(block(world, 1, &ticket), STATUS_OK);
-    turn_until_written(world);
+    settle(world);
     atomic_store(&gate_shut, true);
     fill_backlog(world);
     for (uint64_t i = 2; i <= JOURNAL_OWED_MAX; i++) {
@@ -814,13 +637,13 @@ static void test_a_device_is_forgotten_whole_or_not_at_all(void **state)
     assert_non_null(never_again_find(world->fleet.never_again, &mac));
     atomic_store(&gate_shut, false);
     for (int i = 0; i < 20 || store_queue_view(world->queue)->backlog > 0; i++) {
-        turn_until_written(world);
+        settle(world);
     }
     assert_a_restart_forgets_nothing(world);
     assert_int_equal(fleet_forget(&world->fleet, &mac, &now, &ticket), STATUS_OK);
-    turn_until_written(world);
+    settle(world);
     assert_a_restart_forgets_nothing(world);
-    world_close(world);
+    world_kill(world);
 }
 
 /* An operator who was told no finds it as it was, now and after a restart. */
@@ -829,7 +652,7 @@ static void test_a_word_that_cannot_even_be_owed_is_refused(void **state)
     (void)state;
     uint64_t ticket;
     struct world *world = world_open();
-    turn_until_written(world);
+    settle(world);
     atomic_store(&gate_shut, true);
     fill_backlog(world);
     for (uint64_t i = 1; i <= JOURNAL_OWED_MAX; i++) {
@@ -842,14 +665,14 @@ static void test_a_word_that_cannot_even_be_owed_is_refused(void **state)
     assert_int_equal(policies_count(world->fleet.policies), JOURNAL_OWED_MAX);
     atomic_store(&gate_shut, false);
     for (int i = 0; i < 20 || store_queue_view(world->queue)->backlog > 0; i++) {
-        turn_until_written(world);
+        settle(world);
     }
     assert_a_restart_forgets_nothing(world);
     assert_int_equal(say_nothing_of(world, 1, &ticket), STATUS_OK);
     assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
-    turn_until_written(world);
+    settle(world);
     assert_a_restart_forgets_nothing(world);
-    world_close(world);
+    world_kill(world);
 }
 
 /* A device at once, for an operator's word; and no more often for it. */
@@ -862,7 +685,7 @@ static void test_a_device_at_once(void **state)
     assert_true(ticket > 0 && ticket != JOURNAL_REFUSED);
     assert_int_equal(store_queue_view(world->queue)->backlog, 1);
     (void)devices_next_dirty(world->fleet.devices);
-    turn_until_written(world);
+    settle(world);
     assert_a_restart_forgets_nothing(world);
     atomic_store(&gate_shut, true);
     fill_backlog(world);
@@ -870,9 +693,9 @@ static void test_a_device_at_once(void **state)
     assert_true(journal_device(world->fleet.journal, device) == JOURNAL_REFUSED); /* who asks keeps its mark */
     devices_mark(world->fleet.devices, device);
     atomic_store(&gate_shut, false);
-    turn_until_written(world);
+    settle(world);
     assert_a_restart_forgets_nothing(world);
-    world_close(world);
+    world_kill(world);
 }
 
 /* All of it: what is said of it, what it proved, its record; here and on the disk. A stranger's MAC changes nothing. */
@@ -889,7 +712,7 @@ static void test_a_device_is_forgotten(void **state)
     assert_int_equal(block(world, 1, &ticket), STATUS_OK);
     assert_int_equal(block(world, 3, &ticket), STATUS_OK); /* never seen */
     devices_mark(world->fleet.devices, device);
-    turn_until_written(world);
+    settle(world);
     devices_mark(world->fleet.devices, device); /* and is not written once more behind */
     assert_int_equal(fleet_forget(&world->fleet, &stranger, &now, &ticket), STATUS_NOT_FOUND);
     assert_int_equal(ticket, 0);
@@ -901,9 +724,9 @@ static void test_a_device_is_forgotten(void **state)
     assert_null(never_again_find(world->fleet.never_again, &mac));
     assert_int_equal(devices_count(world->fleet.devices), 1);
     assert_int_equal(policies_count(world->fleet.policies), 0);
-    turn_until_written(world);
+    settle(world);
     assert_a_restart_forgets_nothing(world);
-    world_close(world);
+    world_kill(world);
 }
 
 static void is_sent(struct world *world, const struct mac *mac, bool fs, const uint8_t md5[16], unsigned served_max)
@@ -934,7 +757,7 @@ static void test_the_loop_guard_holds_over_a_restart(void **state)
         is_sent(world, &sketch, false, image, 3);
     }
     (void)fleet_retry(&world->fleet, &forgiven, &now);
-    turn_until_written(world);
+    settle(world);
     uint64_t sent_ms = now.ms;
     now.ms = 77; /* the machine's clock begins anew with it, the calendar does not */
     now.unix_s += 600;
@@ -946,11 +769,10 @@ static void test_the_loop_guard_holds_over_a_restart(void **state)
     assert_true(loop_guard_holds(after->fleet.guard, &keys[2], image, 3, now.ms, &wait_ms));
     assert_int_equal(wait_ms, 2 * 3600000 - 600000);
     assert_false(loop_guard_holds(after->fleet.guard, &keys[3], image, 1, now.ms, &wait_ms));
-    world_close(after);
-    one = world;
+    world_kill(after);
     now.ms = sent_ms;
     now.unix_s -= 600;
-    world_close(world);
+    world_kill(world);
 }
 
 /* --- killed between any two rows -----------------------------------------------------------------------------------*/
@@ -1033,7 +855,7 @@ static bool run_until_killed(int rows)
         turn(world);
     }
     bool killed = atomic_load(&kill_after) == 0;
-    world_close(world);
+    world_kill(world);
     atomic_store(&kill_after, -1);
     return killed;
 }
@@ -1078,13 +900,11 @@ static void test_without_a_store(void **state)
     }
     world->fleet.journal = kept;
     assert_int_equal(store_queue_view(world->queue)->backlog, 0);
-    world_close(world);
+    world_kill(world);
 }
 
 int main(void)
 {
-    gated = store_sqlite;
-    gated.write = gate_write;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_a_fleet_comes_back),

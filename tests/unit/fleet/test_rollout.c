@@ -167,7 +167,7 @@ static void test_a_canary_rolls_back(void **unused)
 
 /* --- halting ------------------------------------------------------------------------------------------------------ */
 
-/* Runs through `devices` of them, of which every one in `fail_from .. fail_from + failing - 1` fails. */
+/* Of `devices` the first `failing` have failed, one after the other. */
 static struct world *world_of_failures(int devices, unsigned max_failures, int failing)
 {
     struct world *world = world_new();

@@ -53,7 +53,6 @@ struct one {
     enum habit habit;
     bool selected, known;
     bool runs_new, owes; /* owes: took all of it and has not been judged */
-    bool asked_today;
     enum doing doing;
     uint64_t due_ms, poll_ms, poll_every_ms;
     unsigned cuts, takes, attempts; /* attempts: the highest it was told */

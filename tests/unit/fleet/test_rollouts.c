@@ -584,6 +584,31 @@ static void test_its_image_goes(void **unused)
     world_free(world);
 }
 
+/* Keys have changed, and whether they vouch for it is being read: no reason to halt, nor to give anybody up. */
+static void test_its_image_is_awaited(void **unused)
+{
+    (void)unused;
+    struct world *world = world_new();
+    world->order.in_flight = 2;
+    set_going(world, 3);
+    assert_int_equal(world->told_count, 2);
+    rollout_image_awaited(world->rollout);
+    is_withheld(world, 0, "rejected");
+    is_withheld(world, 2, "rejected");
+    assert_string_equal(word_of(world), "running");
+    assert_string_equal(state_of(world, 0), "queued");
+    assert_string_equal(state_of(world, 2), "queued");
+    pass(world, 1000);
+    assert_int_equal(world->told_count, 2);
+    rollout_image_found(world->rollout, true, &world->now);
+    pass(world, 1000);
+    assert_int_equal(world->told_count, 3);
+    rollout_image_awaited(world->rollout);
+    rollout_image_found(world->rollout, false, &world->now);
+    assert_string_equal(word_of(world), "halted");
+    world_free(world);
+}
+
 /* After a restart the whole repository may come late; but not where something else lies in its place. */
 static void test_its_image_after_a_restart(void **unused)
 {
@@ -653,6 +678,7 @@ int main(void)
         cmocka_unit_test(test_words_to_a_part),
         cmocka_unit_test(test_no_room_for_words),
         cmocka_unit_test(test_its_image_goes),
+        cmocka_unit_test(test_its_image_is_awaited),
         cmocka_unit_test(test_its_image_after_a_restart),
         cmocka_unit_test(test_its_image_comes_back_before_anyone_was_told),
         cmocka_unit_test(test_no_room),

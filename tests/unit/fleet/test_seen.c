@@ -1,109 +1,28 @@
 /* When devices were last seen: a check that changes nothing costs no row, is known after a kill when a minute has gone
  * by, and after an orderly end at once. What else changed is written as ever. A mistake here is a fleet that looks
  * silent after a restart, or a page of the disk for each check. */
-#include "fleet/fleet.h"
 #include "fleet/seen.h"
-#include "tests/unit/fleet/store_fixture.h"
 
-#include <sqlite3.h>
-#include <stdatomic.h>
+#include "tests/unit/fleet/journal_fixture.h"
 
 #define DEVICES 1000u /* in three blocks */
 
-/* --- a world ------------------------------------------------------------------------------------------------------*/
-
-struct world {
-    struct fleet fleet;
-    struct store_queue *queue;
-    bool closed;
-};
-
-static uv_loop_t loop;
-static struct moment now;
-static atomic_bool gate_shut; /* the store takes nothing */
 static atomic_size_t seen_rows;
-static struct store_ops gated; /* store_sqlite behind the gate */
 
-static enum status gate_write(void *store, const struct store_change *const *changes, size_t count, bool durable,
-                              char *message, size_t size)
+static enum status gate_pass(void *store, const struct store_change *const *changes, size_t count, bool durable,
+                             char *message, size_t size)
 {
-    if (atomic_load(&gate_shut)) {
-        snprintf(message, size, "the gate is shut");
-        return STATUS_LIMIT;
-    }
     for (size_t i = 0; i < count; i++) {
         atomic_fetch_add(&seen_rows, changes[i]->kind == STORE_SEEN && !changes[i]->row.seen.renewed);
     }
     return store_sqlite.write(store, changes, count, durable, message, size);
 }
 
-static struct world *world_open(void)
-{
-    static const struct rollout_effects effects = { 0 };
-    static const struct store_queue_events events;
-    char message[MESSAGE_SIZE] = "";
-    struct world *world = calloc(1, sizeof *world);
-    assert_non_null(world);
-    struct fleet *fleet = &world->fleet;
-    fleet->words = words_new();
-    fleet->devices = devices_new(fleet->words, 200000);
-    fleet->policies = policies_new(fleet->words);
-    fleet->never_again = never_again_new(100);
-    fleet->guard = loop_guard_new(100);
-    fleet->rollouts = rollouts_new(&effects);
-    struct recall recall = { .words = fleet->words,
-                             .devices = fleet->devices,
-                             .policies = fleet->policies,
-                             .never_again = fleet->never_again,
-                             .rollouts = fleet->rollouts,
-                             .now = &now,
-                             .site_of = fleet_site };
-    world->queue = store_queue_open(&loop, &gated, state_dir, &events, recall_row, &recall, message, sizeof message);
-    if (world->queue == NULL) {
-        fail_msg("%s", message);
-    }
-    fleet->journal = journal_new(fleet->devices, fleet->policies, fleet->never_again, world->queue);
-    return world;
-}
-
-static void on_closed(void *owner)
-{
-    ((struct world *)owner)->closed = true;
-}
-
-static void settle(struct world *world)
-{
-    uint64_t until_ns = uv_hrtime() + UINT64_C(60) * 1000000000;
-    while (devices_dirty_count(world->fleet.devices) > 0 || store_queue_view(world->queue)->backlog > 0) {
-        assert_true(uv_hrtime() < until_ns);
-        journal_flush(world->fleet.journal, world->fleet.rollouts);
-        (void)uv_run(&loop, UV_RUN_NOWAIT);
-        uv_sleep(1);
-    }
-}
-
-/* What is written by then is written; what is not is lost. */
-static void world_kill(struct world *world)
-{
-    struct fleet *fleet = &world->fleet;
-    store_queue_close(world->queue, 60000, on_closed, world);
-    while (!world->closed) {
-        (void)uv_run(&loop, UV_RUN_ONCE);
-    }
-    journal_free(fleet->journal);
-    rollouts_free(fleet->rollouts);
-    loop_guard_free(fleet->guard);
-    never_again_free(fleet->never_again);
-    policies_free(fleet->policies);
-    devices_free(fleet->devices);
-    words_free(fleet->words);
-    free(world);
-}
-
 static void world_stop(struct world *world)
 {
     settle(world);
     journal_end(world->fleet.journal);
+    settle(world);
     world_kill(world);
 }
 
@@ -116,20 +35,6 @@ static size_t seconds_pass(struct world *world, unsigned seconds)
     }
     settle(world);
     return atomic_load(&seen_rows) - before;
-}
-
-static int set_up(void **state)
-{
-    now = (struct moment){ 1000, 1700000000 };
-    atomic_store(&gate_shut, false);
-    assert_int_equal(uv_loop_init(&loop), 0);
-    return make_state(state);
-}
-
-static int tear_down(void **state)
-{
-    assert_int_equal(uv_loop_close(&loop), 0);
-    return remove_state(state);
 }
 
 /* --- devices ------------------------------------------------------------------------------------------------------*/
@@ -554,8 +459,6 @@ static void test_a_failing_store_is_given_none(void **state)
 
 int main(void)
 {
-    gated = store_sqlite;
-    gated.write = gate_write;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(test_a_block_once_however_often_they_came),

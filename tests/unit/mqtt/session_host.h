@@ -1,11 +1,9 @@
-/* A broker of the test's own, that no real one would play, and what is logged meanwhile. */
+/* A broker of the test's own, that no real one would play. */
 #ifndef TESTS_UNIT_MQTT_SESSION_HOST_H
 #define TESTS_UNIT_MQTT_SESSION_HOST_H
 
+#include "tests/support/captured_log.h"
 #include "tests/unit/mqtt/session_fixture.h"
-
-#include <fcntl.h>
-#include <sys/mman.h>
 
 enum manner {
     SILENT,       /* takes connections and says nothing */
@@ -30,7 +28,7 @@ static struct {
     atomic_bool ends, throws_out;
     int guests[GUESTS];
     bool guest_speaks_5[GUESTS];
-    atomic_uint met_5, met_3_1_1;
+    atomic_uint met_5, met_3_1_1, heard; /* heard: packets, of whatever kind */
 } host;
 
 static inline void host_drop(size_t i)
@@ -108,7 +106,10 @@ static inline void host_hear(size_t i)
     if (recv(host.guests[i], head, 2, MSG_WAITALL) != 2 || head[1] > sizeof rest ||
         recv(host.guests[i], rest, head[1], MSG_WAITALL) != head[1]) {
         host_drop(i);
-    } else if (host.manner != SILENT) {
+        return;
+    }
+    atomic_fetch_add(&host.heard, 1);
+    if (host.manner != SILENT) {
         host_answer(i, head[0], rest, head[1]);
     }
 }
@@ -149,7 +150,12 @@ static inline void host_start(enum manner manner)
     assert_int_equal(pthread_create(&host.thread, NULL, host_main, NULL), 0);
     host.runs = true;
     configure(host.port);
-    world.config.connect_timeout_ms = 500;
+    world.config.connect_timeout_ms = manner == SILENT || manner == DEAF ? 500 : 10000; /* others answer */
+}
+
+static inline bool is_heard(void)
+{
+    return atomic_load(&host.heard) > 0;
 }
 
 static inline int close_all(void **state)
@@ -165,41 +171,6 @@ static inline int close_all(void **state)
         close(host.listener);
     }
     return rc;
-}
-
-/* --- what is said ------------------------------------------------------------------------------------------------ */
-
-static int saved_stderr, log_file;
-
-static inline void capture_log(void)
-{
-    log_configure(LOG_DEBUG, LOG_LOGFMT);
-    fflush(stderr);
-    saved_stderr = dup(STDERR_FILENO);
-    log_file = memfd_create("test_session_trouble", MFD_CLOEXEC);
-    assert_true(saved_stderr >= 0 && log_file >= 0 && dup2(log_file, STDERR_FILENO) >= 0);
-}
-
-static inline const char *captured_log(void)
-{
-    static char text[65536];
-    dup2(saved_stderr, STDERR_FILENO);
-    close(saved_stderr);
-    ssize_t n = pread(log_file, text, sizeof text - 1, 0);
-    assert_true(n >= 0);
-    text[n] = '\0';
-    close(log_file);
-    log_configure(LOG_ERROR, LOG_LOGFMT);
-    return text;
-}
-
-static inline unsigned count(const char *text, const char *word)
-{
-    unsigned n = 0;
-    for (const char *at = text; (at = strstr(at, word)) != NULL; at++) {
-        n++;
-    }
-    return n;
 }
 
 #endif

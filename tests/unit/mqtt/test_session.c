@@ -246,18 +246,13 @@ static void test_largest_packet(void **state)
 
 /* --- broken links ------------------------------------------------------------------------------------------------ */
 
-static bool has_lost(void)
-{
-    return world.failures > 0;
-}
-
 static void test_broker_that_is_away_at_start(void **state)
 {
     (void)state;
     start_broker(&(struct broker_options){ 0 });
     broker_kill(&world.broker);
     start();
-    run_until(is_waiting, "a failed attempt");
+    run_until(has_failed, "a failed attempt");
     assert_error_says("connection refused");
     assert_error_says("is the broker running");
     run_for(300);
@@ -291,7 +286,7 @@ static void kill_with_outstanding(enum session_version version)
         assert_int_equal(sent[i].returned, 1);
         assert_int_equal(sent[i].acknowledged, 0);
     }
-    run_until(has_lost, "the loss");
+    run_until(has_failed, "the loss");
     broker_restart(&world.broker);
     run_until(is_connected, "the connection");
     struct mqtt_peer peer = witness(ONLINE);
@@ -366,7 +361,7 @@ static void cut_many_times(enum session_version version)
     for (unsigned cut = 1; cut <= CUTS; cut++) {
         turn(20 + cut * 7 % 30);
         relay_cut(relay);
-        run_until(has_lost, "the loss");
+        run_until(has_failed, "the loss");
         world.failures = 0;
         run_until(is_connected, "the connection");
         assert_int_equal(session_view(world.session)->connects, 1 + cut);
@@ -412,7 +407,7 @@ static void test_frozen_broker_is_noticed(void **state)
     run_until(nothing_out, "the messages");
     assert_true(now_ms() - start_ms < 6000);
     assert_int_equal(sent[0].returned, 1);
-    run_until(has_lost, "the loss");
+    run_until(has_failed, "the loss");
     broker_thaw(&world.broker);
     run_until(is_connected, "the connection");
 }
@@ -526,7 +521,7 @@ static void receive_and_reconnect(enum session_version version)
     mqtt_peer_close(&peer);
     world.failures = world.inbound = 0;
     broker_kill(&world.broker);
-    run_until(has_lost, "the loss");
+    run_until(has_failed, "the loss");
     broker_restart(&world.broker);
     run_until(is_connected, "the connection");
     mqtt_peer_connect(&peer, world.broker.port, "device");
@@ -617,7 +612,7 @@ static void test_password(void **state)
     for (size_t i = 0; i < 2; i++) {
         world.config.version = i == 0 ? SESSION_VERSION_5 : SESSION_VERSION_3_1_1;
         start();
-        run_until(is_waiting, "the refusal");
+        run_until(has_failed, "the refusal");
         assert_error_says("refuses user or password");
         assert_null(strstr(session_view(world.session)->error, "horse"));
         stop();
@@ -661,7 +656,7 @@ static void test_tls(void **state)
 static void expect_failure(const char *text)
 {
     start();
-    run_until(is_waiting, "the failure");
+    run_until(has_failed, "the failure");
     assert_error_says(text);
     assert_int_equal(session_view(world.session)->connects, 0);
     stop();

@@ -138,11 +138,11 @@ static void go_on(void)
 static void test_noticed_by_a_message(void **state)
 {
     (void)state;
-    capture_log();
+    capture_log(LOG_DEBUG);
     connect_to_ending();
     end_connection(REFUSED);
     hand_over(&second);
-    run_until(is_waiting, "the failure");
+    run_until(has_failed, "the failure");
     run_until(is_back, "the messages");
     assert_int_equal(first.returned, 1);
     assert_int_equal(second.returned, 1);
@@ -161,9 +161,9 @@ static void test_noticed_in_a_silence(void **state)
     (void)state;
     connect_to_ending();
     end_connection(REFUSED);
-    uint64_t start_ms = now_ms();
-    run_until(is_waiting, "the failure");
-    assert_true(now_ms() - start_ms < 2000);
+    uint64_t start_ms = turned_ms();
+    run_until(has_failed, "the failure");
+    assert_true(turned_ms() - start_ms < 2000);
     run_until(is_back, "the message");
     assert_int_equal(first.returned, 1);
     go_on();
@@ -177,7 +177,7 @@ static void test_reported_late(void **state)
     uint64_t before = left_behind();
     end_connection(HELD);
     hand_over(&second);
-    run_until(is_waiting, "the failure");
+    run_until(has_failed, "the failure");
     run_until(is_back, "the messages");
     assert_int_equal(left_behind(), before + 1);
     go_on();
@@ -202,7 +202,7 @@ static void test_reported_after_the_end(void **state)
     uint64_t before = left_behind();
     end_connection(HELD);
     hand_over(&second);
-    run_until(is_waiting, "the failure");
+    run_until(has_failed, "the failure");
     stop();
     release_held();
     atomic_store(&host.manner, CHOOSY);
@@ -217,12 +217,13 @@ static void test_broken_link(void **state)
     (void)state;
     connect_to_ending();
     atomic_store(&host.manner, DEAF);
+    atomic_store(&host.heard, 0);
     hand_over(&first);
-    run_for(50);
+    run_until(is_heard, "the message");
     atomic_store(&threads, REFUSED);
     atomic_store(&host.throws_out, true);
     run_until(loss_is_unreported, "the end of the connection");
-    run_until(is_waiting, "the failure");
+    run_until(has_failed, "the failure");
     run_until(is_back, "the message");
     assert_int_equal(first.returned, 1);
     go_on();

@@ -30,17 +30,6 @@
     "zMP7czhTxWvUvFoOIMaOCJF2WiKrBpRehwIDAQAB\n"                                                                       \
     "-----END RSA PUBLIC KEY-----\n"
 
-#define FOREIGN_KEY                                                                                                    \
-    "-----BEGIN PUBLIC KEY-----\n"                                                                                     \
-    "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAzi+EaYbYw9UrRHiUah7r\n"                                               \
-    "hyHL4LuXiirCCE0ka6sQXhsDEBhqXyc4U3hsylrceNnsxI8wcPmUGiHd4ul+Zsqu\n"                                               \
-    "xksY+EP77C8ency7K9jnb3P6CsUon4/EUT11C9fkl2ELTdBJwLmcOixNmXTgeB/l\n"                                               \
-    "i7h0AtjIkD50IfJIWTn+7D3i6KjgTsy38zP7ThGezboNT5dVGZFIOTBWM1n6YZkW\n"                                               \
-    "H8RvasvjqPXa2L+nCbh0PM8DlhcaSJh7fsauYakbwy0GCAItNZS3v2xJb7LSgSAZ\n"                                               \
-    "6IXlQitF0WlTB5ukZQdqcQvwQkXpdpKBxwU7TrIn6q0EIBA12cLRyyWpf3b5X/HA\n"                                               \
-    "dwIDAQAB\n"                                                                                                       \
-    "-----END PUBLIC KEY-----\n"
-
 #define ED25519_KEY                                                                                                    \
     "-----BEGIN PUBLIC KEY-----\n"                                                                                     \
     "MCowBQYDK2VwAyEAS58NC3CfVDq/aQYwlKjPQ63UfO9HgBgG2CHWq6+FWik=\n"                                                   \

@@ -26,13 +26,8 @@ static void test_every_value_has_a_text(void **state)
     (void)state;
     assert_string_equal(image_fault_word(IMAGE_FAULT_FACTORY), "factory-image");
     assert_string_equal(image_fault_word((enum image_fault)999), "unknown");
-    assert_string_equal(image_kind_text(IMAGE_SPIFFS), "SPIFFS image");
-    assert_string_equal(image_kind_text((enum image_kind)999), "unknown image");
     assert_string_equal(flash_mode_text(IMAGE_FLASH_DOUT), "dout");
     assert_string_equal(flash_mode_text(4), "unknown");
-    for (int i = 0; i <= IMAGE_SPIFFS; i++) {
-        expect_text(image_kind_text((enum image_kind)i));
-    }
 }
 
 static void test_empty_file(void **state)

@@ -63,7 +63,8 @@ static enum image_fault fault_with(const struct signature_keys *keys, const stru
     if (detached != NULL) {
         sig = (struct slice){ (const char *)detached->at, detached->n };
     }
-    if (signature_check(keys, file->at, &facts, sig, &verdict)) {
+    struct signature_vouchers by;
+    if (signature_check(keys, file->at, &facts, sig, &by, &verdict)) {
         return IMAGE_FAULT_NONE;
     }
     expect_text(verdict.detail);
@@ -156,8 +157,9 @@ static void test_sizes_are_said(void **state)
         struct sample file = file_of(NULL);
         struct image_facts facts = { .kind = IMAGE_ESP32, .file_bytes = file.n };
         struct image_verdict verdict;
-        assert_false(
-            signature_check(keys, file.at, &facts, (struct slice){ (const char *)zeros, rows[i].n }, &verdict));
+        struct signature_vouchers by;
+        struct slice sig = { (const char *)zeros, rows[i].n };
+        assert_false(signature_check(keys, file.at, &facts, sig, &by, &verdict));
         assert_int_equal(verdict.fault, IMAGE_FAULT_UNKNOWN_KEY);
         if (strstr(verdict.detail, rows[i].words) == NULL) {
             fail_msg("%s: expected %s", verdict.detail, rows[i].words);
@@ -181,6 +183,41 @@ static void test_trailer_and_detached(void **state)
     free(bad.at);
     free(junk.at);
     signature_keys_unref(keys);
+}
+
+/* Where both are good, either key is enough for the other to be retired. */
+static void test_who_vouches(void **state)
+{
+    (void)state;
+    static const struct signature_vouchers nobody;
+    struct signature_vouchers by;
+    struct image_verdict verdict;
+    uint8_t made[SIGNATURE_BYTES_MAX];
+    struct signature_private *private = signature_private_make(true);
+    char *pem = signature_public_pem(private);
+    struct signature_keys *keys = keys_of((const char *const[]){ ED25519_KEY, pem, RSA_KEY, NULL });
+    struct signature_keys *rsa = keys_of((const char *const[]){ RSA_KEY, NULL });
+    struct signature_keys *ed25519 = keys_of((const char *const[]){ pem, NULL });
+    struct sample file = file_of(RSA_SIGNATURE);
+    struct image_facts facts = { .kind = IMAGE_ESP8266,
+                                 .file_bytes = file.n,
+                                 .signature_bytes = (uint32_t)strlen(RSA_SIGNATURE) / 2 + 4 };
+    struct slice sig = { (const char *)made, signature_make(private, file.at, file.n, made) };
+    assert_true(signature_check(keys, file.at, &facts, sig, &by, &verdict));
+    assert_true(signature_keys_have(rsa, by.trailer) && signature_keys_have(ed25519, by.detached));
+    assert_false(signature_keys_have(rsa, by.detached) || signature_keys_have(ed25519, by.trailer));
+    made[0] ^= 1;
+    assert_true(signature_check(keys, file.at, &facts, sig, &by, &verdict));
+    assert_memory_equal(by.detached, nobody.detached, sizeof by.detached);
+    assert_false(signature_check(ed25519, file.at, &facts, sig, &by, &verdict));
+    assert_memory_equal(&by, &nobody, sizeof by);
+    assert_false(signature_keys_have(keys, by.trailer) || signature_keys_have(NULL, by.trailer));
+    signature_keys_unref(keys);
+    signature_keys_unref(rsa);
+    signature_keys_unref(ed25519);
+    signature_private_free(private);
+    signature_pem_free(pem);
+    free(file.at);
 }
 
 static void test_no_key_vouches_for_nothing(void **state)
@@ -319,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_every_bit_counts),
         cmocka_unit_test(test_sizes_are_said),
         cmocka_unit_test(test_trailer_and_detached),
+        cmocka_unit_test(test_who_vouches),
         cmocka_unit_test(test_no_key_vouches_for_nothing),
         cmocka_unit_test(test_keys_that_are_refused),
         cmocka_unit_test(test_words_around_keys),

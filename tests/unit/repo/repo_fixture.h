@@ -6,6 +6,7 @@
 #include "tests/support/image_make.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -102,6 +103,29 @@ static inline void folder_put(const struct folder *folder, const char *name, con
     uint8_t *bytes = image_make(wish, &n);
     folder_write(folder, name, bytes, n);
     free(bytes);
+}
+
+static inline bool folder_holds(const struct folder *folder, const char *name, const void *bytes, size_t n)
+{
+    static uint8_t found[100000];
+    FILE *file = fopen(in_folder(folder, name).text, "rb");
+    assert(file != NULL);
+    size_t got = fread(found, 1, sizeof found, file);
+    fclose(file);
+    return got == n && memcmp(found, bytes, n) == 0;
+}
+
+/* Entries of one folder, folders too. */
+static inline size_t folder_count(const struct folder *folder, const char *name)
+{
+    size_t count = 0;
+    DIR *dir = opendir(in_folder(folder, name).text);
+    assert(dir != NULL);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+    }
+    closedir(dir);
+    return count;
 }
 
 /* As `mv` does it: the file is whole at once. */

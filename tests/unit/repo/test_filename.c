@@ -15,7 +15,6 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 #define TEXT_64 "0123456789012345678901234567890123456789012345678901234567890123"
-#define TEXT_65 "01234567890123456789012345678901234567890123456789012345678901234"
 
 static const struct {
     const char *path;
@@ -250,27 +249,12 @@ static void test_nul_in_the_path(void **state)
     assert_non_null(strstr(refusal.detail, "d1/1.0\\x00.bin"));
 }
 
-static void test_type_is_valid(void **state)
-{
-    (void)state;
-    static const char *const valid[] = { "d1_mini", "ESP32-C3", "a.b", "-", "_", TEXT_64 };
-    static const char *const invalid[] = { "", ".", ".a", "a b", "a/b", "a\xc3\xa4", "a%", "a\\", TEXT_65 };
-    for (size_t i = 0; i < COUNT_OF(valid); i++) {
-        assert_true(type_is_valid(slice_of(valid[i])));
-    }
-    for (size_t i = 0; i < COUNT_OF(invalid); i++) {
-        assert_false(type_is_valid(slice_of(invalid[i])));
-    }
-    assert_false(type_is_valid((struct slice){ NULL, 0 }));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_accepted),        cmocka_unit_test(test_version_is_parsed),
         cmocka_unit_test(test_ignored),         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_nul_in_the_path), cmocka_unit_test(test_remedies_are_accepted),
-        cmocka_unit_test(test_type_is_valid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

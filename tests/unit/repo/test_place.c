@@ -5,7 +5,6 @@
 
 #include "tests/unit/repo/repo_fixture.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,29 +59,6 @@ static struct place_outcome place(const struct place_order *order)
     memset(&outcome, 0x5a, sizeof outcome);
     place_image(order, &outcome);
     return outcome;
-}
-
-static bool holds(const char *path, const uint8_t *bytes, size_t n)
-{
-    static uint8_t found[100000];
-    FILE *file = fopen(in_folder(&folder, path).text, "rb");
-    assert_non_null(file);
-    size_t got = fread(found, 1, sizeof found, file);
-    fclose(file);
-    return got == n && memcmp(found, bytes, n) == 0;
-}
-
-/* Entries below the repository, folders too. */
-static size_t count_below(const char *path)
-{
-    size_t count = 0;
-    DIR *dir = opendir(in_folder(&folder, path).text);
-    assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
-        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
-    }
-    closedir(dir);
-    return count;
 }
 
 /* --- names -------------------------------------------------------------------------------------------------------- */
@@ -195,8 +171,8 @@ static void test_placed_whole(void **state)
     struct place_order order = order_of("door", "1.0", FILENAME_SKETCH, &wish);
     struct place_outcome outcome = place(&order);
     assert_int_equal(outcome.result, PLACE_DONE);
-    assert_true(holds("door/1.0.bin", order.bytes, order.size));
-    assert_int_equal(count_below("door"), 1);
+    assert_true(folder_holds(&folder, "door/1.0.bin", order.bytes, order.size));
+    assert_int_equal(folder_count(&folder, "door"), 1);
     assert_int_equal(outcome.facts.file_bytes, order.size);
     assert_int_equal(stat(in_folder(&folder, "door/1.0.bin").text, &found), 0);
     file_identity_from(&found, &identity);
@@ -215,11 +191,11 @@ static void test_exists_and_replace(void **state)
     assert_int_equal(outcome.result, PLACE_EXISTS);
     assert_non_null(strstr(outcome.message, "door/1.0.bin"));
     assert_non_null(strstr(outcome.remedy, "--replace"));
-    assert_true(holds("door/1.0.bin", old.bytes, old.size));
+    assert_true(folder_holds(&folder, "door/1.0.bin", old.bytes, old.size));
     new.replace = true;
     assert_int_equal(place(&new).result, PLACE_DONE);
-    assert_true(holds("door/1.0.bin", new.bytes, new.size));
-    assert_int_equal(count_below("door"), 1);
+    assert_true(folder_holds(&folder, "door/1.0.bin", new.bytes, new.size));
+    assert_int_equal(folder_count(&folder, "door"), 1);
     free_order(&old);
     free_order(&new);
 }
@@ -265,7 +241,7 @@ static void test_rejected(void **state)
             fail_msg("row %zu: %s %s", i, place_result_word(outcome.result), image_fault_word(outcome.verdict.fault));
         }
         assert_true(outcome.verdict.detail[0] != '\0' && outcome.verdict.remedy[0] != '\0');
-        assert_int_equal(count_below(""), 0);
+        assert_int_equal(folder_count(&folder, ""), 0);
         free_order(&order);
     }
 }
@@ -285,7 +261,7 @@ static void test_name_and_form_disagree(void **state)
         assert_int_equal(outcome.result, PLACE_REJECTED);
         assert_int_equal(outcome.verdict.fault, IMAGE_FAULT_WRONG_USE);
         assert_true(outcome.verdict.detail[0] != '\0' && outcome.verdict.remedy[0] != '\0');
-        assert_int_equal(count_below(""), 0);
+        assert_int_equal(folder_count(&folder, ""), 0);
         free_order(&order);
     }
 }

@@ -25,7 +25,8 @@ struct world {
     struct watch *watch;
     struct catalog *catalog; /* the newest; NULL = none yet */
     unsigned catalogs, firsts;
-    uint64_t last_ms; /* when the newest came */
+    enum watch_news news; /* which was the newest */
+    uint64_t last_ms;     /* when the newest came */
     bool stopped;
 };
 
@@ -41,11 +42,13 @@ static inline void on_tick(uv_timer_t *timer)
     (void)timer;
 }
 
-static inline void on_catalog(void *owner, struct catalog *catalog, bool first)
+static inline void on_catalog(void *owner, struct catalog *catalog, enum watch_news news)
 {
     assert_ptr_equal(owner, &world);
     assert_false(world.stopped);
+    bool first = news == CATALOG_FIRST;
     assert_int_equal(first, world.catalogs == 0);
+    world.news = news;
     if (world.catalog != NULL) {
         catalog_unref(world.catalog);
     }

@@ -3,6 +3,7 @@
  * Each test runs in an empty folder of its own.
  */
 #include "server/audit.h"
+#include "tests/support/captured_log.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,8 +14,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-#include "base/log.h"
 
 static char folder[] = "/tmp/test_audit.XXXXXX";
 static uv_loop_t loop;
@@ -73,26 +72,37 @@ static void test_what_is_lost_is_said(void **state)
 {
     (void)state;
     struct audit_act act = { .token = "ci", .from = "192.0.2.7", .act = "device-change", .status = 200 };
-    char said[2000] = "";
-    FILE *file = tmpfile();
-    assert_non_null(file);
     for (unsigned i = 0; i < 1 + AUDIT_QUEUE + 3; i++) { /* one is being written, three are too many */
         audit_add(audit, &act);
     }
-    int kept = dup(STDERR_FILENO);
-    dup2(fileno(file), STDERR_FILENO);
+    capture_log(LOG_ERROR);
     audit_tick(audit);
     audit_tick(audit);
-    dup2(kept, STDERR_FILENO);
-    close(kept);
-    rewind(file);
-    said[fread(said, 1, sizeof said - 1, file)] = '\0';
-    fclose(file);
-    assert_non_null(strstr(said, "event=audit_lost file=audit.log lines=3 "));
-    assert_null(strstr(strchr(said, '\n') + 1, "audit_lost")); /* once */
+    const char *said = captured_log();
+    assert_int_equal(count(said, "event=audit_lost file=audit.log lines=3 "), 1);
+    assert_int_equal(count(said, "audit_lost"), 1);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(audit_lost(audit), 3);
     assert_int_equal(lines_of("audit.log"), 1 + AUDIT_QUEUE);
+}
+
+/* How many refusals had no line stands in the next, however much an operator has to say in it. */
+static void test_what_was_left_out_is_said_before_what_may_be_cut(void **state)
+{
+    (void)state;
+    struct audit_act act = { .token = "ci", .from = "192.0.2.7", .act = "device-change", .status = 200, .unsaid = 20 };
+    memset(act.object, '\n', sizeof act.object - 1); /* four bytes each */
+    memset(act.order, '"', sizeof act.order - 1);
+    capture_log(LOG_INFO);
+    audit_add(audit, &act);
+    act.unsaid = 0;
+    audit_add(audit, &act);
+    const char *said = captured_log();
+    assert_int_equal(count(said, "event=operator_act"), 2);
+    assert_int_equal(count(said, " cut=1\n"), 2);
+    assert_int_equal(count(said, " unsaid=20 "), 1);
+    assert_int_equal(count(said, "unsaid="), 1);
+    uv_run(&loop, UV_RUN_DEFAULT);
 }
 
 int main(void)
@@ -100,6 +110,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_crowd_of_acts_is_written_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_lost_is_said, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_was_left_out_is_said_before_what_may_be_cut, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

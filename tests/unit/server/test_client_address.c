@@ -307,12 +307,38 @@ static void test_lines(void **state)
     }
 }
 
+/* --- by networks ----------------------------------------------------------------------------------------------------
+ */
+
+static uint64_t key_of(const char *text)
+{
+    struct sockaddr_storage address = address_of(text);
+    struct host host = host_of_address((const struct sockaddr *)&address);
+    struct client_address client = { .forwarded = false }, network;
+    host_to_bytes(&host, client.bytes);
+    network = client_address_network(&client);
+    assert_int_equal(client_address_key(client.bytes), client_address_key(network.bytes));
+    return client_address_key(network.bytes);
+}
+
+/* Of IPv6 the /64 counts; IPv4 as it is, in whatever clothes. */
+static void test_networks_of_clients(void **state)
+{
+    (void)state;
+    assert_int_equal(key_of("2001:db8::1"), key_of("2001:db8::ffff:0:0:2"));
+    assert_int_not_equal(key_of("2001:db8::1"), key_of("2001:db8:0:1::1"));
+    assert_int_equal(key_of("192.0.2.7"), key_of("::ffff:192.0.2.7"));
+    assert_int_not_equal(key_of("192.0.2.7"), key_of("192.0.2.8"));
+    assert_int_not_equal(key_of("64:ff9b::192.0.2.7"), key_of("64:ff9b::192.0.2.8")); /* RFC 6052: translated */
+    assert_int_not_equal(key_of("::1"), key_of("unix"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_networks),        cmocka_unit_test(test_only_proxies_are_believed),
         cmocka_unit_test(test_x_forwarded_for), cmocka_unit_test(test_forwarded),
-        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_lines),           cmocka_unit_test(test_networks_of_clients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

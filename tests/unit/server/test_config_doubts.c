@@ -71,6 +71,12 @@ static const struct {
     { "--mqtt mqtt://b --mqtt-queue 63", "--mqtt-queue: 63 is less than mqtt-in-flight, which is 64" },
     { "--settle-time 2s --rescan-interval 1s", "--rescan-interval: 1s is less than settle-time, which is 2s" },
     { "--settle-time 1s --rescan-interval 1s", NULL },
+    { "--connections-max 1000 --peer-connections 751", "--peer-connections: one address gets 750 at most, three "
+                                                       "quarters of connections-max, which is 1000: raise that" },
+    { "--connections-max 1000 --peer-connections 750", NULL },
+    { "--connections-max 1000 --peer-connections 0", NULL },
+    { "--connections-max 1000", NULL },
+    { "--peer-connections 100000", NULL },
 };
 
 /* Each is heard once, and none without a reason: who is warned in vain reads no warnings. */

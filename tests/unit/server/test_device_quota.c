@@ -1,11 +1,13 @@
 /* What the log says of who asks without end, and of many who ask under new names. */
 #include "server/device_quota.h"
 
-#include "base/log.h"
+#include "server/device_parts.h"
+#include "tests/support/captured_log.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -50,6 +52,62 @@ static void test_one_asker(void **state)
     assert_int_equal(quota.left_out, 1000 - QUOTA_ALIKE_MAX);
     assert_int_equal(lines(1, REASON_UNKNOWN_TYPE, 1, 1001 + MINUTE_MS), 1);
     assert_int_equal(quota.left_out, 0); /* it was told */
+}
+
+static uint64_t told_in(const char *text)
+{
+    static const char start[] = "event=checks_left_out lines=";
+    uint64_t told = 0;
+    for (const char *at = text; (at = strstr(at, start)) != NULL; at += sizeof start - 1) {
+        told += strtoull(at + sizeof start - 1, NULL, 10);
+    }
+    return told;
+}
+
+/* Each line is said or counted, and what was counted is told once: by whoever has the next minute's first line, or by
+ * the tick where nobody has. */
+static void test_what_is_told_is_what_was_left_out(void **state)
+{
+    (void)state;
+    struct mac mac = mac_of(7);
+    unsigned said = 0, all = 0;
+    capture_log(LOG_INFO);
+    for (uint64_t minute = 0; minute < 5; minute++) {
+        for (uint32_t i = 0; i < 100; i++) {
+            unsigned times = 1 + i % 17;
+            said += lines(i, i % 3 == 0 ? REASON_NEWER : REASON_UNKNOWN_TYPE, times, 1000 + minute * MINUTE_MS + i);
+            said += device_quota_takes_outcome(&quota, &mac, 1000 + minute * MINUTE_MS + i);
+            all += times + 1;
+        }
+        device_quota_tick(&quota, 2000 + minute * MINUTE_MS);
+    }
+    device_quota_tick(&quota, 1000 + 5 * MINUTE_MS);
+    device_quota_tick(&quota, 1000 + 6 * MINUTE_MS);
+    const char *text = captured_log();
+    assert_int_equal(count(text, "checks_left_out"), 5);
+    assert_int_equal(told_in(text), all - said);
+    assert_true(said > 0 && all > said);
+}
+
+/* Where the check of an image had no line, what became of the image has none either. */
+static void test_a_transfer_is_left_out_with_its_check(void **state)
+{
+    static struct device_api api;
+    const struct delivery_outcome outcome = { .begun = true, .whole = true };
+    static char path[] = "door/1.0.bin";
+    const struct image image = { .path = path };
+    struct delivery delivery = { .type = "door" };
+    (void)state;
+    device_quota_init(&api.quota);
+    capture_log(LOG_INFO);
+    device_log_ended(&api, &delivery, &outcome);
+    device_log_unavailable(&api, &delivery, &image, STATUS_LIMIT, 503);
+    assert_int_equal(api.quota.left_out, 0);
+    delivery.is_left_out = true;
+    device_log_ended(&api, &delivery, &outcome);
+    device_log_unavailable(&api, &delivery, &image, STATUS_LIMIT, 503);
+    assert_int_equal(api.quota.left_out, 2);
+    assert_int_equal(count(captured_log(), "\n"), 2);
 }
 
 static void test_strangers_together(void **state)
@@ -146,6 +204,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(test_one_asker),
+        CASE(test_what_is_told_is_what_was_left_out),
+        CASE(test_a_transfer_is_left_out_with_its_check),
         CASE(test_strangers_together),
         CASE(test_what_is_sent_is_said),
         CASE(test_all_together),

@@ -295,7 +295,8 @@ static void try_powers(void)
                                   SYS_chroot,          SYS_unshare,     SYS_setns,      SYS_bpf,
                                   SYS_perf_event_open, SYS_init_module, SYS_kexec_load, SYS_keyctl,
                                   SYS_io_uring_enter,  SYS_userfaultfd, SYS_reboot,     SYS_seccomp,
-                                  SYS_personality,     SYS_mknodat,     SYS_symlinkat,  SYS_process_vm_writev };
+                                  SYS_personality,     SYS_mknodat,     SYS_symlinkat,  SYS_process_vm_writev,
+                                  SYS_fchmodat,        SYS_fchownat,    SYS_utimensat,  SYS_setxattr };
     confine_calls();
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         EXPECT(syscall(calls[i], -1, -1, -1, -1, -1, -1), EPERM);

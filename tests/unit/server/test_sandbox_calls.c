@@ -81,12 +81,13 @@ static uint32_t carry_out(const struct program *program, const struct seccomp_da
     return 0;
 }
 
-/* The answer to a call by its name, whose first argument is as said. */
+/* The answer to a call by its name, whose first argument is as said. Where there is none on the architecture: that of
+ * an unknown number. */
 static uint32_t answer(const struct program *program, uint32_t architecture, const char *name, uint64_t argument)
 {
     int number = seccomp_syscall_resolve_name_arch(architecture, name);
-    if (number < 0) {
-        fail_msg("%s is no call of architecture %x", name, architecture);
+    if (number == __NR_SCMP_ERROR) {
+        fail_msg("%s is no system call", name);
     }
     struct seccomp_data call = { .nr = number, .arch = architecture, .args = { argument } };
     return carry_out(program, &call);
@@ -174,7 +175,9 @@ static const struct {
     { "gettimeofday", ALL },
     { "time", X86_64 },
     { "timerfd_settime64", ARMHF },
-    { "utimensat_time64", ARMHF },
+    { "fchmod", ALL },
+    { "fchown", ALL },
+    { "fchown32", ARMHF },
     { "getrandom", ALL },
     { "geteuid", ALL },
     { "geteuid32", ARMHF },
@@ -224,6 +227,14 @@ static void what_none_is_given(void **state)
                                            "pidfd_open",
                                            "pidfd_getfd",
                                            "mknodat",
+                                           "chmod",
+                                           "chown",
+                                           "lchown",
+                                           "fchmodat",
+                                           "fchownat",
+                                           "utimes",
+                                           "utimensat",
+                                           "setxattr",
                                            "symlinkat",
                                            "chroot",
                                            "pivot_root",
@@ -257,7 +268,7 @@ static void what_none_is_given(void **state)
 static void names_are_known(void **state)
 {
     (void)state;
-    static const char *const newer_than_libseccomp_2_5[] = { "fchmodat2", "mseal" };
+    static const char *const newer_than_libseccomp_2_5[] = { "mseal" };
     const char *name;
     for (size_t i = 0; (name = sandbox_call_name(i)) != NULL; i++) {
         bool newer = false;
