@@ -712,7 +712,7 @@ def test_a_half_told_device_is_told_the_rest(tmp_path, newer):
             wait_connected(house.admin)
             house.broker.freeze()
             first = house.order(to=["5ccf7fb1e042"], version="0.4.9")
-            time.sleep(0.3)  # its first message is on its way, or before the broker
+            wait_until(lambda: "\nupdraft_mqtt_messages_in_flight 1\n" in house.admin.get("/metrics").text, "its first message to leave")
             second = house.order(**newer)
             house.broker.kill()
             house.broker.start()
