@@ -12,33 +12,20 @@ import time
 
 from whole import Wrong
 
+from tests.bench.load_request import MAC_PLACE, VERSION, request_text
 from tests.support import updraft
 from tests.support.admin import Admin
 
 BIN = updraft.BIN
-VERSION = "0.4.9"
 LEAST_DEVICES = 1000
 # As tests/bench/bench_fleet.c writes them down: device n is of type n modulo 8 and runs the build that this number is.
 FLEET_TYPES = ["d1_mini", "nodemcu", "sonoff-basic", "esp32dev", "garden-1", "door", "lolin32", "huzzah"]
 VERSIONS_A_TYPE = 10
 NOTHING_NEWER = ("same-digest", "up-to-date")  # by the image that it runs, or by its version where that is unknown
-MAC_PLACE = "@@:@@:@@:@@:@@:@@"
 FIRST_MAC = "5C:CF:00:00:00:00"
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
-
-
-def request_text(type_name, md5, kept):
-    """What an ESP8266 that runs the newest version sends, which names itself later."""
-    headers = {**updraft.ESP8266, "x-ESP8266-version": VERSION, "x-ESP8266-sketch-md5": md5,
-               "x-ESP8266-STA-MAC": MAC_PLACE, "x-ESP8266-free-space": "3000000"}
-    del headers["x-ESP8266-AP-MAC"]  # its number would have to fit
-    if kept:
-        del headers["Connection"]
-    lines = [f"GET /update/{type_name} HTTP/1.{int(kept)}", "Host: 127.0.0.1:8080"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines + ["", ""])
 
 
 class Asked:

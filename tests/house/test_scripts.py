@@ -8,6 +8,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.name for path in (ROOT / "script").iterdir())
+# What the scripts run that takes too long for every run of the tests.
+MAINS = sorted(path.relative_to(ROOT) for folder in ("bench", "soak", "abuse") for path in (ROOT / "tests" / folder).glob("*.py")
+               if "argparse" in path.read_text())
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -17,6 +20,13 @@ def test_help(tmp_path, name):
     assert (done.returncode, done.stderr) == (0, ""), done
     assert f"  script/{name}" in done.stdout, f"script/{name} opens with a comment that shows how it is called"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", MAINS, ids=str)
+def test_what_takes_long_begins(tmp_path, path):
+    """With all its imports, and each name in them, or a change elsewhere breaks it for weeks."""
+    done = subprocess.run(["/usr/bin/python3", ROOT / path, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "usage: " in done.stdout, done
 
 
 @pytest.mark.parametrize("name, words", [

@@ -12,7 +12,7 @@ import re
 import signal
 import time
 
-from tests.bench.growth_servers import MAC_PLACE, VERSION, request_text
+from tests.bench.load_request import MAC_PLACE, VERSION, request_text
 from tests.support.admin import Admin
 from tests.support.fleet import Fleet
 from tests.support.mqtt import wait_connected
