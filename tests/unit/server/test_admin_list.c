@@ -2,20 +2,17 @@
  * own: at each look at the clock more than half a slice is over. */
 #include "server/admin_list.h"
 
-#include "base/log.h"
-#include "server/http_conn_parts.h"
 #include "tests/support/whole_fleet.h"
 #include "tests/unit/repo/catalog_fixture.h"
+#include "tests/unit/server/http_fixture.h"
 
 #define LOOK_NS  600000
 #define CLIENTS  2
 #define TEXT_MAX 65536
 
 static struct {
-    uv_loop_t loop;
     uint64_t now_ns;
-    struct http_server server;
-    struct stream_ops ops;
+    struct http_fixture http;
     struct http_conn *clients[CLIENTS];
     char said[CLIENTS][TEXT_MAX];
     struct metrics metrics;
@@ -65,41 +62,21 @@ static enum stream_sent send_all(struct stream *stream, const char *head, size_t
     return STREAM_SENT;
 }
 
-static void on_nothing(void *owner)
-{
-    (void)owner;
-}
-
-static void open_clients(void)
-{
-    static const struct http_limits limits = { .head_ms = 10000, .idle_ms = 60000, .connections_max = 64 };
-    http_server_init(&world.server, &world.loop, NULL, &handlers, NULL, &limits);
-    world.server.on_room = world.server.on_empty = on_nothing;
-    for (size_t i = 0; i < CLIENTS; i++) {
-        struct http_conn *conn = world.clients[i] = http_server_new_conn(&world.server, NULL);
-        assert_non_null(conn);
-        world.ops = *conn_stream(conn)->ops;
-        world.ops.read_start = read_start;
-        world.ops.read_stop = read_stop;
-        world.ops.send = send_all;
-        conn_stream(conn)->ops = &world.ops;
-        http_conn_start(conn);
-    }
-}
+static const struct http_fixture_stream streams = { read_start, read_stop, send_all };
 
 static int set_up(void **state)
 {
+    static const struct http_limits limits = { .head_ms = 10000, .idle_ms = 60000, .connections_max = 64 };
     (void)state;
     memset(&world, 0, sizeof world);
-    log_configure(LOG_ERROR, LOG_LOGFMT);
-    uv_loop_init(&world.loop);
-    open_clients();
-    world.trigger = (struct trigger){ .loop = &world.loop, .fleet = &world.fleet, .metrics = &world.metrics };
+    http_fixture_open(&world.http, &handlers, &limits);
+    http_fixture_add(&world.http, &streams, world.clients, CLIENTS);
+    world.trigger = (struct trigger){ .loop = &world.http.loop, .fleet = &world.fleet, .metrics = &world.metrics };
     whole_fleet_make(&world.fleet, 100, NULL, NULL, NULL);
-    world.api = (struct admin_api){ .loop = &world.loop,
+    world.api = (struct admin_api){ .loop = &world.http.loop,
                                     .fleet = &world.fleet,
                                     .trigger = &world.trigger,
-                                    .device_http = &world.server,
+                                    .device_http = &world.http.server,
                                     .metrics = &world.metrics };
     return 0;
 }
@@ -107,14 +84,12 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    http_server_abort(&world.server);
+    http_fixture_abort(&world.http);
     turns_finish(&world.trigger.turns);
     turns_close(&world.trigger.turns);
-    uv_run(&world.loop, UV_RUN_NOWAIT);
-    http_server_close(&world.server, on_nothing);
-    uv_run(&world.loop, UV_RUN_DEFAULT);
+    http_fixture_close(&world.http);
     fleet_close(&world.fleet);
-    return uv_loop_close(&world.loop);
+    return 0;
 }
 
 /* The first slice is over when it returns, and the list is not. */
@@ -130,7 +105,7 @@ static void ask(size_t client, const char *path)
 
 static void turn(void)
 {
-    uv_run(&world.loop, UV_RUN_NOWAIT);
+    uv_run(&world.http.loop, UV_RUN_NOWAIT);
 }
 
 static void finish(void)
@@ -205,7 +180,7 @@ static const struct rollout *begin(const char *type)
 {
     static unsigned count;
     char id[ANNOUNCE_ID_SIZE];
-    struct moment now = clock_moment(&world.loop);
+    struct moment now = clock_moment(&world.http.loop);
     struct rollout_order order = { .percent = 100, .max_failures = 20, .timeout_ms = 60000 };
     snprintf(order.target.type, sizeof order.target.type, "%s", type);
     snprintf(order.target.version, sizeof order.target.version, "1");

@@ -1,26 +1,14 @@
 /* Turns of connections that ask much at once, with streams and a clock of the test's own: what comes in is handed to
  * the connection, what goes out is counted, and an answer takes as long as the test says. */
-#include "server/http_server.h"
+#include "tests/unit/server/http_fixture.h"
 
-#include "base/log.h"
-#include "server/http_conn_parts.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #define CLIENTS      10
 #define TURN_ANSWERS 16 /* of one connection */
 
 static struct {
-    uv_loop_t loop;
-    struct http_server server;
-    struct stream_ops ops;
+    struct http_fixture http;
     struct http_conn *clients[CLIENTS];
     bool reads[CLIENTS];
     unsigned answers[CLIENTS];
@@ -102,41 +90,24 @@ static enum stream_sent send_all(struct stream *stream, const char *head, size_t
     return STREAM_SENT;
 }
 
-static void on_nothing(void *owner)
-{
-    (void)owner;
-}
+static const struct http_fixture_stream streams = { read_start, read_stop, send_all };
 
 static int set_up(void **state)
 {
     static const struct http_limits limits = { .head_ms = 10000, .idle_ms = 60000, .connections_max = 64 };
     (void)state;
     memset(&world, 0, sizeof world);
-    log_configure(LOG_ERROR, LOG_LOGFMT);
-    uv_loop_init(&world.loop);
-    http_server_init(&world.server, &world.loop, NULL, &handlers, NULL, &limits);
-    world.server.on_room = world.server.on_empty = on_nothing;
-    for (size_t i = 0; i < CLIENTS; i++) {
-        struct http_conn *conn = world.clients[i] = http_server_new_conn(&world.server, NULL);
-        assert_non_null(conn);
-        world.ops = *conn_stream(conn)->ops;
-        world.ops.read_start = read_start;
-        world.ops.read_stop = read_stop;
-        world.ops.send = send_all;
-        conn_stream(conn)->ops = &world.ops;
-        http_conn_start(conn);
-    }
+    http_fixture_open(&world.http, &handlers, &limits);
+    http_fixture_add(&world.http, &streams, world.clients, CLIENTS);
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    http_server_abort(&world.server);
-    uv_run(&world.loop, UV_RUN_NOWAIT);
-    http_server_close(&world.server, on_nothing);
-    uv_run(&world.loop, UV_RUN_DEFAULT);
-    return uv_loop_close(&world.loop);
+    http_fixture_abort(&world.http);
+    http_fixture_close(&world.http);
+    return 0;
 }
 
 /* So many requests in one piece, each with so much in a header. */
@@ -156,7 +127,7 @@ static void asks(size_t client, unsigned times, size_t padding)
 
 static void turn(void)
 {
-    uv_run(&world.loop, UV_RUN_NOWAIT);
+    uv_run(&world.http.loop, UV_RUN_NOWAIT);
 }
 
 static void assert_answered(const char *order)
@@ -246,7 +217,7 @@ static void test_a_request_within_another(void **state)
     static const char get[] = "GET /list HTTP/1.1\r\nHost: u\r\n\r\nGET /next HTTP/1.1\r\nHost: u\r\n\r\n";
     static const char head[] = "HEAD /other HTTP/1.1\r\nHost: u\r\n\r\n";
     (void)state;
-    world.server.handlers = &others;
+    world.http.server.handlers = &others;
     conn_stream(world.clients[0])->on_read(conn_stream(world.clients[0]), get, sizeof get - 1);
     assert_non_null(world.later);
     conn_stream(world.clients[1])->on_read(conn_stream(world.clients[1]), head, sizeof head - 1);

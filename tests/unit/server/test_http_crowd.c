@@ -1,35 +1,20 @@
 /* Who leaves for whom, with connections whose age and peer are set: nothing is sent. */
 #include "server/http_crowd.h"
 
-#include "base/log.h"
 #include "server/client_address.h"
-#include "server/http_conn_parts.h"
-#include "server/http_server.h"
+#include "tests/unit/server/http_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define PEER_MAX 12
 #define LONG_MS  5000 /* there for longer than any moment */
 #define REST_MS  2000
 
 static struct {
-    uv_loop_t loop;
-    struct http_server server;
+    struct http_fixture http;
     uint64_t refused[HTTP_REFUSAL_COUNT];
 } world;
-
-static void on_nothing(void *owner)
-{
-    (void)owner;
-}
 
 static int set_up(void **state)
 {
@@ -38,30 +23,25 @@ static int set_up(void **state)
     };
     (void)state;
     memset(&world, 0, sizeof world);
-    log_configure(LOG_ERROR, LOG_LOGFMT);
-    uv_loop_init(&world.loop);
-    http_server_init(&world.server, &world.loop, NULL, NULL, NULL, &limits);
-    world.server.refused = world.refused;
-    world.server.on_room = world.server.on_empty = on_nothing;
+    http_fixture_open(&world.http, NULL, &limits);
+    world.http.server.refused = world.refused;
     return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    http_server_abort(&world.server);
-    uv_run(&world.loop, UV_RUN_NOWAIT);
-    http_server_close(&world.server, on_nothing);
-    uv_run(&world.loop, UV_RUN_DEFAULT);
-    return uv_loop_close(&world.loop);
+    http_fixture_abort(&world.http);
+    http_fixture_close(&world.http);
+    return 0;
 }
 
 static struct http_conn *comes_from(struct http_peer peer, uint64_t age_ms)
 {
-    struct http_conn *conn = http_server_new_conn(&world.server, NULL);
+    struct http_conn *conn = http_server_new_conn(&world.http.server, NULL);
     assert_non_null(conn);
     conn->peer = peer;
-    conn->wait_entry.since_ms = uv_now(&world.loop) - age_ms;
+    conn->wait_entry.since_ms = uv_now(&world.http.loop) - age_ms;
     http_crowd_came(conn);
     return conn;
 }
@@ -94,13 +74,13 @@ static void test_the_oldest_silent_one_leaves(void **state)
                      *second = comes(1, LONG_MS);
     waits(let_in, HTTP_WAIT_IDLE);
     sends(part);
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(first));
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(second) && !is_gone(part));
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(part));
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
     assert_false(is_gone(let_in));
     assert_int_equal(world.refused[HTTP_REFUSED_MADE_ROOM], 3);
 }
@@ -110,7 +90,7 @@ static void test_who_was_answered_leaves_before_the_silent(void **state)
     (void)state;
     struct http_conn *silent = comes(1, LONG_MS), *answered = comes(1, 0);
     waits(answered, HTTP_WAIT_LINGER);
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(answered) && !is_gone(silent));
 }
 
@@ -119,7 +99,7 @@ static void test_who_came_this_moment_stays(void **state)
 {
     (void)state;
     struct http_conn *conn = comes(1, 20);
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
     assert_false(is_gone(conn));
 }
 
@@ -129,7 +109,7 @@ static void test_who_came_this_moment_stays_before_parts_of_heads(void **state)
     (void)state;
     struct http_conn *part = comes(1, LONG_MS), *fresh = comes(2, 20);
     sends(part);
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(part) && !is_gone(fresh));
 }
 
@@ -140,7 +120,7 @@ static void test_in_a_flood_the_oldest_leaves_however_young(void **state)
     for (size_t i = 0; i < 10; i++) {
         crowd[i] = comes(1, 20 - i);
     }
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(crowd[0]) && !is_gone(crowd[9]));
 }
 
@@ -150,12 +130,12 @@ static void test_an_address_has_its_share(void **state)
     struct http_conn *other = comes(2, LONG_MS), *crowd[PEER_MAX];
     for (size_t i = 0; i < PEER_MAX; i++) {
         crowd[i] = comes(1, LONG_MS);
-        assert_true(http_crowd_admit(&world.server, crowd[i]));
+        assert_true(http_crowd_admit(&world.http.server, crowd[i]));
         assert_int_equal(world.refused[HTTP_REFUSED_MADE_ROOM], 0);
     }
-    assert_true(http_crowd_admit(&world.server, comes(1, 0)));
+    assert_true(http_crowd_admit(&world.http.server, comes(1, 0)));
     assert_true(is_gone(crowd[0]) && !is_gone(crowd[1]));
-    assert_true(http_crowd_admit(&world.server, comes(3, 0)));
+    assert_true(http_crowd_admit(&world.http.server, comes(3, 0)));
     assert_false(is_gone(crowd[1]) || is_gone(other));
 }
 
@@ -165,8 +145,8 @@ static void test_a_share_of_those_who_were_let_in(void **state)
     for (size_t i = 0; i < PEER_MAX; i++) {
         waits(comes(1, LONG_MS), HTTP_WAIT_IDLE);
     }
-    assert_false(http_crowd_admit(&world.server, comes(1, 0)));
-    assert_true(http_crowd_admit(&world.server, comes(2, 0)));
+    assert_false(http_crowd_admit(&world.http.server, comes(1, 0)));
+    assert_true(http_crowd_admit(&world.http.server, comes(2, 0)));
     assert_int_equal(world.refused[HTTP_REFUSED_PEER_FULL], 1);
 }
 
@@ -180,9 +160,9 @@ static void test_a_network_of_ipv6_has_one_share(void **state)
         waits(comes_from(peer, LONG_MS), HTTP_WAIT_IDLE);
     }
     peer.bytes[15] = PEER_MAX;
-    assert_false(http_crowd_admit(&world.server, comes_from(peer, 0)));
+    assert_false(http_crowd_admit(&world.http.server, comes_from(peer, 0)));
     peer.bytes[7] = 2;
-    assert_true(http_crowd_admit(&world.server, comes_from(peer, 0)));
+    assert_true(http_crowd_admit(&world.http.server, comes_from(peer, 0)));
 }
 
 static void rests(struct http_conn *conn, enum http_wait wait, uint64_t ms)
@@ -199,11 +179,11 @@ static void test_who_rests_leaves(void **state)
     rests(first, HTTP_WAIT_IDLE, LONG_MS);
     rests(second, HTTP_WAIT_HEAD, LONG_MS); /* a byte of the next request is no request */
     rests(third, HTTP_WAIT_IDLE, REST_MS - 1);
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(first) && !is_gone(second));
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(second));
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
     assert_false(is_gone(third));
 }
 
@@ -222,16 +202,16 @@ static void test_who_takes_its_answer_stays(void **state)
 {
     char answer[3];
     (void)state;
-    world.server.limits.rest_ms = REST_MS;
-    world.server.limits.transfer_ms = 4 * LONG_MS;
+    world.http.server.limits.rest_ms = REST_MS;
+    world.http.server.limits.transfer_ms = 4 * LONG_MS;
     struct http_conn *taking = comes(1, LONG_MS), *resting = comes(2, LONG_MS);
     int peer = is_answered(taking);
     rests(taking, HTTP_WAIT_IDLE, LONG_MS);
     rests(resting, HTTP_WAIT_IDLE, LONG_MS);
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(resting) && !is_gone(taking));
     assert_int_equal(taking->wait, HTTP_WAIT_FINISH); /* it is not asked again */
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
     http_conn_expire(taking); /* the time to look at it */
     assert_false(is_gone(taking));
     assert_int_equal(read(peer, answer, sizeof answer), sizeof answer);
@@ -248,7 +228,7 @@ static void test_who_rests_leaves_before_who_is_slow(void **state)
     struct http_conn *slow = comes(1, 2 * LONG_MS), *resting = comes(2, LONG_MS);
     sends(slow);
     rests(resting, HTTP_WAIT_IDLE, LONG_MS);
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(resting) && !is_gone(slow));
 }
 
@@ -259,7 +239,7 @@ static void test_who_is_at_work_stays(void **state)
     for (size_t i = 0; i < sizeof busy / sizeof busy[0]; i++) {
         rests(comes(1, LONG_MS), busy[i], LONG_MS);
     }
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
 }
 
 #define PROXY_KEEPS 500
@@ -270,7 +250,7 @@ static void test_a_proxy_may_rest(void **state)
     static const struct client_networks proxies = { .count = 1,
                                                     .networks = { { .bytes = { [15] = 7 }, .bits = 128 } } };
     (void)state;
-    world.server.limits.exempt = &proxies;
+    world.http.server.limits.exempt = &proxies;
     struct http_conn *proxy = comes(7, LONG_MS);
     rests(proxy, HTTP_WAIT_IDLE, LONG_MS);
     for (size_t i = 0; i < PROXY_KEEPS; i++) { /* which do not hide those behind them */
@@ -278,9 +258,9 @@ static void test_a_proxy_may_rest(void **state)
     }
     struct http_conn *other = comes(8, LONG_MS);
     rests(other, HTTP_WAIT_IDLE, LONG_MS);
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(other));
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
     assert_false(is_gone(proxy));
 }
 
@@ -293,7 +273,7 @@ static void test_of_one_address_the_longest_at_rest_leaves(void **state)
         rests(crowd[i], HTTP_WAIT_IDLE, LONG_MS);
     }
     rests(crowd[0], HTTP_WAIT_IDLE, REST_MS); /* it asked again */
-    assert_true(http_crowd_admit(&world.server, comes(1, 0)));
+    assert_true(http_crowd_admit(&world.http.server, comes(1, 0)));
     assert_true(is_gone(crowd[1]) && !is_gone(crowd[0]));
 }
 
@@ -301,28 +281,28 @@ static void test_of_one_address_the_longest_at_rest_leaves(void **state)
 static void test_doors_without_a_share(void **state)
 {
     (void)state;
-    world.server.limits.peer_max = 0;
+    world.http.server.limits.peer_max = 0;
     struct http_conn *silent = comes(1, LONG_MS), *resting = comes(1, LONG_MS);
     rests(resting, HTTP_WAIT_IDLE, REST_MS);
     for (size_t i = 0; i < 3 * PEER_MAX; i++) {
         struct http_conn *busy = comes(1, LONG_MS);
-        assert_true(http_crowd_admit(&world.server, busy));
+        assert_true(http_crowd_admit(&world.http.server, busy));
         waits(busy, HTTP_WAIT_TRANSFER);
     }
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(silent) && !is_gone(resting));
-    assert_true(http_crowd_make_room(&world.server));
+    assert_true(http_crowd_make_room(&world.http.server));
     assert_true(is_gone(resting));
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
 }
 
 static void test_over_a_unix_socket_nobody_leaves(void **state)
 {
     (void)state;
-    world.server.of_unix = true;
+    world.http.server.of_unix = true;
     struct http_conn *silent = comes(0, LONG_MS), *resting = comes(0, LONG_MS);
     rests(resting, HTTP_WAIT_IDLE, LONG_MS);
-    assert_false(http_crowd_make_room(&world.server));
+    assert_false(http_crowd_make_room(&world.http.server));
     assert_false(is_gone(silent) || is_gone(resting));
 }
 
