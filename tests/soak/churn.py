@@ -125,11 +125,17 @@ class Crowd(Thread):
         return stranger_request(self.random.randrange(STRANGERS), path, **changes)
 
     def small_socket(self):
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        connection.settimeout(PATIENCE_S)
-        connection.connect(("127.0.0.1", self.stage.server.port))
-        return connection
+        return small_socket(self.stage.server.port)
+
+
+def small_socket(port, source=None):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    connection.settimeout(PATIENCE_S)
+    if source:
+        connection.bind((source, 0))
+    connection.connect(("127.0.0.1", port))
+    return connection
 
 
 def expect(data, *statuses):

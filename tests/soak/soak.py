@@ -24,13 +24,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from tests.bench import machine
 from tests.soak import figures
 from tests.soak.acts import Acts, Guesser
-from tests.soak.churn import BY_ID, PLAIN_KINDS, TLS_KINDS, Crowd, Pool, expect, stranger_request
+from tests.soak.churn import BY_ID, PLAIN_KINDS, PLAIN_REQUEST, TLS_KINDS, Crowd, Pool, expect, small_socket, stranger_request
 from tests.soak.stage import ADDRESSES, ILL, POOL, STRANGERS, TYPES, Stage
 from tests.support.updraft import BIN, wait_until
 
 ROLLOUTS = 2 * 64  # twice as many as are remembered
 LEAD_S = 60  # until those that stay a while have their number
 SESSIONS = 4096
+DOWNLOADS = 640  # at once: more than there ever are in what follows
+WARM_S = 480  # of half an hour's soak: by then the heap asks the system for nothing more
 PROVOKED = {"reload_failed", "tls_reload_failed"}  # errors in the log
 
 
@@ -83,7 +85,8 @@ class Load:
 
 
 def fill(stage):
-    """What has a bound, to the bound: devices, the cache of sessions, the addresses that guessed, the audit log."""
+    """What has a bound, to the bound: devices, the cache of sessions, the addresses that guessed, the audit log; and what
+    grows with what goes on at once, beyond that."""
     say(f"{POOL + STRANGERS:,} devices ask for the first time")
     for number in range(STRANGERS):
         expect(stage.server.ask(stranger_request(number, "/update/churn", version="9.9.9")), 304)
@@ -106,6 +109,19 @@ def fill(stage):
     for address in ADDRESSES:
         guesser.guess(address)
     fill_audit_log(stage)
+    fill_pools(stage)
+
+
+def fill_pools(stage):
+    """Records of connections, transfers and rows to be written are kept for those that come next: as many as there were
+    at once."""
+    say(f"{DOWNLOADS} downloads at once")
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(small_socket(stage.server.port, f"127.0.2.{n % 8 + 1}")) for n in range(DOWNLOADS)]
+        for connection in connections:
+            connection.sendall(PLAIN_REQUEST)
+        for connection in connections:
+            assert connection.recv(15) == b"HTTP/1.1 200 OK"
 
 
 def fill_audit_log(stage):
@@ -119,9 +135,10 @@ def fill_audit_log(stage):
 
 def warm_up(stage, options):
     fill(stage)
+    end = time.monotonic() + min(WARM_S, options.minutes * 60 / 4)
     say(f"{ROLLOUTS} rollouts with everything else")
     with Load(stage, options) as load:
-        while sum(load.acts.ended.values()) < ROLLOUTS:
+        while sum(load.acts.ended.values()) < ROLLOUTS or time.monotonic() < end:
             load.wait(1)
 
 
