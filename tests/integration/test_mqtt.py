@@ -47,8 +47,10 @@ class House:
         return self
 
     def __exit__(self, *exception):
-        self.server.__exit__(*exception)
-        self.broker.stop()
+        try:
+            self.server.__exit__(*exception)  # raises where it crashed
+        finally:
+            self.broker.stop()
 
 
 @pytest.fixture

@@ -49,9 +49,11 @@ class Site:
         return f"http://{host}:{self.server.port}"
 
     def close(self, *exception):
-        if self.server is not None:
-            self.server.__exit__(*(exception or [None]))
-        self.networks.close()
+        try:
+            if self.server is not None:
+                self.server.__exit__(*(exception or [None]))  # raises where it crashed
+        finally:
+            self.networks.close()
 
     def __enter__(self):
         return self

@@ -137,9 +137,11 @@ class Fleet:
         return self
 
     def __exit__(self, *exception):
-        self.server.__exit__(*exception)
-        if self.broker is not None:
-            self.broker.stop()
+        try:
+            self.server.__exit__(*exception)  # raises where it crashed
+        finally:
+            if self.broker is not None:
+                self.broker.stop()
 
 
 def accounts(rollout):
@@ -225,20 +227,24 @@ class Witness(Listener):
 
     def largest(self, log, timeout_s, reboot_s, kills=()):
         """The most devices that were told and not yet done: each command from when it was heard here, which is never
-        too early; each end from when the server logged it, less what it may take from the slot to the line. A kill takes
-        the last lines along, transfers, and commands that left before their slot was written free: behind it those count
-        that the store has in a slot, and whoever is told again."""
-        events, counted = [], set()
+        too early; each end from when the server logged it, less what it may take from the slot to the line. A device is
+        served in a slot alone: where it was, and no command before that was heard, this one was heard too late to count.
+        A kill takes the last lines along, transfers, and commands that left before their slot was written free: behind
+        it those count that the store has in a slot, and whoever is told again."""
+        events, counted, over = [], set(), {}  # over: {mac: the end of its last command's slot}
         ends = slot_ends(log)
         for when, mac, id_ in self.commands():
             lost = [kill.at for kill in kills if kill.over >= when and mac not in kill.under_way][:1]
             if (mac, id_, *lost) in counted:
                 continue
             counted.add((mac, id_, *lost))
-            logged = [at for at in ends.get(mac, []) if at >= when - LOG_LAG_S]
+            late = [at for at, served in ends.get(mac, []) if served and over.get(mac, 0) < at < when - LOG_LAG_S]
+            logged = [at for at, _ in ends.get(mac, []) if at >= when - LOG_LAG_S]
             deadline = when + min(timeout_s, reboot_s) - DEADLINE_LAG_S
-            end = min([deadline] + [at - LOG_LAG_S for at in logged + lost])
-            events += [(when, 1), (max(when, end), -1)]
+            over[mac] = min(late or [deadline] + logged + lost)
+            if not late:
+                end = min([deadline] + [at - LOG_LAG_S for at in logged + lost])
+                events += [(when, 1), (max(when, end), -1)]
         return most(events)
 
 
@@ -264,12 +270,12 @@ def transfer_events(log):
 
 
 def slot_ends(log):
-    """{mac: times at which its slot came free}: a transfer that was cut; a check behind a transfer, or one that is not
-    answered with the image: nobody in flight is held back."""
+    """{mac: [(when its slot came free, whether it had been served)]}: a transfer that was cut; a check behind a transfer,
+    or one that is not answered with the image: nobody in flight is held back."""
     ends, transferred = {}, set()
     for when, event, status, mac in transfer_events(log):
         if event == "update_cut" or (event == "check" and (mac in transferred or status == "304")):
-            ends.setdefault(mac, []).append(when)
+            ends.setdefault(mac, []).append((when, event == "update_cut" or mac in transferred))
             transferred.discard(mac)
         if event == "update_sent":
             transferred.add(mac)
