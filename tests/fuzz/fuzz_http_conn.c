@@ -71,9 +71,16 @@ static void on_room(void *owner)
 
 static const struct http_handlers handlers = { handle, begun, delivered, unavailable, NULL };
 
-static void write_image(const char *folder)
+static char folder[] = "/tmp/updraft-fuzz-XXXXXX", path[64]; /* the repository, and its image */
+
+static void remove_repository(void)
 {
-    char path[512];
+    unlink(path);
+    rmdir(folder);
+}
+
+static void write_image(void)
+{
     struct image_make options = { .kind = IMAGE_MAKE_ESP8266, .bytes = 8192 };
     size_t n;
     uint8_t *bytes = image_make(&options, &n);
@@ -87,11 +94,13 @@ static void write_image(const char *folder)
 
 static void make_world(void)
 {
-    static char folder[] = "/tmp/updraft-fuzz-XXXXXX";
     struct scan_result result;
     struct http_limits limits = { .head_ms = 10000, .idle_ms = 30000, .transfer_ms = 60000, .connections_max = 16 };
-    assert(mkdtemp(folder) != NULL);
-    write_image(folder);
+    char *made = mkdtemp(folder);
+    assert(made != NULL);
+    (void)made;
+    atexit(remove_repository);
+    write_image();
     log_configure(LOG_ERROR, LOG_LOGFMT);
     uv_loop_init(&world.loop);
     struct digest_cache *cache = digest_cache_new();

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -301,6 +302,7 @@ def folder_of(options):
 
 def main():
     options = parse_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by SIGTERM"))  # so that all else is ended too
     try:
         with folder_of(options) as folder:
             result = soak(options, folder)

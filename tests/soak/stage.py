@@ -108,9 +108,11 @@ class Stage(Fleet):
         wait_until(lambda: self.known() >= self.device_count, "the server has seen the simulated devices")
 
     def __exit__(self, *exception):
-        if self.sim is not None:
-            self.sim.__exit__()
-        super().__exit__(*exception)
+        try:
+            if self.sim is not None:
+                self.sim.__exit__()
+        finally:
+            super().__exit__(*exception)
 
     # --- quiet --------------------------------------------------------------------------------------------------------
 
