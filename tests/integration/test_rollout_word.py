@@ -37,6 +37,11 @@ class House:
         self.server.process.stdout.close()
         self.server.log_file.close()
 
+    def wait_written(self, order):
+        """An order is answered when it is written; that it has begun comes a moment later, and SIGKILL could take that along."""
+        wait_until(lambda: self.rollout(order)["state"] == "running", "it has begun")
+        wait_until(lambda: self.admin.get("/api/v1/status").json["store"]["backlog"] == 0, "that is written")
+
     def ask(self, n, path="/update/door"):
         """A device flashes and restarts before it asks again; by then the server has heard that the image arrived."""
         sent = f"event=update_sent device={mac(n).replace(':', '').lower()} "
@@ -104,6 +109,7 @@ def test_a_drive_that_comes_late(house):
     """No reason to give a rollout up, nor a word on its image."""
     house.add()
     order = house.order(in_flight=2)
+    house.wait_written(order)
     house.kill()
     os.rename(house.folder / "firmware", house.folder / "away")
     (house.folder / "firmware").mkdir()
