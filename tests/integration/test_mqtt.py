@@ -25,7 +25,7 @@ class House:
 
     def __init__(self, folder, broker=None, **flags):
         self.broker = broker or Broker(folder / "broker")
-        make_image("esp8266", folder / "s/firmware/truc_0_4_10.ino.d1_mini.bin", size="40K", seed=1)
+        make_image("esp8266", folder / "s/firmware/truc_0_4_10.ino.d1_mini.bin", size="200K", seed=1)
         make_image("esp8266", folder / "s/firmware/truc_0_4_9.ino.d1_mini.bin", size="39K", seed=2)
         flags.setdefault("mqtt", self.broker.url)
         self.server = Server(folder / "s", **flags)
@@ -73,7 +73,7 @@ def test_the_command_byte_for_byte(house):
         topic, payload, retained = listener.messages[1]
         assert topic == "updraft/d1_mini/update" and not retained
         assert payload.decode() == (
-            '{"id":"%s","version":"0_4_10","url":"http://127.0.0.1:%d/update/d1_mini","md5":"%s","size":40960,'
+            '{"id":"%s","version":"0_4_10","url":"http://127.0.0.1:%d/update/d1_mini","md5":"%s","size":204800,'
             '"mode":"sketch","window_s":7}' % (json.loads(payload)["id"], house.server.port, md5))
         assert re.fullmatch("[0-9a-f]{16}", json.loads(payload)["id"])
         assert house.wait_told(answer, 1)["commands"] == {"sent": 1, "acknowledged": 1, "failed": 0}
