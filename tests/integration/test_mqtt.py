@@ -544,8 +544,7 @@ def test_a_full_queue_is_no_failure(tmp_path):
     broker.kill()
     with House(tmp_path, broker, mqtt_queue=2) as house:
         answer = house.order(to=MACS[:5], in_flight=5)
-        listed = house.admin.get(f"/api/v1/rollouts/{answer.json['id']}?devices=yes").json["device_list"]
-        assert [device["state"] for device in listed] == ["triggered"] * 5, listed
+        house.wait_rollout(answer, lambda now: now["devices"]["triggered"] == 5, "all to be told, as far as the queue goes")
         broker.start()
         house.wait_told(answer, 5)
 

@@ -314,7 +314,8 @@ def test_named_ones_beside_all(fleet):
 
 
 def test_the_newer_supersedes(fleet):
-    with fleet.devices(40, reboot_time=20) as sim:
+    """They ask by themselves, too: one that was held back as it came up may be told before it has subscribed again."""
+    with fleet.devices(40, reboot_time=20, poll=100) as sim:
         fleet.add("2.0.0")
         first = fleet.order(in_flight=4)
         fleet.wait(first, lambda now: now["devices"]["confirmed"] >= 4, "some have it")

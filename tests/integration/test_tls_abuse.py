@@ -85,6 +85,7 @@ def test_more_than_are_taken(tmp_path, certs):
     with TlsServer(tmp_path, certs, tls_handshakes=4) as server:
         first = hello()
         with server.tls() as kept:
+            wait_until(lambda: server.handshakes("full") == 1, "its handshake to be over on the server's side, too")
             waiting = [connect(server, f"127.0.0.{i}") for i in range(2, 6)]
             for connection in waiting:
                 connection.sendall(first[:50])
