@@ -1,8 +1,15 @@
 """No test waits for ever: each of its phases is interrupted, with a traceback, where it hangs. The waits inside a test
-give up sooner and say for what; this is the net below those that do not."""
+give up sooner and say for what; this is the net below those that do not.
+
+A worker of pytest-xdist that begins on a busy machine may run its tests outside of its main thread (execnet gives it what
+comes first, and it may come before that thread is ready). No signal's handler can be set there, so such a worker, where
+it hangs, says where and ends; the others take its tests over."""
 
 import contextlib
+import faulthandler
 import signal
+import sys
+import threading
 
 import pytest
 
@@ -10,7 +17,16 @@ PHASE_S = 600  # the longest, a fleet of thousands on a slow machine, takes a te
 
 
 @contextlib.contextmanager
-def bounded(item, phase):
+def bounded_in_a_thread():
+    faulthandler.dump_traceback_later(PHASE_S, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextlib.contextmanager
+def bounded_by_a_signal(item, phase):
     def interrupt(*_):
         pytest.fail(f"{item.nodeid}: {phase} hung for {PHASE_S} s")
 
@@ -21,6 +37,11 @@ def bounded(item, phase):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def bounded(item, phase):
+    return (bounded_by_a_signal(item, phase) if threading.current_thread() is threading.main_thread() else
+            bounded_in_a_thread())
 
 
 @pytest.hookimpl(hookwrapper=True)

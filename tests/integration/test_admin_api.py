@@ -1307,6 +1307,7 @@ def test_devices_of_a_rollout(away):
     admin = admin_of(away)
     macs = [f"5ccf7fb1e{i:03x}" for i in range(5)]
     id = admin.post("/api/v1/rollouts", {"type": "door", "to": macs}).json["id"]
+    wait_until(lambda: admin.get(f"/api/v1/rollouts/{id}").json["devices"]["triggered"] == 5, "all are to be told")
     whole = admin.get(f"/api/v1/rollouts/{id}?devices=yes").json
     assert [device["mac"] for device in whole["device_list"]] == macs == whole["order"]["to"]
     assert whole["devices"]["triggered"] == whole["devices"]["members"] == whole["window"]["in_flight"] == 5

@@ -681,6 +681,7 @@ def test_named_orders_one_after_the_other(house):
     """`--to A`, then `--to B`: both are told, and both are followed. `--to A` again takes A alone."""
     door, lamp = "5ccf7fb1e042", "5ccf7fb1e043"
     first = house.order(to=[door, lamp], version="0.4.9")
+    house.wait_rollout(first, lambda now: now["devices"]["triggered"] == 2, "both are to be told")
     second = house.order(to=["5ccf7fb1e044"])
     assert house.rollout(first)["state"] == "running", "the second order names another device"
     third = house.order(to=[door])
