@@ -106,7 +106,10 @@ class Fleet:
     def order(self, expect=202, **members):
         answer = self.admin.post("/api/v1/rollouts", {"type": "door", **members})
         assert answer.status == expect, answer
-        return answer.json["id"] if expect == 202 else answer
+        if expect != 202:
+            return answer
+        self.wait(answer.json["id"], lambda now: now["state"] != "planned", "its devices to be gathered")
+        return answer.json["id"]
 
     def rollout(self, rollout):
         return self.admin.get(f"/api/v1/rollouts/{rollout}").json
