@@ -43,6 +43,9 @@ class House:
     def wait_told(self, answer, commands):
         return self.wait_rollout(answer, lambda now: now["commands"]["acknowledged"] == commands, "the broker's acknowledgement")
 
+    def wait_lost(self):
+        wait_until(lambda: self.admin.get("/api/v1/status").json["mqtt"]["state"] != "connected", "the link's end")
+
     def __enter__(self):
         return self
 
@@ -181,6 +184,7 @@ def test_a_command_carries_its_expiry(tmp_path):
             assert 60 < listener.expiries[0] <= 90
 
 
+@pytest.mark.waits_long
 def test_retained_only_while_the_rollout_is_under_way(tmp_path):
     """A retained command that is left behind flashes whoever connects next year."""
     with House(tmp_path, command_retain="yes") as house:
@@ -269,7 +273,7 @@ def test_kept_while_it_is_away(tmp_path):
         with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False):
             pass
         broker.stop()  # and saves who subscribed
-        wait_until(lambda: house.admin.get("/api/v1/status").json["mqtt"]["state"] != "connected", "the link's end")
+        house.wait_lost()
         first = house.order(to=MACS[:50], in_flight=50)
         second = house.order(to=MACS[:50], in_flight=50, version="0.4.9")
         assert (first.status, second.status) == (202, 202)
@@ -298,7 +302,7 @@ def test_a_sketch_and_a_file_system_while_it_is_away(tmp_path, macs):
         with Listener(broker, "updraft/d1_mini/#", client_id="durable", clean=False):
             pass
         broker.stop()
-        wait_until(lambda: house.admin.get("/api/v1/status").json["mqtt"]["state"] != "connected", "the link's end")
+        house.wait_lost()
         orders = [house.order(mode=mode, **({"to": macs} if macs else {})) for mode in ("sketch", "fs")]
         assert [order.status for order in orders] == [202, 202]
         assert [house.rollout(order)["commands"]["acknowledged"] for order in orders] == [0, 0]
@@ -339,6 +343,7 @@ def test_away_for_longer_than_the_patience(tmp_path):
             assert listener.topics() == ["updraft/server/online"]
 
 
+@pytest.mark.waits_long
 def test_away_for_longer_than_a_command_is_good(tmp_path):
     """What waited longer than command-expiry is no news when the broker is back: nobody gets it then, and who was to hear
     it is named with the reason. A device that asks by itself is served all the same, and an order anew is told anew."""
@@ -350,7 +355,7 @@ def test_away_for_longer_than_a_command_is_good(tmp_path):
         early = house.order(to=MACS[:1])
         house.wait_told(early, 1)
         broker.stop()
-        wait_until(lambda: house.admin.get("/api/v1/status").json["mqtt"]["state"] != "connected", "the link's end")
+        house.wait_lost()
         late = house.order(to=MACS[1:4], in_flight=2, timeout_s=60)
         ended = house.wait_rollout(late, lambda now: now["state"] == "aborted", "their expiry")
         assert ended["why"] == "no command reached the broker: expired", ended
@@ -374,6 +379,7 @@ def test_given_up_while_on_its_way(house):
     failed = house.wait_rollout(answer, lambda now: now["state"] == "aborted", "the end of patience")
     assert "may still arrive" in failed["why"], failed
     house.broker.kill()
+    house.wait_lost()
     house.broker.start()
     with Listener(house.broker, "updraft/#") as listener:
         wait_connected(house.admin)
@@ -382,6 +388,7 @@ def test_given_up_while_on_its_way(house):
         assert set(listener.topics()) == {"updraft/server/online"}
 
 
+@pytest.mark.waits_long
 def test_accepts_and_never_answers(tmp_path):
     """The server serves, says what is wrong, and ends at once when it is told to."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
@@ -710,11 +717,13 @@ def test_a_half_told_device_is_told_the_rest(tmp_path, newer):
         wait_connected(house.admin)
         with Listener(house.broker, "cmnd/tasmota_B1E042/#", client_id="durable", clean=False) as listener:
             house.broker.stop()  # and saves who subscribed
+            house.wait_lost()
             house.broker.start()
             wait_connected(house.admin)
             house.broker.freeze()
             first = house.order(to=["5ccf7fb1e042"], version="0.4.9")
-            wait_until(lambda: "\nupdraft_mqtt_messages_in_flight 1\n" in house.admin.get("/metrics").text, "its first message to leave")
+            wait_until(lambda: "\nupdraft_mqtt_messages_in_flight 1\n" in house.admin.get("/metrics").text,
+                       "its first message to leave")
             second = house.order(**newer)
             house.broker.kill()
             house.broker.start()
@@ -727,6 +736,7 @@ def test_a_half_told_device_is_told_the_rest(tmp_path, newer):
             assert told[-2:] == [("OtaUrl", False), ("Upgrade", False)], "the newer command comes behind the older, and whole"
 
 
+@pytest.mark.waits_long
 def test_a_cut_device_tries_again(house):
     """A device that is cut off is told again by itself, and has failed only when it was cut off three times."""
     with Listener(house.broker, "updraft/d1_mini/#") as listener:
