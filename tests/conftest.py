@@ -60,3 +60,11 @@ def pytest_runtest_call(item):
 def pytest_runtest_teardown(item):
     with bounded(item, "tearing down"):
         yield
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "waits_long: ten seconds or more, mostly idle; begun first, it keeps nobody waiting at the end")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("waits_long") is None)

@@ -495,6 +495,7 @@ def test_a_server_that_goes_for_a_while_is_waited_for(stand_in, tmp_path):
     assert process.returncode == 0 and error == "publish-update: the server answers again\n", (out, error)
 
 
+@pytest.mark.waits_long
 def test_a_server_that_stays_away_is_no_server(stand_in, tmp_path):
     publishes(stand_in, rollout(triggered=3), rollout(triggered=3))
     with watching("d1_mini", cwd=tmp_path) as process:

@@ -446,6 +446,7 @@ def test_loop_guard_without_any_rollout(tmp_path):
 
 # --- sites ----------------------------------------------------------------------------------------------------------
 
+@pytest.mark.waits_long
 def test_a_site_has_its_own_cap(tmp_path):
     """Devices behind one uplink take turns, whatever the window is."""
     with Fleet(tmp_path, site_in_flight=2) as fleet:
