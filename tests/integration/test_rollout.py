@@ -8,7 +8,7 @@ from datetime import datetime
 
 import pytest
 
-from tests.support.fleet import FAST, Fleet, Gauge, Kill, Witness, accounts, most_transfers
+from tests.support.fleet import FAST, KILL_LAG_S, Fleet, Gauge, Kill, Witness, accounts, most_transfers
 from tests.support.pace import Pace, transfer_s
 from tests.support.updraft import check, wait_until
 
@@ -180,7 +180,7 @@ def unasked(witness, log, kills):
     found, last = [], {}
     for when, mac, id_ in witness.commands():
         before, before_id = last.setdefault(mac, (when, id_))
-        lost = any(0 <= kill - before < 0.2 for kill in kills)
+        lost = any(0 <= kill - before < KILL_LAG_S for kill in kills)
         if before_id != id_ and not lost and not obeyed(log, mac, before, when):
             found.append((mac, before_id, id_))
         last[mac] = (when, id_)

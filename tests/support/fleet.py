@@ -27,7 +27,7 @@ from tests.support.updraft import Server, make_image, wait_until
 STATES = ["queued", "triggered", "downloading", "flashed", "confirmed", "failed", "silent", "skipped"]
 OVER = ("done", "aborted")
 FAST = {"time_scale": 0.02}
-LOG_LAG_S, DEADLINE_LAG_S, LASTS_S = 0.02, 0.5, 0.05
+LOG_LAG_S, DEADLINE_LAG_S, LASTS_S, KILL_LAG_S = 0.02, 0.5, 0.05, 0.2
 
 # `at`: it lived until then, at least; `over`: by then it was dead; `under_way`: the MACs in a slot, by what it left.
 Kill = namedtuple("Kill", "at over under_way")
@@ -233,7 +233,8 @@ class Witness(Listener):
         too early; each end from when the server logged it, less what it may take from the slot to the line. A device is
         served in a slot alone: where it was, and no command before that was heard, this one was heard too late to count.
         A kill takes the last lines along, transfers, and commands that left before their slot was written free: behind
-        it those count that the store has in a slot, and whoever is told again."""
+        it those count that the store has in a slot, and whoever is told again. The others were done when the last lines
+        were not written yet: which of them left before another was told, nothing says any more."""
         events, counted, over = [], set(), {}  # over: {mac: the end of its last command's slot}
         ends = slot_ends(log)
         for when, mac, id_ in self.commands():
@@ -246,7 +247,7 @@ class Witness(Listener):
             deadline = when + min(timeout_s, reboot_s) - DEADLINE_LAG_S
             over[mac] = min(late or [deadline] + logged + lost)
             if not late:
-                end = min([deadline] + [at - LOG_LAG_S for at in logged + lost])
+                end = min([deadline] + [at - LOG_LAG_S for at in logged] + [at - KILL_LAG_S for at in lost])
                 events += [(when, 1), (max(when, end), -1)]
         return most(events)
 
